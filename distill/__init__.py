@@ -1,0 +1,18 @@
+"""Pre-train giant vision transformers and distil them into small ones, in JAX.
+
+The library both sides share, from the ground up:
+
+- `distill.nn`: layers, the scanned encoder, the vision transformer.
+- `distill.parallel`: device mesh and sharding rules.
+- `distill.optim`: the Adafactor variant, schedules, per-parameter rules.
+- `distill.data`: image sources, views and loaders.
+- `distill.matching`: function matching: mixup and losses.
+- `distill.train`: state, step, loop, checkpoints, metrics.
+- `distill.evaluate`: classification and agreement.
+- `distill.export`: SavedModel.
+
+Teachers live in `teachers`, students in `students`, runs in `pipelines`.
+Importing this package imports none of its parts: take what you need.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,272 @@
+"""From a config file and `--config.a.b=value` overrides to checked dataclasses.
+
+The dataclasses are the vocabulary: a config file may say no more than they declare, and need say
+no more than differs from their defaults. Whatever is wrong with a config is reported in one
+`ConfigError`: unknown keys with the nearest valid name, wrong types, impossible values.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import inspect
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import ml_collections
+
+from distill.errors import UserError
+
+T = TypeVar("T")
+_MISSING = object()
+
+
+class ConfigError(UserError):
+    """Everything that is wrong with a config, a line each."""
+
+    def __init__(self, problems: Iterable[str]):
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
+        super().__init__(f"{count} in the config\n" + "\n".join(f"  {p}" for p in self.problems))
+
+
+def load_file(spec: str) -> dict[str, Any]:
+    """Runs `get_config` of the file in `spec`, which is `path.py` or `path.py:argument`.
+
+    Raises:
+      UserError: if the file is missing, is no config file, or refuses its argument.
+    """
+    path, _, argument = spec.partition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"config file {path!r} does not exist (working directory {Path.cwd()})")
+    module_spec = importlib.util.spec_from_file_location(file.stem, file)
+    if module_spec is None:
+        raise UserError(f"config file {path!r} is not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise UserError(f"config file {path!r} does not run: {error}") from error
+    if not hasattr(module, "get_config"):
+        raise UserError(f"config file {path!r} has no function get_config")
+    takes_argument = bool(inspect.signature(module.get_config).parameters)
+    if argument and not takes_argument:
+        raise UserError(f"config file {path!r} takes no argument, but got {argument!r}")
+    try:
+        config = module.get_config(argument) if argument else module.get_config()
+    except ValueError as error:
+        raise UserError(f"config {spec!r}: {error}") from error
+    return config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+
+
+def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, str] = {}) -> T:
+    """Builds the dataclass `schema` from nested mappings and dotted string overrides.
+
+    Raises:
+      ConfigError: naming everything that is wrong.
+    """
+    known = sorted(_paths(schema))
+    problems: list[str] = []
+    merged = _merge(tree, overrides, schema, problems)
+    config = _build(schema, merged, "config", known, problems)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as nested dicts and lists, as JSON has them."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def describe(schema: type) -> list[tuple[str, str, str]]:
+    """Rows (key, type, default) for every leaf of a schema, for `--help`."""
+    rows = []
+    for path, field, annotation in _leaves(schema):
+        default = "required" if _default(field) is _MISSING else repr(_default(field))
+        rows.append((path, _type_name(annotation), default))
+    return rows
+
+
+def _fields(schema: type) -> list[tuple[dataclasses.Field, Any]]:
+    hints = typing.get_type_hints(schema)
+    return [(field, hints[field.name]) for field in dataclasses.fields(schema)]
+
+
+def _section(annotation: Any) -> type | None:
+    """The dataclass an annotation names, through `X | None`; None for a leaf."""
+    for option in _options(annotation):
+        if dataclasses.is_dataclass(option):
+            return option
+    return None
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _leaves(schema: type, prefix: str = "config."):
+    for field, annotation in _fields(schema):
+        section = _section(annotation)
+        if section is None:
+            yield prefix + field.name, field, annotation
+        else:
+            yield from _leaves(section, f"{prefix}{field.name}.")
+
+
+def _paths(schema: type) -> list[str]:
+    return [path for path, _, _ in _leaves(schema)]
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return _MISSING
+
+
+def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
+    """Lays the overrides over the file's values; strings become values of the leaf's type."""
+    annotations = {path: annotation for path, _, annotation in _leaves(schema)}
+    merged = _copy(tree)
+    for key, text in overrides.items():
+        node, *_ = parents, leaf = key.split(".")[:-1], key.split(".")[-1]
+        node = merged
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                problems.append(f"config.{key}: {parent} is a value, not a section")
+                break
+        else:
+            node[leaf] = _parse(text, annotations.get(f"config.{key}", str))
+    return merged
+
+
+def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
+
+
+def _parse(text: str, annotation: Any) -> Any:
+    options = _options(annotation)
+    if text.lower() == "none" and type(None) in options:
+        return None
+    if text.lower() in ("true", "false") and bool in options:
+        return text.lower() == "true"
+    texts = [o for o in options if o is str or typing.get_origin(o) is Literal]
+    if texts and not any(o in (int, float) for o in options):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _build(schema, tree, path, known, problems) -> Any:
+    before = len(problems)
+    values = {}
+    fields = _fields(schema)
+    names = [field.name for field, _ in fields]
+    for key in tree:
+        if key not in names:
+            problems.append(_unknown(path, key, names, known))
+    for field, annotation in fields:
+        here = f"{path}.{field.name}"
+        value = tree.get(field.name, _MISSING)
+        section = _section(annotation)
+        if value is _MISSING and section is not None and _default(field) is _MISSING:
+            value = {}
+        if value is _MISSING:
+            if _default(field) is _MISSING:
+                problems.append(f"{here} is missing; expected {_type_name(annotation)}")
+            continue
+        if section is not None and value is not None:
+            if isinstance(value, Mapping):
+                values[field.name] = _build(section, value, here, known, problems)
+            elif isinstance(value, section):
+                values[field.name] = value
+            else:
+                problems.append(f"{here} is {value!r}; expected a section with keys")
+            continue
+        coerced = _coerce(value, annotation)
+        if coerced is _MISSING:
+            problems.append(f"{here} is {value!r}; expected {_type_name(annotation)}")
+        else:
+            values[field.name] = coerced
+    if any(p.startswith((f"{path} ", f"{path}.")) for p in problems[before:] if "unknown" not in p):
+        return None
+    try:
+        return schema(**values)
+    except (ValueError, TypeError) as error:
+        # A section that failed is None here; its own problems are listed already.
+        if not problems[before:]:
+            problems.append(f"{path}: {error}")
+        return None
+
+
+def _unknown(path: str, key: str, names: list[str], known: list[str]) -> str:
+    message = f"{path}.{key} is unknown"
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    if near:
+        return f"{message}; did you mean {path}.{near[0]}?"
+    elsewhere = [p for p in known if p.split(".")[-1] == key]
+    elsewhere += difflib.get_close_matches(f"{path}.{key}", known, n=1, cutoff=0.7)
+    if elsewhere:
+        return f"{message}; did you mean {elsewhere[0]}?"
+    return f"{message}; {path} has {', '.join(names)}"
+
+
+def _coerce(value: Any, annotation: Any) -> Any:
+    """`value` as `annotation` has it, or _MISSING if it does not fit."""
+    for option in _options(annotation):
+        if option is type(None) and value is None:
+            return None
+        if typing.get_origin(option) is Literal and value in typing.get_args(option):
+            return value
+        if option in (bool, str) and type(value) is option:
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if option is int and number and float(value).is_integer():
+            return int(value)
+        if option is float and number:
+            return float(value)
+        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
+            items = _coerce_items(value, typing.get_args(option))
+            if items is not _MISSING:
+                return items
+    return _MISSING
+
+
+def _coerce_items(value, arguments) -> Any:
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        return _MISSING
+    items = tuple(_coerce(v, a) for v, a in zip(value, arguments, strict=True))
+    return _MISSING if any(item is _MISSING for item in items) else items
+
+
+def _type_name(annotation: Any) -> str:
+    names = []
+    for option in _options(annotation):
+        if option is type(None):
+            names.append("None")
+        elif typing.get_origin(option) is Literal:
+            names.append(" | ".join(repr(choice) for choice in typing.get_args(option)))
+        elif typing.get_origin(option) is tuple:
+            names.append(str(option))
+        else:
+            names.append(getattr(option, "__name__", str(option)))
+    return " | ".join(names)

@@ -1,0 +1,221 @@
+"""Where images come from: random-access collections of labelled images.
+
+A source is named in a config by one string: `digits`, `folder:PATH` or `tfds:NAME`.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from distill.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+class CorruptImage(Exception):
+    """An image that cannot be decoded; carries the reason."""
+
+
+class Source(Protocol):
+    """A fixed, ordered collection of labelled images, read by index."""
+
+    class_names: tuple[str, ...]
+    channels: int
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The image, uint8 [height, width, channels], and its label.
+
+        Raises:
+          CorruptImage: if the image cannot be decoded.
+        """
+
+    def describe(self, index: int) -> str:
+        """What a person needs to find the image: a file's path or a record's number."""
+
+
+def open_source(name: str, split: str, *, channels: int, data_dir: str | None = None) -> Source:
+    """Opens the split of the source a config names.
+
+    Args:
+      name: `digits`, `folder:PATH` or `tfds:NAME`.
+      split: the split's name; for TFDS also a slice such as `train[:98%]`.
+      channels: 1 for grey or 3 for colour; images are converted.
+      data_dir: where TFDS keeps its data sets; None for its default.
+
+    Raises:
+      UserError: if there is no such source or split, or it is empty.
+    """
+    kind, _, argument = name.partition(":")
+    if kind == "digits" and not argument:
+        source = Digits(split, channels)
+    elif kind == "folder" and argument:
+        source = ImageFolder(Path(argument).expanduser(), split, channels)
+    elif kind == "tfds" and argument:
+        source = TfdsSource(argument, split, channels, data_dir)
+    else:
+        raise UserError(f"unknown data source {name!r}; expected digits, folder:PATH or tfds:NAME")
+    if not len(source):
+        raise UserError(f"split {split!r} of {name} holds no images")
+    return source
+
+
+def decode(data: bytes | Path, channels: int) -> np.ndarray:
+    """Decodes an encoded image to uint8 [height, width, channels].
+
+    Raises:
+      CorruptImage: if it is truncated, no image, or implausibly large.
+    """
+    mode = {1: "L", 3: "RGB"}[channels]
+    try:
+        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            pixels = np.asarray(image.convert(mode))
+    # What Pillow raises on damaged files: mostly OSError, but its decoders also let these through.
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise CorruptImage(str(error)) from error
+    return pixels if channels == 3 else pixels[..., None]
+
+
+class Digits:
+    """Scikit-learn's handwritten digits: 1797 real scans, 8×8, shipped with the package.
+
+    The split is fixed: 1197 train, 240 validation and 360 test images, each with the classes in
+    the same proportions (E. Alpaydin and C. Kaynak, UCI, 1998).
+    """
+
+    SIZES = {"train": 1197, "validation": 240, "test": 360}
+    class_names = tuple("0123456789")
+
+    def __init__(self, split: str, channels: int):
+        if split not in self.SIZES:
+            raise UserError(f"digits has no split {split!r}; it has {', '.join(self.SIZES)}")
+        from sklearn.datasets import load_digits
+
+        self.channels = channels
+        digits = load_digits()
+        ends = np.cumsum(list(self.SIZES.values()))
+        parts = dict(
+            zip(self.SIZES, np.split(_stratified_order(digits.target), ends[:-1]), strict=True)
+        )
+        self._numbers = np.sort(parts[split])
+        # 17 grey levels, 0 to 16.
+        images = np.round(digits.images[self._numbers] * (255 / 16)).astype(np.uint8)
+        self._images = np.repeat(images[..., None], channels, axis=-1)
+        self._labels = digits.target[self._numbers].astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The scan and its digit."""
+        return self._images[index], int(self._labels[index])
+
+    def describe(self, index: int) -> str:
+        """The scan's number in `load_digits()`."""
+        return f"digits image {self._numbers[index]}"
+
+
+def _stratified_order(labels: np.ndarray) -> np.ndarray:
+    """A fixed order of all indices in which every stretch holds the classes in proportion."""
+    rng = np.random.default_rng(0)
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        position[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(position, kind="stable")
+
+
+class ImageFolder:
+    """Images in `root/split/class/*.jpg|png|webp`; classes are the sorted folder names."""
+
+    def __init__(self, root: Path, split: str, channels: int):
+        if not root.is_dir():
+            raise UserError(f"image folder {root} does not exist")
+        folder = root / split
+        if not folder.is_dir():
+            found = sorted(p.name for p in root.iterdir() if p.is_dir())
+            raise UserError(
+                f"image folder {root} has no split {split!r}; it has {', '.join(found) or 'none'}. "
+                "Expected root/split/class/image.jpg"
+            )
+        self.class_names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+        self.channels = channels
+        self._files = [
+            (path, label)
+            for label, name in enumerate(self.class_names)
+            for path in sorted((folder / name).rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES
+        ]
+        if not self._files:
+            raise UserError(
+                f"no images under {folder}; expected {folder}/class/*{'|'.join(IMAGE_SUFFIXES)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Decodes the file."""
+        path, label = self._files[index]
+        return decode(path, self.channels), label
+
+    def describe(self, index: int) -> str:
+        """The file's path."""
+        return str(self._files[index][0])
+
+
+class TfdsSource:
+    """A TensorFlow Datasets data set prepared as `array_record`, read without TensorFlow."""
+
+    def __init__(self, name: str, split: str, channels: int, data_dir: str | None):
+        try:
+            import tensorflow_datasets as tfds
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "tfds: sources need tensorflow-datasets; install the extra: pip install -e '.[tfds]'"
+            ) from error
+        self.name, self.split, self.channels = name, split, channels
+        try:
+            builder = tfds.builder(name, data_dir=data_dir)
+        except (tfds.core.DatasetNotFoundError, ValueError) as error:
+            raise UserError(f"TFDS has no data set {name!r}: {_first_line(error)}") from error
+        features = builder.info.features
+        if features is None or "image" not in features or "label" not in features:
+            raise UserError(f"TFDS data set {name!r} has no features named image and label")
+        if builder.info.file_format.value != "array_record":
+            raise UserError(
+                f"TFDS data set {name!r} is stored as {builder.info.file_format.value}, which "
+                "cannot be read at random; prepare it again with "
+                f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()"
+            )
+        try:
+            self._records: Sequence[Any] = builder.as_data_source(
+                split=split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        except (ValueError, AssertionError, NotImplementedError) as error:
+            raise UserError(
+                f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}"
+            ) from error
+        self.class_names = tuple(features["label"].names)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Decodes the record."""
+        record = self._records[index]
+        return decode(record["image"], self.channels), int(record["label"])
+
+    def describe(self, index: int) -> str:
+        """The record's place in its split."""
+        return f"{self.name} {self.split} record {index}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,15 @@
+"""Layers, the scanned encoder and the vision transformer."""
+
+from distill.nn.flops import Flops, count_flops
+from distill.nn.network import Network, Params
+from distill.nn.vit import ViTConfig, ViTOutput, VisionTransformer
+
+__all__ = [
+    "Flops",
+    "Network",
+    "Params",
+    "ViTConfig",
+    "ViTOutput",
+    "VisionTransformer",
+    "count_flops",
+]

@@ -1,0 +1,100 @@
+"""From pixels to tokens: patch embedding and position embeddings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from distill.nn.layers import Linear
+
+Grid = tuple[int, int]
+
+
+def patch_grid(image_size: tuple[int, int], patch_size: int) -> Grid:
+    """Rows and columns of patches in an image of `image_size` (height, width).
+
+    Raises:
+      ValueError: if a side is not a multiple of the patch.
+    """
+    height, width = image_size
+    if height % patch_size or width % patch_size:
+        down = [max(patch_size, side // patch_size * patch_size) for side in image_size]
+        up = [-(-side // patch_size) * patch_size for side in image_size]
+        raise ValueError(
+            f"image size {height}×{width} is not divisible by patch size {patch_size}; "
+            f"use {down[0]}×{down[1]} or {up[0]}×{up[1]}, or another patch size"
+        )
+    return height // patch_size, width // patch_size
+
+
+class PatchEmbed(nnx.Module):
+    """Convolution with stride = kernel = patch, with bias, as one matrix product."""
+
+    def __init__(
+        self, patch_size: int, channels: int, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
+        self.patch_size = patch_size
+        self.linear = Linear(
+            {"patch_height": patch_size, "patch_width": patch_size, "channels": channels},
+            {"embed": width},
+            kernel_init=jax.nn.initializers.lecun_normal(),
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps images [B, height, width, C] to [B, rows, columns, D]."""
+        batch, height, width, channels = images.shape
+        rows, columns = patch_grid((height, width), self.patch_size)
+        patch = self.patch_size
+        patches = images.reshape(batch, rows, patch, columns, patch, channels)
+        return self.linear(patches.transpose(0, 1, 3, 2, 4, 5))
+
+
+def sincos2d(grid: Grid, width: int, temperature: float = 10_000.0) -> np.ndarray:
+    """Fixed 2-D sine-cosine position embedding, [rows, columns, width], float32.
+
+    The MoCo v3 form (arXiv 2104.02057) that "Better plain ViT baselines" (arXiv 2205.01580) uses.
+
+    Raises:
+      ValueError: if `width` is not a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"sincos2d needs a width divisible by 4, not {width}")
+    y, x = np.mgrid[: grid[0], : grid[1]]
+    omega = temperature ** -(np.arange(width // 4) / max(width // 4 - 1, 1))
+    y, x = y[..., None] * omega, x[..., None] * omega
+    return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], -1).astype(np.float32)
+
+
+def resize_grid(embedding: jax.Array, grid: Grid) -> jax.Array:
+    """Interpolates a position embedding [rows, columns, D] bilinearly to another `grid`."""
+    if embedding.shape[:2] == grid:
+        return embedding
+    return jax.image.resize(embedding, (*grid, embedding.shape[-1]), "bilinear", antialias=True)
+
+
+class PositionEmbedding(nnx.Module):
+    """Added after the patch embedding: learned, drawn from N(0, 1/√D), or fixed sincos2d.
+
+    An image whose patch grid differs from `grid` gets the embedding interpolated in 2-D.
+    """
+
+    def __init__(self, kind: str, grid: Grid, width: int, *, rngs: nnx.Rngs):
+        self.kind = kind
+        self.width = width
+        normal = jax.nn.initializers.normal(stddev=width**-0.5)
+        self.table = (
+            nnx.Param(normal(rngs.params(), (*grid, width)), axes=("rows", "columns", "embed"))
+            if kind == "learned"
+            else None
+        )
+
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        """Adds positions to patches [B, rows, columns, D]."""
+        grid = patches.shape[1:3]
+        if self.table is None:
+            table = jnp.asarray(sincos2d(grid, self.width))
+        else:
+            table = resize_grid(self.table[...], grid)
+        return patches + table.astype(patches.dtype)

@@ -1,0 +1,125 @@
+"""The pre-LN transformer encoder, its layers stacked and scanned."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from distill.nn.attention import Attention, QKNorm
+from distill.nn.layers import LayerNorm, Mlp
+
+# What the backward pass finds in memory; the rest is computed again.
+REMAT_POLICIES = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class BlockConfig(Protocol):
+    """What a transformer block reads of its model's configuration."""
+
+    width: int
+    mlp_dim: int
+    heads: int
+    qkv_bias: bool
+    qk_norm: bool
+    qk_norm_center: bool
+    norm_bias: bool
+    norm_center: bool
+    compute_dtype: jnp.dtype
+
+
+def make_norm(config: BlockConfig) -> LayerNorm:
+    """The LayerNorm over tokens that `config` asks for."""
+    return LayerNorm(
+        "embed",
+        config.width,
+        use_bias=config.norm_bias,
+        center=config.norm_center,
+        dtype=config.compute_dtype,
+    )
+
+
+def make_qk_norm(config: BlockConfig) -> QKNorm | None:
+    """The QK normalisation that `config` asks for, or None."""
+    if not config.qk_norm:
+        return None
+    head_dim = config.width // config.heads
+    return QKNorm(head_dim, center=config.qk_norm_center, dtype=config.compute_dtype)
+
+
+class SequentialBlock(nnx.Module):
+    """x ← x + Attention(LN(x)); x ← x + MLP(LN(x))."""
+
+    def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs):
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(
+            config.width,
+            config.heads,
+            use_qkv_bias=config.qkv_bias,
+            qk_norm=make_qk_norm(config),
+            dtype=config.compute_dtype,
+            rngs=rngs,
+        )
+        self.mlp_norm = make_norm(config)
+        self.mlp = Mlp(config.width, config.mlp_dim, dtype=config.compute_dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps tokens [B, T, D] to [B, T, D]."""
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+def stack_layers(make_block: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs):
+    """Creates `depth` blocks as one module whose parameters lead with the axis `layers`."""
+
+    @nnx.split_rngs(splits=depth)
+    @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: None})
+    def create(rngs):
+        return make_block(rngs)
+
+    blocks = create(rngs)
+    for _, parameter in nnx.iter_graph(blocks):
+        if isinstance(parameter, nnx.Param):
+            parameter.set_metadata(axes=("layers", *parameter.axes))
+    return blocks
+
+
+class Encoder(nnx.Module):
+    """`depth` blocks under `lax.scan`, then the final norm.
+
+    Scanning keeps compile time and the size of the program independent of the depth.
+    `unroll=True` runs the same parameters as straight-line code.
+    """
+
+    def __init__(
+        self,
+        config: BlockConfig,
+        make_block: Callable[[nnx.Rngs], nnx.Module],
+        *,
+        depth: int,
+        remat: str = "none",
+        unroll: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        self.blocks = stack_layers(make_block, depth, rngs)
+        self.norm = make_norm(config)
+        self.depth = depth
+        self.remat = remat
+        self.unroll = unroll
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps tokens [B, T, D] to [B, T, D]."""
+        graphdef, stacked = nnx.split(self.blocks)
+
+        def layer(x, params):
+            return nnx.merge(graphdef, params)(x), None
+
+        if self.remat != "none":
+            # prevent_cse guards against a pass that scan already rules out, at a cost.
+            policy = REMAT_POLICIES[self.remat]
+            layer = jax.checkpoint(layer, policy=policy, prevent_cse=self.unroll)
+        x, _ = jax.lax.scan(layer, x, stacked, unroll=self.depth if self.unroll else 1)
+        return self.norm(x)

@@ -1,0 +1,106 @@
+"""Linear maps, normalisation and the MLP, each parameter with its logical axes.
+
+Every parameter carries `axes`, one logical axis name (or None) per dimension, which
+`distill.parallel` maps to the mesh and `distill.optim` reads to tell stacked layers apart.
+"""
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Initializer = jax.nn.initializers.Initializer
+
+xavier_uniform = jax.nn.initializers.xavier_uniform()
+zeros = jax.nn.initializers.zeros
+mlp_bias = jax.nn.initializers.normal(stddev=1e-6)
+
+
+class Linear(nnx.Module):
+    """y = x·W + b from named input axes to named output axes.
+
+    `Linear({"embed": 768}, {"heads": 12, "head_dim": 64})` maps [..., 768] to [..., 12, 64]
+    with a kernel of shape [768, 12, 64] and a bias of shape [12, 64].
+    Fans are taken over the flattened input and output axes, so that splitting an axis
+    into heads does not change the initial distribution.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, int],
+        *,
+        use_bias: bool = True,
+        kernel_init: Initializer = xavier_uniform,
+        bias_init: Initializer = zeros,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        in_shape, out_shape = tuple(inputs.values()), tuple(outputs.values())
+        flat = kernel_init(rngs.params(), (math.prod(in_shape), math.prod(out_shape)), jnp.float32)
+        self.kernel = nnx.Param(flat.reshape(in_shape + out_shape), axes=(*inputs, *outputs))
+        self.bias = (
+            nnx.Param(bias_init(rngs.params(), out_shape, jnp.float32), axes=tuple(outputs))
+            if use_bias
+            else None
+        )
+        self.num_inputs = len(in_shape)
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., *inputs] to [..., *outputs] in `dtype`."""
+        y = jnp.tensordot(
+            x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.num_inputs
+        )
+        if self.bias is not None:
+            y = y + self.bias[...].astype(self.dtype)
+        return y
+
+
+class LayerNorm(nnx.Module):
+    """Normalises the last axis in float32; epsilon 1e-6.
+
+    `center=False, use_bias=False` is the scale-only RMS form of ViT-22B (arXiv 2302.05442, §2.1).
+    """
+
+    def __init__(
+        self,
+        axis: str,
+        size: int,
+        *,
+        use_bias: bool = True,
+        center: bool = True,
+        epsilon: float = 1e-6,
+        dtype: jnp.dtype = jnp.float32,
+    ):
+        self.scale = nnx.Param(jnp.ones((size,), jnp.float32), axes=(axis,))
+        self.bias = nnx.Param(jnp.zeros((size,), jnp.float32), axes=(axis,)) if use_bias else None
+        self.center = center
+        self.epsilon = epsilon
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., size] to [..., size] in `dtype`."""
+        x = x.astype(jnp.float32)
+        if self.center:
+            x = x - jnp.mean(x, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        y = x * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...]
+        if self.bias is not None:
+            y = y + self.bias[...]
+        return y.astype(self.dtype)
+
+
+class Mlp(nnx.Module):
+    """Linear, GELU (tanh form), Linear; biases drawn from N(0, 1e-6)."""
+
+    def __init__(self, width: int, mlp_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        options = dict(bias_init=mlp_bias, dtype=dtype, rngs=rngs)
+        self.input = Linear({"embed": width}, {"mlp": mlp_dim}, **options)
+        self.output = Linear({"mlp": mlp_dim}, {"embed": width}, **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., D] to [..., D]."""
+        return self.output(jax.nn.gelu(self.input(x), approximate=True))

@@ -1,0 +1,119 @@
+"""The device mesh and the one table that maps logical axes to it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# Where each logical axis lives. A mesh axis that does not divide a dimension is left out.
+DEFAULT_RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("batch", ("data", "fsdp")),
+    ("embed", ("fsdp",)),
+    ("heads", ("tensor",)),
+    ("mlp", ("tensor",)),
+    ("classes", ("tensor",)),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Sizes of the mesh axes; one of them may be −1 and takes all devices that are left.
+
+    Raises:
+      ValueError: for sizes that are neither positive nor a single −1.
+    """
+
+    data: int = -1
+    """Replicas: each holds all parameters and a part of the batch."""
+    fsdp: int = 1
+    """Each holds a part of every large parameter and a part of the batch."""
+    tensor: int = 1
+    """Each computes a part of every matrix product on the same part of the batch."""
+
+    def __post_init__(self):
+        sizes = (self.data, self.fsdp, self.tensor)
+        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+            raise ValueError(
+                f"mesh sizes (data, fsdp, tensor) must be positive, one may be -1; not {sizes}"
+            )
+
+    def sizes(self, devices: int) -> tuple[int, int, int]:
+        """Sizes of data, fsdp and tensor on so many devices.
+
+        Raises:
+          ValueError: if they do not multiply to the number of devices.
+        """
+        sizes = (self.data, self.fsdp, self.tensor)
+        fixed = math.prod(size for size in sizes if size != -1)
+        filled = tuple(devices // fixed if size == -1 else size for size in sizes)
+        if math.prod(filled) != devices:
+            raise ValueError(
+                f"mesh data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} does not fill "
+                f"{devices} device(s); the sizes must multiply to {devices}"
+            )
+        return filled
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh over all devices of all processes, or over `devices`.
+
+    Raises:
+      ValueError: if the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    # Explicit axes, the default of make_mesh, would put shardings into the types of activations.
+    auto = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
+    return jax.make_mesh(config.sizes(len(devices)), MESH_AXES, axis_types=auto, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Shards the leading axis over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec(dict(DEFAULT_RULES)["batch"]))
+
+
+def batch_devices(mesh: Mesh) -> int:
+    """How many parts a batch is cut into."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shardings(mesh: Mesh, abstract: Any, axes: Any) -> Any:
+    """A tree like `abstract` with each parameter's sharding, from its logical axes."""
+    leaves, treedef = jax.tree.flatten(abstract)
+    specs = [
+        NamedSharding(mesh, _spec(mesh, leaf.shape, names))
+        for leaf, names in zip(leaves, treedef.flatten_up_to(axes), strict=True)
+    ]
+    return treedef.unflatten(specs)
+
+
+def _spec(mesh: Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
+    rules, taken, spec = dict(DEFAULT_RULES), set(), []
+    for size, axis in zip(shape, axes, strict=True):
+        wanted = [name for name in rules.get(axis, ()) if name not in taken]
+        parts = math.prod(mesh.shape[name] for name in wanted)
+        if parts > 1 and size % parts == 0:
+            taken.update(wanted)
+            spec.append(tuple(wanted))
+        else:
+            spec.append(None)
+    return PartitionSpec(*spec)
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Makes a global batch, sharded over the mesh, of each process's part."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

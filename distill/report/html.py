@@ -1,0 +1,75 @@
+"""HTML pages that need no other file: styles and figures are inside."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1d2733; background: #fff; }
+h1 { font-size: 1.7rem; } h2 { margin-top: 2.2rem; font-size: 1.2rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: .35rem .9rem; border-bottom: 1px solid #d9dfe6; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+th { background: #f3f6f9; }
+figure { margin: 1rem 0; } figure img { max-width: 100%; }
+figcaption { color: #5a6672; font-size: .9rem; }
+pre { background: #f3f6f9; padding: 1rem; overflow-x: auto; font-size: .85rem; }
+"""
+
+
+def page(title: str, *sections: str) -> str:
+    """A whole page; the sections are HTML."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
+        f"</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
+        + "\n".join(sections)
+        + "</body></html>\n"
+    )
+
+
+def section(heading: str, *content: str) -> str:
+    """A heading and HTML below it."""
+    return f"<h2>{html.escape(heading)}</h2>\n" + "\n".join(content)
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of plain text."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain text; the first column is left-aligned."""
+
+    def row(cells, tag):
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+    return "<table>" + row(header, "th") + "".join(row(r, "td") for r in rows) + "</table>"
+
+
+def preformatted(text: str) -> str:
+    """Text as it is."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def figure(drawing: Figure, caption: str) -> str:
+    """A figure embedded as PNG."""
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    text = html.escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def write(path: Path, content: str) -> Path:
+    """Writes a page so that a reader finds the old one or the new, never half."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(content)
+    return temporary.replace(path)

@@ -1,0 +1,1 @@
+"""State, step, loop, checkpoints, metrics: one training loop for every pipeline."""

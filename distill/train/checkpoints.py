@@ -1,0 +1,91 @@
+"""Checkpoints by Orbax: written in the background, N kept, whole or absent.
+
+A checkpoint is a directory `checkpoints/STEP` with the items `params` (all that a teacher, an
+export or an evaluation reads), `optimizer` and `progress` (JSON: the data's position). Orbax
+writes it under a temporary name and renames it when it is complete.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from distill.errors import UserError
+from distill.nn import Params
+from distill.train.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one workdir."""
+
+    def __init__(self, workdir: Path, *, keep: int | None = None, read_only: bool = False):
+        self._directory = (workdir / "checkpoints").resolve()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=not read_only,
+            read_only=read_only,
+            # What a killed run left half-written under a temporary name.
+            cleanup_tmp_directories=not read_only,
+        )
+        handlers = {
+            "params": ocp.StandardCheckpointHandler(),
+            "optimizer": ocp.StandardCheckpointHandler(),
+            "progress": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(
+            self._directory, options=options, item_handlers=handlers
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, progress: dict[str, Any]) -> None:
+        """Starts writing `state` in the background; saving a step twice is no error."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            optimizer=ocp.args.StandardSave(state.opt_state),
+            progress=ocp.args.JsonSave(progress),
+        )
+        self._manager.save(step, args=items)
+
+    def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest state, read straight into the shardings of `abstract`, and its progress."""
+        step = self.latest_step
+        items = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params),
+                optimizer=ocp.args.StandardRestore(abstract.opt_state),
+                progress=ocp.args.JsonRestore(),
+            ),
+        )
+        count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
+        return TrainState(count, items.params, items.optimizer), items.progress
+
+    def restore_params(self, abstract: Params) -> tuple[Params, int]:
+        """The newest parameters alone, in the shardings and dtypes of `abstract`, and their step.
+
+        Raises:
+          UserError: if there is no complete checkpoint.
+        """
+        step = self.latest_step
+        if step is None:
+            raise UserError(f"no checkpoint in {self._directory}")
+        items = self._manager.restore(
+            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
+        )
+        return items.params, step
+
+    def wait(self) -> None:
+        """Returns when everything saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then stops Orbax's threads."""
+        self._manager.close()

@@ -1,0 +1,186 @@
+"""What every training pipeline does once it has a model, a task and data."""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from distill.config import ConfigError, to_dict
+from distill.data import DataConfig, EvalLoader, Source, Splits, TrainLoader
+from distill.evaluate import Evaluator, PerExample
+from distill.nn import Network, Params
+from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
+from distill.parallel import MeshConfig, batch_devices, make_mesh, put_batch
+from distill.train import metrics as metrics_log
+from distill.train.checkpoints import Checkpoints
+from distill.train.loop import Loop, TrainConfig
+from distill.train.progress import format_seconds, say
+from distill.train.state import abstract_state, init_state
+from distill.train.step import Task, make_train_step
+from distill.train.workdir import Workdir, read_json
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What all training pipelines have in common."""
+
+    seed: int = 0
+    """Of initial parameters, order, views and mixup: with the config it determines the run."""
+    data: DataConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    train: TrainConfig
+    mesh: MeshConfig = MeshConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a finished run leaves behind."""
+
+    params: Params
+    summary: dict[str, Any]
+    """Also in summary.json: steps, parameters, accuracies, images per second, seconds."""
+
+
+@contextlib.contextmanager
+def blame(section: str) -> Iterator[None]:
+    """Reports a `ValueError` as a problem in a section of the config."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError([f"{section}: {error}"]) from error
+
+
+def open_mesh(config: RunConfig) -> Mesh:
+    """The mesh of a run, over which its batches divide evenly.
+
+    Raises:
+      ConfigError: if mesh and devices, or batch and mesh, do not fit.
+    """
+    with blame("config.mesh"):
+        mesh = make_mesh(config.mesh)
+    parts = batch_devices(mesh)
+    batch = config.train.batch_size
+    if batch % parts:
+        near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
+        raise ConfigError(
+            [
+                f"config.train.batch_size is {batch}, which {parts} devices (data × fsdp) cannot "
+                f"share evenly; use {' or '.join(map(str, near))}"
+            ]
+        )
+    return mesh
+
+
+def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: int) -> EvalLoader:
+    """Goes over `source` in batches of the run's size."""
+    return EvalLoader(
+        source,
+        config.data,
+        size=view_size,
+        batch_size=config.train.batch_size,
+        put=functools.partial(put_batch, mesh),
+    )
+
+
+def fit(
+    name: str,
+    config: RunConfig,
+    workdir: Workdir,
+    *,
+    mesh: Mesh,
+    network: Network,
+    task: Task,
+    splits: Splits,
+    view_size: int,
+    per_example: PerExample,
+    frozen: Any = None,
+) -> Trained:
+    """Trains `network` on `task`, or goes on where the workdir's newest checkpoint stands.
+
+    Args:
+      name: what progress lines call the run.
+      config: the run's config; the workdir's other runs must have had the same.
+      workdir: where everything goes.
+      mesh: what to run on.
+      network: what to train.
+      task: what to train it for.
+      splits: images to train, validate and test on.
+      view_size: side of the views in pixels; every model resizes them to its own resolution.
+      per_example: metrics of the evaluations.
+      frozen: parameters the task needs that are not trained; never saved.
+
+    Raises:
+      UserError: for anything the user can mend; see `distill.train.loop` for what can stop a run.
+    """
+    with blame("config.train"):
+        steps = config.train.steps(len(splits.train))
+    with blame("config.schedule"):
+        schedule = make_schedule(config.schedule, steps)
+    with blame("config.optimizer.weight_decay"):
+        params, axes = network.abstract_params, network.axes
+        optimizer = make_optimizer(config.optimizer, schedule, params, axes)
+
+    workdir.claim(to_dict(config))
+    checkpoints = Checkpoints(workdir.path, keep=config.train.keep_checkpoints)
+    summary_file = workdir.path / "summary.json"
+    abstract = abstract_state(network, optimizer, mesh)
+    if checkpoints.latest_step is None:
+        state, progress = init_state(network, optimizer, config.seed, mesh), {"next_example": 0}
+    else:
+        state, progress = checkpoints.restore(abstract)
+        if int(state.step) == steps and summary_file.exists():
+            say(f"{name}: {workdir.path} is complete already")
+            return Trained(state.params, read_json(summary_file))
+        say(f"{name}: resuming after step {int(state.step)}")
+
+    def evaluator(prefix, source):
+        return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
+
+    loader = TrainLoader(
+        splits.train,
+        config.data,
+        size=view_size,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        put=functools.partial(put_batch, mesh),
+        next_example=progress["next_example"],
+    )
+    log = metrics_log.MetricsLog(workdir.path, resume_step=int(state.step))
+    began = time.perf_counter()
+    with contextlib.closing(loader), contextlib.closing(log), contextlib.closing(checkpoints):
+        loop = Loop(
+            name=name,
+            config=config.train,
+            total_steps=steps,
+            step=make_train_step(task, optimizer, config.seed),
+            loader=loader,
+            evaluators=[evaluator("val", splits.validation)] if splits.validation else [],
+            checkpoints=checkpoints,
+            metrics=log,
+        )
+        state, rate = loop.run(state, frozen)
+    seconds = time.perf_counter() - began
+    test = evaluator("test", splits.test)(state.params, frozen) if splits.test else {}
+    summary = _summary(workdir.path, network, steps, rate, seconds, loader.skipped) | test
+    workdir.write_summary(summary)
+    say(f"{name}: finished {steps} steps in {format_seconds(seconds)}")
+    return Trained(state.params, summary)
+
+
+def _summary(
+    workdir: Path, network: Network, steps: int, rate: float, seconds: float, skipped: int
+) -> dict[str, Any]:
+    last = metrics_log.read(workdir)[-1]
+    return {
+        "steps": steps,
+        "parameters": network.parameter_count(),
+        "images_per_second": round(rate, 1),
+        "seconds": round(seconds, 1),
+        "skipped_images": skipped,
+    } | {key: value for key, value in last.items() if key.startswith("val/")}

@@ -1,0 +1,73 @@
+"""Metrics to TensorBoard and to `metrics.jsonl`, through clu's writers."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """One run's metrics: a JSON object with key `step` per line, and TensorBoard events.
+
+    Args:
+      workdir: where both are written.
+      resume_step: lines of later steps, which the run is about to do again, are dropped.
+    """
+
+    def __init__(self, workdir: Path, resume_step: int):
+        self._path = workdir / FILE
+        _truncate(self._path, resume_step)
+        self._file = self._path.open("a")
+        # Imported here because clu's writers load TensorFlow.
+        from clu import metric_writers
+
+        self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends the values of one step."""
+        values = {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._tensorboard.write_scalars(step, values)
+
+    def flush(self) -> None:
+        """Returns when everything written is on disk; call before a checkpoint counts on it."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._tensorboard.flush()
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        self.flush()
+        self._file.close()
+        self._tensorboard.close()
+
+
+def read(workdir: Path) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl`; a last line cut off by a kill is left out."""
+    file = workdir / FILE
+    lines = file.read_text().splitlines() if file.exists() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def series(rows: list[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of one metric."""
+    pairs = [(row["step"], row[name]) for row in rows if name in row]
+    steps, values = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.asarray(steps), np.asarray(values)
+
+
+def _truncate(path: Path, resume_step: int) -> None:
+    kept = [row for row in read(path.parent) if row["step"] <= resume_step]
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    temporary.replace(path)

@@ -1,0 +1,45 @@
+"""What a person sees of a run while it runs."""
+
+import sys
+import time
+
+
+class Progress:
+    """A line with loss, images/s, ETA and the share of time spent waiting for data."""
+
+    def __init__(self, name: str, total_steps: int, start_step: int):
+        self._name = name
+        self._total = total_steps
+        self._start = start_step
+        self._began = time.perf_counter()
+        self._terminal = sys.stderr.isatty()
+
+    def show(self, step: int, loss: float, images_per_second: float, data_wait: float) -> None:
+        """Prints the line; on a terminal it replaces the last one."""
+        elapsed = time.perf_counter() - self._began
+        remaining = elapsed / max(step - self._start, 1) * (self._total - step)
+        line = (
+            f"{self._name} {step}/{self._total} ({step / self._total:.0%})  loss {loss:.4f}  "
+            f"{images_per_second:,.0f} images/s  data wait {data_wait:.0%}  "
+            f"ETA {format_seconds(remaining)}"
+        )
+        end = "\n" if not self._terminal or step == self._total else ""
+        clear = "\r\033[K" if self._terminal else ""
+        print(f"{clear}{line}", end=end, file=sys.stderr, flush=True)
+
+
+def say(message: str) -> None:
+    """Prints a message on a line of its own."""
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{message}", file=sys.stderr, flush=True)
+
+
+def format_seconds(seconds: float) -> str:
+    """Such as 45s, 3:20, 2:05:00 or 3d 4h."""
+    seconds = round(seconds)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{days}d {hours % 24}h"
+    if hours:
+        return f"{hours}:{minutes % 60:02d}:{seconds % 60:02d}"
+    return f"{minutes}:{seconds % 60:02d}" if minutes else f"{seconds}s"

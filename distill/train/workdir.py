@@ -1,0 +1,99 @@
+"""The directory of a run: whose it is, and what it says at the end."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+
+
+class Workdir:
+    """A run's directory; one config owns it.
+
+    Raises:
+      UserError: if it cannot be created or written.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"cannot write to workdir {self.path}: {error.strerror}; choose another --workdir"
+            ) from error
+
+    def claim(self, config: Mapping[str, Any]) -> None:
+        """Writes config.json, or checks that the one there says the same.
+
+        Raises:
+          UserError: naming what differs, if the workdir belongs to another config.
+        """
+        file = self.path / "config.json"
+        if not file.exists():
+            write_json(file, config)
+            return
+        there = read_json(file)
+        differences = _differences(there, config)
+        if differences:
+            listing = "\n".join(f"  {d}" for d in differences)
+            raise UserError(
+                f"workdir {self.path} belongs to a run with another config\n{listing}\n"
+                "Use a new --workdir, or the same config to resume"
+            )
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes the run's final figures to summary.json."""
+        write_json(self.path / "summary.json", summary)
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The resolved config of the run in `workdir`.
+
+    Raises:
+      UserError: if no run has been started there.
+    """
+    if not workdir.is_dir():
+        raise UserError(f"workdir {workdir} does not exist")
+    file = workdir / "config.json"
+    if not file.is_file():
+        raise UserError(f"{workdir} is not the workdir of a run: it has no config.json")
+    return read_json(file)
+
+
+def read_json(file: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: if it is not JSON.
+    """
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes a JSON file so that a reader finds the old content or the new, never half."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with temporary.open("w") as out:
+        json.dump(content, out, indent=2)
+        out.write("\n")
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)
+
+
+def _differences(there: Any, here: Any, path: str = "config") -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [
+            difference
+            for key in sorted(there.keys() | here.keys())
+            for difference in _differences(there.get(key), here.get(key), f"{path}.{key}")
+        ]
+    return [] if there == here else [f"{path}: {there!r} there, {here!r} now"]

@@ -1,0 +1,111 @@
+"""From a command line to a run: absl flags, configs, and errors without tracebacks."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+# Libraries' chatter, unless the user has asked for it. Set before they are loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from absl import flags, logging
+
+from distill import config as configs
+from distill.errors import UserError
+from distill.train.workdir import Workdir
+
+_OVERRIDE = "--config."
+
+
+def launch_training(
+    doc: str, schema: type, run: Callable[[Any, Workdir], Any], argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Parses `--config`, `--config.a.b=value` and `--workdir`, and runs a training pipeline."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "config", None, "Config file: path.py or path.py:argument.", flag_values=values
+    )
+    flags.DEFINE_string("workdir", None, "Directory the run writes to.", flag_values=values)
+    flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
+
+    def body(arguments: list[str]) -> None:
+        overrides, rest = split_overrides(arguments)
+        parse(values, rest)
+        config = configs.resolve(schema, configs.load_file(values.config), overrides)
+        run(config, Workdir(values.workdir))
+
+    launch(doc, values, body, argv, schema)
+
+
+def launch(
+    doc: str,
+    values: flags.FlagValues,
+    body: Callable[[list[str]], None],
+    argv: Sequence[str] | None = None,
+    schema: type | None = None,
+) -> NoReturn:
+    """Runs `body` on the arguments and exits: 0, or the error's exit code with its message."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.set_verbosity(logging.WARNING)
+    logging.use_absl_handler()
+    if {"--help", "-h", "-help"} & set(arguments):
+        print(help_text(doc, values, schema))
+        sys.exit(0)
+    try:
+        body(arguments)
+    except UserError as error:
+        sys.stdout.flush()
+        prefix = "" if error.exit_code == 0 else "error: "
+        print(f"{prefix}{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Parses absl flags.
+
+    Raises:
+      UserError: for unknown or missing flags and stray arguments.
+    """
+    try:
+        rest = values(["distill", *arguments])[1:]
+    except flags.Error as error:
+        raise UserError(f"{error}\nSee --help") from error
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}\nSee --help")
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Takes `--config.a.b=value` and `--config.a.b value` out of the arguments.
+
+    Raises:
+      UserError: for an override without a value.
+    """
+    overrides, rest = {}, []
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith(_OVERRIDE):
+            rest.append(argument)
+            continue
+        key, equals, value = argument.removeprefix(_OVERRIDE).partition("=")
+        if not equals:
+            value = next(remaining, None)
+            if value is None:
+                raise UserError(f"{argument} needs a value: {argument}=VALUE")
+        overrides[key] = value
+    return overrides, rest
+
+
+def help_text(doc: str, values: flags.FlagValues, schema: type | None) -> str:
+    """The pipeline's docstring, its flags, and the keys of its config with their defaults."""
+    parts = [doc.strip(), "\nFlags:"]
+    for name in values:
+        flag = values[name]
+        default = "" if flag.default is None else f" (default {flag.default})"
+        parts.append(f"  --{name}: {flag.help}{default}")
+    if schema is not None:
+        parts.append("\nConfig keys, overridden by --config.key=value:")
+        rows = [(key.removeprefix("config."), *rest) for key, *rest in configs.describe(schema)]
+        width = max(len(row[0]) for row in rows)
+        parts += [f"  {key:<{width}}  {kind}  (default {default})" for key, kind, default in rows]
+    return "\n".join(parts)

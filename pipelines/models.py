@@ -1,0 +1,124 @@
+"""Models by name: what a config says of a model, and the network it stands for."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import jax
+from jax.sharding import Mesh
+
+from distill.config import resolve
+from distill.errors import UserError
+from distill.nn import Network, Params
+from distill.parallel import shardings
+from distill.train.checkpoints import Checkpoints
+from distill.train.state import with_shardings
+from distill.train.workdir import read_config
+from students import vit
+from teachers import vit_22b, vit_g
+
+FAMILIES = {"vit": vit, "vit_g": vit_g, "vit_22b": vit_22b}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A family, a variant, and whatever differs from the variant; None keeps the variant's own.
+
+    Raises:
+      ValueError: for an unknown variant, a choice the family does not have, or choices that
+        contradict each other.
+    """
+
+    family: Literal["vit", "vit_g", "vit_22b"]
+    """`students.vit`, `teachers.vit_g` or `teachers.vit_22b`."""
+    variant: str
+    """Shape and patch size, such as B/16."""
+    image_size: int = 224
+    channels: Literal[1, 3] = 3
+    num_classes: int = 1000
+    head: Literal["map", "gap", "cls"] | None = None
+    width: int | None = None
+    depth: int | None = None
+    mlp_dim: int | None = None
+    heads: int | None = None
+    position_embedding: Literal["learned", "sincos2d"] | None = None
+    qkv_bias: bool | None = None
+    qk_norm: bool | None = None
+    qk_norm_center: bool | None = None
+    norm_bias: bool | None = None
+    norm_center: bool | None = None
+    parallel: bool | None = None
+    """vit_22b only."""
+    fused: bool | None = None
+    """vit_22b only."""
+    classifier_bias: float = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "full", "dots"] = "none"
+    unroll: bool = False
+
+    def __post_init__(self):
+        self.network()
+
+    def network(self) -> Network:
+        """The network; no memory is allocated."""
+        module = FAMILIES[self.family]
+        choices = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        family, variant = choices.pop("family"), choices.pop("variant")
+        foreign = {"parallel", "fused"} & choices.keys()
+        if foreign and family != "vit_22b":
+            raise ValueError(f"{', '.join(sorted(foreign))} belong to vit_22b, not to {family}")
+        return module.build(module.configure(variant, **choices))
+
+
+def load_model(
+    workdir: Path,
+    mesh: Mesh,
+    *,
+    dtype: str | None = None,
+    expected: ModelConfig | None = None,
+) -> tuple[Network, Params]:
+    """The model a run trained: its network and the parameters of its newest checkpoint.
+
+    Args:
+      workdir: of a pre-training or distillation run.
+      mesh: whose devices read their parts of the parameters.
+      dtype: of parameters and activations; None keeps float32 parameters and the run's
+        activations.
+      expected: what the caller believes is there; only its architecture is compared.
+
+    Raises:
+      UserError: if there is no run, no checkpoint, or another model than expected.
+    """
+    recorded = resolve(ModelConfig, read_config(workdir)["model"])
+    if expected is not None:
+        _compare(recorded, expected, workdir)
+    if dtype is not None:
+        recorded = dataclasses.replace(recorded, dtype=dtype)
+    network = recorded.network()
+    abstract = with_shardings(
+        jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype),
+            network.abstract_params,
+        ),
+        shardings(mesh, network.abstract_params, network.axes),
+    )
+    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        params, _ = checkpoints.restore_params(abstract)
+    return network, params
+
+
+def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:
+    how_it_runs = {"dtype": "float32", "remat": "none", "unroll": False, "classifier_bias": 0.0}
+    there = dataclasses.replace(recorded, **how_it_runs).network().config
+    asked = dataclasses.replace(expected, **how_it_runs).network().config
+    differences = [
+        f"{field.name} is {getattr(there, field.name)!r}, expected {getattr(asked, field.name)!r}"
+        for field in dataclasses.fields(there)
+        if getattr(there, field.name) != getattr(asked, field.name, None)
+    ]
+    if differences:
+        raise UserError(
+            f"the model in {workdir} is not the one config.teacher.model describes: "
+            + "; ".join(differences)
+        )

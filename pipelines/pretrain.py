@@ -1,0 +1,50 @@
+"""Pre-trains a teacher, or any ViT, on labelled images.
+
+  python pipelines/pretrain.py --config=configs/pretrain/digits.py --workdir=runs/teacher
+
+The recipe is that of "Scaling Vision Transformers" (arXiv 2106.04560). Any key of the config can
+be overridden: --config.train.batch_size=256. Running the same command again resumes.
+"""
+
+import dataclasses
+
+from distill.evaluate import classification_metrics
+from distill.train.classification import Classification, ClassificationConfig
+from distill.train.fit import RunConfig, Trained, fit, open_mesh
+from distill.train.workdir import Workdir
+from pipelines.launch import launch_training
+from pipelines.models import ModelConfig
+from pipelines.story import finish, introduce
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """Everything a pre-training run depends on."""
+
+    model: ModelConfig
+    loss: ClassificationConfig = ClassificationConfig()
+
+
+def run(config: PretrainConfig, workdir: Workdir, name: str = "pretrain") -> Trained:
+    """Trains a classifier and writes its workdir."""
+    network = config.model.network()
+    mesh = open_mesh(config)
+    splits = config.data.open_splits(channels=config.model.channels)
+    splits.check_classes(config.model.num_classes, "config.model")
+    introduce(name, network, splits, mesh)
+    trained = fit(
+        name,
+        config,
+        workdir,
+        mesh=mesh,
+        network=network,
+        task=Classification(network, config.loss),
+        splits=splits,
+        view_size=config.model.image_size,
+        per_example=classification_metrics(network),
+    )
+    return finish(trained, workdir)
+
+
+if __name__ == "__main__":
+    launch_training(__doc__, PretrainConfig, run)

@@ -1,0 +1,33 @@
+"""What all training pipelines tell: an introduction, and a report at the end."""
+
+from clu import parameter_overview
+from jax.sharding import Mesh
+
+from distill.data import Splits
+from distill.nn import Network
+from distill.report import write_run_report
+from distill.train.fit import Trained
+from distill.train.progress import say
+from distill.train.workdir import Workdir
+
+
+def introduce(name: str, network: Network, splits: Splits, mesh: Mesh) -> None:
+    """Says what is about to be trained, on what and where; lists the parameters."""
+    table = parameter_overview.get_parameter_overview(network.abstract_params, include_stats=False)
+    say(f"{name}: parameters\n{table}")
+    sizes = {split: len(source) for split, source in vars(splits).items() if source is not None}
+    images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+    devices = f"{mesh.size} {mesh.devices.flat[0].device_kind} device(s)"
+    axes = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    say(f"{name}: {images} images; {devices} as {axes}")
+
+
+def finish(trained: Trained, workdir: Workdir) -> Trained:
+    """Writes the report and prints the final figures."""
+    report = write_run_report(workdir.path)
+    width = max(map(len, trained.summary))
+    for key, value in trained.summary.items():
+        shown = f"{value:.4f}" if "/" in key else f"{value:,}"
+        print(f"{key:<{width}}  {shown}")
+    print(f"{'report':<{width}}  {report}")
+    return trained

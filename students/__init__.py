@@ -1,0 +1,1 @@
+"""Students: the plain ViTs that teachers are distilled into."""

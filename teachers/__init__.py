@@ -1,0 +1,1 @@
+"""Teachers: the giants (ViT-22B; ViT-g, G and e)."""

@@ -1,0 +1,109 @@
+"""ViT-22B: parallel blocks, QK normalisation and few biases (arXiv 2302.05442, §2.1)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from distill.nn.attention import attend
+from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
+from distill.nn.layers import Linear, mlp_bias
+from distill.nn.network import Network
+from distill.nn.variants import Shape, shape_of
+from distill.nn.vit import ViTConfig, VisionTransformer
+
+SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViT22BConfig(ViTConfig):
+    """`ViTConfig` with ViT-22B's defaults and its two choices of layout."""
+
+    qkv_bias: bool = False
+    qk_norm: bool = True
+    norm_bias: bool = False
+    norm_center: bool = False
+    parallel: bool = True
+    """Attention and MLP side by side; False puts them in sequence, for comparison."""
+    fused: bool = False
+    """Run QKV and MLP-in as one matrix product, and attention-out and MLP-out as another."""
+
+
+class ParallelBlock(nnx.Module):
+    """y' = LN(x); y = x + Attention(y') + MLP(y').
+
+    Biases: MLP in and out only. The MLP-out bias serves the sum of both branches.
+    Each projection keeps its own kernel, so that one set of parameters runs either way:
+    separate products, or fused ones over kernels joined on the fly, where joining shares the
+    pass over the weights that casts them to the compute dtype.
+    """
+
+    def __init__(self, config: ViT22BConfig, *, rngs: nnx.Rngs):
+        self.fused = config.fused
+        self.dtype = dtype = config.compute_dtype
+        embed = {"embed": config.width}
+        split = {"heads": config.heads, "head_dim": config.width // config.heads}
+        mlp = {"mlp": config.mlp_dim}
+        options = dict(dtype=dtype, rngs=rngs)
+        self.norm = make_norm(config)
+        self.query = Linear(embed, split, use_bias=config.qkv_bias, **options)
+        self.key = Linear(embed, split, use_bias=config.qkv_bias, **options)
+        self.value = Linear(embed, split, use_bias=config.qkv_bias, **options)
+        self.qk_norm = make_qk_norm(config)
+        self.mlp_in = Linear(embed, mlp, bias_init=mlp_bias, **options)
+        self.attention_out = Linear(split, embed, use_bias=False, **options)
+        self.mlp_out = Linear(mlp, embed, bias_init=mlp_bias, **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps tokens [B, T, D] to [B, T, D]."""
+        project_in = self._project_in_fused if self.fused else self._project_in
+        project_out = self._project_out_fused if self.fused else self._project_out
+        q, k, v, hidden = project_in(self.norm(x))
+        if self.qk_norm is not None:
+            q, k = self.qk_norm(q, k)
+        return x + project_out(attend(q, k, v), jax.nn.gelu(hidden, approximate=True))
+
+    def _project_in(self, y):
+        return self.query(y), self.key(y), self.value(y), self.mlp_in(y)
+
+    def _project_out(self, attended, hidden):
+        return self.attention_out(attended) + self.mlp_out(hidden)
+
+    def _project_in_fused(self, y):
+        layers = (self.query, self.key, self.value, self.mlp_in)
+        kernels = [layer.kernel[...].astype(self.dtype) for layer in layers]
+        width = kernels[0].shape[0]
+        joined = y @ jnp.concatenate([kernel.reshape(width, -1) for kernel in kernels], axis=1)
+        ends = [kernel.size // width for kernel in kernels]
+        splits = [sum(ends[: i + 1]) for i in range(len(ends) - 1)]
+        outputs = []
+        for layer, kernel, part in zip(layers, kernels, jnp.split(joined, splits, -1), strict=True):
+            part = part.reshape(*y.shape[:-1], *kernel.shape[1:])
+            outputs.append(
+                part if layer.bias is None else part + layer.bias[...].astype(self.dtype)
+            )
+        return outputs
+
+    def _project_out_fused(self, attended, hidden):
+        attention_kernel = self.attention_out.kernel[...].astype(self.dtype)
+        mlp_kernel = self.mlp_out.kernel[...].astype(self.dtype)
+        attended = attended.reshape(*attended.shape[:-2], -1)
+        joined = jnp.concatenate([attended, hidden], axis=-1)
+        kernel = jnp.concatenate([attention_kernel.reshape(-1, mlp_kernel.shape[-1]), mlp_kernel])
+        return joined @ kernel + self.mlp_out.bias[...].astype(self.dtype)
+
+
+def configure(variant: str = "22B/14", **choices) -> ViT22BConfig:
+    """The configuration of `variant`, such as "22B/14"; `choices` override any field.
+
+    Raises:
+      ValueError: for an unknown variant or choices that contradict each other.
+    """
+    return ViT22BConfig(**(shape_of(variant, SHAPES) | choices))
+
+
+def build(config: ViT22BConfig) -> Network:
+    """The network of `config`; no memory is allocated."""
+    block = ParallelBlock if config.parallel else SequentialBlock
+    return Network(config, lambda rngs: VisionTransformer(config, block=block, rngs=rngs))

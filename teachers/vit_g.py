@@ -1,0 +1,28 @@
+"""ViT-g, ViT-G and ViT-e: the sequential giants.
+
+g and G: "Scaling Vision Transformers" (arXiv 2106.04560, Table 2); e: PaLI (arXiv 2209.06794).
+"""
+
+from distill.nn.network import Network
+from distill.nn.variants import Shape, shape_of
+from distill.nn.vit import ViTConfig, VisionTransformer
+
+SHAPES = {
+    "g": Shape(width=1408, depth=40, mlp_dim=6144, heads=16),
+    "G": Shape(width=1664, depth=48, mlp_dim=8192, heads=16),
+    "e": Shape(width=1792, depth=56, mlp_dim=15360, heads=16),
+}
+
+
+def configure(variant: str = "G/14", **choices) -> ViTConfig:
+    """The configuration of `variant`, such as "G/14"; `choices` override any field.
+
+    Raises:
+      ValueError: for an unknown variant or choices that contradict each other.
+    """
+    return ViTConfig(**(shape_of(variant, SHAPES) | choices))
+
+
+def build(config: ViTConfig) -> Network:
+    """The network of `config`; no memory is allocated."""
+    return Network(config, lambda rngs: VisionTransformer(config, rngs=rngs))
