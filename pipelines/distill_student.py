@@ -1,6 +1,6 @@
-"""Distils a student from a teacher by function matching.
+r"""Distils a student from a teacher by function matching.
 
-  python pipelines/distill_student.py --config=configs/distill/digits.py --workdir=runs/student \\
+  python pipelines/distill_student.py --config=configs/distill/digits.py --workdir=runs/student \
       --config.teacher.workdir=runs/teacher
 
 The student learns to be the teacher's function on the same crops and mixtures (arXiv 2106.05237);

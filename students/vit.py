@@ -6,7 +6,7 @@ So400m: arXiv 2305.13035; mu, M and H: the reference implementation.
 
 from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
-from distill.nn.vit import ViTConfig, VisionTransformer
+from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
     "mu": Shape(width=32, depth=1, mlp_dim=128, heads=2),

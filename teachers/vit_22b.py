@@ -11,7 +11,7 @@ from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
 from distill.nn.layers import Linear, mlp_bias
 from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
-from distill.nn.vit import ViTConfig, VisionTransformer
+from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
 

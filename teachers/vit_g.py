@@ -5,7 +5,7 @@ g and G: "Scaling Vision Transformers" (arXiv 2106.04560, Table 2); e: PaLI (arX
 
 from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
-from distill.nn.vit import ViTConfig, VisionTransformer
+from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
     "g": Shape(width=1408, depth=40, mlp_dim=6144, heads=16),

@@ -6,7 +6,7 @@ A source is named in a config by one string: `digits`, `folder:PATH` or `tfds:NA
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image
@@ -89,7 +89,7 @@ class Digits:
     the same proportions (E. Alpaydin and C. Kaynak, UCI, 1998).
     """
 
-    SIZES = {"train": 1197, "validation": 240, "test": 360}
+    SIZES: ClassVar = {"train": 1197, "validation": 240, "test": 360}
     class_names = tuple("0123456789")
 
     def __init__(self, split: str, channels: int):
@@ -178,7 +178,7 @@ class TfdsSource:
             import tensorflow_datasets as tfds
         except ModuleNotFoundError as error:
             raise UserError(
-                "tfds: sources need tensorflow-datasets; install the extra: pip install -e '.[tfds]'"
+                "tfds: sources need tensorflow-datasets; install it with pip install -e '.[tfds]'"
             ) from error
         self.name, self.split, self.channels = name, split, channels
         try:

@@ -2,7 +2,7 @@
 
 from distill.nn.flops import Flops, count_flops
 from distill.nn.network import Network, Params
-from distill.nn.vit import ViTConfig, ViTOutput, VisionTransformer
+from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
 __all__ = [
     "Flops",
