@@ -43,7 +43,9 @@ class DistillConfig(RunConfig):
     matching: MatchingConfig = MatchingConfig()
 
 
-def run(config: DistillConfig, workdir: Workdir, name: str = "distill") -> Trained:
+def run(
+    config: DistillConfig, workdir: Workdir, name: str = "distill", *, overview: bool = True
+) -> Trained:
     """Trains a student to match its teacher and writes its workdir."""
     student = config.model.network()
     mesh = open_mesh(config)
@@ -57,7 +59,7 @@ def run(config: DistillConfig, workdir: Workdir, name: str = "distill") -> Train
     splits.check_classes(config.model.num_classes, "config.model")
     splits.check_classes(teacher.config.num_classes, f"the teacher in {config.teacher.workdir}")
     view_size = max(*student.config.image_shape[:2], *teacher.config.image_shape[:2])
-    introduce(name, student, splits, mesh)
+    introduce(name, student, splits, mesh, overview)
 
     if splits.validation:
         batches = evaluation_loader(config, splits.validation, mesh, view_size)
@@ -76,7 +78,7 @@ def run(config: DistillConfig, workdir: Workdir, name: str = "distill") -> Train
         view_size=view_size,
         per_example=distillation_metrics(student, teacher),
     )
-    return finish(trained, workdir)
+    return finish(name, trained, workdir)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """From a command line to a run: absl flags, configs, and errors without tracebacks."""
 
+import logging as stdlib_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from typing import Any, NoReturn
 
 # Libraries' chatter, unless the user has asked for it. Set before they are loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from absl import flags, logging
 
@@ -46,8 +48,7 @@ def launch(
 ) -> NoReturn:
     """Runs `body` on the arguments and exits: 0, or the error's exit code with its message."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.set_verbosity(logging.WARNING)
-    logging.use_absl_handler()
+    _quieten_libraries()
     if {"--help", "-h", "-help"} & set(arguments):
         print(help_text(doc, values, schema))
         sys.exit(0)
@@ -59,6 +60,16 @@ def launch(
         print(f"{prefix}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(0)
+
+
+def _quieten_libraries() -> None:
+    """Warnings, but not those that Orbax gives for opening a directory read-only."""
+    flags.FLAGS.mark_as_parsed()
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_logger().addFilter(
+        lambda record: "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR
+    )
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:

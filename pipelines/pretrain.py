@@ -25,13 +25,15 @@ class PretrainConfig(RunConfig):
     loss: ClassificationConfig = ClassificationConfig()
 
 
-def run(config: PretrainConfig, workdir: Workdir, name: str = "pretrain") -> Trained:
+def run(
+    config: PretrainConfig, workdir: Workdir, name: str = "pretrain", *, overview: bool = True
+) -> Trained:
     """Trains a classifier and writes its workdir."""
     network = config.model.network()
     mesh = open_mesh(config)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_classes(config.model.num_classes, "config.model")
-    introduce(name, network, splits, mesh)
+    introduce(name, network, splits, mesh, overview)
     trained = fit(
         name,
         config,
@@ -43,7 +45,7 @@ def run(config: PretrainConfig, workdir: Workdir, name: str = "pretrain") -> Tra
         view_size=config.model.image_size,
         per_example=classification_metrics(network),
     )
-    return finish(trained, workdir)
+    return finish(name, trained, workdir)
 
 
 if __name__ == "__main__":

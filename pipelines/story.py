@@ -11,10 +11,16 @@ from distill.train.progress import say
 from distill.train.workdir import Workdir
 
 
-def introduce(name: str, network: Network, splits: Splits, mesh: Mesh) -> None:
-    """Says what is about to be trained, on what and where; lists the parameters."""
-    table = parameter_overview.get_parameter_overview(network.abstract_params, include_stats=False)
-    say(f"{name}: parameters\n{table}")
+def introduce(
+    name: str, network: Network, splits: Splits, mesh: Mesh, overview: bool = True
+) -> None:
+    """Says what is about to be trained, on what and where; lists the parameters if asked."""
+    if overview:
+        table = parameter_overview.get_parameter_overview(
+            network.abstract_params, include_stats=False
+        )
+        say(f"{name}: parameters\n{table}")
+    say(f"{name}: {network.parameter_count():,} parameters")
     sizes = {split: len(source) for split, source in vars(splits).items() if source is not None}
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     devices = f"{mesh.size} {mesh.devices.flat[0].device_kind} device(s)"
@@ -22,12 +28,12 @@ def introduce(name: str, network: Network, splits: Splits, mesh: Mesh) -> None:
     say(f"{name}: {images} images; {devices} as {axes}")
 
 
-def finish(trained: Trained, workdir: Workdir) -> Trained:
+def finish(name: str, trained: Trained, workdir: Workdir) -> Trained:
     """Writes the report and prints the final figures."""
     report = write_run_report(workdir.path)
     width = max(map(len, trained.summary))
     for key, value in trained.summary.items():
         shown = f"{value:.4f}" if "/" in key else f"{value:,}"
-        print(f"{key:<{width}}  {shown}")
-    print(f"{'report':<{width}}  {report}")
+        say(f"{name}: {key:<{width}}  {shown}")
+    say(f"{name}: {'report':<{width}}  {report}")
     return trained

@@ -1,0 +1,78 @@
+"""The demo's report: the table, learning curves, and images on which the models differ."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from distill.data import Source
+from distill.report import html
+from distill.report.run import curves
+from distill.train import metrics
+
+_SHOWN = 12
+_RUNS = {"teacher": "teacher", "student": "student", "labels only": "labels_only"}
+
+
+def write_demo_report(
+    workdir: Path,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    source: Source,
+    student: np.ndarray,
+    teacher: np.ndarray,
+) -> Path:
+    """Writes report.html.
+
+    Args:
+      workdir: of the demo; its runs are below.
+      header: of the table of results.
+      rows: of the table of results.
+      source: the test images.
+      student: the class the student prefers for each.
+      teacher: the class the teacher prefers for each.
+    """
+    differ = np.flatnonzero(student != teacher)
+    runs = {name: metrics.read(workdir / folder) for name, folder in _RUNS.items()}
+    sections = [
+        html.section(
+            "Result",
+            html.table(header, rows),
+            html.paragraph(
+                "Each student was trained for the same number of steps. Images/s counts training "
+                "alone; time also includes compiling, evaluating and saving."
+            ),
+        ),
+        html.section("Learning curves", *curves(runs)),
+    ]
+    if len(differ):
+        caption = f"{min(len(differ), _SHOWN)} of {len(differ)} test images (of {len(source)})"
+        sections.append(
+            html.section(
+                "Where student and teacher differ",
+                html.figure(_gallery(source, differ[:_SHOWN], student, teacher), caption),
+            )
+        )
+    else:
+        sections.append(html.paragraph("Student and teacher agree on every test image."))
+    content = html.page("From a teacher to a student: handwritten digits", *sections)
+    return html.write(workdir / "report.html", content)
+
+
+def _gallery(source: Source, indices: Sequence[int], student, teacher) -> Figure:
+    names, columns = source.class_names, 6
+    lines = -(-len(indices) // columns)
+    drawing = Figure(figsize=(1.5 * columns, 2.1 * lines))
+    for place, index in enumerate(indices):
+        image, label = source.read(int(index))
+        axes = drawing.add_subplot(lines, columns, place + 1)
+        axes.imshow(image.squeeze(), cmap="gray_r" if image.shape[-1] == 1 else None)
+        axes.set_title(
+            f"label {names[label]}\nteacher {names[teacher[index]]}, "
+            f"student {names[student[index]]}",
+            fontsize=8,
+        )
+        axes.set_axis_off()
+    drawing.tight_layout()
+    return drawing

@@ -1,0 +1,33 @@
+"""The command `distill`: pre-train a teacher, distil a student, evaluate and export it.
+
+  distill pretrain         --config=FILE --workdir=DIR      pre-train a teacher, or any ViT
+  distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
+  distill evaluate         --workdir=DIR                    accuracy of a trained model
+  distill export           --workdir=DIR                    SavedModel of a trained model
+  distill demo                                              all of it on digits, in minutes
+
+`distill COMMAND --help` lists the flags and config keys of a command.
+"""
+
+import runpy
+import sys
+
+COMMANDS = ("pretrain", "distill_student", "evaluate", "export", "demo")
+
+
+def main() -> None:
+    """Runs `pipelines.COMMAND` as if it had been called as a module."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(__doc__.strip())
+        sys.exit(0 if arguments else 2)
+    command = arguments[0].replace("-", "_")
+    if command not in COMMANDS:
+        print(f"error: unknown command {arguments[0]!r}\n\n{__doc__.strip()}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"distill {command}", *arguments[1:]]
+    runpy.run_module(f"pipelines.{command}", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The whole job in minutes: pre-train a teacher, distil a student, export it, compare.
+
+  distill demo [--workdir=runs/demo]
+
+On scikit-learn's digits. A small ViT-22B-style teacher is pre-trained; a student with at most a
+fifth of its parameters is distilled from it; the same student is trained on labels alone for the
+same number of steps, as the yardstick. Writes report.html; running it again resumes.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from distill import config as configs
+from distill.data import Source
+from distill.data.views import evaluation_view
+from distill.nn import Network
+from distill.parallel import MeshConfig, make_mesh
+from distill.report.demo import write_demo_report
+from distill.train.progress import format_seconds
+from distill.train.workdir import Workdir
+from pipelines import distill_student, export, pretrain
+from pipelines.launch import launch, parse
+from pipelines.models import load_model
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.", flag_values=FLAGS)
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+HEADER = ("model", "parameters", "test accuracy", "agrees with teacher", "images/s", "time")
+
+
+def run(workdir: Workdir) -> dict[str, Any]:
+    """Runs the three trainings and the export; returns what summary.json holds."""
+    teacher_config = _resolve(pretrain.PretrainConfig, "pretrain/digits.py")
+    student_config = _resolve(
+        distill_student.DistillConfig,
+        "distill/digits.py",
+        {"teacher.workdir": str(workdir.path / "teacher")},
+    )
+    labels_config = _on_labels(student_config, teacher_config)
+
+    runs = {
+        "teacher": pretrain.run(teacher_config, _at(workdir, "teacher"), "teacher", overview=False),
+        "student": distill_student.run(
+            student_config, _at(workdir, "student"), "student", overview=False
+        ),
+        "labels only": pretrain.run(
+            labels_config, _at(workdir, "labels_only"), "labels only", overview=False
+        ),
+    }
+    version, difference = export.run(workdir.path / "student")
+
+    source = teacher_config.data.open("test", channels=teacher_config.model.channels)
+    predictions = {
+        name: _predict(workdir.path / name.replace(" ", "_"), source, teacher_config.data)
+        for name in runs
+    }
+    summary = {
+        name: {
+            **trained.summary,
+            "agreement": float(np.mean(predictions[name] == predictions["teacher"])),
+        }
+        for name, trained in runs.items()
+    } | {"export": {"path": str(version), "largest_logit_difference": difference}}
+    workdir.write_summary(summary)
+
+    rows = _rows(summary)
+    report = write_demo_report(
+        workdir.path, HEADER, rows, source, predictions["student"], predictions["teacher"]
+    )
+    print(_table(HEADER, rows))
+    print(f"\nexported student  {version} (logits agree with JAX to {difference:.1e})")
+    print(f"report            {report}")
+    return summary
+
+
+def _resolve(schema: type, file: str, overrides: dict[str, str] | None = None) -> Any:
+    return configs.resolve(schema, configs.load_file(str(CONFIGS / file)), overrides or {})
+
+
+def _at(workdir: Workdir, name: str) -> Workdir:
+    return Workdir(workdir.path / name)
+
+
+def _on_labels(
+    student: distill_student.DistillConfig, teacher: pretrain.PretrainConfig
+) -> pretrain.PretrainConfig:
+    """The student's run with the teacher's loss on labels in place of function matching."""
+    shared = {
+        field.name: getattr(student, field.name)
+        for field in dataclasses.fields(student)
+        if field.name not in ("teacher", "matching")
+    }
+    return pretrain.PretrainConfig(**shared, loss=teacher.loss)
+
+
+def _predict(workdir: Path, source: Source, data: Any) -> np.ndarray:
+    """The class a trained model prefers for each image."""
+    network, params = load_model(workdir, make_mesh(MeshConfig()))
+    size = network.config.image_shape[0]
+    images = np.stack(
+        [evaluation_view(source.read(i)[0], size, data.view) for i in range(len(source))]
+    )
+    return np.asarray(_logits(network, params, images)).argmax(axis=-1)
+
+
+def _logits(network: Network, params: Any, images: np.ndarray) -> Any:
+    return network.apply(params, network.prepare(images)).logits
+
+
+def _rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            f"{s['parameters']:,}",
+            f"{s['test/accuracy']:.2%}",
+            f"{s['agreement']:.2%}",
+            f"{s['images_per_second']:,.0f}",
+            format_seconds(s["seconds"]),
+        )
+        for name, s in summary.items()
+        if name != "export"
+    ]
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells):
+        first, *rest = zip(cells, widths, strict=True)
+        return "  ".join([f"{first[0]:<{first[1]}}", *(f"{c:>{w}}" for c, w in rest)])
+
+    return "\n".join([line(header), "  ".join("─" * w for w in widths), *map(line, rows)])
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the demo."""
+    parse(FLAGS, arguments)
+    run(Workdir(FLAGS.workdir))
+
+
+if __name__ == "__main__":
+    launch(__doc__, FLAGS, main)

@@ -1,0 +1,63 @@
+"""Exports a trained model to SavedModel.
+
+  python pipelines/export.py --workdir=runs/student [--output=DIR]
+
+Writes DIR/1, DIR/2, … (TF Serving's layout), each checked against JAX before it appears.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from distill.config import resolve
+from distill.data import DataConfig
+from distill.data.views import evaluation_view
+from distill.export.saved_model import export_saved_model
+from distill.parallel import MeshConfig, make_mesh
+from distill.train.workdir import read_config
+from pipelines.launch import launch, parse
+from pipelines.models import load_model
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("workdir", None, "Of the run to export.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "output", None, "Directory of the versions; WORKDIR/export if not given.", flag_values=FLAGS
+)
+flags.mark_flag_as_required("workdir", flag_values=FLAGS)
+
+
+def run(workdir: Path, output: Path | None = None) -> tuple[Path, float]:
+    """Exports the newest checkpoint; returns the version and the largest difference of a logit."""
+    recorded = read_config(workdir)
+    network, params = load_model(workdir, make_mesh(MeshConfig()))
+    data = resolve(DataConfig, recorded["data"])
+    images = data.open(
+        data.test_split or data.validation_split or data.train_split,
+        channels=network.config.channels,
+    )
+    size = network.config.image_shape[0]
+    samples = np.stack(
+        [evaluation_view(images.read(i)[0], size, data.view) for i in range(min(64, len(images)))]
+    )
+    sigmoid = recorded.get("loss", {}).get("kind") == "sigmoid"
+    version, difference = export_saved_model(
+        network,
+        params,
+        images.class_names,
+        output or workdir / "export",
+        activation="sigmoid" if sigmoid else "softmax",
+        samples=samples,
+    )
+    print(f"exported {version}; logits differ from JAX by at most {difference:.1e}")
+    return version, difference
+
+
+def main(arguments: list[str]) -> None:
+    """Exports what the flags name."""
+    parse(FLAGS, arguments)
+    run(Path(FLAGS.workdir), Path(FLAGS.output) if FLAGS.output else None)
+
+
+if __name__ == "__main__":
+    launch(__doc__, FLAGS, main)
