@@ -1,0 +1,20 @@
+r"""ViT-22B → ViT-B/16 at 384 px on ImageNet-1k by function matching, 1000 epochs.
+
+  python pipelines/distill_student.py --config=configs/distill/b16_from_22b.py \
+      --workdir=runs/b16_from_22b --config.teacher.workdir=runs/vit_22b_imagenet
+
+arXiv 2302.05442 reports 88.6% for this student, started from pre-trained weights. The teacher
+is a ViT-22B fine-tuned on ImageNet; its 14-pixel patches do not divide 384, so it sees the view
+at 378 px. Everything else is configs/distill/imagenet.py. This run has not been measured here.
+"""
+
+from configs.distill import imagenet
+
+
+def get_config(epochs="1000"):
+    config = imagenet.get_config(epochs)
+    config.model.update(variant="B/16", image_size=384)
+    config.teacher.workdir = "runs/vit_22b_imagenet"
+    config.teacher.model.update(family="vit_22b", variant="22B/14", image_size=378)
+    config.mesh = dict(data=1, fsdp=-1)
+    return config

@@ -1,0 +1,28 @@
+"""JAX on the CPU, and a tiny teacher that tests share."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# Tests compile the same tiny programs again and again, in this process and in others.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="distill-tests-"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def teacher_workdir(tmp_path_factory) -> Path:
+    """A tiny teacher, trained for ten steps."""
+    import support
+    from distill.train.workdir import Workdir
+    from pipelines import pretrain
+
+    path = tmp_path_factory.mktemp("teacher")
+    pretrain.run(support.pretrain_config(), Workdir(path), overview=False)
+    return path

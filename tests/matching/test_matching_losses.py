@@ -1,0 +1,120 @@
+"""Losses against float64 NumPy formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from distill.matching import kl_divergence, sigmoid_cross_entropy, softmax_cross_entropy
+
+
+def log_softmax(z):
+    z = np.asarray(z, np.float64)
+    z = z - z.max(-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+
+def reference_kl(teacher, student, temperature):
+    """T²·Σ p·(log p − log q), probabilities clipped at 1e-8 within the logarithms."""
+    p, q = np.exp(log_softmax(teacher / temperature)), np.exp(log_softmax(student / temperature))
+    log_ratio = np.log(np.clip(p, 1e-8, 1)) - np.log(np.clip(q, 1e-8, 1))
+    return temperature**2 * (p * log_ratio).sum(-1)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 10.0])
+@pytest.mark.parametrize("spread", [1.0, 40.0])
+def test_kl_is_the_formula(temperature, spread):
+    """A spread of 40 puts many probabilities below the clip."""
+    rng = np.random.default_rng(0)
+    teacher, student = spread * rng.standard_normal((2, 6, 9))
+    actual = kl_divergence(
+        jnp.asarray(teacher, jnp.float32), jnp.asarray(student, jnp.float32), temperature
+    )
+    expected = reference_kl(
+        teacher.astype(np.float32).astype(np.float64),
+        student.astype(np.float32).astype(np.float64),
+        temperature,
+    )
+    assert actual.shape == (6,)
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * temperature**2)
+
+
+def test_kl_temperature_defaults_to_one():
+    teacher, student = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4)))
+    np.testing.assert_array_equal(
+        kl_divergence(teacher, student), kl_divergence(teacher, student, 1.0)
+    )
+
+
+def test_kl_clips_probabilities_at_1e_8():
+    """A teacher sure of one class and a student sure of another differ by log 1e8, no more."""
+    teacher, student = jnp.array([[100.0, 0.0]]), jnp.array([[0.0, 100.0]])
+    np.testing.assert_allclose(kl_divergence(teacher, student), [np.log(1e8)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+def test_kl_of_equal_logits_is_zero(temperature):
+    logits = jnp.asarray(30 * np.random.default_rng(0).standard_normal((4, 11)), jnp.float32)
+    np.testing.assert_allclose(
+        kl_divergence(logits, logits, temperature), 0, atol=1e-5 * temperature**2
+    )
+    shifted = kl_divergence(logits, logits + 3.0, temperature)
+    np.testing.assert_allclose(shifted, 0, atol=1e-4 * temperature**2)
+
+
+def test_kl_weighs_by_the_teacher():
+    """The other direction is another number."""
+    teacher, student = jnp.array([[0.0, 3.0, 1.0]]), jnp.array([[1.0, 0.0, -2.0]])
+    assert abs(float(kl_divergence(teacher, student)[0] - kl_divergence(student, teacher)[0])) > 0.1
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_gradient_of_kl_is_the_difference_of_probabilities(temperature):
+    rng = np.random.default_rng(0)
+    teacher, student = rng.standard_normal((2, 2, 7)).astype(np.float32)
+    gradient = jax.grad(lambda z: jnp.sum(kl_divergence(teacher, z, temperature)))(student)
+    p, q = (np.exp(log_softmax(z / temperature)) for z in (teacher, student))
+    np.testing.assert_allclose(gradient, temperature * (q - p), atol=1e-5)
+
+
+def reference_sigmoid_cross_entropy(logits, targets):
+    z = np.asarray(logits, np.float64)
+    log_p, log_not_p = -np.logaddexp(0, -z), -np.logaddexp(0, z)
+    return -(targets * log_p + (1 - targets) * log_not_p).sum(-1)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e4])
+def test_sigmoid_cross_entropy_sums_over_classes(spread):
+    rng = np.random.default_rng(0)
+    logits = spread * rng.uniform(-1, 1, (5, 13)).astype(np.float32)
+    targets = rng.uniform(0, 1, (5, 13)).astype(np.float32)
+    actual = sigmoid_cross_entropy(jnp.asarray(logits), jnp.asarray(targets))
+    assert actual.shape == (5,)
+    np.testing.assert_allclose(actual, reference_sigmoid_cross_entropy(logits, targets), rtol=1e-5)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e4])
+def test_softmax_cross_entropy_is_the_formula(spread):
+    rng = np.random.default_rng(0)
+    logits = spread * rng.uniform(-1, 1, (5, 13)).astype(np.float32)
+    targets = rng.dirichlet(np.ones(13), 5).astype(np.float32)
+    actual = softmax_cross_entropy(jnp.asarray(logits), jnp.asarray(targets))
+    assert actual.shape == (5,)
+    np.testing.assert_allclose(actual, -(targets * log_softmax(logits)).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [sigmoid_cross_entropy, softmax_cross_entropy])
+@pytest.mark.parametrize("logits", [[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [-1e4, -1e4, -1e4]])
+def test_losses_and_gradients_are_finite_at_extreme_logits(loss, logits):
+    logits, targets = jnp.array([logits]), jnp.array([[1.0, 0.0, 0.0]])
+    value, gradient = jax.value_and_grad(lambda z: jnp.sum(loss(z, targets)))(logits)
+    assert np.isfinite(value)
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_kl_is_finite_at_extreme_logits():
+    teacher, student = jnp.array([[1e4, -1e4, 0.0]]), jnp.array([[-1e4, 1e4, 1e4]])
+    value, gradient = jax.value_and_grad(lambda z: jnp.sum(kl_divergence(teacher, z)))(student)
+    assert value == pytest.approx(np.log(1e8), rel=1e-5)
+    assert np.isfinite(np.asarray(gradient)).all()

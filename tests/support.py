@@ -1,0 +1,68 @@
+"""What tests share: commands as a user runs them, and runs that take seconds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from distill.config import load_file, resolve
+from pipelines.distill_student import DistillConfig
+from pipelines.pretrain import PretrainConfig
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# A run of the digits configs that takes seconds.
+TINY = {
+    "model.width": "16",
+    "model.depth": "2",
+    "model.mlp_dim": "32",
+    "model.heads": "2",
+    "schedule.warmup_steps": "2",
+    "schedule.cooldown_steps": "0",
+    "train.total_steps": "10",
+    "train.batch_size": "32",
+    "train.log_every": "2",
+    "train.eval_every": "10",
+    "train.checkpoint_every": "5",
+}
+
+
+def arguments(config: str, workdir: Path, **overrides: object) -> list[str]:
+    """A training pipeline's flags for a tiny run; `section__key=value` overrides."""
+    keys = TINY | _dotted(overrides)
+    return [
+        f"--config={REPOSITORY / 'configs' / config}",
+        f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in keys.items()),
+    ]
+
+
+def run_python(*command: object, **options) -> subprocess.CompletedProcess:
+    """Runs `python *command` in the repository and returns what it printed."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=options.pop("cwd", REPOSITORY),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+
+
+def pretrain_config(**overrides: object) -> PretrainConfig:
+    """The digits pre-training config, tiny."""
+    return _resolve(PretrainConfig, "pretrain/digits.py", overrides)
+
+
+def distill_config(teacher: Path, **overrides: object) -> DistillConfig:
+    """The digits distillation config, tiny."""
+    return _resolve(DistillConfig, "distill/digits.py", overrides | {"teacher__workdir": teacher})
+
+
+def _resolve(schema: type, file: str, overrides: dict[str, object]):
+    tree = load_file(str(REPOSITORY / "configs" / file))
+    return resolve(schema, tree, TINY | _dotted(overrides))
+
+
+def _dotted(overrides: dict[str, object]) -> dict[str, str]:
+    return {key.replace("__", "."): str(value) for key, value in overrides.items()}

@@ -1,0 +1,156 @@
+"""What stops a run, and what it leaves."""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import pretrain_config
+
+from distill.errors import UserError
+from distill.train import fit, metrics
+from distill.train.classification import Classification
+from distill.train.loop import NonFinite
+from distill.train.workdir import Workdir
+from pipelines import pretrain
+
+
+class Exploding(Classification):
+    """Classification whose loss, or gradient alone, is not a number from a given image on."""
+
+    spoil = staticmethod(lambda loss, bad: jnp.where(bad, jnp.nan, loss))
+
+    def prepare(self, frozen, batch, key):
+        return (*super().prepare(frozen, batch, key), batch["index"])
+
+    def loss(self, params, prepared):
+        *prepared, index = prepared
+        loss, aux = super().loss(params, prepared)
+        count = params["classifier"]["bias"].sum() * 0 + jnp.max(index)
+        return self.spoil(loss, count >= 0), aux
+
+
+class ExplodingGradient(Exploding):
+    """√0 is finite; its gradient is not."""
+
+    spoil = staticmethod(lambda loss, bad: loss + jnp.sqrt(jnp.where(bad, loss - loss, 1.0)))
+
+
+@pytest.mark.parametrize("task", [Exploding, ExplodingGradient])
+def test_a_non_finite_step_stops_the_run_and_saves_nothing(task, tmp_path, monkeypatch):
+    # The run does five good steps and a checkpoint first, then goes on with a task that explodes.
+    good = pretrain_config(train__total_steps=20)
+    monkeypatch.setattr(fit.Loop, "run", stopping_after(7, fit.Loop.run))
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.run(good, Workdir(tmp_path), overview=False)
+    monkeypatch.undo()
+    monkeypatch.setattr(pretrain, "Classification", task)
+    with pytest.raises(NonFinite, match="at step 6; the checkpoint of step 5 stands") as caught:
+        pretrain.run(good, Workdir(tmp_path), overview=False)
+    assert caught.value.exit_code != 0
+    assert [n for n in os.listdir(tmp_path / "checkpoints") if n.isdigit()] == ["5"]
+    assert not (tmp_path / "summary.json").exists()
+    # What was wrong is mended: the run goes on from step 5 and completes.
+    monkeypatch.undo()
+    trained = pretrain.run(good, Workdir(tmp_path), overview=False)
+    assert trained.summary["steps"] == 20
+
+
+def stopping_after(step, run):
+    """`Loop.run`, cut short from outside after `step` steps."""
+
+    def cut(self, state, frozen=None):
+        numbered = self.step
+        count = 0
+
+        class Cut:
+            def lower(self, *args):
+                return self
+
+            def compile(self):
+                return self
+
+            def __call__(self, *args):
+                nonlocal count
+                count += 1
+                if count > step:
+                    raise KeyboardInterrupt
+                return numbered(*args)
+
+        self.step = Cut()
+        return run(self, state, frozen)
+
+    return cut
+
+
+def test_metrics_hold_one_object_per_step_with_the_agreed_names(teacher_workdir):
+    rows = metrics.read(teacher_workdir)
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(set(steps)) == [1, 2, 4, 6, 8, 10]
+    wanted = {"train/loss", "train/accuracy", "train/grad_norm", "train/images_per_second"}
+    assert all(wanted <= row.keys() for row in rows)
+    assert {"val/accuracy", "val/top5_accuracy", "val/cross_entropy"} <= rows[-1].keys()
+    assert 0 <= rows[-1]["train/data_wait"] <= 1
+
+
+def test_workdir_holds_what_the_design_promises(teacher_workdir):
+    names = set(os.listdir(teacher_workdir))
+    promised = {"config.json", "checkpoints", "metrics.jsonl", "summary.json", "report.html"}
+    assert promised <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    page = (teacher_workdir / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page.lower().replace("http-equiv", "")
+
+
+def test_the_step_donates_its_state(teacher_workdir):
+    from distill.optim import make_optimizer, make_schedule
+    from distill.train.state import init_state
+    from distill.train.step import make_train_step
+
+    config = pretrain_config()
+    network = config.model.network()
+    optimizer = make_optimizer(
+        config.optimizer, make_schedule(config.schedule, 10), network.abstract_params, network.axes
+    )
+    mesh = fit.open_mesh(config)
+    state = init_state(network, optimizer, 0, mesh)
+    step = make_train_step(Classification(network, config.loss), optimizer, 0)
+    batch = {
+        "image": np.zeros((32, 8, 8, 1), np.uint8),
+        "label": np.zeros(32, np.int32),
+        "index": np.arange(32),
+        "mask": np.ones(32, bool),
+    }
+    kernel = state.params["encoder"]["blocks"]["mlp_in"]["kernel"]
+    new, metrics_ = step(state, None, batch)
+    assert kernel.is_deleted()
+    assert int(new.step) == 1
+    assert jnp.isfinite(metrics_["loss"])
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (dict(train__batch_size=2000), "larger than the data"),
+        (dict(model__num_classes=7), "config.model has 7 classes, but the data has 10"),
+        (dict(mesh__tensor=3), "config.mesh"),
+        (dict(schedule__warmup_steps=50), "longer than the run"),
+        (dict(optimizer__weight_decay='(("kernle", 0.1),)'), "matches no parameter"),
+        (dict(data__source="folder:/nonexistent"), "does not exist"),
+        (dict(data__train_split="trian"), "no split 'trian'"),
+    ],
+)
+def test_impossible_runs_are_refused_before_anything_is_written(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        pretrain.run(pretrain_config(**overrides), Workdir(tmp_path), overview=False)
+    assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_another_config_in_the_same_workdir_is_refused(teacher_workdir: Path):
+    with pytest.raises(UserError, match="config.optimizer.learning_rate: 0.003 there, 0.1 now"):
+        config = pretrain_config(optimizer__learning_rate=0.1)
+        pretrain.run(config, Workdir(teacher_workdir), overview=False)

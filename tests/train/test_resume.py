@@ -1,0 +1,135 @@
+"""A run that is killed ends as one that is not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from support import REPOSITORY, arguments, pretrain_config
+
+from distill.train import metrics
+from distill.train.workdir import Workdir
+from pipelines import pretrain
+from pipelines.models import load_model
+
+# Wall-clock measurements: the only figures that may differ between two equal runs.
+TIMINGS = {"train/images_per_second", "train/data_wait", "images_per_second", "seconds"}
+STEPS = 40
+RUN = dict(
+    train__total_steps=STEPS, train__checkpoint_every=8, train__eval_every=10, loss__mixup=0.2
+)
+
+
+def start(workdir: Path) -> subprocess.Popen:
+    command = ["-m", "pipelines.pretrain", *arguments("pretrain/digits.py", workdir, **RUN)]
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    """Polls fast enough to catch a checkpoint while it is being written."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"the run ended too early: {process.stderr.read()}"
+        assert time.monotonic() < deadline, "nothing happened for two minutes"
+        time.sleep(0.0005)
+
+
+def writing_a_checkpoint(workdir: Path) -> bool:
+    folder = workdir / "checkpoints"
+    return folder.is_dir() and any("tmp" in name for name in os.listdir(folder))
+
+
+def reached(workdir: Path, step: int) -> bool:
+    rows = metrics.read(workdir)
+    return bool(rows) and rows[-1]["step"] >= step
+
+
+def complete_checkpoints(workdir: Path) -> list[str]:
+    return [name for name in os.listdir(workdir / "checkpoints") if name.isdigit()]
+
+
+def without_timings(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def final_params(workdir: Path):
+    mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
+    return load_model(workdir, mesh)[1]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    jax.tree.map(np.testing.assert_array_equal, final_params(one), final_params(other))
+    assert without_timings(metrics.read(one)) == without_timings(metrics.read(other))
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (one, other)]
+    assert without_timings(summaries)[0] == without_timings(summaries)[1]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("uninterrupted")
+    pretrain.run(pretrain_config(**RUN), Workdir(path), overview=False)
+    return path
+
+
+def test_killed_and_resumed_run_is_bit_identical(uninterrupted, tmp_path):
+    # Before the first checkpoint, while one is written, between two, and once politely.
+    process = start(tmp_path)
+    wait_until(lambda: reached(tmp_path, 1), process)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "summary.json").exists()
+
+    process = start(tmp_path)
+    wait_until(lambda: writing_a_checkpoint(tmp_path), process)
+    process.kill()
+    process.wait()
+
+    process = start(tmp_path)
+    wait_until(lambda: reached(tmp_path, 18), process)
+    process.kill()
+    process.wait()
+
+    process = start(tmp_path)
+    wait_until(lambda: reached(tmp_path, 26), process)
+    process.send_signal(signal.SIGTERM)
+    _, printed = process.communicate()
+    assert process.returncode == 0
+    assert "stopped by SIGTERM" in printed
+    assert "Traceback" not in printed
+    assert not (tmp_path / "summary.json").exists()
+
+    process = start(tmp_path)
+    _, printed = process.communicate()
+    assert process.returncode == 0, printed
+    assert "resuming after step" in printed
+    assert_same_run(uninterrupted, tmp_path)
+    # Nothing half-written is left behind.
+    assert not writing_a_checkpoint(tmp_path)
+
+
+def test_one_seed_is_one_run_and_another_seed_another(uninterrupted, tmp_path):
+    again, other = tmp_path / "again", tmp_path / "other"
+    pretrain.run(pretrain_config(**RUN), Workdir(again), overview=False)
+    pretrain.run(pretrain_config(**RUN, seed=1), Workdir(other), overview=False)
+    assert_same_run(uninterrupted, again)
+    kernels = [final_params(path)["patch_embed"]["linear"]["kernel"] for path in (again, other)]
+    assert not np.array_equal(*kernels)
+
+
+def test_only_the_newest_checkpoints_are_kept(uninterrupted):
+    assert sorted(map(int, complete_checkpoints(uninterrupted))) == [24, 32, 40]
+
+
+def test_a_complete_run_is_not_run_again(uninterrupted, capsys):
+    before = (uninterrupted / "summary.json").read_bytes()
+    pretrain.run(pretrain_config(**RUN), Workdir(uninterrupted), overview=False)
+    assert "complete already" in capsys.readouterr().err
+    assert (uninterrupted / "summary.json").read_bytes() == before
