@@ -165,8 +165,7 @@ def _parse(text: str, annotation: Any) -> Any:
         return None
     if text.lower() in ("true", "false") and bool in options:
         return text.lower() == "true"
-    texts = [o for o in options if o is str or typing.get_origin(o) is Literal]
-    if texts and not any(o in (int, float) for o in options):
+    if any(o is str or text in typing.get_args(o) for o in options):
         return text
     try:
         return ast.literal_eval(text)

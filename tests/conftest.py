@@ -20,9 +20,28 @@ import pytest
 def teacher_workdir(tmp_path_factory) -> Path:
     """A tiny teacher, trained for ten steps."""
     import support
+
     from distill.train.workdir import Workdir
     from pipelines import pretrain
 
     path = tmp_path_factory.mktemp("teacher")
     pretrain.run(support.pretrain_config(), Workdir(path), overview=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory) -> Path:
+    """Three classes in root/split/class: 24 training images and 6 each to evaluate, as JPEG."""
+    import numpy as np
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 8, "validation": 2, "test": 2}.items():
+        for level, name in enumerate(("dark", "grey", "light")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(80 * level, 80 * level + 60, (20, 30, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    return root

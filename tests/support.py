@@ -43,7 +43,7 @@ def run_python(*command: object, **options) -> subprocess.CompletedProcess:
         cwd=options.pop("cwd", REPOSITORY),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=options.pop("timeout", 300),
         check=False,
         **options,
     )

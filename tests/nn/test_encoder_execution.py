@@ -50,11 +50,16 @@ def loss(network):
     return lambda params, images: jnp.sum(network.apply(params, images).logits ** 2)
 
 
+def compiled(function):
+    """Compiling takes nearly all the time of these tests, and less without optimisation."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
 @functools.cache
 def value_and_grad(kind, **choices):
     network = build(kind, **choices)
     params, images = random_params(network), random_images(network)
-    return jax.jit(jax.value_and_grad(loss(network)))(params, images)
+    return compiled(jax.value_and_grad(loss(network)))(params, images)
 
 
 def assert_trees_close(actual, expected, tolerance=1e-5):
@@ -75,7 +80,7 @@ def test_scanned_equals_unrolled(kind):
 def test_stacked_blocks_equal_blocks_run_one_by_one(kind):
     network = build(kind, num_classes=0)
     params, images = random_params(network), random_images(network)
-    tokens = jax.jit(network.apply)(params, images).tokens
+    tokens = compiled(network.apply)(params, images).tokens
 
     patches = jax.lax.conv_general_dilated(
         images,
@@ -96,7 +101,7 @@ def test_stacked_blocks_equal_blocks_run_one_by_one(kind):
 def as_function(create):
     """The module that `create` returns, as a jitted function of its parameters and input."""
     graphdef, _ = nnx.split(nnx.eval_shape(create))
-    return jax.jit(lambda params, x: nnx.merge(graphdef, params)(x))
+    return compiled(lambda params, x: nnx.merge(graphdef, params)(x))
 
 
 @pytest.mark.parametrize(("remat", "unroll"), [("full", False), ("dots", False), ("full", True)])
@@ -128,7 +133,7 @@ def test_bfloat16_computes_activations_but_keeps_parameters_and_logits_in_float3
         jnp.dtype("float32")
     }
     params, images = random_params(network), random_images(network)
-    output, expected = (jax.jit(n.apply)(params, images) for n in (network, exact))
+    output, expected = (compiled(n.apply)(params, images) for n in (network, exact))
     assert output.logits.dtype == jnp.float32
     assert output.embedding.dtype == output.tokens.dtype == jnp.bfloat16
     np.testing.assert_allclose(

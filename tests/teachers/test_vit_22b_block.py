@@ -25,11 +25,16 @@ def random_like(tree, seed=0):
     )
 
 
+def compiled(function):
+    """Compiling takes nearly all the time of these tests, and less without optimisation."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def block_function(config):
     """(function of (params, tokens), random params) of one block."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: ParallelBlock(config, rngs=nnx.Rngs(0))))
     params = random_like(nnx.to_pure_dict(state))
-    return jax.jit(lambda params, x: nnx.merge(graphdef, params)(x)), params
+    return compiled(lambda params, x: nnx.merge(graphdef, params)(x)), params
 
 
 def leaf_names(tree):
@@ -49,7 +54,7 @@ def test_fused_equals_separate_products(options):
 
     def value_and_grad(block):
         loss = lambda params, x: jnp.sum(weights * block(params, x))  # noqa: E731
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
+        return compiled(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
 
     np.testing.assert_allclose(fused(params, x), separate(params, x), rtol=0, atol=1e-5)
     actual, expected = value_and_grad(fused), value_and_grad(separate)
@@ -62,8 +67,8 @@ def test_fused_model_equals_separate_model():
     separate, fused = vit_22b.build(configure()), vit_22b.build(configure(fused=True))
     params = random_like(separate.abstract_params)
     images = random_like(jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32), seed=1)
-    expected = jax.jit(separate.apply)(params, images).logits
-    actual = jax.jit(fused.apply)(params, images).logits
+    expected = compiled(separate.apply)(params, images).logits
+    actual = compiled(fused.apply)(params, images).logits
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 

@@ -151,6 +151,8 @@ def test_impossible_runs_are_refused_before_anything_is_written(tmp_path, overri
 
 
 def test_another_config_in_the_same_workdir_is_refused(teacher_workdir: Path):
-    with pytest.raises(UserError, match="config.optimizer.learning_rate: 0.003 there, 0.1 now"):
+    with pytest.raises(
+        UserError, match=r"config\.optimizer\.learning_rate: 0\.003 there, 0\.1 now"
+    ):
         config = pretrain_config(optimizer__learning_rate=0.1)
         pretrain.run(config, Workdir(teacher_workdir), overview=False)

@@ -1,0 +1,38 @@
+# Everything from nothing but Python ≥ 3.11, pip and make.
+#   make demo   pre-train a teacher, distil a student, export it, on real scans, in minutes
+#   make test   lint and the tests
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/demo
+JOBS ?= 2
+
+installed := $(VENV)/installed
+
+.PHONY: demo test test-demo lint format clean
+
+demo: $(installed)
+	$(VENV)/bin/distill demo --workdir=$(WORKDIR)
+
+test: lint
+	$(VENV)/bin/python -m pytest -n $(JOBS) -m "not demo"
+
+# The demo as a test: minutes long, and it checks the figures the README gives.
+test-demo: $(installed)
+	$(VENV)/bin/python -m pytest -m demo
+
+lint: $(installed)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+format: $(installed)
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+$(installed): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "distill needs Python 3.11 or newer, not " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

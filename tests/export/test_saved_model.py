@@ -1,0 +1,118 @@
+"""The exported model is the model."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import run_python
+
+from distill.errors import UserError
+from distill.export import saved_model
+from distill.export.saved_model import ExportMismatch, export_saved_model
+from distill.parallel import MeshConfig, make_mesh
+from pipelines import export
+from pipelines.models import load_model
+from students import vit
+
+SERVE = """
+import json, os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+for name in ("jax", "flax", "distill", "optax"): sys.modules[name] = None
+import numpy as np, tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+serve = model.signatures["serving_default"]
+(name, spec), = serve.structured_input_signature[1].items()
+out = {}
+with np.load(sys.argv[2]) as images:
+    for size in images:
+        for key, value in serve(**{name: tf.constant(images[size])}).items():
+            out[f"{size}/{key}"] = value.numpy()
+np.savez(sys.argv[3], **out)
+names = tf.io.read_file(model.class_names.asset_path).numpy().decode().split()
+print(json.dumps({"shape": spec.shape.as_list(), "dtype": spec.dtype.name, "classes": names}))
+"""
+
+
+def test_exported_model_equals_jax_without_jax(teacher_workdir, tmp_path):
+    version, difference = export.run(teacher_workdir, tmp_path / "served")
+    assert version == tmp_path / "served" / "1"
+    assert difference <= 1e-4
+
+    rng = np.random.default_rng(1)
+    images = {str(n): rng.integers(0, 256, (n, 8, 8, 1), np.uint8) for n in (1, 3, 64)}
+    np.savez(tmp_path / "in.npz", **images)
+    done = run_python("-I", "-c", SERVE, version, tmp_path / "in.npz", tmp_path / "out.npz")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said == {"shape": [None, 8, 8, 1], "dtype": "uint8", "classes": list("0123456789")}
+
+    network, params = load_model(teacher_workdir, make_mesh(MeshConfig()))
+    outputs = np.load(tmp_path / "out.npz")
+    for size, batch in images.items():
+        expected = network.apply(params, jnp.asarray(batch, jnp.float32) / 127.5 - 1)
+        np.testing.assert_allclose(outputs[f"{size}/logits"], expected.logits, atol=1e-4)
+        np.testing.assert_allclose(outputs[f"{size}/embedding"], expected.embedding, atol=1e-4)
+        # The teacher was trained with sigmoid cross-entropy.
+        probabilities = 1 / (1 + np.exp(-np.asarray(expected.logits, np.float64)))
+        np.testing.assert_allclose(outputs[f"{size}/probabilities"], probabilities, atol=1e-5)
+
+
+def test_versions_count_up_and_nothing_else_is_left(teacher_workdir, tmp_path):
+    first, _ = export.run(teacher_workdir, tmp_path)
+    second, _ = export.run(teacher_workdir, tmp_path)
+    assert [first.name, second.name] == ["1", "2"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
+
+
+@pytest.fixture
+def network():
+    return vit.build(vit.configure("mu/4", image_size=8, channels=3, num_classes=5))
+
+
+def test_a_model_that_differs_is_not_exported(network, tmp_path, monkeypatch):
+    params = network.init(jax.random.key(0))
+    params["classifier"]["bias"] = jnp.arange(5.0)
+    write = saved_model._write
+
+    def wrong(serve, network, params, *rest):
+        worse = params | {"classifier": params["classifier"] | {"bias": jnp.ones(5)}}
+        write(serve, network, worse, *rest)
+
+    monkeypatch.setattr(saved_model, "_write", wrong)
+    with pytest.raises(ExportMismatch, match="differs from JAX by"):
+        export_saved_model(network, params, list("abcde"), tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_not_a_number_is_a_difference(network, tmp_path, monkeypatch):
+    params = network.init(jax.random.key(0))
+    write = saved_model._write
+
+    def wrong(serve, network, params, *rest):
+        write(serve, network, jax.tree.map(lambda p: p * jnp.nan, params), *rest)
+
+    monkeypatch.setattr(saved_model, "_write", wrong)
+    with pytest.raises(ExportMismatch):
+        export_saved_model(network, params, list("abcde"), tmp_path / "out")
+
+
+def test_softmax_probabilities_sum_to_one(network):
+    params = network.init(jax.random.key(0))
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    served = saved_model.serving_function(network, "softmax")(params, images)
+    np.testing.assert_allclose(served["probabilities"].sum(-1), 1.0, rtol=1e-6)
+
+
+def test_unwritable_output_is_refused(teacher_workdir, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write to"):
+        export.run(teacher_workdir, tmp_path / "file" / "out")
+
+
+def test_the_checker_is_a_plain_script():
+    source = saved_model._CHECKER.read_text()
+    assert "import distill" not in source
+    assert sys.executable

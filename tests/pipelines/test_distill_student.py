@@ -1,0 +1,141 @@
+"""Distillation from a workdir: what it promises and what it refuses."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from support import distill_config, pretrain_config
+
+from distill.data.sources import Digits
+from distill.errors import UserError
+from distill.optim import parameter_names
+from distill.parallel import MeshConfig, make_mesh
+from distill.train import metrics
+from distill.train.workdir import Workdir
+from pipelines import distill_student, evaluate, pretrain
+from pipelines.models import load_model
+
+
+@pytest.fixture(scope="module")
+def student_workdir(teacher_workdir, tmp_path_factory):
+    path = tmp_path_factory.mktemp("student")
+    distill_student.run(distill_config(teacher_workdir), Workdir(path), overview=False)
+    return path
+
+
+def test_student_is_scored_against_labels_and_teacher(student_workdir):
+    summary = json.loads((student_workdir / "summary.json").read_text())
+    assert {"test/accuracy", "test/agreement", "test/kl", "val/agreement"} <= summary.keys()
+    rows = metrics.read(student_workdir)
+    assert {"train/loss", "train/agreement", "train/accuracy"} <= rows[0].keys()
+
+
+def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, tmp_path, capsys):
+    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path), overview=False)
+    printed = capsys.readouterr().err
+    known = json.loads((teacher_workdir / "summary.json").read_text())["val/accuracy"]
+    said = printed.index(f"teacher accuracy {known:.2%}")
+    assert said < printed.index("distill 1/10")
+
+
+def test_the_teacher_is_not_in_the_students_checkpoint(student_workdir):
+    checkpoint = student_workdir / "checkpoints" / "10"
+    items = {path.name for path in checkpoint.iterdir() if path.is_dir()}
+    assert items == {"params", "optimizer", "progress"}
+    metadata = json.loads((checkpoint / "params" / "_METADATA").read_text())
+    saved = {
+        "/".join(k["key"] for k in leaf["key_metadata"])
+        for leaf in metadata["tree_metadata"].values()
+    }
+    student = distill_config(student_workdir).model.network()
+    assert saved == set(jax.tree.leaves(parameter_names(student.abstract_params)))
+
+
+def test_labels_do_not_reach_the_student(teacher_workdir, tmp_path, monkeypatch):
+    """Shuffled labels change what is logged and nothing that is learned."""
+    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path / "a"), overview=False)
+    read = Digits.read
+    monkeypatch.setattr(Digits, "read", lambda self, i: (read(self, i)[0], (i * 7) % 10))
+    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path / "b"), overview=False)
+    mesh = make_mesh(MeshConfig())
+    (_, one), (_, other) = (load_model(tmp_path / name, mesh) for name in "ab")
+    assert all(
+        np.array_equal(x, y)
+        for x, y in zip(*(jax.tree.leaves(params) for params in (one, other)), strict=True)
+    )
+    accuracies = [metrics.read(tmp_path / name)[-1]["val/accuracy"] for name in "ab"]
+    assert accuracies[0] != accuracies[1]
+
+
+def test_teacher_in_bfloat16_at_another_resolution(teacher_workdir, tmp_path):
+    config = distill_config(
+        teacher_workdir, teacher__dtype="bfloat16", model__image_size=16, model__variant="mu/4"
+    )
+    trained = distill_student.run(config, Workdir(tmp_path), overview=False)
+    assert trained.summary["steps"] == 10
+
+
+def test_a_teacher_without_checkpoint_is_refused(teacher_workdir, tmp_path):
+    empty = tmp_path / "teacher"
+    empty.mkdir()
+    with pytest.raises(UserError, match=r"no config\.json"):
+        distill_student.run(distill_config(empty), Workdir(tmp_path / "s"), overview=False)
+    (empty / "config.json").write_bytes((teacher_workdir / "config.json").read_bytes())
+    with pytest.raises(UserError, match="no checkpoint"):
+        distill_student.run(distill_config(empty), Workdir(tmp_path / "s"), overview=False)
+    with pytest.raises(UserError, match="does not exist"):
+        config = distill_config(tmp_path / "nowhere")
+        distill_student.run(config, Workdir(tmp_path / "s"), overview=False)
+
+
+def test_a_teacher_of_other_classes_is_refused(teacher_workdir, tmp_path, image_folder):
+    config = distill_config(
+        teacher_workdir, data__source=f"folder:{image_folder}", model__num_classes=3
+    )
+    with pytest.raises(UserError, match=r"the teacher in .* has 10 classes, but the data has 3"):
+        distill_student.run(config, Workdir(tmp_path), overview=False)
+
+
+def test_an_unexpected_teacher_is_refused(teacher_workdir, tmp_path):
+    config = distill_config(
+        teacher_workdir,
+        teacher__model__family="vit_22b",
+        teacher__model__variant="22B/2",
+        teacher__model__image_size=8,
+        teacher__model__channels=1,
+        teacher__model__num_classes=10,
+    )
+    with pytest.raises(UserError, match="width is 16, expected 6144"):
+        distill_student.run(config, Workdir(tmp_path), overview=False)
+
+
+def test_evaluate_repeats_the_runs_own_figures(student_workdir, teacher_workdir, capsys):
+    summary = json.loads((student_workdir / "summary.json").read_text())
+    found = evaluate.run(student_workdir)
+    for name in ("test/accuracy", "test/agreement", "test/kl"):
+        assert found[name] == pytest.approx(summary[name], abs=1e-6)
+    # Another batch size, with padding in the last batch, changes nothing.
+    assert evaluate.run(student_workdir, batch_size=7) == pytest.approx(found, abs=1e-5)
+    teacher = evaluate.run(teacher_workdir, split="validation")
+    known = json.loads((teacher_workdir / "summary.json").read_text())
+    assert teacher["validation/accuracy"] == pytest.approx(known["val/accuracy"])
+    assert "360 images of digits" in capsys.readouterr().out
+
+
+def test_pretraining_on_a_folder_of_images(image_folder, tmp_path):
+    config = pretrain_config(
+        data__source=f"folder:{image_folder}",
+        data__view__flip="true",
+        model__image_size=16,
+        model__variant="22B/8",
+        model__channels=3,
+        model__num_classes=3,
+        train__batch_size=8,
+        train__total_steps="none",
+        train__total_epochs=2,
+    )
+    trained = pretrain.run(config, Workdir(tmp_path), overview=False)
+    # 24 images × 2 epochs / 8
+    assert trained.summary["steps"] == 6
+    assert trained.summary["skipped_images"] == 0

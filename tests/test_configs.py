@@ -1,0 +1,80 @@
+"""Every config resolves, and its models fit together, without allocating memory."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from support import REPOSITORY
+
+from distill.config import load_file, resolve, to_dict
+from distill.optim import make_optimizer, make_schedule
+from pipelines.distill_student import DistillConfig
+from pipelines.pretrain import PretrainConfig
+
+CONFIGS = REPOSITORY / "configs"
+SCHEMAS = {"pretrain": PretrainConfig, "distill": DistillConfig}
+FILES = sorted(
+    path.relative_to(CONFIGS) for kind in SCHEMAS for path in (CONFIGS / kind).glob("[!_]*.py")
+)
+VARIANTS = [str(path) for path in FILES] + [
+    "pretrain/vit_g14.py:g/14",
+    "pretrain/vit_g14.py:e/14",
+    "distill/imagenet.py:300",
+]
+IMAGES = {"digits": 1197, "tfds:imagenet2012": 1_255_544}
+
+
+def test_the_promised_configs_are_there():
+    promised = {
+        "pretrain/digits.py",
+        "pretrain/imagenet.py",
+        "pretrain/vit_g14.py",
+        "pretrain/vit_22b.py",
+        "distill/digits.py",
+        "distill/imagenet.py",
+        "distill/b16_from_22b.py",
+        "distill/l16_from_22b.py",
+    }
+    assert promised <= set(map(str, FILES))
+
+
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_config_resolves_and_its_shapes_evaluate(spec):
+    config = resolve(SCHEMAS[Path(spec).parts[0]], load_file(str(CONFIGS / spec)))
+    assert resolve(type(config), to_dict(config)) == config
+
+    network = config.model.network()
+    steps = config.train.steps(IMAGES.get(config.data.source, 10**9))
+    optimizer = make_optimizer(
+        config.optimizer,
+        make_schedule(config.schedule, steps),
+        network.abstract_params,
+        network.axes,
+    )
+    jax.eval_shape(optimizer.init, network.abstract_params)
+    networks = [network]
+    if isinstance(config, DistillConfig) and config.teacher.model is not None:
+        networks.append(config.teacher.model.network())
+    views = jax.ShapeDtypeStruct((2, 384, 384, config.model.channels), jnp.uint8)
+    for each in networks:
+        outputs = jax.eval_shape(
+            lambda params, images, each=each: each.apply(params, each.prepare(images)),
+            each.abstract_params,
+            views,
+        )
+        assert outputs.logits.shape == (2, network.config.num_classes)
+        assert outputs.embedding.shape == (2, each.config.width)
+        assert outputs.tokens.shape == (
+            2,
+            each.config.grid[0] * each.config.grid[1],
+            each.config.width,
+        )
+
+
+def test_the_published_lengths_come_out():
+    config = resolve(PretrainConfig, load_file(str(CONFIGS / "pretrain/imagenet.py")))
+    # 90 epochs of 99% of ImageNet's 1,281,167 images in batches of 4096.
+    assert config.train.steps(1_268_355) == 27_869
+    config = resolve(PretrainConfig, load_file(str(CONFIGS / "pretrain/vit_22b.py")))
+    assert (config.train.batch_size, config.train.steps(1)) == (65_536, 177_000)

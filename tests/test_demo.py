@@ -1,0 +1,26 @@
+"""The demo, as a user runs it, against the figures the README promises."""
+
+import json
+import time
+
+import pytest
+from support import run_python
+
+
+@pytest.mark.demo
+def test_the_demo_reaches_its_figures(tmp_path):
+    began = time.monotonic()
+    done = run_python("-m", "pipelines.cli", "demo", f"--workdir={tmp_path}", timeout=1200)
+    assert done.returncode == 0, done.stderr
+    print(f"{done.stdout}\nthe whole demo took {time.monotonic() - began:.0f} s")
+
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    teacher, student, yardstick = (summary[n] for n in ("teacher", "student", "labels only"))
+    assert teacher["test/accuracy"] >= 0.98
+    assert abs(teacher["test/accuracy"] - student["test/accuracy"]) <= 0.005
+    assert student["parameters"] * 5 <= teacher["parameters"]
+    assert yardstick["parameters"] == student["parameters"]
+    assert yardstick["steps"] == student["steps"]
+    assert summary["export"]["largest_logit_difference"] <= 1e-4
+    assert "labels only" in done.stdout
+    assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
