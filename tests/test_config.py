@@ -121,6 +121,7 @@ def test_tree_and_overrides_are_left_alone():
             "config.optimizer.learning_rat is unknown; "
             "did you mean config.optimizer.learning_rate?",
         ),
+        ({"teacher": {"variant": "g", "decay": ()}}, "did you mean config.optimizer.decay?"),
         ({"learning_rate": 1}, "did you mean config.optimizer.learning_rate?"),
         ({"optimiser": {"name": "sgd"}}, "did you mean config.optimizer?"),
         ({"zzz": 1}, "seed, verbose, share, model, optimizer, teacher"),
@@ -309,7 +310,8 @@ def test_override_of_an_unknown_key_is_a_problem(key):
 @pytest.mark.parametrize("text", ["5", "adam"])
 def test_override_of_a_section_with_a_value_is_refused(text):
     (problem,) = problems(BASE, {"optimizer": text})
-    assert problem == f"config.optimizer is {text!r}; expected a section with keys"
+    assert problem.startswith("config.optimizer is ") and text in problem
+    assert problem.endswith("expected a section with keys")
 
 
 @pytest.mark.parametrize("tree", [BASE, BASE | {"teacher": None}])

@@ -5,9 +5,9 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import optax
 from jax.sharding import Mesh
 
 from distill.config import ConfigError, to_dict
@@ -16,13 +16,14 @@ from distill.evaluate import Evaluator, PerExample
 from distill.nn import Network, Params
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh, put_batch
-from distill.train import metrics as metrics_log
 from distill.train.checkpoints import Checkpoints
 from distill.train.loop import Loop, TrainConfig
+from distill.train.metrics import MetricsLog
+from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
-from distill.train.state import abstract_state, init_state
+from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Task, make_train_step
-from distill.train.workdir import Workdir, read_json
+from distill.train.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,26 +119,16 @@ def fit(
     Raises:
       UserError: for anything the user can mend; see `distill.train.loop` for what can stop a run.
     """
-    with blame("config.train"):
-        steps = config.train.steps(len(splits.train))
-    with blame("config.schedule"):
-        schedule = make_schedule(config.schedule, steps)
-    with blame("config.optimizer.weight_decay"):
-        params, axes = network.abstract_params, network.axes
-        optimizer = make_optimizer(config.optimizer, schedule, params, axes)
-
+    optimizer, steps = _plan(config, network, len(splits.train))
     workdir.claim(to_dict(config))
     checkpoints = Checkpoints(workdir.path, keep=config.train.keep_checkpoints)
-    summary_file = workdir.path / "summary.json"
-    abstract = abstract_state(network, optimizer, mesh)
-    if checkpoints.latest_step is None:
-        state, progress = init_state(network, optimizer, config.seed, mesh), {"next_example": 0}
-    else:
-        state, progress = checkpoints.restore(abstract)
-        if int(state.step) == steps and summary_file.exists():
-            say(f"{name}: {workdir.path} is complete already")
-            return Trained(state.params, read_json(summary_file))
-        say(f"{name}: resuming after step {int(state.step)}")
+    state, progress = _resume(checkpoints, config, network, optimizer, mesh)
+    done = int(state.step)
+    if done == steps and workdir.summary is not None:
+        say(f"{name}: {workdir.path} is complete already")
+        return Trained(state.params, workdir.summary)
+    if done:
+        say(f"{name}: resuming after step {done}")
 
     def evaluator(prefix, source):
         return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
@@ -151,7 +142,7 @@ def fit(
         put=functools.partial(put_batch, mesh),
         next_example=progress["next_example"],
     )
-    log = metrics_log.MetricsLog(workdir.path, resume_step=int(state.step))
+    log = MetricsLog(workdir.path, resume_step=done)
     began = time.perf_counter()
     with contextlib.closing(loader), contextlib.closing(log), contextlib.closing(checkpoints):
         loop = Loop(
@@ -166,21 +157,43 @@ def fit(
         )
         state, rate = loop.run(state, frozen)
     seconds = time.perf_counter() - began
-    test = evaluator("test", splits.test)(state.params, frozen) if splits.test else {}
-    summary = _summary(workdir.path, network, steps, rate, seconds, loader.skipped) | test
-    workdir.write_summary(summary)
     say(f"{name}: finished {steps} steps in {format_seconds(seconds)}")
-    return Trained(state.params, summary)
 
-
-def _summary(
-    workdir: Path, network: Network, steps: int, rate: float, seconds: float, skipped: int
-) -> dict[str, Any]:
-    last = metrics_log.read(workdir)[-1]
-    return {
+    last = read_metrics(workdir.path)[-1]
+    summary = {
         "steps": steps,
         "parameters": network.parameter_count(),
         "images_per_second": round(rate, 1),
         "seconds": round(seconds, 1),
-        "skipped_images": skipped,
+        "skipped_images": loader.skipped,
     } | {key: value for key, value in last.items() if key.startswith("val/")}
+    if splits.test:
+        summary |= evaluator("test", splits.test)(state.params, frozen)
+    workdir.write_summary(summary)
+    return Trained(state.params, summary)
+
+
+def _plan(
+    config: RunConfig, network: Network, examples: int
+) -> tuple[optax.GradientTransformation, int]:
+    """The optimiser and the number of steps."""
+    with blame("config.train"):
+        steps = config.train.steps(examples)
+    with blame("config.schedule"):
+        schedule = make_schedule(config.schedule, steps)
+    with blame("config.optimizer.weight_decay"):
+        params, axes = network.abstract_params, network.axes
+        return make_optimizer(config.optimizer, schedule, params, axes), steps
+
+
+def _resume(
+    checkpoints: Checkpoints,
+    config: RunConfig,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> tuple[TrainState, dict[str, Any]]:
+    """The newest checkpoint's state and the data's position, or the state before the first step."""
+    if checkpoints.latest_step is None:
+        return init_state(network, optimizer, config.seed, mesh), {"next_example": 0}
+    return checkpoints.restore(abstract_state(network, optimizer, mesh))

@@ -1,11 +1,11 @@
 """The one training loop, for every pipeline."""
 
-import collections
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -111,52 +111,58 @@ class Loop:
         batch = next(self.loader)
         step = self._compile(state, frozen, batch)
         progress = Progress(self.name, self.total_steps, start)
-        clock = _Clock(self.loader)
-        unchecked: list[tuple[int, Any]] = []
-        in_flight = collections.deque()
+        clock = _Clock(self.loader, self.config.batch_size)
+        pending = _Pending()
 
         with StopRequest() as stop:
             for number in range(start + 1, self.total_steps + 1):
                 state, metrics = step(state, frozen, batch)
-                unchecked.append((number, metrics))
-                in_flight.append(metrics["loss"])
-                if len(in_flight) > _IN_FLIGHT:
-                    in_flight.popleft().block_until_ready()
-
-                last = number == self.total_steps
-                stopping = stop.name is not None and not last
-                log = last or number == 1 or number % self.config.log_every == 0
-                evaluate = last or number % self.config.eval_every == 0
-                save = last or stopping or number % self.config.checkpoint_every == 0
-
-                if log or evaluate or save:
-                    values = self._check(unchecked)
-                    clock.steps(number - start)
-                row = {}
-                if log:
-                    rate, wait = clock.window(self.config.batch_size)
-                    row |= {f"train/{k}": v for k, v in values.items()}
-                    row |= {"train/images_per_second": rate, "train/data_wait": wait}
-                    progress.show(number, values["loss"], rate, wait)
-                with clock.paused():
-                    if evaluate:
-                        for evaluator in self.evaluators:
-                            row |= evaluator(state.params, frozen)
-                    if row:
-                        self.metrics.write(number, row)
-                    if save:
-                        self.metrics.flush()
-                        self.checkpoints.save(state, self.loader.state())
-                if stopping:
+                pending.add(number, metrics)
+                due = self._due(number, stop)
+                if any(due):
+                    row = self._fetch(pending)
+                    clock.mark(number - start)
+                    if due.log:
+                        row |= clock.window()
+                        progress.show(number, row)
+                    with clock.paused():
+                        self._record(number, due, row, state, frozen)
+                if due.stop:
                     self.checkpoints.wait()
                     raise Stopped(
                         f"stopped by {stop.name} after step {number} of {self.total_steps}; "
                         "everything is saved. Run the same command to continue"
                     )
-                if not last:
+                if number < self.total_steps:
                     batch = next(self.loader)
         self.checkpoints.wait()
-        return state, clock.mean_rate(self.config.batch_size)
+        return state, clock.mean_rate()
+
+    def _due(self, number: int, stop: StopRequest) -> "_Due":
+        last = number == self.total_steps
+        stopping = stop.name is not None and not last
+        return _Due(
+            log=last or number == 1 or number % self.config.log_every == 0,
+            evaluate=last or number % self.config.eval_every == 0,
+            save=last or stopping or number % self.config.checkpoint_every == 0,
+            stop=stopping,
+        )
+
+    def _record(
+        self, number: int, due: "_Due", row: dict[str, float], state: TrainState, frozen: Any
+    ) -> None:
+        """Evaluates, writes the step's row and saves, in this order, as far as due."""
+        if not due.log:
+            row = {}
+        if due.evaluate:
+            for evaluator in self.evaluators:
+                row |= evaluator(state.params, frozen)
+        if row:
+            self.metrics.write(number, row)
+        if due.save:
+            # A checkpoint that stands has its metrics on disk.
+            self.metrics.flush()
+            self.checkpoints.save(state, self.loader.state())
 
     def _compile(self, state: TrainState, frozen: Any, batch: Any) -> Step:
         """Compiles ahead of the first step, so that no step's time hides the compiler's."""
@@ -165,15 +171,13 @@ class Loop:
         say(f"{self.name}: compiled in {format_seconds(time.perf_counter() - began)}")
         return compiled
 
-    def _check(self, unchecked: list[tuple[int, Any]]) -> dict[str, float]:
-        """Fetches what has accumulated, empties it, and returns the last step's metrics."""
-        fetched = [(number, jax.device_get(metrics)) for number, metrics in unchecked]
-        unchecked.clear()
-        for number, metrics in fetched:
+    def _fetch(self, pending: "_Pending") -> dict[str, float]:
+        """The last step's metrics as `train/name`, once all pending steps are known to be sound."""
+        for number, metrics in pending.take():
             for name in ("loss", "grad_norm"):
                 if not np.isfinite(metrics[name]):
                     raise NonFinite(self._explain(number, name, metrics[name]))
-        return {name: float(value) for name, value in fetched[-1][1].items()}
+        return {f"train/{name}": float(value) for name, value in metrics.items()}
 
     def _explain(self, number: int, name: str, value: float) -> str:
         saved = self.checkpoints.latest_step
@@ -186,42 +190,71 @@ class Loop:
         )
 
 
+class _Due(NamedTuple):
+    """What is to be done after a step."""
+
+    log: bool
+    evaluate: bool
+    save: bool
+    stop: bool
+
+
+class _Pending:
+    """Metrics of steps that the host has handed out and not looked at yet."""
+
+    def __init__(self):
+        self._metrics: list[tuple[int, Any]] = []
+
+    def add(self, number: int, metrics: Any) -> None:
+        """Adds a step; returns when no more than a few are still running."""
+        self._metrics.append((number, metrics))
+        if len(self._metrics) > _IN_FLIGHT:
+            self._metrics[-1 - _IN_FLIGHT][1]["loss"].block_until_ready()
+
+    def take(self) -> list[tuple[int, dict[str, np.ndarray]]]:
+        """Fetches everything, which waits for the last step."""
+        fetched = jax.device_get(self._metrics)
+        self._metrics = []
+        return fetched
+
+
 class _Clock:
     """Training time, without evaluation and checkpoints, and the time spent waiting for data."""
 
-    def __init__(self, loader: TrainLoader):
+    def __init__(self, loader: TrainLoader, batch_size: int):
         self._loader = loader
-        self._done = self._marked_steps = 0
-        self._elapsed = self._marked_elapsed = 0.0
-        self._marked_wait = loader.wait_seconds
+        self._batch_size = batch_size
+        self._steps = self._window_steps = 0
+        self._elapsed = self._window_elapsed = 0.0
+        self._window_wait = loader.wait_seconds
         self._since = time.perf_counter()
 
-    def steps(self, done: int) -> None:
-        """Notes that `done` steps are complete."""
-        self._done = done
+    def mark(self, steps: int) -> None:
+        """Notes that so many steps are complete."""
+        self._steps = steps
         self._advance()
 
-    def window(self, batch_size: int) -> tuple[float, float]:
-        """Images per second and the share of waiting since the last call."""
-        elapsed = max(self._elapsed - self._marked_elapsed, 1e-9)
-        rate = (self._done - self._marked_steps) * batch_size / elapsed
-        wait = (self._loader.wait_seconds - self._marked_wait) / elapsed
-        self._marked_steps, self._marked_elapsed = self._done, self._elapsed
-        self._marked_wait = self._loader.wait_seconds
-        return rate, min(wait, 1.0)
+    def window(self) -> dict[str, float]:
+        """Images per second and the share of time spent waiting for data since the last call."""
+        elapsed = max(self._elapsed - self._window_elapsed, 1e-9)
+        images = (self._steps - self._window_steps) * self._batch_size
+        waited = self._loader.wait_seconds - self._window_wait
+        self._window_steps, self._window_elapsed = self._steps, self._elapsed
+        self._window_wait = self._loader.wait_seconds
+        return {
+            "train/images_per_second": images / elapsed,
+            "train/data_wait": min(waited / elapsed, 1.0),
+        }
 
-    def mean_rate(self, batch_size: int) -> float:
+    def mean_rate(self) -> float:
         """Images per second over everything."""
-        return self._done * batch_size / max(self._elapsed, 1e-9)
+        return self._steps * self._batch_size / max(self._elapsed, 1e-9)
 
-    def paused(self) -> "_Clock":
-        """A context whose time does not count."""
-        return self
-
-    def __enter__(self) -> None:
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside does not count."""
         self._advance()
-
-    def __exit__(self, *_: object) -> None:
+        yield
         self._since = time.perf_counter()
 
     def _advance(self) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 
 
 class Progress:
@@ -14,14 +15,14 @@ class Progress:
         self._began = time.perf_counter()
         self._terminal = sys.stderr.isatty()
 
-    def show(self, step: int, loss: float, images_per_second: float, data_wait: float) -> None:
-        """Prints the line; on a terminal it replaces the last one."""
+    def show(self, step: int, row: Mapping[str, float]) -> None:
+        """Prints the line from a row of metrics; on a terminal it replaces the last one."""
         elapsed = time.perf_counter() - self._began
         remaining = elapsed / max(step - self._start, 1) * (self._total - step)
         line = (
-            f"{self._name} {step}/{self._total} ({step / self._total:.0%})  loss {loss:.4f}  "
-            f"{images_per_second:,.0f} images/s  data wait {data_wait:.0%}  "
-            f"ETA {format_seconds(remaining)}"
+            f"{self._name} {step}/{self._total} ({step / self._total:.0%})  "
+            f"loss {row['train/loss']:.4f}  {row['train/images_per_second']:,.0f} images/s  "
+            f"data wait {row['train/data_wait']:.0%}  ETA {format_seconds(remaining)}"
         )
         end = "\n" if not self._terminal or step == self._total else ""
         clear = "\r\033[K" if self._terminal else ""

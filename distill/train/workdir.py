@@ -47,6 +47,12 @@ class Workdir:
                 "Use a new --workdir, or the same config to resume"
             )
 
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The final figures of a run that is complete, else None."""
+        file = self.path / "summary.json"
+        return read_json(file) if file.exists() else None
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the run's final figures to summary.json."""
         write_json(self.path / "summary.json", summary)

@@ -33,6 +33,13 @@ def changed_png():
     return bytes(data)
 
 
+def wrong_length_png():
+    """The first chunk of pixels says it is one byte long; Pillow answers with a SyntaxError."""
+    data = encoded("png")
+    start = data.index(b"IDAT") - 4
+    return data[:start] + (1).to_bytes(4, "big") + data[start + 4 :]
+
+
 DAMAGED = {
     "empty.jpg": b"",
     "empty.png": b"",
@@ -43,6 +50,7 @@ DAMAGED = {
     "header.jpg": encoded("jpg")[:20],
     "header.png": encoded("png")[:20],
     "changed.png": changed_png(),
+    "chunk.png": wrong_length_png(),
     "zeros.jpg": bytes(500),
 }
 

@@ -60,6 +60,13 @@ def take(loader, count):
         loader.close()
 
 
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 37, 256])
 def test_every_epoch_is_a_permutation_of_all_images(count):
     data = views(count)
@@ -160,9 +167,10 @@ def test_loader_gives_what_put_makes_of_the_batches():
 
 
 def test_state_counts_the_examples_handed_out_not_those_read_ahead():
-    data = loader(next_example=16, ahead=3)
+    made = []
+    data = loader(next_example=16, ahead=3, put=lambda batch: made.append(1) or batch)
+    wait_for(lambda: len(made) == 3)
     assert data.state() == {"next_example": 16}
-    time.sleep(0.1)
     for step in range(1, 4):
         next(data)
         assert data.state() == {"next_example": 16 + 8 * step}
@@ -215,14 +223,32 @@ def test_time_spent_waiting_is_counted():
     assert 0.1 < waited[-1] <= elapsed
 
 
-def test_batches_are_made_while_the_step_runs():
-    data = loader(ahead=2)
+def test_as_many_batches_are_kept_ready_as_asked():
+    made = []
+    data = loader(put=lambda batch: made.append(1) or batch, ahead=3)
+    wait_for(lambda: len(made) == 3)
     next(data)
-    time.sleep(0.5)
+    wait_for(lambda: len(made) == 4)
+    time.sleep(0.1)
+    data.close()
+    assert len(made) == 4
+
+
+def test_batches_are_made_while_the_step_runs():
+    made = []
+
+    def slow(batch):
+        time.sleep(0.5)
+        made.append(1)
+        return batch
+
+    data = loader(put=slow, ahead=2)
+    next(data)
+    wait_for(lambda: len(made) == 3)
     before = data.wait_seconds
     next(data)
     data.close()
-    assert data.wait_seconds - before < 0.2
+    assert data.wait_seconds - before < 0.25
 
 
 def test_error_while_reading_reaches_the_step():

@@ -39,6 +39,13 @@ def test_box_is_inside_the_image_with_area_and_ratio_in_range(shape):
     assert (w / h >= 3 / 4 - 1e-6).all() and (w / h <= 4 / 3 + 1e-6).all()
 
 
+def test_ratio_is_of_width_to_height():
+    found, _ = boxes(100, 100, ViewConfig(crop_area=(0.1, 0.2), crop_ratio=(2, 4)), draws=100)
+    left, top, right, bottom = found.T
+    ratio = (right - left) / (bottom - top)
+    assert ratio.min() >= 2 - 1e-9 and ratio.max() <= 4 + 1e-9
+
+
 @pytest.mark.parametrize("shape", [(10, 2000), (2000, 10)])
 def test_very_elongated_image_is_taken_whole(shape):
     # 5% of the area is a square of side 31: no box fits.

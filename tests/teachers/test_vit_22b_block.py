@@ -34,7 +34,7 @@ def block_function(config):
     """(function of (params, tokens), random params) of one block."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: ParallelBlock(config, rngs=nnx.Rngs(0))))
     params = random_like(nnx.to_pure_dict(state))
-    return compiled(lambda params, x: nnx.merge(graphdef, params)(x)), params
+    return jax.jit(lambda params, x: nnx.merge(graphdef, params)(x)), params
 
 
 def leaf_names(tree):
