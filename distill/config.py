@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib.util
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -53,9 +54,11 @@ def load_file(spec: str) -> dict[str, Any]:
         raise UserError(f"config file {path!r} does not run: {error}") from error
     if not hasattr(module, "get_config"):
         raise UserError(f"config file {path!r} has no function get_config")
-    takes_argument = bool(inspect.signature(module.get_config).parameters)
-    if argument and not takes_argument:
+    parameters = inspect.signature(module.get_config).parameters.values()
+    if argument and not parameters:
         raise UserError(f"config file {path!r} takes no argument, but got {argument!r}")
+    if not argument and any(p.default is p.empty for p in parameters):
+        raise UserError(f"config file {path!r} needs an argument: {path}:ARGUMENT")
     try:
         config = module.get_config(argument) if argument else module.get_config()
     except ValueError as error:
@@ -126,6 +129,16 @@ def _leaves(schema: type, prefix: str = "config."):
             yield from _leaves(section, f"{prefix}{field.name}.")
 
 
+def _annotations(schema: type, prefix: str = "config.") -> dict[str, Any]:
+    """What every key, section or leaf, has to be."""
+    found = {}
+    for field, annotation in _fields(schema):
+        found[prefix + field.name] = annotation
+        if section := _section(annotation):
+            found |= _annotations(section, f"{prefix}{field.name}.")
+    return found
+
+
 def _paths(schema: type) -> list[str]:
     return [path for path, _, _ in _leaves(schema)]
 
@@ -140,13 +153,15 @@ def _default(field: dataclasses.Field) -> Any:
 
 def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
     """Lays the overrides over the file's values; strings become values of the leaf's type."""
-    annotations = {path: annotation for path, _, annotation in _leaves(schema)}
+    annotations = _annotations(schema)
     merged = _copy(tree)
     for key, text in overrides.items():
-        node, *_ = parents, leaf = key.split(".")[:-1], key.split(".")[-1]
+        *parents, leaf = key.split(".")
         node = merged
         for parent in parents:
-            node = node.setdefault(parent, {})
+            if node.get(parent) is None:
+                node[parent] = {}
+            node = node[parent]
             if not isinstance(node, dict):
                 problems.append(f"config.{key}: {parent} is a value, not a section")
                 break
@@ -169,12 +184,12 @@ def _parse(text: str, annotation: Any) -> Any:
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return text
 
 
 def _build(schema, tree, path, known, problems) -> Any:
-    before = len(problems)
+    complete = True
     values = {}
     fields = _fields(schema)
     names = [field.name for field, _ in fields]
@@ -190,37 +205,44 @@ def _build(schema, tree, path, known, problems) -> Any:
         if value is _MISSING:
             if _default(field) is _MISSING:
                 problems.append(f"{here} is missing; expected {_type_name(annotation)}")
+                complete = False
             continue
         if section is not None and value is not None:
             if isinstance(value, Mapping):
-                values[field.name] = _build(section, value, here, known, problems)
+                default = _default(field)
+                if isinstance(default, section):
+                    value = {f.name: getattr(default, f.name) for f, _ in _fields(section)} | dict(
+                        value
+                    )
+                built = _build(section, value, here, known, problems)
             elif isinstance(value, section):
-                values[field.name] = value
+                built = value
             else:
                 problems.append(f"{here} is {value!r}; expected a section with keys")
-            continue
-        coerced = _coerce(value, annotation)
-        if coerced is _MISSING:
-            problems.append(f"{here} is {value!r}; expected {_type_name(annotation)}")
+                built = _MISSING
         else:
-            values[field.name] = coerced
-    if any(p.startswith((f"{path} ", f"{path}.")) for p in problems[before:] if "unknown" not in p):
-        return None
+            built = _coerce(value, annotation)
+            if built is _MISSING:
+                problems.append(f"{here} is {value!r}; expected {_type_name(annotation)}")
+        if built is _MISSING:
+            complete = False
+        else:
+            values[field.name] = built
+    if not complete:
+        return _MISSING
     try:
         return schema(**values)
     except (ValueError, TypeError) as error:
-        # A section that failed is None here; its own problems are listed already.
-        if not problems[before:]:
-            problems.append(f"{path}: {error}")
-        return None
+        problems.append(f"{path}: {error}")
+        return _MISSING
 
 
 def _unknown(path: str, key: str, names: list[str], known: list[str]) -> str:
     message = f"{path}.{key} is unknown"
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    if near:
-        return f"{message}; did you mean {path}.{near[0]}?"
     elsewhere = [p for p in known if p.split(".")[-1] == key]
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    if near and not elsewhere:
+        return f"{message}; did you mean {path}.{near[0]}?"
     elsewhere += difflib.get_close_matches(f"{path}.{key}", known, n=1, cutoff=0.7)
     if elsewhere:
         return f"{message}; did you mean {elsewhere[0]}?"
@@ -232,14 +254,16 @@ def _coerce(value: Any, annotation: Any) -> Any:
     for option in _options(annotation):
         if option is type(None) and value is None:
             return None
-        if typing.get_origin(option) is Literal and value in typing.get_args(option):
-            return value
+        if typing.get_origin(option) is Literal:
+            for choice in typing.get_args(option):
+                if type(value) is type(choice) and value == choice:
+                    return choice
         if option in (bool, str) and type(value) is option:
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if option is int and number and float(value).is_integer():
+        if option is int and number and (isinstance(value, int) or value.is_integer()):
             return int(value)
-        if option is float and number:
+        if option is float and number and abs(value) <= sys.float_info.max:
             return float(value)
         if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
             items = _coerce_items(value, typing.get_args(option))

@@ -82,6 +82,9 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         rest = values(["distill", *arguments])[1:]
     except flags.Error as error:
         raise UserError(f"{error}\nSee --help") from error
+    for name in values:
+        if values[name].value == "":
+            raise UserError(f"--{name} is empty\nSee --help")
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}\nSee --help")
 
@@ -101,7 +104,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
         key, equals, value = argument.removeprefix(_OVERRIDE).partition("=")
         if not equals:
             value = next(remaining, None)
-            if value is None:
+            if value is None or value.startswith("--"):
                 raise UserError(f"{argument} needs a value: {argument}=VALUE")
         overrides[key] = value
     return overrides, rest

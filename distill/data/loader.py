@@ -9,14 +9,14 @@ iterator's whole state is one number: the next position.
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grain
 import jax
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from grain.experimental import index_shuffle
 
 from distill.data.sources import CorruptImage, Source, open_source
@@ -26,6 +26,7 @@ from distill.errors import RunFailed, UserError
 Batch = dict[str, Any]
 
 _ATTEMPTS = 100
+_CHUNK = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,17 +228,26 @@ def shuffled_index(within: int, count: int, seed: int, epoch: int) -> int:
 
 
 def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Iterator[Batch]:
-    """Host batches of numpy arrays, decoded by Grain in threads or worker processes."""
-    options = grain.ReadOptions(
-        num_threads=config.threads, prefetch_buffer_size=2 * views.batch_size // views.hosts
-    )
-    dataset = grain.MapDataset.source(views).to_iter_dataset(options)
-    dataset = dataset.batch(views.batch_size // views.hosts)
+    """Host batches of numpy arrays, decoded by Grain in threads or worker processes.
+
+    Threads and workers take turns at chunks of a batch, which are joined in order.
+    """
+    per_host = views.batch_size // views.hosts
+    chunk = max(size for size in range(1, _CHUNK + 1) if per_host % size == 0)
+    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
+    dataset = grain.MapDataset.source(views).batch(chunk).to_iter_dataset(options)
     if config.workers:
+        # Grain reads a flag of its own when it starts workers; a library's caller may have none.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2)
         )
-    return iter(dataset)
+    return iter(dataset.batch(per_host // chunk, batch_fn=_join))
+
+
+def _join(chunks: Sequence[Batch]) -> Batch:
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 class CorruptionMonitor:
@@ -351,6 +361,7 @@ class TrainLoader:
     def close(self) -> None:
         """Stops reading ahead."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+        self._batches.close()
 
 
 class EvalLoader:

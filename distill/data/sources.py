@@ -75,6 +75,9 @@ def decode(data: bytes | Path, channels: int) -> np.ndarray:
     mode = {1: "L", 3: "RGB"}[channels]
     try:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as image:
+            if image.mode.startswith("I;16"):
+                # Pillow's own conversion clips at 255.
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             pixels = np.asarray(image.convert(mode))
     # What Pillow raises on damaged files: mostly OSError, but its decoders also let these through.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -144,13 +147,15 @@ class ImageFolder:
                 f"image folder {root} has no split {split!r}; it has {', '.join(found) or 'none'}. "
                 "Expected root/split/class/image.jpg"
             )
-        self.class_names = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+        self.class_names = tuple(
+            sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        )
         self.channels = channels
         self._files = [
             (path, label)
             for label, name in enumerate(self.class_names)
             for path in sorted((folder / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
         ]
         if not self._files:
             raise UserError(
@@ -183,22 +188,32 @@ class TfdsSource:
         self.name, self.split, self.channels = name, split, channels
         try:
             builder = tfds.builder(name, data_dir=data_dir)
-        except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
             raise UserError(f"TFDS has no data set {name!r}: {_first_line(error)}") from error
         features = builder.info.features
         if features is None or "image" not in features or "label" not in features:
             raise UserError(f"TFDS data set {name!r} has no features named image and label")
-        if builder.info.file_format.value != "array_record":
+        stored = builder.info.file_format.value
+        if not builder.is_prepared():
             raise UserError(
-                f"TFDS data set {name!r} is stored as {builder.info.file_format.value}, which "
-                "cannot be read at random; prepare it again with "
-                f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()"
+                f"TFDS data set {name!r} is not prepared in {builder.data_dir}; prepare it with "
+                f"tfds.builder({name!r}, data_dir={data_dir!r}, file_format='array_record')"
+                ".download_and_prepare()"
+            )
+        if stored != "array_record":
+            raise UserError(
+                f"TFDS data set {name!r} is stored as {stored}, which cannot be read at random; "
+                f"prepare it with tfds.builder({name!r}, data_dir=ANOTHER, "
+                "file_format='array_record').download_and_prepare() and set "
+                "config.data.data_dir=ANOTHER"
             )
         try:
             self._records: Sequence[Any] = builder.as_data_source(
                 split=split, decoders={"image": tfds.decode.SkipDecoding()}
             )
         except (ValueError, AssertionError, NotImplementedError) as error:
+            if "0 length" in str(error):
+                raise UserError(f"split {split!r} of tfds:{name} holds no images") from error
             raise UserError(
                 f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}"
             ) from error

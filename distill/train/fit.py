@@ -38,6 +38,10 @@ class RunConfig:
     train: TrainConfig
     mesh: MeshConfig = MeshConfig()
 
+    def __post_init__(self):
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, not {self.seed}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:

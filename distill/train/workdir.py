@@ -80,7 +80,7 @@ def read_json(file: Path) -> Any:
     """
     try:
         return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{file} is damaged: {error}") from error
 
 
