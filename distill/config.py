@@ -239,13 +239,14 @@ def _build(schema, tree, path, known, problems) -> Any:
 
 def _unknown(path: str, key: str, names: list[str], known: list[str]) -> str:
     message = f"{path}.{key} is unknown"
-    elsewhere = [p for p in known if p.split(".")[-1] == key]
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    if near and not elsewhere:
-        return f"{message}; did you mean {path}.{near[0]}?"
-    elsewhere += difflib.get_close_matches(f"{path}.{key}", known, n=1, cutoff=0.7)
-    if elsewhere:
-        return f"{message}; did you mean {elsewhere[0]}?"
+    exact = [p for p in known if p.split(".")[-1] == key]
+    # `lr` is how many people write `learning_rate`.
+    initials = [n for n in names if "".join(word[:1] for word in n.split("_")) == key]
+    near = [f"{path}.{n}" for n in initials or difflib.get_close_matches(key, names, 1, 0.5)]
+    leaves = {p.split(".")[-1]: p for p in reversed(known)}
+    far = [leaves[name] for name in difflib.get_close_matches(key, leaves, 1, 0.75)]
+    for suggestion in (*exact, *near, *far):
+        return f"{message}; did you mean {suggestion}?"
     return f"{message}; {path} has {', '.join(names)}"
 
 

@@ -27,7 +27,6 @@ flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAG
 flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=FLAGS)
 flags.DEFINE_string("source", None, "The run's own data if not given.", flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
-flags.mark_flag_as_required("workdir", flag_values=FLAGS)
 
 
 def run(
@@ -76,7 +75,7 @@ def run(
 
 def main(arguments: list[str]) -> None:
     """Evaluates what the flags name."""
-    parse(FLAGS, arguments)
+    parse(FLAGS, arguments, required=("workdir",))
     run(Path(FLAGS.workdir), FLAGS.split, FLAGS.source, FLAGS.batch_size)
 
 

@@ -24,7 +24,6 @@ flags.DEFINE_string("workdir", None, "Of the run to export.", flag_values=FLAGS)
 flags.DEFINE_string(
     "output", None, "Directory of the versions; WORKDIR/export if not given.", flag_values=FLAGS
 )
-flags.mark_flag_as_required("workdir", flag_values=FLAGS)
 
 
 def run(workdir: Path, output: Path | None = None) -> tuple[Path, float]:
@@ -55,7 +54,7 @@ def run(workdir: Path, output: Path | None = None) -> tuple[Path, float]:
 
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
-    parse(FLAGS, arguments)
+    parse(FLAGS, arguments, required=("workdir",))
     run(Path(FLAGS.workdir), Path(FLAGS.output) if FLAGS.output else None)
 
 

@@ -28,11 +28,10 @@ def launch_training(
         "config", None, "Config file: path.py or path.py:argument.", flag_values=values
     )
     flags.DEFINE_string("workdir", None, "Directory the run writes to.", flag_values=values)
-    flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
 
     def body(arguments: list[str]) -> None:
         overrides, rest = split_overrides(arguments)
-        parse(values, rest)
+        parse(values, rest, required=("config", "workdir"))
         config = configs.resolve(schema, configs.load_file(values.config), overrides)
         run(config, Workdir(values.workdir))
 
@@ -72,7 +71,7 @@ def _quieten_libraries() -> None:
     )
 
 
-def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+def parse(values: flags.FlagValues, arguments: Sequence[str], required: Sequence[str] = ()) -> None:
     """Parses absl flags.
 
     Raises:
@@ -83,8 +82,8 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     except flags.Error as error:
         raise UserError(f"{error}\nSee --help") from error
     for name in values:
-        if values[name].value == "":
-            raise UserError(f"--{name} is empty\nSee --help")
+        if values[name].value == "" or (name in required and values[name].value is None):
+            raise UserError(f"--{name} needs a value: --{name}=VALUE\nSee --help")
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}\nSee --help")
 
