@@ -1,6 +1,8 @@
-"""A small ViT-22B-style teacher on scikit-learn's digits; about two minutes on two CPU cores.
+"""A small ViT-22B-style teacher on scikit-learn's handwritten digits.
 
-python pipelines/pretrain.py --config=configs/pretrain/digits.py --workdir=runs/teacher
+  python pipelines/pretrain.py --config=configs/pretrain/digits.py --workdir=runs/teacher
+
+Two minutes on two CPU cores. Digits are not mirrored, and crops keep most of the image.
 """
 
 import ml_collections

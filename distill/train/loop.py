@@ -116,7 +116,9 @@ class Loop:
 
         with StopRequest() as stop:
             for number in range(start + 1, self.total_steps + 1):
-                state, metrics = step(state, frozen, batch)
+                # Nothing may cross between host and device on the way of a step.
+                with jax.transfer_guard("disallow"):
+                    state, metrics = step(state, frozen, batch)
                 pending.add(number, metrics)
                 due = self._due(number, stop)
                 if any(due):

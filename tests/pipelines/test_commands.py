@@ -1,37 +1,69 @@
 """The commands as a user types them."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, arguments, run_python
+from support import REPOSITORY, TINY, arguments, run_python
 
-DISTILL = shutil.which("distill", path=str(Path(__import__("sys").executable).parent))
-
-
-def flags(config, workdir, **overrides):
-    return arguments(config, workdir, **overrides)
+DISTILL = shutil.which("distill", path=str(Path(sys.executable).parent))
+TINY_FLAGS = [f"--config.{key}={value}" for key, value in TINY.items()]
 
 
-def test_script_and_module_do_the_same(tmp_path):
-    runs = {
-        tmp_path / "script": ["pipelines/pretrain.py"],
-        tmp_path / "module": ["-m", "pipelines.pretrain"],
-    }
-    for workdir, command in runs.items():
-        done = run_python(*command, *flags("pretrain/digits.py", workdir))
+def readme(language: str) -> list[str]:
+    """The README's code blocks in a language."""
+    text = (REPOSITORY / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_readmes_commands_do_the_whole_job(tmp_path):
+    commands = [
+        line.split()[1:]
+        for block in readme("sh")
+        for line in block.splitlines()
+        if line.startswith("python pipelines/") and not line.endswith("\\")
+    ]
+    assert [Path(c[0]).stem for c in commands] == [
+        "pretrain",
+        "distill_student",
+        "evaluate",
+        "export",
+    ]
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
+    for command in commands:
+        tiny = TINY_FLAGS if "--config=" in " ".join(command) else []
+        done = run_python(*command, *tiny, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "Parameter" in done.stderr or "Name" in done.stderr
-        assert "ETA" in done.stderr
-    one, other = (json.loads((path / "summary.json").read_text()) for path in runs)
-    assert one["test/cross_entropy"] == other["test/cross_entropy"]
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "runs" / "student" / "export" / "1" / "saved_model.pb").exists()
+
+
+def test_the_readmes_python_runs():
+    library = next(block for block in readme("python") if "vit_22b" in block)
+    done = run_python("-c", library)
+    assert done.returncode == 0, done.stderr
+    parameters, flops = done.stdout.split("\n")[:2]
+    # ViT-22B without classifier; 2 operations per multiply-add.
+    assert 22.2e9 < int(parameters.replace(",", "")) < 22.3e9
+    assert 11_200 < int(flops.split()[0].replace(",", "")) < 11_300
+
+
+def test_module_and_script_are_the_same_command(tmp_path):
+    done = run_python("-m", "pipelines.pretrain", *arguments("pretrain/digits.py", tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "encoder/blocks/mlp_in/kernel" in done.stderr
+    assert "ETA" in done.stderr
 
 
 def test_the_console_command_runs_on_a_folder_of_jpegs(image_folder, tmp_path):
     assert DISTILL, "the console command is not installed"
-    command = flags(
+    command = arguments(
         "pretrain/digits.py",
         tmp_path / "run",
         data__source=f"folder:{image_folder}",
@@ -69,7 +101,7 @@ BAD = {
 def test_bad_input_exits_2_without_traceback(what, tmp_path):
     overrides, messages = BAD[what]
     done = run_python(
-        "-m", "pipelines.pretrain", *flags("pretrain/digits.py", tmp_path, **overrides)
+        "-m", "pipelines.pretrain", *arguments("pretrain/digits.py", tmp_path, **overrides)
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -79,10 +111,8 @@ def test_bad_input_exits_2_without_traceback(what, tmp_path):
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
-    import os
-
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    command = flags("pretrain/digits.py", tmp_path, train__batch_size=36)
+    command = arguments("pretrain/digits.py", tmp_path, train__batch_size=36)
     done = run_python("-m", "pipelines.pretrain", *command, env=env)
     assert done.returncode == 2
     assert "batch_size is 36, which 8 devices (data × fsdp) cannot share evenly; use 32 or 40" in (
@@ -102,13 +132,15 @@ def test_corrupt_images_are_named_and_stop_the_run_past_the_share(image_folder, 
         train__batch_size=8,
         train__total_steps=6,
     )
-    tolerant = flags("pretrain/digits.py", tmp_path / "a", data__max_corrupt_share=0.2, **shared)
+    tolerant = arguments(
+        "pretrain/digits.py", tmp_path / "a", data__max_corrupt_share=0.2, **shared
+    )
     done = run_python("-m", "pipelines.pretrain", *tolerant)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(str(broken)) == 1
     assert json.loads((tmp_path / "a" / "summary.json").read_text())["skipped_images"] >= 2
 
-    strict = flags("pretrain/digits.py", tmp_path / "b", data__max_corrupt_share=0, **shared)
+    strict = arguments("pretrain/digits.py", tmp_path / "b", data__max_corrupt_share=0, **shared)
     done = run_python("-m", "pipelines.pretrain", *strict)
     assert done.returncode == 1
     assert "max_corrupt_share" in done.stderr
@@ -117,7 +149,9 @@ def test_corrupt_images_are_named_and_stop_the_run_past_the_share(image_folder, 
 
 
 def test_unwritable_workdir_is_refused():
-    done = run_python("-m", "pipelines.pretrain", *flags("pretrain/digits.py", Path("/proc/run")))
+    done = run_python(
+        "-m", "pipelines.pretrain", *arguments("pretrain/digits.py", Path("/proc/run"))
+    )
     assert done.returncode == 2
     assert "cannot write to workdir /proc/run" in done.stderr
     assert "Traceback" not in done.stderr
@@ -165,7 +199,3 @@ def test_the_core_imports_with_jax_flax_optax_and_numpy_alone():
     )
     done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
-
-
-def test_repository_root_is_where_the_readme_says():
-    assert (REPOSITORY / "README.md").exists()
