@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
-from distill.nn.embeddings import resize_grid
+from distill.nn.embeddings import PositionEmbedding, resize_grid
 from distill.nn.preprocess import prepare_images
 from students import vit
 from teachers import vit_22b
@@ -123,14 +124,14 @@ def test_other_image_sizes_interpolate_the_position_embedding():
 
 
 def test_fixed_positions_are_computed_for_whatever_size_comes():
-    options = dict(position_embedding="sincos2d", **TINY)
-    network = vit.build(vit.configure("S/4", image_size=(12, 20), **options))
-    other = vit.build(vit.configure("S/4", image_size=(8, 32), **options))
-    assert not jax.tree.leaves(network.abstract_params.get("position"))
-    params = random_params(network)
-    images = np.random.default_rng(0).uniform(-1, 1, (1, 8, 32, 3)).astype(np.float32)
-    actual, expected = (jax.jit(n.apply)(params, images).tokens for n in (network, other))
-    np.testing.assert_array_equal(actual, expected)
+    position = PositionEmbedding("sincos2d", (3, 5), 8, rngs=nnx.Rngs(params=0))
+    assert not jax.tree.leaves(nnx.state(position, nnx.Param))
+    table = position(jnp.zeros((1, 2, 7, 8)))[0]
+    for y, x in np.ndindex(2, 7):
+        expected = [
+            f(at * omega) for at in (x, y) for f in (np.sin, np.cos) for omega in (1.0, 1e-4)
+        ]
+        np.testing.assert_allclose(table[y, x], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -1,4 +1,4 @@
-"""What the parameters are before the first step (recipes §2)."""
+"""What the parameters are before the first step."""
 
 import functools
 import math

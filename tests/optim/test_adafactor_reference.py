@@ -1,4 +1,4 @@
-"""The Adafactor variant against a float64 NumPy transcription of recipes §5."""
+"""The Adafactor variant against a float64 NumPy transcription of arXiv 2106.04560, §3.4."""
 
 import jax
 import jax.numpy as jnp

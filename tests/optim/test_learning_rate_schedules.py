@@ -1,4 +1,4 @@
-"""Schedules against recipes §5's reference values and closed forms."""
+"""Schedules against reference values and closed forms."""
 
 import math
 

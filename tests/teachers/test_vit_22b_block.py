@@ -1,4 +1,4 @@
-"""The parallel block of ViT-22B (arXiv 2302.05442, §2.1; recipes §3)."""
+"""The parallel block of ViT-22B (arXiv 2302.05442, §2.1)."""
 
 import jax
 import jax.numpy as jnp
