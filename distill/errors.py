@@ -1,5 +1,9 @@
 """Errors that a user can mend: shown as one message, never as a traceback."""
 
+import dataclasses
+import typing
+from typing import Any
+
 
 class UserError(Exception):
     """Something the user asked for cannot be done; the message says what to change.
@@ -14,3 +18,18 @@ class RunFailed(UserError):
     """A run that started well and had to stop; what it saved before is kept."""
 
     exit_code = 1
+
+
+def check_choices(config: Any) -> None:
+    """Checks the fields of a dataclass whose annotations list their choices as a `Literal`.
+
+    Raises:
+      ValueError: for a value that is not among them.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        if typing.get_origin(hints[field.name]) is typing.Literal:
+            value, choices = getattr(config, field.name), typing.get_args(hints[field.name])
+            if value not in choices:
+                listing = ", ".join(map(repr, choices))
+                raise ValueError(f"{field.name} must be one of {listing}, not {value!r}")

@@ -7,7 +7,9 @@ import pytest
 
 from distill.config import ConfigError, describe, load_file, resolve, to_dict
 from distill.errors import UserError
+from distill.optim import OptimizerConfig, ScheduleConfig
 from pipelines.pretrain import PretrainConfig
+from students import vit
 
 DIGITS = Path(__file__).resolve().parent.parent / "configs" / "pretrain" / "digits.py"
 
@@ -480,3 +482,17 @@ def test_argument_a_file_needs_is_asked_for(write):
     path = write("def get_config(size):\n    return dict(size=size)\n")
     with pytest.raises(UserError, match="argument"):
         load_file(path)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: vit.configure("B/16", head="gpa"), "head must be one of 'map', 'gap', 'cls'"),
+        (lambda: vit.configure("B/16", remat="dot"), "remat must be one of"),
+        (lambda: OptimizerConfig(name="adamw"), "name must be one of 'adafactor', 'adam'"),
+        (lambda: ScheduleConfig(kind="cosin"), "kind must be one of"),
+    ],
+)
+def test_choices_are_checked_without_a_config_file_too(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

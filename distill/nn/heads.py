@@ -11,7 +11,8 @@ from distill.nn.layers import LayerNorm, Mlp, xavier_uniform
 class MapHead(nnx.Module):
     """Multi-head attention pooling: a learned probe attends to the tokens, then an MLP.
 
-    "Scaling Vision Transformers" (arXiv 2106.04560, §3.2); same heads and MLP as the encoder.
+    "Scaling Vision Transformers" (arXiv 2106.04560, §3.2); same heads and MLP as the encoder. Its
+    projections keep their biases under ViT-22B too, whose paper speaks of the encoder's only.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.errors import check_choices
 from distill.nn.embeddings import PatchEmbed, PositionEmbedding, patch_grid
 from distill.nn.encoder import Encoder, SequentialBlock
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
@@ -61,6 +62,7 @@ class ViTConfig:
     """Run the layers as straight-line code instead of a scan."""
 
     def __post_init__(self):
+        check_choices(self)
         for name in ("width", "depth", "mlp_dim", "heads", "patch_size", "channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from distill.errors import check_choices
 from distill.optim.adafactor import scale_by_factored_rms
 from distill.optim.rules import match_rules
 from distill.optim.schedules import Multiplier
@@ -35,6 +36,7 @@ class OptimizerConfig:
     """Global norm that gradients are clipped to, first of all; None does not clip."""
 
     def __post_init__(self):
+        check_choices(self)
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
         if self.clip_norm is not None and self.clip_norm <= 0:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distill.errors import check_choices
+
 Multiplier = Callable[[jax.typing.ArrayLike], jax.Array]
 
 
@@ -30,6 +32,7 @@ class ScheduleConfig:
     cooldown_steps: int = 0
 
     def __post_init__(self):
+        check_choices(self)
         for name in ("warmup_steps", "cooldown_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")

@@ -6,6 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from distill.errors import check_choices
 from distill.matching import mix_labels, mixup, sigmoid_cross_entropy, softmax_cross_entropy
 from distill.nn import Network, Params
 
@@ -23,6 +24,7 @@ class ClassificationConfig:
     """Both parameters of mixup's Beta distribution; 0 does not mix."""
 
     def __post_init__(self):
+        check_choices(self)
         if self.mixup < 0:
             raise ValueError(f"mixup must not be negative, not {self.mixup}")
 
