@@ -32,9 +32,9 @@ def kl_divergence(
 ) -> jax.Array:
     """T²·KL( softmax(z_t/T) ‖ softmax(z_s/T) ) (arXiv 2106.05237, §3).
 
-    Probabilities are clipped at 1e-8, as in the reference implementation; where the student gives a
-    class less than that, the class sends it no gradient of its own. The factor T² keeps the gradient's scale independent of T
-    (arXiv 1503.02531, §2).
+    Probabilities are clipped at 1e-8, as in the reference implementation; where the student gives
+    a class less than that, the class sends it no gradient of its own. The factor T² keeps the
+    gradient's scale independent of T (arXiv 1503.02531, §2).
 
     Args:
       teacher_logits: [B, C].

@@ -1,7 +1,8 @@
 """The forward pass against a float64 NumPy transcription of the papers' equations.
 
 The transcription follows arXiv 2106.04560 (sequential ViT) and 2302.05442 (ViT-22B) and shares no
-code with the library. All parameters are random, biases and scales included, so that no term can be missing.
+code with the library. All parameters are random, biases and scales included, so that no term can
+be missing.
 """
 
 import jax
