@@ -18,7 +18,7 @@ test: lint
 
 # The demo as a test: minutes long, and it checks the figures the README gives.
 test-demo: $(installed)
-	$(VENV)/bin/python -m pytest -m demo
+	$(VENV)/bin/python -m pytest -s -m demo
 
 lint: $(installed)
 	$(VENV)/bin/ruff format --check .
