@@ -36,8 +36,8 @@ def get_config():
             train=dict(
                 batch_size=128,
                 total_steps=2000,
-                log_every=100,
-                eval_every=500,
+                log_every=50,
+                eval_every=200,
                 checkpoint_every=500,
             ),
         )

@@ -38,8 +38,8 @@ def get_config():
             train=dict(
                 batch_size=64,
                 total_steps=2400,
-                log_every=100,
-                eval_every=400,
+                log_every=50,
+                eval_every=200,
                 checkpoint_every=400,
             ),
         )

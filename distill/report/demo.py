@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from distill.data import Source
 from distill.report import html
-from distill.report.run import curves
+from distill.report.run import curve
 from distill.train import metrics
 
 _SHOWN = 12
@@ -35,6 +35,7 @@ def write_demo_report(
     """
     differ = np.flatnonzero(student != teacher)
     runs = {name: metrics.read(workdir / folder) for name, folder in _RUNS.items()}
+    on_labels = {name: run for name, run in runs.items() if name != "student"}
     sections = [
         html.section(
             "Result",
@@ -44,7 +45,13 @@ def write_demo_report(
                 "alone; time also includes compiling, evaluating and saving."
             ),
         ),
-        html.section("Learning curves", *curves(runs)),
+        html.section(
+            "Learning curves",
+            curve(runs, "val/accuracy", "validation accuracy"),
+            curve(runs, "val/agreement", "agreement with the teacher on validation images"),
+            curve({"student": runs["student"]}, "train/loss", "student's loss: KL to the teacher"),
+            curve(on_labels, "train/loss", "sigmoid cross-entropy on labels"),
+        ),
     ]
     if len(differ):
         caption = f"{min(len(differ), _SHOWN)} of {len(differ)} test images (of {len(source)})"
