@@ -350,8 +350,9 @@ def test_resolved_config_survives_json():
 
 
 def test_pretraining_config_survives_json():
-    config = resolve(PretrainConfig, load_file(str(DIGITS)), {"train.batch_size": "64"})
-    assert config.train.batch_size == 64 and config.model.width == 96
+    overrides = {"train.batch_size": "48", "model.width": "36"}
+    config = resolve(PretrainConfig, load_file(str(DIGITS)), overrides)
+    assert config.train.batch_size == 48 and config.model.width == 36
     patterns, decays = zip(*config.optimizer.weight_decay, strict=True)
     assert patterns == ("classifier/kernel$", "kernel$")
     assert decays == pytest.approx((9e-3, 9e-5))
