@@ -1,6 +1,8 @@
 """Image sources, views and loaders."""
 
-from distill.data.loader import Batch, DataConfig, EvalLoader, Splits, TrainLoader
+from distill.data.config import DataConfig, Splits
+from distill.data.examples import Batch
+from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.sources import Source, open_source
 from distill.data.views import ViewConfig
 

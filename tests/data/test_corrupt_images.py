@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from distill.data import DataConfig, EvalLoader, TrainLoader, ViewConfig, open_source
-from distill.data.loader import CorruptionMonitor, TrainingViews, shuffled_index
+from distill.data.examples import TrainingViews, shuffled_index
+from distill.data.loader import CorruptionMonitor
 from distill.data.sources import CorruptImage
 from distill.errors import RunFailed
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from distill.data import DataConfig, EvalLoader, TrainLoader, ViewConfig, open_source
-from distill.data.loader import EvaluationViews, TrainingViews, batches, shuffled_index
+from distill.data.examples import EvaluationViews, TrainingViews, shuffled_index
+from distill.data.loader import batches
 from distill.data.views import evaluation_view
 from distill.errors import UserError
 

@@ -1,0 +1,126 @@
+"""Sequences of examples, read at random: what stands at each position of a run or of a split.
+
+The training example at position p (p counts from 0 and never restarts) is image
+`shuffle(p mod n)` of epoch `p div n`, seen through the view drawn for (seed, epoch, index).
+Batch k holds positions k·B … (k+1)·B − 1, whatever the number of hosts or workers, so the whole
+state of an iterator is one number: the next position.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from grain.experimental import index_shuffle
+
+from distill.data.sources import CorruptImage, Source
+from distill.data.views import ViewConfig, evaluation_view, generator, training_view
+from distill.errors import RunFailed
+
+Batch = dict[str, Any]
+
+_ATTEMPTS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingViews:
+    """One host's endless sequence of training examples, by local position."""
+
+    source: Source
+    view: ViewConfig
+    size: int
+    seed: int
+    batch_size: int
+    host: int = 0
+    hosts: int = 1
+    start: int = 0
+    """First global position; a multiple of the batch size unless a run changed its batch size."""
+
+    def __len__(self) -> int:
+        return (2**62 - self.start) // self.hosts
+
+    def __getitem__(self, local: int) -> Batch:
+        """The host's example `local`: image uint8 [size, size, C], label, index, skipped."""
+        per_host = self.batch_size // self.hosts
+        step, offset = divmod(int(local), per_host)
+        position = self.start + step * self.batch_size + self.host * per_host + offset
+        return self.example(position)
+
+    def example(self, position: int) -> Batch:
+        """The example at a global position; the next readable image stands in for a corrupt one.
+
+        Raises:
+          RunFailed: if a long stretch of images cannot be decoded.
+        """
+        count = len(self.source)
+        epoch, within = divmod(position, count)
+        skipped = -1
+        for attempt in range(_ATTEMPTS):
+            index = shuffled_index((within + attempt) % count, count, self.seed, epoch)
+            try:
+                image, label = self.source.read(index)
+            except CorruptImage:
+                skipped = index if skipped < 0 else skipped
+                continue
+            rng = generator(self.seed, epoch, index)
+            return {
+                "image": training_view(image, self.size, self.view, rng),
+                "label": np.int32(label),
+                "index": np.int64(index),
+                "mask": np.True_,
+                "skipped": np.int64(skipped),
+            }
+        raise RunFailed(
+            f"{_ATTEMPTS} images in a row cannot be decoded, the last is "
+            f"{self.source.describe(index)}; check the data"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationViews:
+    """One host's share of a split in order, padded with masked examples to whole batches."""
+
+    source: Source
+    view: ViewConfig
+    size: int
+    batch_size: int
+    host: int = 0
+    hosts: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Number of batches."""
+        return -(-len(self.source) // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size // self.hosts
+
+    def __getitem__(self, local: int) -> Batch:
+        """The host's example `local`; `mask` is False for padding and corrupt images."""
+        per_host = self.batch_size // self.hosts
+        step, offset = divmod(int(local), per_host)
+        index = step * self.batch_size + self.host * per_host + offset
+        image, label, skipped = None, 0, -1
+        if index < len(self.source):
+            try:
+                image, label = self.source.read(index)
+            except CorruptImage:
+                skipped = index
+        if image is None:
+            view = np.zeros((self.size, self.size, self.source.channels), np.uint8)
+        else:
+            view = evaluation_view(image, self.size, self.view)
+        return {
+            "image": view,
+            "label": np.int32(label),
+            "index": np.int64(index),
+            "mask": np.bool_(image is not None),
+            "skipped": np.int64(skipped),
+        }
+
+
+def shuffled_index(within: int, count: int, seed: int, epoch: int) -> int:
+    """The image at place `within` of an epoch: a keyed permutation of range(count)."""
+    if count == 1:
+        return 0
+    key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+    return index_shuffle(within, max_index=count - 1, seed=key, rounds=4)
