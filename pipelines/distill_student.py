@@ -13,7 +13,7 @@ from typing import Literal
 
 from distill.evaluate import Evaluator, classification_metrics
 from distill.matching.distillation import FunctionMatching, MatchingConfig, distillation_metrics
-from distill.train.fit import RunConfig, Trained, evaluation_loader, fit, open_mesh
+from distill.train.fit import RunConfig, Trained, evaluation_loader, fit, open_mesh, plan
 from distill.train.progress import say
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
@@ -26,7 +26,9 @@ class TeacherConfig:
     """Whose function the student matches."""
 
     workdir: str
-    """Of the run that trained the teacher; its newest checkpoint is taken."""
+    """Of the run that trained the teacher."""
+    step: int | None = None
+    """Of the teacher's checkpoint; None takes the last of a run that is complete, which pins it."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of the teacher's parameters and activations; None keeps the dtype of its run."""
     model: ModelConfig | None = None
@@ -49,14 +51,16 @@ def run(
     """Trains a student to match its teacher and writes its workdir."""
     student = config.model.network()
     mesh = open_mesh(config)
+    splits = config.data.open_splits(channels=config.model.channels)
+    splits.check_classes(config.model.num_classes, "config.model")
+    plan(config, student, splits)
     teacher, teacher_params = load_model(
         Path(config.teacher.workdir),
         mesh,
+        step=config.teacher.step,
         dtype=config.teacher.dtype,
         expected=config.teacher.model,
     )
-    splits = config.data.open_splits(channels=config.model.channels)
-    splits.check_classes(config.model.num_classes, "config.model")
     splits.check_classes(teacher.config.num_classes, f"the teacher in {config.teacher.workdir}")
     view_size = max(*student.config.image_shape[:2], *teacher.config.image_shape[:2])
     introduce(name, student, splits, mesh, overview)

@@ -39,7 +39,7 @@ def run(
     split = split or data.test_split or data.validation_split
     if split is None:
         raise UserError(f"the run in {workdir} has neither test nor validation split; give --split")
-    mesh = make_mesh(MeshConfig())
+    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     if batch_size % batch_devices(mesh):
         raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
 
@@ -48,7 +48,10 @@ def run(
     view_size = max(size.image_shape[:2])
     if "teacher" in recorded:
         teacher, teacher_params = load_model(
-            Path(recorded["teacher"]["workdir"]), mesh, dtype=recorded["teacher"]["dtype"]
+            Path(recorded["teacher"]["workdir"]),
+            mesh,
+            step=recorded["teacher"]["step"],
+            dtype=recorded["teacher"]["dtype"],
         )
         per_example = distillation_metrics(network, teacher)
         view_size = max(view_size, *teacher.config.image_shape[:2])

@@ -12,7 +12,7 @@ from absl import flags
 
 from distill.config import resolve
 from distill.data import DataConfig
-from distill.data.views import evaluation_view
+from distill.data.examples import readable_views
 from distill.export.saved_model import export_saved_model
 from distill.parallel import MeshConfig, make_mesh
 from distill.train.workdir import read_config
@@ -29,16 +29,15 @@ flags.DEFINE_string(
 def run(workdir: Path, output: Path | None = None) -> tuple[Path, float]:
     """Exports the newest checkpoint; returns the version and the largest difference of a logit."""
     recorded = read_config(workdir)
-    network, params = load_model(workdir, make_mesh(MeshConfig()))
+    # In float32, whatever the run computed in: a server's CPU gains nothing from bfloat16.
+    network, params = load_model(workdir, make_mesh(MeshConfig(data=1, fsdp=-1)), dtype="float32")
     data = resolve(DataConfig, recorded["data"])
     images = data.open(
         data.test_split or data.validation_split or data.train_split,
         channels=network.config.channels,
     )
     size = network.config.image_shape[0]
-    samples = np.stack(
-        [evaluation_view(images.read(i)[0], size, data.view) for i in range(min(64, len(images)))]
-    )
+    samples = np.stack([e["image"] for e in readable_views(images, data.view, size, most=64)])
     sigmoid = recorded.get("loss", {}).get("kind") == "sigmoid"
     version, difference = export_saved_model(
         network,

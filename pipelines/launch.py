@@ -58,6 +58,9 @@ def launch(
         prefix = "" if error.exit_code == 0 else "error: "
         print(f"{prefix}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(0)
 
 

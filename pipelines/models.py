@@ -75,20 +75,23 @@ def load_model(
     workdir: Path,
     mesh: Mesh,
     *,
+    step: int | None = None,
     dtype: str | None = None,
     expected: ModelConfig | None = None,
 ) -> tuple[Network, Params]:
-    """The model a run trained: its network and the parameters of its newest checkpoint.
+    """The model a run trained: its network and the parameters of one of its checkpoints.
 
     Args:
       workdir: of a pre-training or distillation run.
       mesh: whose devices read their parts of the parameters.
+      step: of the checkpoint; None takes the last of a complete run, which no longer changes.
       dtype: of parameters and activations; None keeps float32 parameters and the run's
         activations.
       expected: what the caller believes is there; only its architecture is compared.
 
     Raises:
-      UserError: if there is no run, no checkpoint, or another model than expected.
+      UserError: if there is no run, no such checkpoint, or another model than expected; if the run
+        is not complete and no step is given.
     """
     recorded = resolve(ModelConfig, read_config(workdir)["model"])
     if expected is not None:
@@ -104,8 +107,19 @@ def load_model(
         shardings(mesh, network.abstract_params, network.axes),
     )
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-        params, _ = checkpoints.restore_params(abstract)
-    return network, params
+        saved = checkpoints.steps
+        if not saved:
+            raise UserError(f"no checkpoint in {workdir}; train it first")
+        if step is None and not (workdir / "summary.json").exists():
+            raise UserError(
+                f"the run in {workdir} is not complete (its newest checkpoint is of step "
+                f"{saved[-1]}). Run it to the end, or name a checkpoint by its step"
+            )
+        if step is not None and step not in saved:
+            raise UserError(
+                f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, saved))}"
+            )
+        return network, checkpoints.restore_params(abstract, saved[-1] if step is None else step)
 
 
 def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:

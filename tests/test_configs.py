@@ -28,6 +28,7 @@ IMAGES = {"digits": 1197, "tfds:imagenet2012": 1_255_544}
 def test_the_promised_configs_are_there():
     promised = {
         "pretrain/digits.py",
+        "pretrain/folder.py",
         "pretrain/imagenet.py",
         "pretrain/vit_g14.py",
         "pretrain/vit_22b.py",

@@ -7,6 +7,8 @@ state of an iterator is one number: the next position.
 """
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -124,3 +126,10 @@ def shuffled_index(within: int, count: int, seed: int, epoch: int) -> int:
         return 0
     key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
     return index_shuffle(within, max_index=count - 1, seed=key, rounds=4)
+
+
+def readable_views(source: Source, view: ViewConfig, size: int, *, most: int) -> Iterator[Batch]:
+    """Evaluation examples of the first readable images, at most `most` of them."""
+    views = EvaluationViews(source=source, view=view, size=size, batch_size=1)
+    readable = (e for e in (views[i] for i in range(len(source))) if e["mask"])
+    return itertools.islice(readable, most)

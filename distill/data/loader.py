@@ -1,6 +1,8 @@
 """From examples to batches on the device, a few ahead of the step that needs them."""
 
 import collections
+import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,8 @@ from distill.errors import RunFailed, UserError
 
 # Threads and workers take turns at so many examples, or fewer where a batch needs it.
 _CHUNK = 32
+# The share of corrupt images is judged on so many images, or on all where there are fewer.
+_SMALLEST_SAMPLE = 10_000
 
 
 def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Iterator[Batch]:
@@ -33,9 +37,16 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Itera
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2)
+            grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
+            worker_init_fn=_leave_interrupts_to_the_parent,
         )
     return iter(dataset.batch(per_host // chunk, batch_fn=_join))
+
+
+def _leave_interrupts_to_the_parent(worker: int, workers: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the parent still needs batches to stop well."""
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _join(chunks: Sequence[Batch]) -> Batch:
@@ -45,12 +56,12 @@ def _join(chunks: Sequence[Batch]) -> Batch:
 class CorruptionMonitor:
     """Counts images that could not be decoded, names each once, and stops past a share."""
 
-    def __init__(self, source: Source, max_share: float):
+    def __init__(self, source: Source, max_share: float, *, seen: int = 0, skipped: int = 0):
         self._source = source
         self._max_share = max_share
-        self._seen = 0
+        self._seen = seen
         self._named: set[int] = set()
-        self.skipped = 0
+        self.skipped = skipped
 
     def check(self, batch: Batch) -> Batch:
         """Takes `skipped` out of a host batch and accounts for it.
@@ -66,8 +77,9 @@ class CorruptionMonitor:
             if index not in self._named:
                 self._named.add(index)
                 logging.warning("skipped corrupt image %s", self._source.describe(index))
-        # A single bad image in a small first batch is no reason to stop a long run.
-        allowed = max(self._max_share * self._seen, 1 if self._max_share else 0)
+        # A few bad images in the first batch are no reason to stop a long run.
+        sample = max(self._seen, min(len(self._source), _SMALLEST_SAMPLE))
+        allowed = self._max_share * sample
         if self.skipped > allowed:
             raise RunFailed(
                 f"{self.skipped} of {self._seen} images could not be decoded, more than the share "
@@ -88,6 +100,7 @@ class TrainLoader:
       seed: of order and views.
       put: places a host batch on the devices.
       next_example: global position to start at; what `state()` returned.
+      skipped: corrupt images met before that; what `state()` returned.
       ahead: how many batches to keep ready.
     """
 
@@ -101,6 +114,7 @@ class TrainLoader:
         seed: int,
         put: Callable[[Batch], Batch],
         next_example: int = 0,
+        skipped: int = 0,
         ahead: int = 2,
     ):
         if batch_size > len(source):
@@ -117,7 +131,9 @@ class TrainLoader:
             hosts=jax.process_count(),
             start=next_example,
         )
-        self._monitor = CorruptionMonitor(source, config.max_corrupt_share)
+        self._monitor = CorruptionMonitor(
+            source, config.max_corrupt_share, seen=next_example, skipped=skipped
+        )
         self._batches = batches(views, config)
         self._put = put
         self._batch_size = batch_size
@@ -125,22 +141,27 @@ class TrainLoader:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ready = collections.deque(self._submit() for _ in range(ahead))
         self.wait_seconds = 0.0
-
-    @property
-    def skipped(self) -> int:
-        """Corrupt images met so far."""
-        return self._monitor.skipped
+        self.skipped = skipped
+        """Corrupt images met so far, in the batches handed out."""
 
     def _submit(self):
-        return self._executor.submit(lambda: self._put(self._monitor.check(next(self._batches))))
+        return self._executor.submit(self._load)
+
+    def _load(self) -> tuple[Batch, int]:
+        batch = self._monitor.check(next(self._batches))
+        return self._put(batch), self._monitor.skipped
 
     def __iter__(self) -> "TrainLoader":
         return self
 
     def __next__(self) -> Batch:
-        """The next batch; time spent waiting for it is added to `wait_seconds`."""
+        """The next batch; time spent waiting for it is added to `wait_seconds`.
+
+        Raises:
+          RunFailed: if too many images are corrupt.
+        """
         start = time.perf_counter()
-        batch = self._ready.popleft().result()
+        batch, self.skipped = self._ready.popleft().result()
         self.wait_seconds += time.perf_counter() - start
         self._ready.append(self._submit())
         self._next_example += self._batch_size
@@ -148,7 +169,7 @@ class TrainLoader:
 
     def state(self) -> dict[str, int]:
         """What a checkpoint must hold to continue exactly here."""
-        return {"next_example": self._next_example}
+        return {"next_example": self._next_example, "skipped": self.skipped}
 
     def close(self) -> None:
         """Stops reading ahead."""
@@ -182,5 +203,6 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         monitor = CorruptionMonitor(self.source, self._config.max_corrupt_share)
-        for batch in batches(self._views, self._config):
-            yield self._put(monitor.check(batch))
+        with contextlib.closing(batches(self._views, self._config)) as host_batches:
+            for batch in host_batches:
+                yield self._put(monitor.check(batch))

@@ -1,5 +1,6 @@
 """Averages per-example metrics over a split."""
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,21 +22,27 @@ class Evaluator:
     def __init__(self, name: str, batches: Iterable, per_example: PerExample):
         self.name = name
         self._batches = batches
-
-        @jax.jit
-        def accumulate(totals, params, frozen, batch):
-            mask = batch["mask"].astype(jnp.float32)
-            metrics = per_example(params, frozen, batch) | {"examples": jnp.ones_like(mask)}
-            sums = {k: jnp.sum(v.astype(jnp.float32) * mask) for k, v in metrics.items()}
-            return sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-
-        self._accumulate = accumulate
+        self._sums = _summed(per_example)
 
     def __call__(self, params: Any, frozen: Any = None) -> dict[str, float]:
         """The metrics as `name/metric`; nothing is fetched before the last batch."""
         totals = None
         for batch in self._batches:
-            totals = self._accumulate(totals, params, frozen, batch)
+            sums = self._sums(params, frozen, batch)
+            totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
         totals = {k: float(v) for k, v in jax.device_get(totals).items()}
         examples = totals.pop("examples")
         return {f"{self.name}/{k}": v / max(examples, 1.0) for k, v in totals.items()}
+
+
+@functools.cache
+def _summed(per_example: PerExample) -> PerExample:
+    """Sums over the examples that count; compiled once for all splits."""
+
+    @jax.jit
+    def sums(params, frozen, batch):
+        mask = batch["mask"].astype(jnp.float32)
+        metrics = per_example(params, frozen, batch) | {"examples": jnp.ones_like(mask)}
+        return {k: jnp.sum(v.astype(jnp.float32) * mask) for k, v in metrics.items()}
+
+    return sums

@@ -62,7 +62,7 @@ def export_saved_model(
     The asset `class_names.txt` has a class per line, in the order of the logits.
 
     Args:
-      network: what to export.
+      network: what to export; its compute dtype is that of the export.
       params: its parameters.
       class_names: one per logit.
       directory: of all versions; created if missing.
@@ -135,9 +135,16 @@ def _check(serve, network: Network, params: Params, samples, staging: Path) -> f
     modules = json.loads(done.stdout.splitlines()[-1])["modules"]
     if "jax" in modules:
         raise ExportMismatch("the check of the exported model loaded JAX; it proves nothing")
-    with np.load(staging / "outputs.npz", allow_pickle=False) as outputs:
+    # TensorFlow computed on the CPU; accelerators round float32 products unless told not to.
+    cpu = jax.devices("cpu")[0]
+    with (
+        np.load(staging / "outputs.npz", allow_pickle=False) as outputs,
+        jax.default_device(cpu),
+        jax.default_matmul_precision("highest"),
+    ):
+        on_cpu = jax.device_put(jax.device_get(params), cpu)
         return max(
-            _compare(jax.jit(serve)(params, images), outputs, size)
+            _compare(jax.jit(serve)(on_cpu, images), outputs, size)
             for size, images in inputs.items()
         )
 

@@ -32,7 +32,7 @@ class MeshConfig:
     data: int = -1
     """Replicas: each holds all parameters and a part of the batch."""
     fsdp: int = 1
-    """Each holds a part of every large parameter and a part of the batch."""
+    """Each holds a part of every parameter that can be divided and a part of the batch."""
     tensor: int = 1
     """Each computes a part of every matrix product on the same part of the batch."""
 

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from distill.errors import UserError
 from distill.nn import Params
 from distill.train.state import TrainState
 
@@ -36,6 +35,11 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._directory, options=options, item_handlers=handlers
         )
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
@@ -68,19 +72,12 @@ class Checkpoints:
         count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
         return TrainState(count, items.params, items.optimizer), items.progress
 
-    def restore_params(self, abstract: Params) -> tuple[Params, int]:
-        """The newest parameters alone, in the shardings and dtypes of `abstract`, and their step.
-
-        Raises:
-          UserError: if there is no complete checkpoint.
-        """
-        step = self.latest_step
-        if step is None:
-            raise UserError(f"no checkpoint in {self._directory}")
+    def restore_params(self, abstract: Params, step: int) -> Params:
+        """The parameters of `step` alone, in the shardings and dtypes of `abstract`."""
         items = self._manager.restore(
             step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
         )
-        return items.params, step
+        return items.params
 
     def wait(self) -> None:
         """Returns when everything saved is on disk."""

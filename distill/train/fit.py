@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import optax
 from jax.sharding import Mesh
 
@@ -17,6 +17,7 @@ from distill.nn import Network, Params
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh, put_batch
 from distill.train.checkpoints import Checkpoints
+from distill.train.clock import Clock
 from distill.train.loop import Loop, TrainConfig
 from distill.train.metrics import MetricsLog
 from distill.train.metrics import read as read_metrics
@@ -39,8 +40,8 @@ class RunConfig:
     mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self):
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, not {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,47 @@ def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: 
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What follows from a config, its network and the size of its data."""
+
+    steps: int
+    optimizer: optax.GradientTransformation
+
+
+def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
+    """Checks, before anything is loaded or compiled, that a run can be what its config asks for.
+
+    Raises:
+      ConfigError: naming everything that does not fit.
+    """
+    problems: list[str] = []
+
+    @contextlib.contextmanager
+    def collect(section):
+        try:
+            yield
+        except ValueError as error:
+            problems.append(f"{section}: {error}")
+
+    batch, images = config.train.batch_size, len(splits.train)
+    if batch > images:
+        problems.append(
+            f"config.train.batch_size is {batch}, larger than the data ({images} images)"
+        )
+    steps, schedule = 0, None
+    with collect("config.train"):
+        steps = config.train.steps(images)
+    with collect("config.schedule"):
+        schedule = make_schedule(config.schedule, steps)
+    with collect("config.optimizer.weight_decay"):
+        params, axes = network.abstract_params, network.axes
+        optimizer = make_optimizer(config.optimizer, schedule, params, axes)
+    if problems:
+        raise ConfigError(problems)
+    return Plan(steps, optimizer)
+
+
 def fit(
     name: str,
     config: RunConfig,
@@ -123,71 +165,63 @@ def fit(
     Raises:
       UserError: for anything the user can mend; see `distill.train.loop` for what can stop a run.
     """
-    optimizer, steps = _plan(config, network, len(splits.train))
+    planned = plan(config, network, splits)
+    optimizer, steps = planned.optimizer, planned.steps
     workdir.claim(to_dict(config))
-    checkpoints = Checkpoints(workdir.path, keep=config.train.keep_checkpoints)
-    state, progress = _resume(checkpoints, config, network, optimizer, mesh)
-    done = int(state.step)
-    if done == steps and workdir.summary is not None:
-        say(f"{name}: {workdir.path} is complete already")
-        return Trained(state.params, workdir.summary)
-    if done:
-        say(f"{name}: resuming after step {done}")
 
     def evaluator(prefix, source):
         return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
 
-    loader = TrainLoader(
-        splits.train,
-        config.data,
-        size=view_size,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-        put=functools.partial(put_batch, mesh),
-        next_example=progress["next_example"],
-    )
-    log = MetricsLog(workdir.path, resume_step=done)
-    began = time.perf_counter()
-    with contextlib.closing(loader), contextlib.closing(log), contextlib.closing(checkpoints):
+    with contextlib.ExitStack() as stack:
+        checkpoints = Checkpoints(workdir.path, keep=config.train.keep_checkpoints)
+        stack.callback(checkpoints.close)
+        state, progress = _resume(checkpoints, config, network, optimizer, mesh)
+        done = int(state.step)
+        if done == steps and workdir.summary is not None:
+            say(f"{name}: {workdir.path} is complete already")
+            return Trained(state.params, workdir.summary)
+        if done:
+            say(f"{name}: resuming after step {done}")
+        loader = TrainLoader(
+            splits.train,
+            config.data,
+            size=view_size,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            put=functools.partial(put_batch, mesh),
+            next_example=progress["next_example"],
+            skipped=progress["skipped"],
+        )
+        stack.callback(loader.close)
+        log = MetricsLog(workdir.path, resume_step=done)
+        stack.callback(log.close)
+        placement = jax.tree.map(lambda leaf: leaf.sharding, state)
         loop = Loop(
             name=name,
             config=config.train,
             total_steps=steps,
-            step=make_train_step(task, optimizer, config.seed),
+            step=make_train_step(task, optimizer, config.seed, placement),
             loader=loader,
             evaluators=[evaluator("val", splits.validation)] if splits.validation else [],
             checkpoints=checkpoints,
             metrics=log,
+            clock=Clock(config.train.batch_size, progress["training_seconds"], progress["seconds"]),
         )
-        state, rate = loop.run(state, frozen)
-    seconds = time.perf_counter() - began
-    say(f"{name}: finished {steps} steps in {format_seconds(seconds)}")
+        state = loop.run(state, frozen)
+    say(f"{name}: finished {steps} steps in {format_seconds(loop.clock.seconds)}")
 
     last = read_metrics(workdir.path)[-1]
     summary = {
         "steps": steps,
         "parameters": network.parameter_count(),
-        "images_per_second": round(rate, 1),
-        "seconds": round(seconds, 1),
+        "images_per_second": round(loop.clock.mean_rate(steps), 1),
+        "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loader.skipped,
     } | {key: value for key, value in last.items() if key.startswith("val/")}
     if splits.test:
         summary |= evaluator("test", splits.test)(state.params, frozen)
     workdir.write_summary(summary)
     return Trained(state.params, summary)
-
-
-def _plan(
-    config: RunConfig, network: Network, examples: int
-) -> tuple[optax.GradientTransformation, int]:
-    """The optimiser and the number of steps."""
-    with blame("config.train"):
-        steps = config.train.steps(examples)
-    with blame("config.schedule"):
-        schedule = make_schedule(config.schedule, steps)
-    with blame("config.optimizer.weight_decay"):
-        params, axes = network.abstract_params, network.axes
-        return make_optimizer(config.optimizer, schedule, params, axes), steps
 
 
 def _resume(
@@ -199,5 +233,6 @@ def _resume(
 ) -> tuple[TrainState, dict[str, Any]]:
     """The newest checkpoint's state and the data's position, or the state before the first step."""
     if checkpoints.latest_step is None:
-        return init_state(network, optimizer, config.seed, mesh), {"next_example": 0}
+        start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
+        return init_state(network, optimizer, config.seed, mesh), start
     return checkpoints.restore(abstract_state(network, optimizer, mesh))

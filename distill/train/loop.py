@@ -1,10 +1,9 @@
 """The one training loop, for every pipeline."""
 
-import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +13,9 @@ from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.evaluate import Evaluator
 from distill.train.checkpoints import Checkpoints
+from distill.train.clock import Clock
 from distill.train.metrics import MetricsLog
-from distill.train.progress import Progress, format_seconds, say
+from distill.train.progress import Progress, format_scores, format_seconds, say
 from distill.train.signals import StopRequest
 from distill.train.state import TrainState
 from distill.train.step import Step
@@ -96,9 +96,10 @@ class Loop:
     evaluators: Sequence[Evaluator]
     checkpoints: Checkpoints
     metrics: MetricsLog
+    clock: Clock
 
-    def run(self, state: TrainState, frozen: Any = None) -> tuple[TrainState, float]:
-        """Trains to the end; returns the last state and the mean images per second.
+    def run(self, state: TrainState, frozen: Any = None) -> TrainState:
+        """Trains to the end and returns the last state.
 
         Raises:
           NonFinite: at a non-finite loss or gradient; the last good checkpoint stays the newest.
@@ -107,11 +108,11 @@ class Loop:
         """
         start = int(state.step)
         if start >= self.total_steps:
-            return state, 0.0
+            return state
         batch = next(self.loader)
         step = self._compile(state, frozen, batch)
         progress = Progress(self.name, self.total_steps, start)
-        clock = _Clock(self.loader, self.config.batch_size)
+        self.clock.start(start, self.loader.wait_seconds)
         pending = _Pending()
 
         with StopRequest() as stop:
@@ -123,11 +124,11 @@ class Loop:
                 due = self._due(number, stop)
                 if any(due):
                     row = self._fetch(pending)
-                    clock.mark(number - start)
+                    self.clock.advance()
                     if due.log:
-                        row |= clock.window()
+                        row |= self.clock.window(number, self.loader.wait_seconds)
                         progress.show(number, row)
-                    with clock.paused():
+                    with self.clock.paused():
                         self._record(number, due, row, state, frozen)
                 if due.stop:
                     self.checkpoints.wait()
@@ -138,7 +139,7 @@ class Loop:
                 if number < self.total_steps:
                     batch = next(self.loader)
         self.checkpoints.wait()
-        return state, clock.mean_rate()
+        return state
 
     def _due(self, number: int, stop: StopRequest) -> "_Due":
         last = number == self.total_steps
@@ -157,14 +158,21 @@ class Loop:
         if not due.log:
             row = {}
         if due.evaluate:
+            scores = {}
             for evaluator in self.evaluators:
-                row |= evaluator(state.params, frozen)
+                scores |= evaluator(state.params, frozen)
+            say(f"{self.name} {number}/{self.total_steps}  {format_scores(scores)}")
+            row |= scores
         if row:
             self.metrics.write(number, row)
         if due.save:
             # A checkpoint that stands has its metrics on disk.
             self.metrics.flush()
-            self.checkpoints.save(state, self.loader.state())
+            spent = {
+                "training_seconds": self.clock.training_seconds,
+                "seconds": self.clock.seconds,
+            }
+            self.checkpoints.save(state, self.loader.state() | spent)
 
     def _compile(self, state: TrainState, frozen: Any, batch: Any) -> Step:
         """Compiles ahead of the first step, so that no step's time hides the compiler's."""
@@ -176,7 +184,7 @@ class Loop:
     def _fetch(self, pending: "_Pending") -> dict[str, float]:
         """The last step's metrics as `train/name`, once all pending steps are known to be sound."""
         for number, metrics in pending.take():
-            for name in ("loss", "grad_norm"):
+            for name in ("loss", "grad_norm", "update_norm"):
                 if not np.isfinite(metrics[name]):
                     raise NonFinite(self._explain(number, name, metrics[name]))
         return {f"train/{name}": float(value) for name, value in metrics.items()}
@@ -187,8 +195,8 @@ class Loop:
             "nothing was saved yet" if saved is None else f"the checkpoint of step {saved} stands"
         )
         return (
-            f"{name} is {value} at step {number}; {kept}. A lower config.optimizer.learning_rate, "
-            "a longer warmup or a smaller clip_norm usually helps"
+            f"{name} is {value} at step {number}; {kept}. In a new --workdir, a lower "
+            "config.optimizer.learning_rate, a longer warmup or a smaller clip_norm usually helps"
         )
 
 
@@ -218,48 +226,3 @@ class _Pending:
         fetched = jax.device_get(self._metrics)
         self._metrics = []
         return fetched
-
-
-class _Clock:
-    """Training time, without evaluation and checkpoints, and the time spent waiting for data."""
-
-    def __init__(self, loader: TrainLoader, batch_size: int):
-        self._loader = loader
-        self._batch_size = batch_size
-        self._steps = self._window_steps = 0
-        self._elapsed = self._window_elapsed = 0.0
-        self._window_wait = loader.wait_seconds
-        self._since = time.perf_counter()
-
-    def mark(self, steps: int) -> None:
-        """Notes that so many steps are complete."""
-        self._steps = steps
-        self._advance()
-
-    def window(self) -> dict[str, float]:
-        """Images per second and the share of time spent waiting for data since the last call."""
-        elapsed = max(self._elapsed - self._window_elapsed, 1e-9)
-        images = (self._steps - self._window_steps) * self._batch_size
-        waited = self._loader.wait_seconds - self._window_wait
-        self._window_steps, self._window_elapsed = self._steps, self._elapsed
-        self._window_wait = self._loader.wait_seconds
-        return {
-            "train/images_per_second": images / elapsed,
-            "train/data_wait": min(waited / elapsed, 1.0),
-        }
-
-    def mean_rate(self) -> float:
-        """Images per second over everything."""
-        return self._steps * self._batch_size / max(self._elapsed, 1e-9)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time spent inside does not count."""
-        self._advance()
-        yield
-        self._since = time.perf_counter()
-
-    def _advance(self) -> None:
-        now = time.perf_counter()
-        self._elapsed += now - self._since
-        self._since = now

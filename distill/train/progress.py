@@ -44,3 +44,8 @@ def format_seconds(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes % 60:02d}:{seconds % 60:02d}"
     return f"{minutes}:{seconds % 60:02d}" if minutes else f"{seconds}s"
+
+
+def format_scores(scores: Mapping[str, float]) -> str:
+    """Such as val/accuracy 0.9792  val/kl 0.0428."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -30,8 +30,21 @@ class Task(Protocol):
         """The mean loss over the batch, and scalars to log."""
 
 
-def make_train_step(task: Task, optimizer: optax.GradientTransformation, seed: int) -> Step:
-    """The jitted update; it consumes (donates) the state it is given."""
+def make_train_step(
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    placement: TrainState | None = None,
+) -> Step:
+    """The jitted update; it consumes (donates) the state it is given.
+
+    Args:
+      task: what to train for.
+      optimizer: on the parameters' tree.
+      seed: of the run.
+      placement: a state of shardings, in which the new state is returned. Left to itself, the
+        compiler may place the new state elsewhere than the old; on one device it cannot.
+    """
 
     def train_step(state, frozen, batch):
         stream = jax.random.fold_in(jax.random.key(seed), STEP_STREAM)
@@ -40,8 +53,9 @@ def make_train_step(task: Task, optimizer: optax.GradientTransformation, seed: i
         (loss, metrics), grads = jax.value_and_grad(task.loss, has_aux=True)(state.params, prepared)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
+        metrics = metrics | norms | {"loss": loss}
         metrics = jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))

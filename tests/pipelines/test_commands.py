@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, TINY, arguments, run_python
 
+from distill.train import metrics
+
 DISTILL = shutil.which("distill", path=str(Path(sys.executable).parent))
 TINY_FLAGS = [f"--config.{key}={value}" for key, value in TINY.items()]
 
@@ -21,27 +23,67 @@ def readme(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_the_readmes_commands_do_the_whole_job(tmp_path):
+# The README's folder of flowers is a small one here, and its run short.
+FLOWERS = dict(
+    train__total_epochs="none",
+    train__batch_size=8,
+    model__num_classes=3,
+    model__image_size=32,
+    data__workers=2,
+)
+
+
+def test_the_readmes_commands_do_the_whole_job(tmp_path, image_folder):
     commands = [
         line.split()[1:]
         for block in readme("sh")
         for line in block.splitlines()
-        if line.startswith("python pipelines/") and not line.endswith("\\")
+        if line.startswith("python ")
     ]
-    assert [Path(c[0]).stem for c in commands] == [
-        "pretrain",
-        "distill_student",
-        "evaluate",
-        "export",
-    ]
+    names = ["pretrain", "distill_student", "evaluate", "export", "pretrain"]
+    assert [Path(command[0]).stem for command in commands] == names
     (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
     (tmp_path / "pipelines").symlink_to(REPOSITORY / "pipelines")
     for command in commands:
-        tiny = TINY_FLAGS if "--config=" in " ".join(command) else []
-        done = run_python(*command, *tiny, cwd=tmp_path)
+        flags = [argument.replace("/data/flowers", str(image_folder)) for argument in command]
+        if any(argument.startswith("--config=") for argument in command):
+            flags += TINY_FLAGS
+        if flags != [*command, *TINY_FLAGS] and flags != command:
+            flags += [f"--config.{k.replace('__', '.')}={v}" for k, v in FLOWERS.items()]
+        done = run_python(*flags, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     assert (tmp_path / "runs" / "student" / "export" / "1" / "saved_model.pb").exists()
+    assert (tmp_path / "runs" / "flowers" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "adam"])
+def test_sharded_runs_learn_what_one_device_learns(optimizer, tmp_path):
+    run = dict(
+        optimizer__name=optimizer,
+        model__width=64,
+        model__mlp_dim=64,
+        train__total_steps=6,
+        train__eval_every=6,
+    )
+    losses = {}
+    for name, mesh in {"one": {}, "fsdp": {"fsdp": 4}, "both": {"fsdp": 2, "tensor": 2}}.items():
+        devices = 4 if mesh else 1
+        env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        overrides = run | {f"mesh__{axis}": size for axis, size in mesh.items()}
+        command = arguments("pretrain/digits.py", tmp_path / name, **overrides)
+        done = run_python("-m", "pipelines.pretrain", *command, env=env)
+        assert done.returncode == 0, done.stderr
+        losses[name] = [row["train/loss"] for row in metrics.read(tmp_path / name)]
+    assert losses["fsdp"] == pytest.approx(losses["one"], rel=1e-4)
+    assert losses["both"] == pytest.approx(losses["one"], rel=1e-4)
+
+
+def test_a_refused_run_does_not_claim_its_workdir(tmp_path):
+    command = ["-m", "pipelines.pretrain"]
+    big = arguments("pretrain/digits.py", tmp_path, train__batch_size=5000)
+    assert run_python(*command, *big).returncode == 2
+    assert not (tmp_path / "config.json").exists()
 
 
 def test_the_readmes_python_runs():

@@ -1,6 +1,7 @@
 """Distillation from a workdir: what it promises and what it refuses."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -87,6 +88,21 @@ def test_a_teacher_without_checkpoint_is_refused(teacher_workdir, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         config = distill_config(tmp_path / "nowhere")
         distill_student.run(config, Workdir(tmp_path / "s"), overview=False)
+
+
+def test_an_unfinished_teacher_is_refused_unless_its_step_is_named(teacher_workdir, tmp_path):
+    unfinished = tmp_path / "teacher"
+    shutil.copytree(teacher_workdir, unfinished)
+    (unfinished / "summary.json").unlink()
+    with pytest.raises(UserError, match="is not complete .* of step 10"):
+        distill_student.run(distill_config(unfinished), Workdir(tmp_path / "s"), overview=False)
+    with pytest.raises(UserError, match="no checkpoint of step 7; it has 5, 10"):
+        config = distill_config(unfinished, teacher__step=7)
+        distill_student.run(config, Workdir(tmp_path / "s"), overview=False)
+    config = distill_config(unfinished, teacher__step=5)
+    assert (
+        distill_student.run(config, Workdir(tmp_path / "s"), overview=False).summary["steps"] == 10
+    )
 
 
 def test_a_teacher_of_other_classes_is_refused(teacher_workdir, tmp_path, image_folder):
