@@ -79,7 +79,7 @@ class CorruptionMonitor:
                 logging.warning("skipped corrupt image %s", self._source.describe(index))
         # A few bad images in the first batch are no reason to stop a long run.
         sample = max(self._seen, min(len(self._source), _SMALLEST_SAMPLE))
-        allowed = self._max_share * sample
+        allowed = max(self._max_share * sample, 1 if self._max_share else 0)
         if self.skipped > allowed:
             raise RunFailed(
                 f"{self.skipped} of {self._seen} images could not be decoded, more than the share "

@@ -182,6 +182,9 @@ def test_share_of_zero_forgives_nothing(make):
 
 def test_share_is_counted_over_all_images_read():
     class Named:
+        def __len__(self):
+            return 100
+
         def describe(self, index):
             return f"image {index}"
 

@@ -29,7 +29,7 @@ FLOWERS = dict(
     train__batch_size=8,
     model__num_classes=3,
     model__image_size=32,
-    data__workers=2,
+    data__workers=0,
 )
 
 
@@ -57,26 +57,17 @@ def test_the_readmes_commands_do_the_whole_job(tmp_path, image_folder):
     assert (tmp_path / "runs" / "flowers" / "summary.json").exists()
 
 
-@pytest.mark.parametrize("optimizer", ["adafactor", "adam"])
-def test_sharded_runs_learn_what_one_device_learns(optimizer, tmp_path):
-    run = dict(
-        optimizer__name=optimizer,
-        model__width=64,
-        model__mlp_dim=64,
-        train__total_steps=6,
-        train__eval_every=6,
-    )
+def test_a_sharded_run_learns_what_one_device_learns(tmp_path):
+    run = dict(model__width=64, model__mlp_dim=64, train__total_steps=6, train__eval_every=6)
     losses = {}
-    for name, mesh in {"one": {}, "fsdp": {"fsdp": 4}, "both": {"fsdp": 2, "tensor": 2}}.items():
+    for name, mesh in {"one": {}, "four": {"mesh__fsdp": 2, "mesh__tensor": 2}}.items():
         devices = 4 if mesh else 1
         env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-        overrides = run | {f"mesh__{axis}": size for axis, size in mesh.items()}
-        command = arguments("pretrain/digits.py", tmp_path / name, **overrides)
+        command = arguments("pretrain/digits.py", tmp_path / name, **run, **mesh)
         done = run_python("-m", "pipelines.pretrain", *command, env=env)
         assert done.returncode == 0, done.stderr
         losses[name] = [row["train/loss"] for row in metrics.read(tmp_path / name)]
-    assert losses["fsdp"] == pytest.approx(losses["one"], rel=1e-4)
-    assert losses["both"] == pytest.approx(losses["one"], rel=1e-4)
+    assert losses["four"] == pytest.approx(losses["one"], rel=1e-4)
 
 
 def test_a_refused_run_does_not_claim_its_workdir(tmp_path):

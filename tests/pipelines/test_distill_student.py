@@ -94,7 +94,7 @@ def test_an_unfinished_teacher_is_refused_unless_its_step_is_named(teacher_workd
     unfinished = tmp_path / "teacher"
     shutil.copytree(teacher_workdir, unfinished)
     (unfinished / "summary.json").unlink()
-    with pytest.raises(UserError, match="is not complete .* of step 10"):
+    with pytest.raises(UserError, match=r"is not complete .* of step 10"):
         distill_student.run(distill_config(unfinished), Workdir(tmp_path / "s"), overview=False)
     with pytest.raises(UserError, match="no checkpoint of step 7; it has 5, 10"):
         config = distill_config(unfinished, teacher__step=7)
@@ -107,7 +107,10 @@ def test_an_unfinished_teacher_is_refused_unless_its_step_is_named(teacher_workd
 
 def test_a_teacher_of_other_classes_is_refused(teacher_workdir, tmp_path, image_folder):
     config = distill_config(
-        teacher_workdir, data__source=f"folder:{image_folder}", model__num_classes=3
+        teacher_workdir,
+        data__source=f"folder:{image_folder}",
+        model__num_classes=3,
+        train__batch_size=8,
     )
     with pytest.raises(UserError, match=r"the teacher in .* has 10 classes, but the data has 3"):
         distill_student.run(config, Workdir(tmp_path), overview=False)
