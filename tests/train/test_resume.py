@@ -20,7 +20,7 @@ from pipelines.models import load_model
 
 # Wall-clock measurements: the only figures that may differ between two equal runs.
 TIMINGS = {"train/images_per_second", "train/data_wait", "images_per_second", "seconds"}
-STEPS = 40
+STEPS = 80
 RUN = dict(
     train__total_steps=STEPS, train__checkpoint_every=8, train__eval_every=10, loss__mixup=0.2
 )
@@ -125,7 +125,7 @@ def test_one_seed_is_one_run_and_another_seed_another(uninterrupted, tmp_path):
 
 
 def test_only_the_newest_checkpoints_are_kept(uninterrupted):
-    assert sorted(map(int, complete_checkpoints(uninterrupted))) == [24, 32, 40]
+    assert sorted(map(int, complete_checkpoints(uninterrupted))) == [64, 72, 80]
 
 
 def test_a_complete_run_is_not_run_again(uninterrupted, capsys):
