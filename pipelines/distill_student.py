@@ -13,6 +13,7 @@ from typing import Literal
 
 from distill.evaluate import Evaluator, classification_metrics
 from distill.matching.distillation import FunctionMatching, MatchingConfig, distillation_metrics
+from distill.parallel import Rules, override_rules
 from distill.train.fit import RunConfig, Trained, evaluation_loader, fit, open_mesh, plan
 from distill.train.progress import say
 from distill.train.workdir import Workdir
@@ -31,8 +32,14 @@ class TeacherConfig:
     """Of the teacher's checkpoint; None takes the last of a run that is complete, which pins it."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of the teacher's parameters and activations; None keeps the dtype of its run."""
+    rules: Rules = ()
+    """(logical axis, mesh axes) pairs: where the teacher's arrays live, as config.mesh.rules says
+    it of the student's."""
     model: ModelConfig | None = None
     """What the workdir is expected to hold; None takes what is there."""
+
+    def __post_init__(self):
+        override_rules(self.rules)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +56,8 @@ def run(
     config: DistillConfig, workdir: Workdir, name: str = "distill", *, overview: bool = True
 ) -> Trained:
     """Trains a student to match its teacher and writes its workdir."""
-    student = config.model.network()
     mesh = open_mesh(config)
+    student = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_classes(config.model.num_classes, "config.model")
     plan(config, student, splits)
@@ -59,6 +66,7 @@ def run(
         mesh,
         step=config.teacher.step,
         dtype=config.teacher.dtype,
+        rules=config.teacher.rules,
         expected=config.teacher.model,
     )
     splits.check_classes(teacher.config.num_classes, f"the teacher in {config.teacher.workdir}")

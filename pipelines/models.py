@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from distill.config import resolve
 from distill.errors import UserError
 from distill.nn import Network, Params
-from distill.parallel import shardings
+from distill.parallel import Rules, override_rules
 from distill.train.checkpoints import Checkpoints
 from distill.train.state import with_shardings
 from distill.train.workdir import read_config
@@ -77,6 +77,7 @@ def load_model(
     *,
     step: int | None = None,
     dtype: str | None = None,
+    rules: Rules = (),
     expected: ModelConfig | None = None,
 ) -> tuple[Network, Params]:
     """The model a run trained: its network and the parameters of one of its checkpoints.
@@ -87,6 +88,7 @@ def load_model(
       step: of the checkpoint; None takes the last of a complete run, which no longer changes.
       dtype: of parameters and activations; None keeps float32 parameters and the run's
         activations.
+      rules: overrides of where the arrays live on the mesh.
       expected: what the caller believes is there; only its architecture is compared.
 
     Raises:
@@ -98,13 +100,13 @@ def load_model(
         _compare(recorded, expected, workdir)
     if dtype is not None:
         recorded = dataclasses.replace(recorded, dtype=dtype)
-    network = recorded.network()
+    network = recorded.network().placed(mesh, override_rules(rules))
     abstract = with_shardings(
         jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype),
             network.abstract_params,
         ),
-        shardings(mesh, network.abstract_params, network.axes),
+        network.shardings,
     )
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         saved = checkpoints.steps

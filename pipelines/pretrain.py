@@ -29,8 +29,8 @@ def run(
     config: PretrainConfig, workdir: Workdir, name: str = "pretrain", *, overview: bool = True
 ) -> Trained:
     """Trains a classifier and writes its workdir."""
-    network = config.model.network()
     mesh = open_mesh(config)
+    network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_classes(config.model.num_classes, "config.model")
     introduce(name, network, splits, mesh, overview)

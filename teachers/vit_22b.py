@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from distill.nn.attention import attend
+from distill.nn.attention import attend, split_heads
 from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
 from distill.nn.layers import Linear, mlp_bias
 from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
 from distill.nn.vit import VisionTransformer, ViTConfig
+from distill.parallel import constrain
 
 SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
 
@@ -59,7 +60,9 @@ class ParallelBlock(nnx.Module):
         """Maps tokens [B, T, D] to [B, T, D]."""
         project_in = self._project_in_fused if self.fused else self._project_in
         project_out = self._project_out_fused if self.fused else self._project_out
-        q, k, v, hidden = project_in(self.norm(x))
+        *qkv, hidden = project_in(self.norm(x))
+        q, k, v = split_heads(*qkv)
+        hidden = constrain(hidden, "batch", "tokens", "mlp")
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
         return x + project_out(attend(q, k, v), jax.nn.gelu(hidden, approximate=True))

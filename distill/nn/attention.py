@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distill.nn.layers import LayerNorm, Linear
+from distill.parallel import constrain
 
 
 class QKNorm(nnx.Module):
@@ -28,6 +29,11 @@ class QKNorm(nnx.Module):
 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """softmax(q·kᵀ/√K)·v for q [B, T, H, K] and k, v [B, S, H, K]; softmax in float32."""
     return jax.nn.dot_product_attention(q, k, v)
+
+
+def split_heads(*projections: jax.Array) -> tuple[jax.Array, ...]:
+    """Queries, keys and values [B, T, H, K] where their heads belong."""
+    return tuple(constrain(x, "batch", "tokens", "heads", "head_dim") for x in projections)
 
 
 class Attention(nnx.Module):
@@ -55,7 +61,7 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """Attends from x [B, T, D] to `context` [B, S, D] (x itself where None)."""
         context = x if context is None else context
-        q, k, v = self.query(x), self.key(context), self.value(context)
+        q, k, v = split_heads(self.query(x), self.key(context), self.value(context))
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
         return self.out(attend(q, k, v))

@@ -9,6 +9,7 @@ from flax import nnx
 
 from distill.nn.attention import Attention, QKNorm
 from distill.nn.layers import LayerNorm, Mlp
+from distill.parallel import constrain
 
 # What the backward pass finds in memory; the rest is computed again.
 REMAT_POLICIES = {
@@ -115,11 +116,22 @@ class Encoder(nnx.Module):
         graphdef, stacked = nnx.split(self.blocks)
 
         def layer(x, params):
-            return nnx.merge(graphdef, params)(x), None
+            x = nnx.merge(graphdef, _keep_sharded(params))(x)
+            return constrain(x, "batch", "tokens", "residual"), None
 
         if self.remat != "none":
             # prevent_cse guards against a pass that scan already rules out, at a cost.
             policy = REMAT_POLICIES[self.remat]
             layer = jax.checkpoint(layer, policy=policy, prevent_cse=self.unroll)
+        x = constrain(x, "batch", "tokens", "residual")
         x, _ = jax.lax.scan(layer, x, stacked, unroll=self.depth if self.unroll else 1)
         return self.norm(x)
+
+
+def _keep_sharded(params: nnx.State) -> nnx.State:
+    """One layer's parameters as they are cut; so are their gradients, which scan would gather."""
+
+    def keep(_, parameter):
+        return parameter.replace(constrain(parameter[...], *parameter.axes[1:]))
+
+    return nnx.map_state(keep, params)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.parallel import constrain
+
 Initializer = jax.nn.initializers.Initializer
 
 xavier_uniform = jax.nn.initializers.xavier_uniform()
@@ -102,5 +104,6 @@ class Mlp(nnx.Module):
         self.output = Linear({"mlp": mlp_dim}, {"embed": width}, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [..., D] to [..., D]."""
-        return self.output(jax.nn.gelu(self.input(x), approximate=True))
+        """Maps [B, T, D] to [B, T, D]."""
+        hidden = constrain(self.input(x), "batch", "tokens", "mlp")
+        return self.output(jax.nn.gelu(hidden, approximate=True))

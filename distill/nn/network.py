@@ -1,5 +1,6 @@
 """A model seen as pure functions of its parameters, which is all that training needs."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -8,11 +9,21 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 
 from distill.nn.preprocess import prepare_images
 from distill.nn.vit import ViTConfig, ViTOutput
+from distill.parallel import DEFAULT_RULES, Rules, constrain, sharding_context, shardings
 
 Params = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where a network lives: teacher and student share a mesh, but not necessarily rules."""
+
+    mesh: Mesh
+    rules: Rules = DEFAULT_RULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +37,12 @@ class Network:
     config: ViTConfig
     build: Callable[[nnx.Rngs], nnx.Module]
     """Creates the module from random numbers."""
+    placement: Placement | None = None
+    """None leaves every array to the compiler."""
+
+    def placed(self, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> "Network":
+        """The same network with its parameters and activations cut over `mesh`."""
+        return dataclasses.replace(self, placement=Placement(mesh, rules))
 
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters; under `jax.jit` with shardings, each device draws its part."""
@@ -33,11 +50,19 @@ class Network:
 
     def prepare(self, images: jax.Array) -> jax.Array:
         """Views [B, any height, any width, C] in [0, 255] as the model takes them."""
-        return prepare_images(images, self.config.image_shape[:2])
+        with self._sharding_context():
+            prepared = prepare_images(images, self.config.image_shape[:2])
+            return constrain(prepared, "batch", None, None, None)
 
     def apply(self, params: Params, images: jax.Array) -> ViTOutput:
         """Calls the module on prepared images."""
-        return nnx.merge(self._abstract[0], params)(images)
+        with self._sharding_context():
+            return nnx.merge(self._abstract[0], params)(images)
+
+    def _sharding_context(self):
+        if self.placement is None:
+            return contextlib.nullcontext()
+        return sharding_context(self.placement.mesh, self.placement.rules)
 
     @functools.cached_property
     def _abstract(self) -> tuple[nnx.GraphDef, nnx.State]:
@@ -53,6 +78,18 @@ class Network:
         """A dict like the parameters, with each parameter's logical axes as a tuple."""
         flat = nnx.to_flat_state(self._abstract[1])
         return nnx.traversals.unflatten_mapping({path: var.axes for path, var in flat})
+
+    @property
+    def shardings(self) -> Params:
+        """A dict like the parameters, with each parameter's sharding.
+
+        Raises:
+          ValueError: if the network has not been placed on a mesh.
+        """
+        if self.placement is None:
+            raise ValueError("the network has no mesh; place it with Network.placed")
+        mesh, rules = self.placement.mesh, self.placement.rules
+        return shardings(mesh, self.abstract_params, self.axes, rules)
 
     def parameter_count(self, *, without: tuple[str, ...] = ()) -> int:
         """Number of parameters, leaving out the top-level modules named in `without`."""

@@ -1,7 +1,7 @@
 """The Adafactor variant, schedules and per-parameter rules."""
 
 from distill.optim.adafactor import factored_dims, scale_by_factored_rms, state_bytes
-from distill.optim.optimizer import OptimizerConfig, make_optimizer
+from distill.optim.optimizer import OptimizerConfig, make_optimizer, state_axes
 from distill.optim.rules import match_rules, parameter_names
 from distill.optim.schedules import Multiplier, ScheduleConfig, make_schedule
 
@@ -15,5 +15,6 @@ __all__ = [
     "match_rules",
     "parameter_names",
     "scale_by_factored_rms",
+    "state_axes",
     "state_bytes",
 ]

@@ -81,6 +81,21 @@ def scale_by_factored_rms(
     return optax.GradientTransformation(init, update)
 
 
+def factored_axes(params: Any, axes: Any) -> FactoredState:
+    """The logical axes of each moment, so that it can be cut as its parameter is."""
+
+    def one(parameter, names):
+        dims = factored_dims(parameter.shape, names)
+        if dims is None:
+            return (None,), (None,), names
+        second, largest = dims
+        return _drop(names, largest), _drop(names, second), (None,)
+
+    leaves, treedef = jax.tree.flatten(params)
+    moments = [one(p, a) for p, a in zip(leaves, treedef.flatten_up_to(axes), strict=True)]
+    return FactoredState((), *(treedef.unflatten(m) for m in zip(*moments, strict=True)))
+
+
 def _unused() -> jax.Array:
     return jnp.zeros((1,), jnp.float32)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from distill.errors import check_choices
-from distill.optim.adafactor import scale_by_factored_rms
+from distill.optim.adafactor import FactoredState, factored_axes, scale_by_factored_rms
 from distill.optim.rules import match_rules
 from distill.optim.schedules import Multiplier
 
@@ -77,6 +77,29 @@ def make_optimizer(
         steps.append(_add_weight_decay(decays))
     steps.append(optax.scale_by_schedule(lambda count: -schedule(count)))
     return optax.chain(*steps)
+
+
+def state_axes(state: Any, params: Any, axes: Any) -> Any:
+    """A tree like an optimiser's state with the logical axes of each array in it.
+
+    Args:
+      state: of `make_optimizer`'s optimiser, as arrays or `jax.ShapeDtypeStruct`s.
+      params: the parameters, alike.
+      axes: a tree like `params` with each one's logical axes.
+    """
+    structure = jax.tree.structure(params)
+
+    def is_moments(node):
+        return isinstance(node, FactoredState) or jax.tree.structure(node) == structure
+
+    def axes_of(node):
+        if isinstance(node, FactoredState):
+            return factored_axes(params, axes)
+        if jax.tree.structure(node) == structure:
+            return axes
+        return (None,) * node.ndim
+
+    return jax.tree.map(axes_of, state, is_leaf=is_moments)
 
 
 def _moving_average(decay: float) -> optax.GradientTransformation:

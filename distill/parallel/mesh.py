@@ -1,24 +1,16 @@
-"""The device mesh and the one table that maps logical axes to it."""
+"""The device mesh and what is cut over it: batches."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-MESH_AXES = ("data", "fsdp", "tensor")
+from distill.parallel.rules import DEFAULT_RULES, Rules, override_rules
 
-# Where each logical axis lives. A mesh axis that does not divide a dimension is left out.
-DEFAULT_RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("batch", ("data", "fsdp")),
-    ("embed", ("fsdp",)),
-    ("heads", ("tensor",)),
-    ("mlp", ("tensor",)),
-    ("classes", ("tensor",)),
-)
+MESH_AXES = ("data", "fsdp", "tensor")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,13 +27,24 @@ class MeshConfig:
     """Each holds a part of every parameter that can be divided and a part of the batch."""
     tensor: int = 1
     """Each computes a part of every matrix product on the same part of the batch."""
+    rules: Rules = ()
+    """(logical axis, mesh axes) pairs in place of the defaults in `distill.parallel.rules`, such
+    as (("residual", ()),)."""
 
     def __post_init__(self):
+        for axis, names in self.table:
+            if not set(names) <= set(MESH_AXES):
+                raise ValueError(f"rule {axis!r} names {names}; mesh axes are {MESH_AXES}")
         sizes = (self.data, self.fsdp, self.tensor)
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
             raise ValueError(
                 f"mesh sizes (data, fsdp, tensor) must be positive, one may be -1; not {sizes}"
             )
+
+    @property
+    def table(self) -> Rules:
+        """The whole table of rules."""
+        return override_rules(self.rules)
 
     def sizes(self, devices: int) -> tuple[int, int, int]:
         """Sizes of data, fsdp and tensor on so many devices.
@@ -85,29 +88,6 @@ def batch_devices(mesh: Mesh) -> int:
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
-
-
-def shardings(mesh: Mesh, abstract: Any, axes: Any) -> Any:
-    """A tree like `abstract` with each parameter's sharding, from its logical axes."""
-    leaves, treedef = jax.tree.flatten(abstract)
-    specs = [
-        NamedSharding(mesh, _spec(mesh, leaf.shape, names))
-        for leaf, names in zip(leaves, treedef.flatten_up_to(axes), strict=True)
-    ]
-    return treedef.unflatten(specs)
-
-
-def _spec(mesh: Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
-    rules, taken, spec = dict(DEFAULT_RULES), set(), []
-    for size, axis in zip(shape, axes, strict=True):
-        wanted = [name for name in rules.get(axis, ()) if name not in taken]
-        parts = math.prod(mesh.shape[name] for name in wanted)
-        if parts > 1 and size % parts == 0:
-            taken.update(wanted)
-            spec.append(tuple(wanted))
-        else:
-            spec.append(None)
-    return PartitionSpec(*spec)
 
 
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -70,14 +70,15 @@ def open_mesh(config: RunConfig) -> Mesh:
     """
     with blame("config.mesh"):
         mesh = make_mesh(config.mesh)
-    parts = batch_devices(mesh)
+    parts = batch_devices(mesh) * config.train.microbatches
     batch = config.train.batch_size
     if batch % parts:
         near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
         raise ConfigError(
             [
-                f"config.train.batch_size is {batch}, which {parts} devices (data × fsdp) cannot "
-                f"share evenly; use {' or '.join(map(str, near))}"
+                f"config.train.batch_size is {batch}, which {batch_devices(mesh)} devices (data × "
+                f"fsdp) in {config.train.microbatches} microbatches cannot share evenly; use "
+                f"{' or '.join(map(str, near))}"
             ]
         )
     return mesh
@@ -155,7 +156,7 @@ def fit(
       config: the run's config; the workdir's other runs must have had the same.
       workdir: where everything goes.
       mesh: what to run on.
-      network: what to train.
+      network: what to train, placed on the mesh.
       task: what to train it for.
       splits: images to train, validate and test on.
       view_size: side of the views in pixels; every model resizes them to its own resolution.
@@ -175,7 +176,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(workdir.path, keep=config.train.keep_checkpoints)
         stack.callback(checkpoints.close)
-        state, progress = _resume(checkpoints, config, network, optimizer, mesh)
+        state, progress = _resume(checkpoints, config, network, optimizer)
         done = int(state.step)
         if done == steps and workdir.summary is not None:
             say(f"{name}: {workdir.path} is complete already")
@@ -200,7 +201,13 @@ def fit(
             name=name,
             config=config.train,
             total_steps=steps,
-            step=make_train_step(task, optimizer, config.seed, placement),
+            step=make_train_step(
+                task,
+                optimizer,
+                config.seed,
+                placement,
+                microbatches=config.train.microbatches,
+            ),
             loader=loader,
             evaluators=[evaluator("val", splits.validation)] if splits.validation else [],
             checkpoints=checkpoints,
@@ -229,10 +236,9 @@ def _resume(
     config: RunConfig,
     network: Network,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The newest checkpoint's state and the data's position, or the state before the first step."""
     if checkpoints.latest_step is None:
         start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
-        return init_state(network, optimizer, config.seed, mesh), start
-    return checkpoints.restore(abstract_state(network, optimizer, mesh))
+        return init_state(network, optimizer, config.seed), start
+    return checkpoints.restore(abstract_state(network, optimizer))

@@ -35,6 +35,9 @@ class TrainConfig:
 
     batch_size: int = 512
     """Global, over all devices."""
+    microbatches: int = 1
+    """Parts of each device's share of the batch that are computed one after another: less memory
+    for activations, the same update."""
     total_steps: int | None = None
     total_epochs: float | None = None
     """Passes over the training images; give this or total_steps."""

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from distill.nn import Network, Params
+from distill.optim import state_axes
 from distill.parallel import replicated, shardings
 
 # Streams of randomness; each draw's key is derived from (seed, stream) and what is drawn.
@@ -26,61 +26,37 @@ class TrainState:
     opt_state: Any
 
 
-def init_params(network: Network, seed: int, mesh: Mesh) -> Params:
+def init_params(network: Network, seed: int) -> Params:
     """Draws parameters straight into their shardings: no device holds more than its part."""
-    out = shardings(mesh, network.abstract_params, network.axes)
     key = jax.random.fold_in(jax.random.key(seed), INIT_STREAM)
-    return jax.jit(network.init, out_shardings=out)(key)
+    return jax.jit(network.init, out_shardings=network.shardings)(key)
 
 
-def init_state(
-    network: Network, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
-) -> TrainState:
-    """The state before the first step."""
-    params = init_params(network, seed, mesh)
-    opt_state = jax.jit(
-        optimizer.init, out_shardings=opt_state_shardings(network, optimizer, mesh)
-    )(params)
-    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), replicated(mesh)), params, opt_state)
+def init_state(network: Network, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step, on the mesh the network is placed on."""
+    params = init_params(network, seed)
+    out = opt_state_shardings(network, optimizer)
+    opt_state = jax.jit(optimizer.init, out_shardings=out)(params)
+    whole = replicated(network.placement.mesh)
+    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), whole), params, opt_state)
 
 
-def abstract_state(
-    network: Network, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> TrainState:
+def abstract_state(network: Network, optimizer: optax.GradientTransformation) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s with shardings; allocates nothing."""
-    params = with_shardings(
-        network.abstract_params, shardings(mesh, network.abstract_params, network.axes)
-    )
+    params = with_shardings(network.abstract_params, network.shardings)
     opt_state = with_shardings(
-        jax.eval_shape(optimizer.init, params), opt_state_shardings(network, optimizer, mesh)
+        jax.eval_shape(optimizer.init, params), opt_state_shardings(network, optimizer)
     )
-    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))
-    return TrainState(step, params, opt_state)
+    whole = replicated(network.placement.mesh)
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=whole), params, opt_state)
 
 
-def opt_state_shardings(
-    network: Network, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> Any:
-    """Moments shaped like a parameter are sharded like it; everything else is replicated."""
-    whole = replicated(mesh)
-    params = network.abstract_params
-    like_params = shardings(mesh, params, network.axes)
-    structure = jax.tree.structure(params)
-
-    def is_params_like(node):
-        return jax.tree.structure(node) == structure
-
-    def place(node):
-        if not is_params_like(node):
-            return whole
-        return jax.tree.map(
-            lambda moment, param, sharding: sharding if moment.shape == param.shape else whole,
-            node,
-            params,
-            like_params,
-        )
-
-    return jax.tree.map(place, jax.eval_shape(optimizer.init, params), is_leaf=is_params_like)
+def opt_state_shardings(network: Network, optimizer: optax.GradientTransformation) -> Any:
+    """Every moment is cut as its parameter is; counts and placeholders are replicated."""
+    params, placement = network.abstract_params, network.placement
+    abstract = jax.eval_shape(optimizer.init, params)
+    axes = state_axes(abstract, params, network.axes)
+    return shardings(placement.mesh, abstract, axes, placement.rules)
 
 
 def with_shardings(abstract: Any, placement: Any) -> Any:

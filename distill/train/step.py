@@ -35,6 +35,8 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     seed: int,
     placement: TrainState | None = None,
+    *,
+    microbatches: int = 1,
 ) -> Step:
     """The jitted update; it consumes (donates) the state it is given.
 
@@ -44,13 +46,18 @@ def make_train_step(
       seed: of the run.
       placement: a state of shardings, in which the new state is returned. Left to itself, the
         compiler may place the new state elsewhere than the old; on one device it cannot.
+      microbatches: parts of the batch whose gradients are computed one after another and averaged,
+        so that only one part's activations are in memory.
     """
+    gradient = jax.value_and_grad(task.loss, has_aux=True)
+    if microbatches > 1:
+        gradient = _accumulate(gradient, microbatches, placement and placement.params)
 
     def train_step(state, frozen, batch):
         stream = jax.random.fold_in(jax.random.key(seed), STEP_STREAM)
         key = jax.random.fold_in(stream, state.step)
         prepared = task.prepare(frozen, batch, key)
-        (loss, metrics), grads = jax.value_and_grad(task.loss, has_aux=True)(state.params, prepared)
+        (loss, metrics), grads = gradient(state.params, prepared)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
@@ -59,3 +66,30 @@ def make_train_step(
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))
+
+
+def _accumulate(gradient: Callable, microbatches: int, placement: Params | None) -> Callable:
+    """`gradient` as the mean over microbatches, whose gradients are summed where they live."""
+
+    def keep(grads):
+        if placement is None:
+            return grads
+        return jax.tree.map(jax.lax.with_sharding_constraint, grads, placement)
+
+    def split(x):
+        # Every n-th example, so that each device cuts up its own part of the batch.
+        return jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0)
+
+    def accumulated(params, prepared):
+        def add(total, microbatch):
+            value, grads = gradient(params, microbatch)
+            return jax.tree.map(jnp.add, total, (value, keep(grads))), None
+
+        parts = jax.tree.map(split, prepared)
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(gradient, params, first)
+        value, grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        total, _ = jax.lax.scan(add, (value, keep(grads)), parts)
+        return jax.tree.map(lambda x: x / microbatches, total)
+
+    return accumulated

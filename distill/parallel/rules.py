@@ -1,0 +1,96 @@
+"""Which mesh axes each logical axis is cut over, for parameters and activations alike."""
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+Rules = tuple[tuple[str, tuple[str, ...]], ...]
+
+# One table for all arrays. The dimensions of an array take mesh axes from left to right, each at
+# most once; those that do not divide a dimension are left out. So `embed` is cut over `fsdp` in a
+# parameter, but not in an activation, whose batch has taken `fsdp` before.
+DEFAULT_RULES: Rules = (
+    ("batch", ("data", "fsdp")),
+    ("embed", ("fsdp",)),
+    ("heads", ("tensor",)),
+    ("mlp", ("tensor",)),
+    ("classes", ("tensor",)),
+    # The features of activations between blocks: each device of `tensor` keeps its part
+    # (arXiv 2302.05442, §3).
+    ("residual", ("tensor",)),
+)
+
+_rules: contextvars.ContextVar[Rules] = contextvars.ContextVar("rules", default=DEFAULT_RULES)
+
+
+def override_rules(overrides: Rules) -> Rules:
+    """`DEFAULT_RULES` with some logical axes mapped elsewhere.
+
+    Raises:
+      ValueError: for a logical axis that no array has, or for `batch`, which is where the data is.
+    """
+    known = dict(DEFAULT_RULES)
+    for axis, _ in overrides:
+        if axis == "batch":
+            raise ValueError("batches are always cut over data and fsdp; size those axes instead")
+        if axis not in known:
+            raise ValueError(f"no logical axis {axis!r}; there are {', '.join(known)}")
+    return tuple((known | dict(overrides)).items())
+
+
+@contextlib.contextmanager
+def sharding_context(mesh: Mesh, rules: Rules) -> Iterator[None]:
+    """While traced inside, `constrain` means `mesh` and `rules`."""
+    token = _rules.set(rules)
+    try:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            yield
+    finally:
+        _rules.reset(token)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Asks the compiler to keep `x`, and its gradient, where its logical axes belong.
+
+    Outside `sharding_context` it does nothing.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    spec = partition_spec(mesh, x.shape, axes, _rules.get())
+    return jax.lax.with_sharding_constraint(x, spec)
+
+
+def partition_spec(
+    mesh: Mesh | AbstractMesh,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    rules: Rules = DEFAULT_RULES,
+) -> PartitionSpec:
+    """The partition of an array whose dimensions have the logical names `axes`."""
+    table, spec = dict(rules), []
+    # Inside a `shard_map`, its own axes are not the compiler's to use.
+    manual = AxisType.Manual
+    taken = {n for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if t == manual}
+    for size, axis in zip(shape, axes, strict=True):
+        wanted = tuple(name for name in table.get(axis, ()) if name not in taken)
+        parts = math.prod(mesh.shape[name] for name in wanted)
+        divides = parts > 1 and size % parts == 0
+        taken.update(wanted if divides else ())
+        spec.append(wanted if divides else None)
+    return PartitionSpec(*spec)
+
+
+def shardings(mesh: Mesh, abstract: Any, axes: Any, rules: Rules = DEFAULT_RULES) -> Any:
+    """A tree like `abstract` with each array's sharding, from its logical axes."""
+    leaves, treedef = jax.tree.flatten(abstract)
+    found = [
+        NamedSharding(mesh, partition_spec(mesh, leaf.shape, names, rules))
+        for leaf, names in zip(leaves, treedef.flatten_up_to(axes), strict=True)
+    ]
+    return treedef.unflatten(found)

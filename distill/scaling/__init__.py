@@ -1,0 +1,1 @@
+"""Scaling: what a run would take on hardware that is not here."""

@@ -1,0 +1,185 @@
+"""Reads a scheduled XLA program: instructions in the order in which they run."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+_BYTES = {
+    "pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "s32": 4, "u32": 4,
+    "s64": 8, "u64": 8, "f8e4m3fn": 1, "f8e5m2": 1, "bf16": 2, "f16": 2, "f32": 4, "f64": 8,
+    "c64": 8, "c128": 16,
+}  # fmt: skip
+_ARRAY = re.compile(r"\b([a-z]+[0-9]*(?:e\dm\d(?:fn)?)?)\[([0-9,]*)\]")
+_HEADER = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%([\w.\-]+) = ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of a computation."""
+
+    name: str
+    opcode: str
+    shape: str
+    """Of the result, as text; a tuple's in parentheses."""
+    operands: tuple[str, ...]
+    text: str
+    """What follows the operands: attributes, metadata, the compiler's notes; a constant's value."""
+
+    def attribute(self, name: str) -> str | None:
+        """The computation named by an attribute such as `calls=%name` or `body=%name`."""
+        found = re.search(rf"\b{name}=%([\w.\-]+)", self.text)
+        return found and found.group(1)
+
+    @property
+    def cycles(self) -> int | None:
+        """The compiler's own estimate, where it made one."""
+        found = re.search(r'"estimated_cycles":"(\d+)"', self.text)
+        return int(found.group(1)) if found else None
+
+    @property
+    def bytes(self) -> float:
+        """Bytes of the result, without the padding of its layout."""
+        return shape_bytes(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Computation:
+    """Instructions in the order of the schedule."""
+
+    name: str
+    instructions: tuple[Instruction, ...]
+
+    @functools.cached_property
+    def by_name(self) -> Mapping[str, Instruction]:
+        """The instructions by name."""
+        return {instruction.name: instruction for instruction in self.instructions}
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled module."""
+
+    computations: Mapping[str, Computation]
+    entry: Computation
+
+    def trip_count(self, loop: Instruction) -> int:
+        """How often a `while` runs: the constant that its condition compares a counter to.
+
+        Raises:
+          ValueError: if the condition is no such comparison; JAX's scans have one.
+        """
+        condition = self.computations[loop.attribute("condition")]
+        if any("direction=LT" in instruction.text for instruction in condition.instructions):
+            limits = [int(i.text) for i in condition.instructions if i.opcode == "constant"]
+            if len(limits) == 1:
+                return limits[0]
+        raise ValueError(
+            f"the number of iterations of the loop {loop.name} is not in its condition"
+        )
+
+
+def shape_bytes(shape: str) -> float:
+    """Bytes of an array, or of all arrays of a tuple."""
+    return sum(
+        _BYTES.get(dtype, 4) * math.prod(map(int, filter(None, dims.split(","))))
+        for dtype, dims in _ARRAY.findall(shape)
+    )
+
+
+def parse(text: str) -> Program:
+    """Parses `compiled.as_text()`.
+
+    Raises:
+      ValueError: if the text holds no scheduled program.
+    """
+    if "is_scheduled=true" not in text[:10_000]:
+        raise ValueError("the text is not a scheduled program; pass compiled.as_text()")
+    computations: dict[str, Computation] = {}
+    entry, name, instructions = None, "", []
+    for line in text.splitlines():
+        if header := _HEADER.match(line):
+            name, instructions = header.group(2), []
+            entry = name if header.group(1) else entry
+        elif line.startswith("}"):
+            computations[name] = Computation(name, tuple(instructions))
+        elif found := _INSTRUCTION.match(line):
+            instructions.append(_instruction(found.group(2), line[found.end() :]))
+    return Program(computations, computations[entry])
+
+
+def _instruction(name: str, rest: str) -> Instruction:
+    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
+    shape, rest = rest[:end], rest[end:].lstrip()
+    opening = rest.index("(")
+    closing = _closing(rest, opening)
+    arguments = rest[opening + 1 : closing]
+    return Instruction(
+        name=name,
+        opcode=rest[:opening],
+        shape=shape,
+        operands=tuple(re.findall(r"%([\w.\-]+)", arguments)),
+        # A constant's value stands where other instructions have operands.
+        text=arguments if rest.startswith("constant(") else rest[closing + 1 :],
+    )
+
+
+def _closing(text: str, opening: int) -> int:
+    """Position of the parenthesis that closes the one at `opening`."""
+    depth = 0
+    for position in range(opening, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[position], 0)
+        if depth == 0:
+            return position
+    raise ValueError(f"unbalanced parentheses in {text[:80]!r}")
+
+
+def replica_groups(text: str) -> Sequence[Sequence[int]]:
+    """The groups of a collective, in any of the three ways in which XLA writes them.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
+        sizes = {k: int(v) for k, v in re.findall(r"'(\w+)'=(\d+)", found.group(1))}
+        return _mesh_groups(sizes, re.findall(r"'(\w+)'", found.group(2)))
+    if found := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        return _iota_groups(*found.groups())
+    if found := re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", text):
+        return [[int(i) for i in g.split(",")] for g in re.findall(r"\{([\d,]+)\}", found.group(1))]
+    raise ValueError(f"no replica groups in {text[:200]!r}")
+
+
+def _mesh_groups(sizes: Mapping[str, int], axes: Sequence[str]) -> list[list[int]]:
+    """Groups along `axes` of a mesh whose devices are numbered in row-major order."""
+    devices = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+    names = list(sizes)
+    across = [names.index(axis) for axis in axes]
+    rest = [i for i in range(len(names)) if i not in across]
+    group = math.prod(sizes[axis] for axis in axes)
+    return devices.transpose(*rest, *across).reshape(-1, group).tolist()
+
+
+def _iota_groups(shape: str, dims: str, order: str | None) -> list[list[int]]:
+    """Such as [2,4]<=[4,2]T(1,0): 0…7 as 4 × 2, transposed, and cut into 2 groups of 4."""
+    numbers = [tuple(map(int, part.split(","))) for part in (shape, dims)]
+    devices = np.arange(math.prod(numbers[1])).reshape(numbers[1])
+    if order is not None:
+        devices = devices.transpose(tuple(map(int, order.split(","))))
+    return devices.reshape(numbers[0]).tolist()
+
+
+def source_target_pairs(text: str) -> list[tuple[int, int]]:
+    """Who sends to whom in a collective permute.
+
+    Raises:
+      ValueError: if the text has no pairs.
+    """
+    found = re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", text)
+    if not found:
+        raise ValueError(f"no source-target pairs in {text[:200]!r}")
+    return [(int(a), int(b)) for a, b in re.findall(r"\{(\d+),(\d+)\}", found.group(1))]

@@ -1,0 +1,110 @@
+"""TPU slices by name, described by libtpu without a TPU."""
+
+import dataclasses
+import math
+import os
+import re
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh
+
+from distill.errors import UserError
+from distill.parallel import MESH_AXES, MeshConfig
+from distill.parallel.chips import CHIPS, Chip
+
+# What has to be set before libtpu is loaded, so that it looks for no TPU.
+ENVIRONMENT = {
+    "TPU_ACCELERATOR_TYPE": "v4-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_SKIP_MDS_QUERY": "1",
+    # Nothing is locked, because nothing runs: several plans may be made at a time.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+
+# The dimensions of a slice's torus, and the size whose multiples close into rings.
+_GENERATIONS = {"v4": (3, 4), "v5p": (3, 4), "v5e": (2, 16), "v6e": (2, 16)}
+_EXAMPLES = ("v4:2x2x1", "v4:4x8x8", "v4:8x8x16", "v5p:4x4x8", "v5e:4x4", "v6e:16x16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A slice: chips at integer coordinates of a torus."""
+
+    name: str
+    chip: Chip
+    shape: tuple[int, ...]
+    """Chips along each dimension."""
+    rings: tuple[bool, ...]
+    """Whether the ends of each dimension are connected."""
+    devices: tuple[jax.Device, ...] = dataclasses.field(repr=False)
+    """For compiling only; nothing can run on them."""
+
+    @property
+    def chips(self) -> int:
+        """In the whole slice."""
+        return math.prod(self.shape)
+
+    def mesh(self, config: MeshConfig) -> Mesh:
+        """The mesh over all chips, its axes laid along the torus where they fit.
+
+        Raises:
+          ValueError: if the sizes do not multiply to the number of chips.
+        """
+        arranged = mesh_utils.create_device_mesh(
+            config.sizes(self.chips), list(self.devices), allow_split_physical_axes=True
+        )
+        return Mesh(arranged, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def coordinates(mesh: Mesh) -> np.ndarray:
+    """Where in the torus each device of a mesh stands, [devices, dimensions], in mesh order."""
+    return np.asarray([device.coords for device in mesh.devices.flat])
+
+
+def open_topology(name: str) -> Topology:
+    """The slice called `name`, such as "v4:8x8x16".
+
+    Raises:
+      UserError: for a name that is not known, listing those that are, or without libtpu.
+    """
+    found = re.fullmatch(r"(v\d\w?):(\d+(?:x\d+)+)", name)
+    known = f"known are {', '.join(_GENERATIONS)}, such as {', '.join(_EXAMPLES)}"
+    if not found or found.group(1) not in _GENERATIONS:
+        raise UserError(f"unknown topology {name!r}; {known}")
+    generation, shape = found.group(1), tuple(map(int, found.group(2).split("x")))
+    dims, closes = _GENERATIONS[generation]
+    if len(shape) != dims or min(shape) < 1:
+        raise UserError(f"topology {name!r} needs {dims} positive sizes; {known}")
+    return Topology(
+        name=name,
+        chip=CHIPS[f"TPU {generation}"],
+        shape=shape,
+        rings=tuple(size % closes == 0 for size in shape),
+        devices=tuple(_describe(generation, shape)),
+    )
+
+
+def _describe(generation: str, shape: tuple[int, ...]) -> list[jax.Device]:
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    from jax.experimental import topologies
+
+    options = {}
+    if generation in ("v4", "v5p"):
+        # One device a chip, and the usual four chips a host.
+        bounds = tuple(min(size, most) for size, most in zip(shape, (2, 2, 1), strict=True))
+        options = dict(chip_config_name="megacore", chips_per_host_bounds=bounds, num_slices=1)
+    name = f"{generation}:{'x'.join(map(str, shape))}"
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        if "libtpu" in str(error) or "Unable to initialize backend" in str(error):
+            raise UserError(
+                "planning compiles with libtpu, which is not installed: "
+                "pip install 'distill-vit[plan]'"
+            ) from error
+        raise UserError(f"libtpu knows no slice {name!r}: {error}") from error
