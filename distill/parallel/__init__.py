@@ -1,5 +1,6 @@
-"""Device mesh and sharding rules."""
+"""Device mesh, sharding rules and what chips can do."""
 
+from distill.parallel.chips import CHIPS, Chip, chip_of
 from distill.parallel.mesh import (
     MeshConfig,
     batch_devices,
@@ -10,8 +11,11 @@ from distill.parallel.mesh import (
 )
 
 __all__ = [
+    "CHIPS",
+    "Chip",
     "MeshConfig",
     "batch_devices",
+    "chip_of",
     "make_mesh",
     "put_batch",
     "replicated",
