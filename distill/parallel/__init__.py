@@ -1,9 +1,11 @@
-"""Device mesh and sharding rules."""
+"""Device mesh, sharding rules and what is known of devices."""
 
+from distill.parallel.chips import CHIPS, Chip, chip_of
 from distill.parallel.mesh import (
     MESH_AXES,
     MeshConfig,
     batch_devices,
+    batch_sharding,
     make_mesh,
     put_batch,
     replicated,
@@ -19,11 +21,15 @@ from distill.parallel.rules import (
 )
 
 __all__ = [
+    "CHIPS",
     "DEFAULT_RULES",
     "MESH_AXES",
+    "Chip",
     "MeshConfig",
     "Rules",
     "batch_devices",
+    "batch_sharding",
+    "chip_of",
     "constrain",
     "make_mesh",
     "override_rules",

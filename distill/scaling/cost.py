@@ -122,9 +122,7 @@ class _Walk:
             line.compute(self._compute(instruction, computation))
 
     def _background(self, instruction: Instruction, computation: Computation):
-        """The resource that an asynchronous instruction takes, its seconds, and whether it counts
-        as communication.
-        """
+        """What an asynchronous instruction occupies, its seconds, and whether it communicates."""
         opcode = instruction.opcode.removesuffix("-start")
         if opcode in _COPIES:
             to_host = _HOST_MEMORY.search(instruction.shape) is not None
