@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from distill.matching.distillation import FunctionMatching, MatchingConfig
 from distill.nn import Network, Params, count_flops
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
-from distill.parallel import MeshConfig, batch_devices, chip_of, make_mesh, shardings
+from distill.parallel import MeshConfig, batch_devices, chip_of, make_mesh
 from distill.parallel.mesh import batch_sharding
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.state import TrainState, init_state
@@ -117,8 +117,8 @@ def network_of(name: str, choices: dict[str, Any]) -> Network:
     return module.build(module.configure(variant, **choices))
 
 
-def job_of(args: argparse.Namespace) -> Job:
-    """What the command line asks for.
+def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
+    """What the command line asks for, placed on a mesh.
 
     Raises:
       ValueError: for models that do not exist or contradict themselves.
@@ -129,7 +129,7 @@ def job_of(args: argparse.Namespace) -> Job:
     def network(role: str, prefix: str, **choices) -> Network:
         shape = {flag: getattr(args, prefix + flag) for flag in SHAPE_FLAGS}
         choices |= common | {flag: size for flag, size in shape.items() if size is not None}
-        return network_of(getattr(args, role), choices)
+        return network_of(getattr(args, role), choices).placed(mesh)
 
     if args.mode == "pretrain":
         model = network("model", "", **execution)
@@ -146,9 +146,8 @@ def optimizer_of(name: str, network: Network) -> optax.GradientTransformation:
     return make_optimizer(config, schedule, network.abstract_params, network.axes)
 
 
-def teacher_params(teacher: Network, mesh: jax.sharding.Mesh) -> Params:
+def teacher_params(teacher: Network) -> Params:
     """Random parameters in the compute dtype, as a pipeline with `teacher.dtype` loads them."""
-    out = shardings(mesh, teacher.abstract_params, teacher.axes)
 
     def draw(key):
         params = teacher.init(key)
@@ -158,7 +157,7 @@ def teacher_params(teacher: Network, mesh: jax.sharding.Mesh) -> Params:
         params["classifier"]["kernel"] = 0.1 * jax.random.normal(key, kernel.shape)
         return optax.tree.cast(params, teacher.config.compute_dtype)
 
-    return jax.jit(draw, out_shardings=out)(jax.random.key(SEED))
+    return jax.jit(draw, out_shardings=teacher.shardings)(jax.random.key(SEED))
 
 
 def random_batches(
@@ -200,8 +199,8 @@ def run_steps(
 def measure(args: argparse.Namespace, job: Job, mesh: jax.sharding.Mesh) -> Measured:
     """Compiles the step, warms it up, times it, and profiles a few more steps if asked to."""
     optimizer = optimizer_of(args.optimizer, job.network)
-    state = init_state(job.network, optimizer, SEED, mesh)
-    frozen = teacher_params(job.teacher, mesh) if job.teacher else None
+    state = init_state(job.network, optimizer, SEED)
+    frozen = teacher_params(job.teacher) if job.teacher else None
     batches = random_batches(mesh, args.batch_size, args.image_size, args.num_classes)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
     step = make_train_step(job.task, optimizer, SEED, placement)
@@ -443,8 +442,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of()
     args = parser.parse_args(argv)
     try:
-        job = job_of(args)
         mesh = make_mesh(MeshConfig(fsdp=args.fsdp, tensor=args.tensor))
+        job = job_of(args, mesh)
     except ValueError as error:
         parser.error(str(error))
     parts = batch_devices(mesh)

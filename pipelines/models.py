@@ -54,7 +54,7 @@ class ModelConfig:
     """vit_22b only."""
     classifier_bias: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "full", "dots"] = "none"
+    remat: Literal["none", "full", "dots", "offload"] = "none"
     unroll: bool = False
 
     def __post_init__(self):

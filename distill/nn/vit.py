@@ -56,8 +56,9 @@ class ViTConfig:
     """Initial value; −10 for sigmoid cross-entropy over about 30k classes, −6.9 over 1000."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations; parameters, norms, softmax and logits are float32."""
-    remat: Literal["none", "full", "dots"] = "none"
-    """What the backward pass computes again: nothing, each block, or all but its products."""
+    remat: Literal["none", "full", "dots", "offload"] = "none"
+    """What the backward pass computes again: nothing, each block, or all but its products, which
+    are kept on the device or in the memory of its host."""
     unroll: bool = False
     """Run the layers as straight-line code instead of a scan."""
 

@@ -11,6 +11,7 @@ import pytest
 from support import REPOSITORY, run_python
 
 from distill.nn import count_flops
+from distill.parallel import MeshConfig, make_mesh
 from students import vit
 
 SCRIPT = "benchmarks/step_time.py"
@@ -129,7 +130,7 @@ def test_an_unknown_device_has_no_mfu(step_time):
         peak_memory_source="a guess",
         loss=0.5,
     )
-    figures = step_time.figures(args, step_time.job_of(args), measured)
+    figures = step_time.figures(args, step_time.job_of(args, make_mesh(MeshConfig())), measured)
     assert figures["mfu"] is None
     assert figures["step_seconds"]["median"] == 2.0
     assert "unknown device 'cpu'; give its peak with --peak_tflops" in step_time.table(figures)

@@ -111,12 +111,12 @@ def test_the_step_donates_its_state(teacher_workdir):
     from distill.train.step import make_train_step
 
     config = pretrain_config()
-    network = config.model.network()
+    mesh = fit.open_mesh(config)
+    network = config.model.network().placed(mesh)
     optimizer = make_optimizer(
         config.optimizer, make_schedule(config.schedule, 10), network.abstract_params, network.axes
     )
-    mesh = fit.open_mesh(config)
-    state = init_state(network, optimizer, 0, mesh)
+    state = init_state(network, optimizer, 0)
     step = make_train_step(Classification(network, config.loss), optimizer, 0)
     batch = {
         "image": np.zeros((32, 8, 8, 1), np.uint8),
