@@ -45,20 +45,18 @@ def row_parallel(
 ) -> list[jax.Array]:
     """x·W for every W of `weights`, while x travels once around the ring (arXiv 2302.05442, §3).
 
-    Products are summed in float32 for each part that arrives, and the running sum is kept in the
-    output's dtype: in bfloat16 it is rounded k times, and no float32 copy of an output exists.
+    XX
+      Args:
+        x: [B, ..., n], features over `tensor`, batch over `data` and `fsdp`.
+        weights: [n, m, ...] each, m over `tensor` and n over `fsdp` (where it divides n); the
+          trailing axes are whole, such as head_dim after heads.
+        directions: 2 sends one half of the features each way around the ring, 1 all of them one way.
 
-    Args:
-      x: [B, ..., n], features over `tensor`, batch over `data` and `fsdp`.
-      weights: [n, m, ...] each, m over `tensor` and n over `fsdp` (where it divides n); the
-        trailing axes are whole, such as head_dim after heads.
-      directions: 2 sends one half of the features each way around the ring, 1 all of them one way.
+      Returns:
+        [B, ..., m, ...] for each weight, m over `tensor`, in the operands' common dtype.
 
-    Returns:
-      [B, ..., m, ...] for each weight, m over `tensor`, in the operands' common dtype.
-
-    Raises:
-      ValueError: for shapes that do not fit each other or cannot be divided over the mesh.
+      Raises:
+        ValueError: for shapes that do not fit each other or cannot be divided over the mesh.
     """
     _check_directions(directions)
     for w in weights:
@@ -218,7 +216,9 @@ def _send(x: jax.Array, part: _Part) -> jax.Array:
     return lax.ppermute(x, RING, [(i, (i + part.shift) % k) for i in range(k)])
 
 
-def _arrivals(x: jax.Array, parts: list[_Part]) -> Iterator[list[tuple[jax.Array, _Part, jax.Array]]]:
+def _arrivals(
+    x: jax.Array, parts: list[_Part]
+) -> Iterator[list[tuple[jax.Array, _Part, jax.Array]]]:
     """The parts of everyone's x as they pass: in each of k steps, (owner, part, features).
 
     What a step brings is sent on before it is yielded, so that the caller's products do not hold
@@ -252,15 +252,14 @@ def _sum_around(
 
 
 def _row_ring(directions, x, weights):
-    sums = None
+    ys = [0] * len(weights)
     for arrived in _arrivals(x, _parts(x.shape[-1], directions)):
-        products = [
-            sum(_dot(chunk, _cut(w, 0, owner, part), 1) for owner, part, chunk in arrived)
-            for w in weights
-        ]
-        sums = products if sums is None else [s + p for s, p in zip(sums, products, strict=True)]
-        sums = [s.astype(x.dtype) for s in sums]
-    return tuple(sums)
+        for owner, part, chunk in arrived:
+            ys = [
+                (y + _dot(chunk, _cut(w, 0, owner, part), 1)).astype(x.dtype)
+                for y, w in zip(ys, weights, strict=True)
+            ]
+    return tuple(ys)
 
 
 def _row_ring_transposed(directions, x, weights, dys):
@@ -295,16 +294,14 @@ def _column_ring(directions, xs, weights):
 
 
 def _column_ring_transposed(directions, xs, weights, dy):
-    dxs = None
+    dxs = [0] * len(weights)
     dws = [jnp.zeros(w.shape, w.dtype) for w in weights]
     for arrived in _arrivals(dy, _parts(dy.shape[-1], directions)):
-        products = [
-            sum(_dot_transposed(chunk, _cut(w, -1, owner, part), 1) for owner, part, chunk in arrived)
-            for w in weights
-        ]
-        dxs = products if dxs is None else [s + p for s, p in zip(dxs, products, strict=True)]
-        dxs = [dx.astype(dy.dtype) for dx in dxs]
         for owner, part, chunk in arrived:
+            dxs = [
+                (dx + _dot_transposed(chunk, _cut(w, -1, owner, part), 1)).astype(dy.dtype)
+                for dx, w in zip(dxs, weights, strict=True)
+            ]
             dws = [
                 _put(dw, -1, owner, part, _outer(x, chunk, dy.ndim - 1))
                 for dw, x in zip(dws, xs, strict=True)
@@ -386,9 +383,7 @@ def _column_weights(weights):
 
 
 def _column_inputs(xs, weights):
-    return tuple(
-        _features(x.ndim, x.ndim - (w.ndim - 1)) for x, w in zip(xs, weights, strict=True)
-    )
+    return tuple(_features(x.ndim, x.ndim - (w.ndim - 1)) for x, w in zip(xs, weights, strict=True))
 
 
 def _gather(weights, *, axis: int, specs):
