@@ -50,12 +50,12 @@ def row_parallel(
         x: [B, ..., n], features over `tensor`, batch over `data` and `fsdp`.
         weights: [n, m, ...] each, m over `tensor` and n over `fsdp` (where it divides n); the
           trailing axes are whole, such as head_dim after heads.
-        directions: 2 sends one half of the features each way around the ring, 1 all of them one way.
+        directions: 2 sends half of the features each way around the ring, 1 all of them one way.
 
-      Returns:
+    Returns:
         [B, ..., m, ...] for each weight, m over `tensor`, in the operands' common dtype.
 
-      Raises:
+    Raises:
         ValueError: for shapes that do not fit each other or cannot be divided over the mesh.
     """
     _check_directions(directions)
@@ -87,7 +87,7 @@ def column_parallel(
       xs: [B, ..., n, ...] each, n over `tensor`, batch over `data` and `fsdp`.
       weights: [n, ..., m], one for each x; n over `tensor` and m over `fsdp` (where it divides m).
         All axes but the last are summed over, such as heads and head_dim.
-      directions: 2 sends one half of the features each way around the ring, 1 all of them one way.
+      directions: 2 sends half of the features each way around the ring, 1 all of them one way.
 
     Returns:
       [B, ..., m], m over `tensor`, in the operands' common dtype.

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -64,7 +63,8 @@ MESHES = {2: dict(data=2, fsdp=2, tensor=2), 4: dict(data=1, fsdp=2, tensor=4),
           8: dict(data=1, tensor=8)}
 ROW = normal(4, 3, 24), (normal(24, 40), normal(24, 8, 3))
 ROW += ([normal(4, 3, 40), normal(4, 3, 8, 3)],)
-COLUMN = (normal(4, 3, 40), normal(4, 3, 8, 3)), (normal(40, 24), normal(8, 3, 24)), normal(4, 3, 24)
+COLUMN = (normal(4, 3, 40), normal(4, 3, 8, 3)), (normal(40, 24), normal(8, 3, 24))
+COLUMN += (normal(4, 3, 24),)
 cases = {"row": (row_parallel, dense_row, ROW), "column": (column_parallel, dense_column, COLUMN)}
 for form, (ring, dense, arguments) in cases.items():
     expected = fast(with_gradients(dense))(*arguments)
@@ -81,7 +81,8 @@ for form, (ring, dense, arguments) in cases.items():
 
 with jax.set_mesh(make_mesh(MeshConfig(**MESHES[2]))):
     for form, (ring, _, (x, weights, _)) in cases.items():
-        kept = jax.tree.leaves(jax.vjp(ring, x, weights)[1])
+        pull = jax.eval_shape(lambda x, weights: jax.vjp(ring, x, weights)[1], x, weights)
+        kept = jax.tree.leaves(pull)
         given = jax.tree.leaves((x, weights))
         facts[f"kept {form}"] = [sum(a.size for a in kept), sum(a.size for a in given)]
 
