@@ -19,7 +19,7 @@ device, both functions are ordinary products.
 
 All mesh axes are manual here. With only `tensor` manual the compiler would sum every block of a
 weight gradient over the batch as soon as its product is done, and whole; here each weight is
-gathered over `fsdp` once per pass, and its gradient is scattered once.
+gathered over `fsdp` once per pass, and its gradient is reduced once.
 """
 
 import functools
@@ -394,7 +394,11 @@ def _gather(weights, *, axis: int, specs):
 
 
 def _scatter(dws, *, axis: int, specs):
-    """Sums weight gradients over the batch, leaving each device its part."""
+    """Sums weight gradients over the batch, leaving each device its part.
+
+    XLA for TPU makes a reduce-scatter of axis 0, but an all-reduce and a slice of the last axis,
+    which is the one that `column_parallel` shards.
+    """
     reduced = []
     for dw, spec in zip(dws, specs, strict=True):
         axes = _batch_axes()
