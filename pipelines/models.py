@@ -52,6 +52,8 @@ class ModelConfig:
     """vit_22b only."""
     fused: bool | None = None
     """vit_22b only."""
+    async_linear: bool | None = None
+    """vit_22b only."""
     classifier_bias: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "full", "dots", "offload"] = "none"
@@ -65,7 +67,7 @@ class ModelConfig:
         module = FAMILIES[self.family]
         choices = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         family, variant = choices.pop("family"), choices.pop("variant")
-        foreign = {"parallel", "fused"} & choices.keys()
+        foreign = {"parallel", "fused", "async_linear"} & choices.keys()
         if foreign and family != "vit_22b":
             raise ValueError(f"{', '.join(sorted(foreign))} belong to vit_22b, not to {family}")
         return module.build(module.configure(variant, **choices))
@@ -125,7 +127,13 @@ def load_model(
 
 
 def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:
-    how_it_runs = {"dtype": "float32", "remat": "none", "unroll": False, "classifier_bias": 0.0}
+    how_it_runs = {
+        "dtype": "float32",
+        "remat": "none",
+        "unroll": False,
+        "classifier_bias": 0.0,
+        "async_linear": None,
+    }
     there = dataclasses.replace(recorded, **how_it_runs).network().config
     asked = dataclasses.replace(expected, **how_it_runs).network().config
     differences = [

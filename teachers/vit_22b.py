@@ -1,4 +1,7 @@
-"""ViT-22B: parallel blocks, QK normalisation and few biases (arXiv 2302.05442, §2.1)."""
+"""ViT-22B: parallel blocks, QK normalisation and few biases (arXiv 2302.05442, §2.1).
+
+Its asynchronous parallel linear operations (§3) are `distill.parallel.linear`.
+"""
 
 import dataclasses
 
@@ -12,14 +15,18 @@ from distill.nn.layers import Linear, mlp_bias
 from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
 from distill.nn.vit import VisionTransformer, ViTConfig
-from distill.parallel import constrain
+from distill.parallel import column_parallel, constrain, row_parallel
 
 SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViT22BConfig(ViTConfig):
-    """`ViTConfig` with ViT-22B's defaults and its two choices of layout."""
+    """`ViTConfig` with ViT-22B's defaults and its choices of layout.
+
+    Raises:
+      ValueError: if the choices contradict each other.
+    """
 
     qkv_bias: bool = False
     qk_norm: bool = True
@@ -29,6 +36,22 @@ class ViT22BConfig(ViTConfig):
     """Attention and MLP side by side; False puts them in sequence, for comparison."""
     fused: bool = False
     """Run QKV and MLP-in as one matrix product, and attention-out and MLP-out as another."""
+    async_linear: bool = False
+    """Hide the transfers of tensor parallelism behind the products: `distill.parallel.linear`.
+
+    Takes effect under `jax.set_mesh` with a mesh whose `tensor` axis has more than one device.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.async_linear and self.fused:
+            raise ValueError(
+                "async_linear and fused are two ways to run the projections; set one of them"
+            )
+        if self.async_linear and not self.parallel:
+            raise ValueError(
+                "async_linear is for parallel blocks; set parallel, or leave async_linear out"
+            )
 
 
 class ParallelBlock(nnx.Module):
@@ -37,11 +60,13 @@ class ParallelBlock(nnx.Module):
     Biases: MLP in and out only. The MLP-out bias serves the sum of both branches.
     Each projection keeps its own kernel, so that one set of parameters runs either way:
     separate products, or fused ones over kernels joined on the fly, where joining shares the
-    pass over the weights that casts them to the compute dtype.
+    pass over the weights that casts them to the compute dtype, or asynchronous ones, where the
+    four projections in share one travelling input and the two projections out one travelling sum.
     """
 
     def __init__(self, config: ViT22BConfig, *, rngs: nnx.Rngs):
         self.fused = config.fused
+        self.async_linear = config.async_linear
         self.dtype = dtype = config.compute_dtype
         embed = {"embed": config.width}
         split = {"heads": config.heads, "head_dim": config.width // config.heads}
@@ -58,9 +83,15 @@ class ParallelBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps tokens [B, T, D] to [B, T, D]."""
-        project_in = self._project_in_fused if self.fused else self._project_in
-        project_out = self._project_out_fused if self.fused else self._project_out
-        *qkv, hidden = project_in(self.norm(x))
+        if self.async_linear:
+            project_in, project_out = self._project_in_async, self._project_out_async
+        elif self.fused:
+            project_in, project_out = self._project_in_fused, self._project_out_fused
+        else:
+            project_in, project_out = self._project_in, self._project_out
+        # Without the barrier XLA for TPU computes the norm again in front of every product.
+        y = jax.lax.optimization_barrier(self.norm(x))
+        *qkv, hidden = project_in(y)
         q, k, v = split_heads(*qkv)
         hidden = constrain(hidden, "batch", "tokens", "mlp")
         if self.qk_norm is not None:
@@ -83,9 +114,7 @@ class ParallelBlock(nnx.Module):
         outputs = []
         for layer, kernel, part in zip(layers, kernels, jnp.split(joined, splits, -1), strict=True):
             part = part.reshape(*y.shape[:-1], *kernel.shape[1:])
-            outputs.append(
-                part if layer.bias is None else part + layer.bias[...].astype(self.dtype)
-            )
+            outputs.append(layer.add_bias(part))
         return outputs
 
     def _project_out_fused(self, attended, hidden):
@@ -94,7 +123,18 @@ class ParallelBlock(nnx.Module):
         attended = attended.reshape(*attended.shape[:-2], -1)
         joined = jnp.concatenate([attended, hidden], axis=-1)
         kernel = jnp.concatenate([attention_kernel.reshape(-1, mlp_kernel.shape[-1]), mlp_kernel])
-        return joined @ kernel + self.mlp_out.bias[...].astype(self.dtype)
+        return self.mlp_out.add_bias(joined @ kernel)
+
+    def _project_in_async(self, y):
+        layers = (self.query, self.key, self.value, self.mlp_in)
+        products = row_parallel(y, [layer.kernel[...].astype(self.dtype) for layer in layers])
+        return [layer.add_bias(part) for layer, part in zip(layers, products, strict=True)]
+
+    def _project_out_async(self, attended, hidden):
+        # The larger product first: it hides a transfer that the second one's sum waits for.
+        layers = (self.mlp_out, self.attention_out)
+        kernels = [layer.kernel[...].astype(self.dtype) for layer in layers]
+        return self.mlp_out.add_bias(column_parallel([hidden, attended], kernels))
 
 
 def configure(variant: str = "22B/14", **choices) -> ViT22BConfig:

@@ -56,9 +56,11 @@ class Linear(nnx.Module):
         y = jnp.tensordot(
             x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.num_inputs
         )
-        if self.bias is not None:
-            y = y + self.bias[...].astype(self.dtype)
-        return y
+        return self.add_bias(y)
+
+    def add_bias(self, y: jax.Array) -> jax.Array:
+        """y + b for a product [..., *outputs] computed elsewhere; y itself without a bias."""
+        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
 class LayerNorm(nnx.Module):

@@ -1,6 +1,7 @@
-"""Device mesh, sharding rules and what is known of devices."""
+"""Device mesh, sharding rules, overlapped linear maps, and what is known of devices."""
 
 from distill.parallel.chips import CHIPS, Chip, chip_of
+from distill.parallel.linear import column_parallel, row_parallel
 from distill.parallel.mesh import (
     MESH_AXES,
     MeshConfig,
@@ -30,12 +31,14 @@ __all__ = [
     "batch_devices",
     "batch_sharding",
     "chip_of",
+    "column_parallel",
     "constrain",
     "make_mesh",
     "override_rules",
     "partition_spec",
     "put_batch",
     "replicated",
+    "row_parallel",
     "sharding_context",
     "shardings",
 ]

@@ -1,0 +1,433 @@
+"""Linear maps split over the mesh axis `tensor`, their transfers hidden behind their products.
+
+The asynchronous parallel linear operations of ViT-22B (arXiv 2302.05442, §3). The k devices of a
+group each hold 1/k of the features of every activation. A product then needs what the others
+hold: instead of waiting for all of it, each device multiplies the part it has while the next part
+is on its way around a ring.
+
+- `row_parallel` passes the input around; each device computes its share of the output. One
+  input moves (k − 1)·n/k values per token, however many weights share it.
+- `column_parallel` passes sums of the output around; each device adds its product. One output
+  moves (k − 1)·m/k values per token, however many products it sums.
+
+The paper names them after its A in y = A·x, the transpose of the weight W in y = x·W here. Each is
+the other's transpose, so the backward pass runs rings as well. It starts them from the operands
+alone: nothing that travelled is kept for it.
+
+The mesh is the ambient one (`distill.parallel.sharding_context` or `jax.set_mesh`). Where it has no `tensor` axis of more than one
+device, both functions are ordinary products.
+
+All mesh axes are manual here. With only `tensor` manual the compiler would sum every block of a
+weight gradient over the batch as soon as its product is done, and whole; here each weight is
+gathered over `fsdp` once per pass, and its gradient is reduced once.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from distill.parallel.rules import DEFAULT_RULES
+
+RING = "tensor"
+BATCH = dict(DEFAULT_RULES)["batch"]
+WEIGHT = "fsdp"
+
+Directions = Literal[1, 2]
+
+
+def row_parallel(
+    x: jax.Array, weights: Sequence[jax.Array], *, directions: Directions = 2
+) -> list[jax.Array]:
+    """x·W for every W of `weights`, while x travels once around the ring (arXiv 2302.05442, §3).
+
+    Args:
+      x: [B, ..., n], features over `tensor`, batch over `data` and `fsdp`.
+      weights: [n, m, ...] each, m over `tensor` and n over `fsdp` (where it divides n); the
+        trailing axes are whole, such as head_dim after heads.
+      directions: 2 sends half of the features each way around the ring, 1 all of them one way.
+
+    Returns:
+      [B, ..., m, ...] for each weight, m over `tensor`, in the operands' common dtype.
+
+    Raises:
+      ValueError: for shapes that do not fit each other or cannot be divided over the mesh.
+    """
+    _check_directions(directions)
+    for w in weights:
+        if x.ndim < 2 or w.ndim < 2 or w.shape[0] != x.shape[-1]:
+            raise ValueError(
+                f"row_parallel multiplies x [B, ..., n] by weights [n, m, ...]; got x of shape "
+                f"{x.shape} and a weight of shape {w.shape}"
+            )
+    mesh = _ring_mesh()
+    if mesh is None:
+        return [jnp.tensordot(x, w, 1) for w in weights]
+    _check_batch(mesh, x)
+    _check_divides(mesh, "the features of x", x.shape[-1])
+    for w in weights:
+        _check_divides(mesh, f"axis 1 of a weight of shape {w.shape}", w.shape[1])
+    dtype = jnp.result_type(x, *weights)
+    return list(_row(directions, x.astype(dtype), tuple(w.astype(dtype) for w in weights)))
+
+
+def column_parallel(
+    xs: Sequence[jax.Array], weights: Sequence[jax.Array], *, directions: Directions = 2
+) -> jax.Array:
+    """The sum of all x·W, which travels once around the ring (arXiv 2302.05442, §3).
+
+    A device adds its products to the sum in float32 and sends it on in the output's dtype.
+
+    Args:
+      xs: [B, ..., n, ...] each, n over `tensor`, batch over `data` and `fsdp`.
+      weights: [n, ..., m], one for each x; n over `tensor` and m over `fsdp` (where it divides m).
+        All axes but the last are summed over, such as heads and head_dim.
+      directions: 2 sends half of the features each way around the ring, 1 all of them one way.
+
+    Returns:
+      [B, ..., m], m over `tensor`, in the operands' common dtype.
+
+    Raises:
+      ValueError: for shapes that do not fit each other or cannot be divided over the mesh.
+    """
+    _check_directions(directions)
+    if not weights or len(xs) != len(weights):
+        raise ValueError(
+            f"column_parallel takes one weight for each x; got {len(xs)} and {len(weights)}"
+        )
+    outputs = set()
+    for x, w in zip(xs, weights, strict=True):
+        summed = w.ndim - 1
+        if summed < 1 or x.ndim <= summed or x.shape[-summed:] != w.shape[:-1]:
+            raise ValueError(
+                f"column_parallel multiplies x [B, ..., n, ...] by a weight [n, ..., m]; got "
+                f"shapes {x.shape} and {w.shape}"
+            )
+        outputs.add((*x.shape[:-summed], w.shape[-1]))
+    if len(outputs) > 1:
+        raise ValueError(
+            f"column_parallel sums products of one shape; these have {sorted(outputs)}"
+        )
+    mesh = _ring_mesh()
+    if mesh is None:
+        return sum(jnp.tensordot(x, w, w.ndim - 1) for x, w in zip(xs, weights, strict=True))
+    _check_batch(mesh, xs[0])
+    for w in weights:
+        _check_divides(mesh, f"axis 0 of a weight of shape {w.shape}", w.shape[0])
+    _check_divides(mesh, "the features of the output", weights[0].shape[-1])
+    dtype = jnp.result_type(*xs, *weights)
+    return _column(
+        directions, tuple(x.astype(dtype) for x in xs), tuple(w.astype(dtype) for w in weights)
+    )
+
+
+# Weights and rings on the whole mesh ---------------------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _row(directions, x, weights):
+    specs = _activation(x), _row_weights(weights)
+    outputs = tuple(_activation(x, w.ndim - 2) for w in weights)
+
+    def row(x, weights):
+        return _row_ring(directions, x, _gather(weights, axis=0, specs=specs[1]))
+
+    return jax.shard_map(row, in_specs=specs, out_specs=outputs)(x, weights)
+
+
+def _row_forward(directions, x, weights):
+    return _row(directions, x, weights), (x, weights)
+
+
+def _row_backward(directions, operands, dys):
+    x, weights = operands
+    specs = _activation(x), _row_weights(weights)
+
+    def backward(x, weights, dys):
+        whole = _gather(weights, axis=0, specs=specs[1])
+        dx, dws = _row_ring_transposed(directions, x, whole, dys)
+        return dx, _scatter(dws, axis=0, specs=specs[1])
+
+    in_specs = (*specs, tuple(_activation(x, w.ndim - 2) for w in weights))
+    return jax.shard_map(backward, in_specs=in_specs, out_specs=specs)(x, weights, dys)
+
+
+_row.defvjp(_row_forward, _row_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _column(directions, xs, weights):
+    specs = _column_inputs(xs, weights), _column_weights(weights)
+
+    def column(xs, weights):
+        return _column_ring(directions, xs, _gather(weights, axis=-1, specs=specs[1]))
+
+    output = _activation(xs[0], 1 - (weights[0].ndim - 1))
+    return jax.shard_map(column, in_specs=specs, out_specs=output)(xs, weights)
+
+
+def _column_forward(directions, xs, weights):
+    return _column(directions, xs, weights), (xs, weights)
+
+
+def _column_backward(directions, operands, dy):
+    xs, weights = operands
+    specs = _column_inputs(xs, weights), _column_weights(weights)
+
+    def backward(xs, weights, dy):
+        whole = _gather(weights, axis=-1, specs=specs[1])
+        dxs, dws = _column_ring_transposed(directions, xs, whole, dy)
+        return dxs, _scatter(dws, axis=-1, specs=specs[1])
+
+    in_specs = (*specs, _activation(dy))
+    return jax.shard_map(backward, in_specs=in_specs, out_specs=specs)(xs, weights, dy)
+
+
+_column.defvjp(_column_forward, _column_backward)
+
+
+# One device's part ---------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """A part of the features that travels on its own."""
+
+    shift: int
+    """+1 or −1: to which neighbour it goes."""
+    start: int
+    size: int
+
+
+def _parts(size: int, directions: Directions, lanes: int = 1) -> list[_Part]:
+    """Cuts a device's `size` features into equal parts, `lanes` for each direction."""
+    shifts = (1, -1)[:directions] * lanes
+    cuts = [size * i // len(shifts) for i in range(len(shifts) + 1)]
+    parts = [_Part(s, a, b - a) for s, a, b in zip(shifts, cuts[:-1], cuts[1:], strict=True)]
+    return [part for part in parts if part.size]
+
+
+def _send(x: jax.Array, part: _Part) -> jax.Array:
+    k = lax.axis_size(RING)
+    return lax.ppermute(x, RING, [(i, (i + part.shift) % k) for i in range(k)])
+
+
+def _arrivals(
+    x: jax.Array, parts: list[_Part]
+) -> Iterator[list[tuple[jax.Array, _Part, jax.Array]]]:
+    """The parts of everyone's x as they pass: in each of k steps, (owner, part, features).
+
+    What a step brings is sent on before it is yielded, so that the caller's products do not hold
+    up the next transfer.
+    """
+    k, here = lax.axis_size(RING), lax.axis_index(RING)
+    arriving = [lax.slice_in_dim(x, p.start, p.start + p.size, axis=-1) for p in parts]
+    for step in range(k):
+        arrived = arriving
+        if step < k - 1:
+            arriving = [_send(chunk, part) for chunk, part in zip(arrived, parts, strict=True)]
+        yield [
+            ((here - part.shift * step) % k, part, chunk)
+            for chunk, part in zip(arrived, parts, strict=True)
+        ]
+
+
+def _sum_around(
+    product: Callable[[jax.Array, _Part], jax.Array], parts: list[_Part], dtype: jnp.dtype
+) -> jax.Array:
+    """This device's features of the sum of everyone's `product(owner, part)`."""
+    k, here = lax.axis_size(RING), lax.axis_index(RING)
+    sums = [product((here + (k - 1) * p.shift) % k, p).astype(dtype) for p in parts]
+    for left in reversed(range(k - 1)):
+        arriving = [_send(total, part) for total, part in zip(sums, parts, strict=True)]
+        sums = [
+            (product((here + left * p.shift) % k, p) + total).astype(dtype)
+            for total, p in zip(arriving, parts, strict=True)
+        ]
+    return jnp.concatenate(sums, axis=-1)
+
+
+def _row_ring(directions, x, weights):
+    ys = [0] * len(weights)
+    for arrived in _arrivals(x, _parts(x.shape[-1], directions)):
+        for owner, part, chunk in arrived:
+            ys = [
+                (y + _dot(chunk, _cut(w, 0, owner, part), 1)).astype(x.dtype)
+                for y, w in zip(ys, weights, strict=True)
+            ]
+    return tuple(ys)
+
+
+def _row_ring_transposed(directions, x, weights, dys):
+    parts = _parts(x.shape[-1], directions)
+
+    def product(owner, part):
+        return sum(
+            _dot_transposed(dy, _cut(w, 0, owner, part), w.ndim - 1)
+            for dy, w in zip(dys, weights, strict=True)
+        )
+
+    dws = [jnp.zeros(w.shape, w.dtype) for w in weights]
+    for arrived in _arrivals(x, parts):
+        for owner, part, chunk in arrived:
+            dws = [
+                _put(dw, 0, owner, part, _outer(chunk, dy, x.ndim - 1))
+                for dw, dy in zip(dws, dys, strict=True)
+            ]
+    return _sum_around(product, parts, x.dtype), tuple(dws)
+
+
+def _column_ring(directions, xs, weights):
+    def product(owner, part):
+        return sum(
+            _dot(x, _cut(w, -1, owner, part), w.ndim - 1) for x, w in zip(xs, weights, strict=True)
+        )
+
+    # A sum that arrives is added where its product leaves the matrix unit, so that product waits
+    # for it. With two lanes, one travels while the other's product is computed.
+    size = weights[0].shape[-1] // lax.axis_size(RING)
+    return _sum_around(product, _parts(size, directions, lanes=2), xs[0].dtype)
+
+
+def _column_ring_transposed(directions, xs, weights, dy):
+    dxs = [0] * len(weights)
+    dws = [jnp.zeros(w.shape, w.dtype) for w in weights]
+    for arrived in _arrivals(dy, _parts(dy.shape[-1], directions)):
+        for owner, part, chunk in arrived:
+            dxs = [
+                (dx + _dot_transposed(chunk, _cut(w, -1, owner, part), 1)).astype(dy.dtype)
+                for dx, w in zip(dxs, weights, strict=True)
+            ]
+            dws = [
+                _put(dw, -1, owner, part, _outer(x, chunk, dy.ndim - 1))
+                for dw, x in zip(dws, xs, strict=True)
+            ]
+    return tuple(dxs), tuple(dws)
+
+
+def _cut(w: jax.Array, axis: int, owner: jax.Array, part: _Part) -> jax.Array:
+    block = w.shape[axis] // lax.axis_size(RING)
+    return lax.dynamic_slice_in_dim(w, owner * block + part.start, part.size, axis)
+
+
+def _put(w: jax.Array, axis: int, owner: jax.Array, part: _Part, values: jax.Array) -> jax.Array:
+    block = w.shape[axis] // lax.axis_size(RING)
+    values = values.astype(w.dtype)
+    return lax.dynamic_update_slice_in_dim(w, values, owner * block + part.start, axis)
+
+
+def _contract(x, y, x_axes, y_axes):
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dimensions = ((tuple(x_axes), tuple(y_axes)), ((), ()))
+    return lax.dot_general(x, y, dimensions, preferred_element_type=dtype)
+
+
+def _dot(x, w, summed):
+    """[..., *n]·[*n, ...] over `summed` axes."""
+    return _contract(x, w, range(x.ndim - summed, x.ndim), range(summed))
+
+
+def _dot_transposed(dy, w, summed):
+    """[..., *m]·[..., *m]ᵀ over `summed` axes."""
+    return _contract(dy, w, range(dy.ndim - summed, dy.ndim), range(w.ndim - summed, w.ndim))
+
+
+def _outer(x, dy, tokens):
+    """[*tokens, ...]ᵀ·[*tokens, ...] over the `tokens` leading axes."""
+    return _contract(x, dy, range(tokens), range(tokens))
+
+
+# Layouts ---------------------------------------------------------------------------------------
+
+
+def _ring_mesh():
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.shape.get(RING, 1) > 1 else None
+
+
+def _batch_axes() -> tuple[str, ...]:
+    mesh = jax.sharding.get_abstract_mesh()
+    return tuple(name for name in BATCH if name in mesh.axis_names)
+
+
+def _weight_axis(size: int) -> str | None:
+    parts = jax.sharding.get_abstract_mesh().shape.get(WEIGHT, 1)
+    return WEIGHT if parts > 1 and size % parts == 0 else None
+
+
+def _features(ndim: int, axis: int) -> PartitionSpec:
+    """Of an activation: batch over its axes, the features of `axis` over the ring."""
+    spec = [_batch_axes(), *[None] * (ndim - 1)]
+    spec[axis] = RING
+    return PartitionSpec(*spec)
+
+
+def _activation(x, more: int = 0):
+    return _features(x.ndim + more, x.ndim - 1 + min(more, 0))
+
+
+def _row_weights(weights):
+    return tuple(
+        PartitionSpec(_weight_axis(w.shape[0]), RING, *[None] * (w.ndim - 2)) for w in weights
+    )
+
+
+def _column_weights(weights):
+    return tuple(
+        PartitionSpec(RING, *[None] * (w.ndim - 2), _weight_axis(w.shape[-1])) for w in weights
+    )
+
+
+def _column_inputs(xs, weights):
+    return tuple(_features(x.ndim, x.ndim - (w.ndim - 1)) for x, w in zip(xs, weights, strict=True))
+
+
+def _gather(weights, *, axis: int, specs):
+    return [
+        w if spec[axis] is None else lax.all_gather(w, WEIGHT, axis=axis % w.ndim, tiled=True)
+        for w, spec in zip(weights, specs, strict=True)
+    ]
+
+
+def _scatter(dws, *, axis: int, specs):
+    """Sums weight gradients over the batch, leaving each device its part.
+
+    XLA for TPU makes a reduce-scatter of axis 0, but an all-reduce and a slice of the last axis,
+    which is the one that `column_parallel` shards.
+    """
+    reduced = []
+    for dw, spec in zip(dws, specs, strict=True):
+        axes = _batch_axes()
+        if spec[axis] is not None:
+            dw = lax.psum_scatter(dw, WEIGHT, scatter_dimension=axis % dw.ndim, tiled=True)
+            axes = tuple(name for name in axes if name != WEIGHT)
+        reduced.append(lax.psum(dw, axes) if axes else dw)
+    return tuple(reduced)
+
+
+def _check_directions(directions):
+    if directions not in (1, 2):
+        raise ValueError(f"directions must be 1 or 2, not {directions}")
+
+
+def _check_batch(mesh, x):
+    parts = 1
+    for name in _batch_axes():
+        parts *= mesh.shape[name]
+    if x.shape[0] % parts:
+        raise ValueError(
+            f"a batch of {x.shape[0]} (of x of shape {x.shape}) cannot be divided over "
+            f"{parts} devices (data × fsdp); use a multiple of {parts}, or a smaller mesh"
+        )
+
+
+def _check_divides(mesh, what, size):
+    k = mesh.shape[RING]
+    if size % k:
+        raise ValueError(
+            f"{what} is {size}, which {k} devices (mesh axis tensor) cannot share evenly; use a "
+            f"multiple of {k}, or a tensor axis that divides {size}"
+        )
