@@ -15,7 +15,7 @@ from distill.nn.layers import Linear, mlp_bias
 from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
 from distill.nn.vit import VisionTransformer, ViTConfig
-from distill.parallel import column_parallel, constrain, row_parallel
+from distill.parallel import column_parallel, constrain, materialize, row_parallel
 
 SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
 
@@ -89,9 +89,7 @@ class ParallelBlock(nnx.Module):
             project_in, project_out = self._project_in_fused, self._project_out_fused
         else:
             project_in, project_out = self._project_in, self._project_out
-        # Without the barrier XLA for TPU computes the norm again in front of every product.
-        y = jax.lax.optimization_barrier(self.norm(x))
-        *qkv, hidden = project_in(y)
+        *qkv, hidden = project_in(materialize(self.norm(x)))
         q, k, v = split_heads(*qkv)
         hidden = constrain(hidden, "batch", "tokens", "mlp")
         if self.qk_norm is not None:

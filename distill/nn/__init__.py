@@ -1,6 +1,6 @@
 """Layers, the scanned encoder and the vision transformer."""
 
-from distill.nn.flops import Flops, count_flops
+from distill.nn.flops import Flops, count_flops, encoder_flops
 from distill.nn.network import Network, Params
 from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
@@ -12,4 +12,5 @@ __all__ = [
     "ViTOutput",
     "VisionTransformer",
     "count_flops",
+    "encoder_flops",
 ]

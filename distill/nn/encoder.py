@@ -9,7 +9,7 @@ from flax import nnx
 
 from distill.nn.attention import Attention, QKNorm
 from distill.nn.layers import LayerNorm, Mlp
-from distill.parallel import constrain
+from distill.parallel import constrain, materialize
 
 # What the backward pass finds in memory; the rest is computed again.
 REMAT_POLICIES = {
@@ -70,8 +70,8 @@ class SequentialBlock(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps tokens [B, T, D] to [B, T, D]."""
-        x = x + self.attention(self.attention_norm(x))
-        return x + self.mlp(self.mlp_norm(x))
+        x = x + self.attention(materialize(self.attention_norm(x)))
+        return x + self.mlp(materialize(self.mlp_norm(x)))
 
 
 def stack_layers(make_block: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs):

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from distill.nn.vit import ViTConfig
+
 # Primitives that move, cast or compare data, and so cost no arithmetic.
 _FREE = frozenset(
     "broadcast_in_dim reshape transpose convert_element_type slice dynamic_slice concatenate "
@@ -39,6 +41,18 @@ class Flops(NamedTuple):
 def count_flops(function: Callable[..., Any], *args: Any) -> Flops:
     """Counts the operations of `function(*args)`; args may be `jax.ShapeDtypeStruct`s."""
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def encoder_flops(config: ViTConfig) -> int:
+    """Operations in the encoder's products for one forward image: 2·N·T + 4·L·D·T².
+
+    N parameters in the kernels of its L layers, T tokens of D features. Training takes three times
+    as much, 6·N·T + 12·L·D·T², which is what MFU counts (arXiv 2204.02311, appendix B): no
+    embedding, no head, and nothing that rematerialisation computes again.
+    """
+    width, tokens = config.width, math.prod(config.grid) + (config.head == "cls")
+    kernels = config.depth * (4 * width * width + 2 * width * config.mlp_dim)
+    return 2 * kernels * tokens + 4 * config.depth * width * tokens**2
 
 
 def _count(jaxpr: core.Jaxpr) -> Flops:

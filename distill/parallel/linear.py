@@ -14,8 +14,8 @@ The paper names them after its A in y = A·x, the transpose of the weight W in y
 the other's transpose, so the backward pass runs rings as well. It starts them from the operands
 alone: nothing that travelled is kept for it.
 
-The mesh is the ambient one (`distill.parallel.sharding_context` or `jax.set_mesh`). Where it has no `tensor` axis of more than one
-device, both functions are ordinary products.
+The mesh is the ambient one (`distill.parallel.sharding_context` or `jax.set_mesh`). Where its axis
+`tensor` is missing or has one device, both functions are ordinary products.
 
 All mesh axes are manual here. With only `tensor` manual the compiler would sum every block of a
 weight gradient over the batch as soon as its product is done, and whole; here each weight is

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import re
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -25,8 +26,22 @@ ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
 }
 
-# The dimensions of a slice's torus, and the size whose multiples close into rings.
-_GENERATIONS = {"v4": (3, 4), "v5p": (3, 4), "v5e": (2, 16), "v6e": (2, 16)}
+
+class _Generation(NamedTuple):
+    dims: int
+    """Dimensions of a slice's torus."""
+    closes: int
+    """Sizes that are multiples of this close into rings."""
+    usable_gib: float
+    """Device memory that a program may use, as libtpu's complaint about a larger one has it."""
+
+
+_GENERATIONS = {
+    "v4": _Generation(3, 4, 30.75),
+    "v5p": _Generation(3, 4, 95.73),
+    "v5e": _Generation(2, 16, 15.75),
+    "v6e": _Generation(2, 16, 31.24),
+}
 _EXAMPLES = ("v4:2x2x1", "v4:4x8x8", "v4:8x8x16", "v5p:4x4x8", "v5e:4x4", "v6e:16x16")
 
 
@@ -40,6 +55,8 @@ class Topology:
     """Chips along each dimension."""
     rings: tuple[bool, ...]
     """Whether the ends of each dimension are connected."""
+    hbm_bytes: int
+    """Of each chip, for a program to use."""
     devices: tuple[jax.Device, ...] = dataclasses.field(repr=False)
     """For compiling only; nothing can run on them."""
 
@@ -76,14 +93,15 @@ def open_topology(name: str) -> Topology:
     if not found or found.group(1) not in _GENERATIONS:
         raise UserError(f"unknown topology {name!r}; {known}")
     generation, shape = found.group(1), tuple(map(int, found.group(2).split("x")))
-    dims, closes = _GENERATIONS[generation]
-    if len(shape) != dims or min(shape) < 1:
-        raise UserError(f"topology {name!r} needs {dims} positive sizes; {known}")
+    facts = _GENERATIONS[generation]
+    if len(shape) != facts.dims or min(shape) < 1:
+        raise UserError(f"topology {name!r} needs {facts.dims} positive sizes; {known}")
     return Topology(
         name=name,
         chip=CHIPS[f"TPU {generation}"],
         shape=shape,
-        rings=tuple(size % closes == 0 for size in shape),
+        rings=tuple(size % facts.closes == 0 for size in shape),
+        hbm_bytes=int(facts.usable_gib * 2**30),
         devices=tuple(_describe(generation, shape)),
     )
 

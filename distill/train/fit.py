@@ -70,6 +70,16 @@ def open_mesh(config: RunConfig) -> Mesh:
     """
     with blame("config.mesh"):
         mesh = make_mesh(config.mesh)
+    check_batch(config, mesh)
+    return mesh
+
+
+def check_batch(config: RunConfig, mesh: Mesh) -> None:
+    """Checks that batches divide evenly over the mesh.
+
+    Raises:
+      ConfigError: if they do not.
+    """
     parts = batch_devices(mesh) * config.train.microbatches
     batch = config.train.batch_size
     if batch % parts:
@@ -81,7 +91,6 @@ def open_mesh(config: RunConfig) -> Mesh:
                 f"{' or '.join(map(str, near))}"
             ]
         )
-    return mesh
 
 
 def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: int) -> EvalLoader:

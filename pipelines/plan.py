@@ -1,0 +1,300 @@
+r"""Plans a run on TPUs that are not here: does it fit, and how long would it take?
+
+  python pipelines/plan.py --config=configs/pretrain/vit_22b.py --topology=v4:8x8x16
+  python pipelines/plan.py --config=configs/distill/b16_from_22b.py --topology=v5p:4x4x8 --sweep
+
+Compiles the real training or distillation step for the slice with libtpu (the extra `plan`): no
+weights, no data, no TPU. Memory is what the compiler lays out; all times are estimates from the
+compiler's schedule (distill/scaling/cost.py says how). Exit status 1 if the step does not fit.
+"""
+
+import dataclasses
+import itertools
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from absl import flags
+from jax.sharding import Mesh
+
+from distill import config as configs
+from distill.errors import RunFailed, UserError
+from distill.matching.distillation import FunctionMatching
+from distill.optim import make_optimizer, make_schedule
+from distill.parallel import override_rules
+from distill.scaling.plan import GIB, Job, Plan, plan_step
+from distill.scaling.topology import Topology, open_topology
+from distill.train.classification import Classification
+from distill.train.fit import RunConfig, blame, check_batch
+from distill.train.progress import format_seconds, say
+from pipelines.distill_student import DistillConfig
+from pipelines.launch import launch, parse, split_overrides
+from pipelines.pretrain import PretrainConfig
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("config", None, "Config file: path.py or path.py:argument.", flag_values=FLAGS)
+flags.DEFINE_string("topology", "v4:8x8x16", "TPU slice, such as v5p:4x4x8.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "train_images", None, "Training images, for runs whose length is in epochs.", 1,
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_bool(
+    "sweep", False, "Try meshes, rematerialisation and microbatches, best first.", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "sweep_meshes", [], "Meshes to try, such as 16x64x1,8x128x1 (data x fsdp x tensor).",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_list("sweep_remat", [], "Policies to try, such as full,dots.", flag_values=FLAGS)
+flags.DEFINE_list("sweep_microbatches", [], "Numbers to try, such as 1,2.", flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "Print JSON instead of a table.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "dump_hlo", None, "Directory for the scheduled program as text.", flag_values=FLAGS
+)
+
+
+def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
+    """The pre-training or distillation config in a file; one with a teacher is the latter."""
+    tree = configs.load_file(spec)
+    schema = DistillConfig if "teacher" in tree else PretrainConfig
+    return configs.resolve(schema, tree, overrides)
+
+
+def make_job(config: RunConfig, mesh: Mesh, steps: int) -> Job:
+    """What a run of `config` on `mesh` would compile.
+
+    Raises:
+      UserError: if the config does not say what its teacher is.
+    """
+    network = config.model.network().placed(mesh, config.mesh.table)
+    with blame("config.schedule"):
+        schedule = make_schedule(config.schedule, steps)
+    with blame("config.optimizer.weight_decay"):
+        optimizer = make_optimizer(
+            config.optimizer, schedule, network.abstract_params, network.axes
+        )
+    common = dict(
+        network=network,
+        optimizer=optimizer,
+        batch_size=config.train.batch_size,
+        microbatches=config.train.microbatches,
+    )
+    if isinstance(config, PretrainConfig):
+        task = Classification(network, config.loss)
+        return Job(task=task, view_size=max(network.config.image_shape[:2]), **common)
+    if config.teacher.model is None:
+        raise UserError("a plan needs config.teacher.model: there is no teacher's workdir to read")
+    dtype = config.teacher.dtype or config.teacher.model.dtype
+    model = dataclasses.replace(config.teacher.model, dtype=dtype)
+    teacher = model.network().placed(mesh, override_rules(config.teacher.rules))
+    return Job(
+        task=FunctionMatching(network, teacher, config.matching),
+        view_size=max(*network.config.image_shape[:2], *teacher.config.image_shape[:2]),
+        teacher=teacher,
+        teacher_dtype=jnp.dtype(config.teacher.dtype or "float32"),
+        **common,
+    )
+
+
+def run_steps(config: RunConfig, train_images: int | None) -> int | None:
+    """The run's length, or None if it depends on a number of images nobody gave."""
+    if config.train.total_steps is None and train_images is None:
+        return None
+    with blame("config.train"):
+        return config.train.steps(train_images or 0)
+
+
+def make_plan(
+    config: RunConfig, topology: Topology, steps: int | None, dump: Path | None = None
+) -> Plan:
+    """Compiles one configuration."""
+    with blame("config.mesh"):
+        mesh = topology.mesh(config.mesh)
+    check_batch(config, mesh)
+    warmup_and_cooldown = config.schedule.warmup_steps + config.schedule.cooldown_steps
+    return plan_step(make_job(config, mesh, steps or warmup_and_cooldown + 1), topology, mesh, dump)
+
+
+def variations(config: RunConfig, chips: int) -> Iterator[RunConfig]:
+    """What a sweep tries: meshes, rematerialisation and microbatches."""
+    meshes = [_parse_mesh(text) for text in FLAGS.sweep_meshes] or [
+        (chips // (fsdp * tensor), fsdp, tensor)
+        for tensor in (1, 2)
+        for fsdp in sorted({chips // tensor, min(64, chips // tensor), min(16, chips // tensor)})
+        if chips % (fsdp * tensor) == 0
+    ]
+    policies = FLAGS.sweep_remat or [config.model.remat]
+    microbatches = [int(n) for n in FLAGS.sweep_microbatches] or [1, 2]
+    for (data, fsdp, tensor), remat, parts in itertools.product(meshes, policies, microbatches):
+        sizes = dict(data=data, fsdp=fsdp, tensor=tensor)
+        yield dataclasses.replace(
+            config,
+            mesh=dataclasses.replace(config.mesh, **sizes),
+            model=dataclasses.replace(config.model, remat=remat),
+            train=dataclasses.replace(config.train, microbatches=parts),
+        )
+
+
+def _parse_mesh(text: str) -> tuple[int, int, int]:
+    sizes = text.split("x")
+    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
+        raise UserError(f"--sweep_meshes has {text!r}; expected data x fsdp x tensor: 16x64x1")
+    return tuple(map(int, sizes))
+
+
+def figures(plan: Plan, config: RunConfig, topology: Topology, steps: int | None) -> dict[str, Any]:
+    """A plan as JSON has it: bytes per chip, and estimated seconds."""
+    memory = dataclasses.asdict(plan.memory)
+    found = {
+        "topology": topology.name,
+        "chips": topology.chips,
+        "mesh": dict(
+            zip(("data", "fsdp", "tensor"), config.mesh.sizes(topology.chips), strict=True)
+        ),
+        "remat": config.model.remat,
+        "microbatches": config.train.microbatches,
+        "batch_size": config.train.batch_size,
+        "fits": plan.memory.fits,
+        "bytes_per_chip": memory | {"total": plan.memory.total},
+        "compile_seconds": round(plan.compile_seconds, 1),
+        "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    if plan.cost is not None:
+        seconds = plan.cost.seconds
+        found["estimated"] = {
+            "compute_seconds": plan.cost.compute,
+            "hidden_communication_seconds": plan.cost.hidden,
+            "exposed_communication_seconds": plan.cost.exposed,
+            "step_seconds": seconds,
+            "images_per_second": plan.images_per_second,
+            "mfu": plan.mfu,
+        }
+        if steps is not None:
+            days = steps * seconds / 86400
+            found["estimated"] |= {"days": days, "chip_days": days * topology.chips}
+    return found
+
+
+def table(found: dict[str, Any], steps: int | None) -> str:
+    """A plan for people."""
+    memory = found["bytes_per_chip"]
+    mesh = " × ".join(f"{axis} {size}" for axis, size in found["mesh"].items())
+    lines = [
+        f"{found['topology']}: {found['chips']} chips as {mesh}; batch {found['batch_size']:,} in "
+        f"{found['microbatches']} part(s), remat {found['remat']}",
+        "",
+        "memory of a chip              GiB",
+    ]
+    rows = ["parameters", "optimizer", "teacher", "temporaries", "total", "available"]
+    lines += [f"  {row:<24}{memory[row] / GIB:9.2f}" for row in rows]
+    if "estimated" in found:
+        estimated = found["estimated"]
+        lines += ["", "time of a step, estimated       s"]
+        names = {
+            "compute": "compute_seconds",
+            "communication, hidden": "hidden_communication_seconds",
+            "communication, exposed": "exposed_communication_seconds",
+            "step": "step_seconds",
+        }
+        lines += [f"  {name:<24}{estimated[key]:9.3f}" for name, key in names.items()]
+        lines += [
+            "",
+            f"estimated {estimated['images_per_second']:,.0f} images/s, MFU {estimated['mfu']:.1%}"
+            + (
+                f"; {steps:,} steps take {estimated['days']:,.1f} days, "
+                f"{estimated['chip_days']:,.0f} chip-days"
+                if "days" in estimated
+                else "; --train_images=N gives the time of the whole run"
+            ),
+        ]
+    host = found["peak_host_bytes"] / GIB
+    lines.append(
+        f"compiled in {found['compile_seconds']:.0f} s; host memory {host:.1f} GiB at most"
+    )
+    return "\n".join(lines)
+
+
+def advice(found: dict[str, Any]) -> str:
+    """What to say of a step that does not fit."""
+    memory = found["bytes_per_chip"]
+    missing = (memory["total"] - memory["available"]) / GIB
+    ways = []
+    if memory["temporaries"] > memory["total"] / 2:
+        ways.append(f"config.train.microbatches={2 * found['microbatches']}")
+        if found["remat"] != "full":
+            ways.append("config.model.remat=full")
+    if found["mesh"]["data"] > 1:
+        ways.append("a larger config.mesh.fsdp in place of config.mesh.data")
+    ways.append("a larger slice or a smaller config.train.batch_size")
+    return f"the step does not fit: {missing:.2f} GiB a chip are missing. Try " + "; or ".join(ways)
+
+
+def sweep_table(results: list[dict[str, Any]]) -> str:
+    """All plans of a sweep, best first."""
+
+    def speed(found):
+        return found.get("estimated", {}).get("mfu", -found["bytes_per_chip"]["total"])
+
+    lines = [
+        "data x fsdp x tensor  remat    parts  GiB/chip  compute s  exposed s   step s     MFU"
+    ]
+    for found in sorted(results, key=speed, reverse=True):
+        mesh = "x".join(map(str, found["mesh"].values()))
+        total = found["bytes_per_chip"]["total"] / GIB
+        line = f"{mesh:<20}  {found['remat']:<7}  {found['microbatches']:>5}  {total:>8.2f}"
+        if "estimated" in found:
+            e = found["estimated"]
+            line += (
+                f"  {e['compute_seconds']:>9.3f}  {e['exposed_communication_seconds']:>9.3f}"
+                f"  {e['step_seconds']:>7.3f}  {e['mfu']:>6.1%}"
+            )
+        else:
+            line += "  does not fit"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
+    """Plans all variations and prints them, best first."""
+    tried, results = list(variations(config, topology.chips)), []
+    began = time.perf_counter()
+    for number, variation in enumerate(tried, 1):
+        results.append(figures(make_plan(variation, topology, steps), variation, topology, steps))
+        left = (time.perf_counter() - began) / number * (len(tried) - number)
+        say(f"planned {number} of {len(tried)}; {format_seconds(left)} left")
+    print(json.dumps(results, indent=1) if FLAGS.json else sweep_table(results))
+    if not any(found["fits"] for found in results):
+        raise RunFailed("nothing that was tried fits")
+
+
+def main(arguments: list[str]) -> None:
+    """Plans what the flags ask for."""
+    overrides, rest = split_overrides(arguments)
+    parse(FLAGS, rest, required=("config", "topology"))
+    config = load_config(FLAGS.config, overrides)
+    topology = open_topology(FLAGS.topology)
+    steps = run_steps(config, FLAGS.train_images)
+    if FLAGS.sweep:
+        sweep(config, topology, steps)
+        return
+    dump = None
+    if FLAGS.dump_hlo:
+        dump = Path(FLAGS.dump_hlo) / "step.hlo.txt"
+        dump.parent.mkdir(parents=True, exist_ok=True)
+    say(f"compiling for {topology.name}; a large model takes a minute or two")
+    found = figures(make_plan(config, topology, steps, dump), config, topology, steps)
+    print(json.dumps(found, indent=1) if FLAGS.json else table(found, steps))
+    if dump:
+        say(f"scheduled program: {dump}")
+    sys.stdout.flush()
+    if not found["fits"]:
+        raise RunFailed(advice(found))
+
+
+if __name__ == "__main__":
+    launch(__doc__, FLAGS, main)
