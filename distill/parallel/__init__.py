@@ -1,8 +1,9 @@
-"""Device mesh and sharding rules."""
+"""Device mesh and sharding rules, and runs of several processes."""
 
 from distill.parallel.mesh import (
     MeshConfig,
     batch_devices,
+    local_rows,
     make_mesh,
     put_batch,
     replicated,
@@ -12,6 +13,7 @@ from distill.parallel.mesh import (
 __all__ = [
     "MeshConfig",
     "batch_devices",
+    "local_rows",
     "make_mesh",
     "put_batch",
     "replicated",

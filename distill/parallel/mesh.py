@@ -110,10 +110,23 @@ def _spec(mesh: Mesh, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> P
     return PartitionSpec(*spec)
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Makes a global batch, sharded over the mesh, of each process's part."""
+def local_rows(mesh: Mesh, size: int) -> tuple[int, ...]:
+    """The rows of a batch of `size` that this process's devices hold, ascending.
+
+    Processes whose devices hold the same part of the batch (`tensor` may span processes) have the
+    same rows.
+    """
+    slices = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    return tuple(sorted({row for (part,) in slices for row in range(size)[part]}))
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray], *, size: int) -> dict[str, jax.Array]:
+    """Makes a global batch of `size` rows, sharded over the mesh, of each process's `local_rows`.
+
+    No process waits for another.
+    """
     sharding = batch_sharding(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, array)
+        name: jax.make_array_from_process_local_data(sharding, array, (size, *array.shape[1:]))
         for name, array in batch.items()
     }

@@ -18,7 +18,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 
 from distill.parallel import (
-    MeshConfig, batch_devices, make_mesh, put_batch, replicated, shardings)
+    MeshConfig, batch_devices, local_rows, make_mesh, put_batch, replicated, shardings)
 
 facts = {"devices": len(jax.devices())}
 
@@ -62,7 +62,8 @@ facts["batch_devices"] = [batch_devices(make_mesh(c)) for c in (MeshConfig(), cu
 facts["four"] = dict(make_mesh(MeshConfig(fsdp=2), jax.devices()[:4]).shape)
 
 batch = {"image": np.arange(8 * 3 * 3).reshape(8, 3, 3).astype("uint8"), "label": np.arange(8)}
-placed = put_batch(make_mesh(cube), batch)
+placed = put_batch(make_mesh(cube), batch, size=8)
+facts["local_rows"] = local_rows(make_mesh(cube), 8)
 facts["batch"] = {k: [list(v.shape), list(v.addressable_shards[0].data.shape), len(v.devices())]
                   for k, v in placed.items()}
 facts["batch_values"] = all((np.asarray(placed[k]) == batch[k]).all() for k in batch)
@@ -159,6 +160,7 @@ def test_batch_is_cut_over_data_and_fsdp(facts):
         "label": [[8], [2], 8],
     }
     assert facts["batch_values"]
+    assert facts["local_rows"] == list(range(8))
 
 
 def test_every_tensor_device_sees_the_same_part_of_the_batch(facts):
