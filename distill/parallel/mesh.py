@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -63,13 +64,27 @@ class MeshConfig:
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh over all devices of all processes, or over `devices`.
 
+    Of several TPU slices, each holds a part of the `data` axis.
+
     Raises:
-      ValueError: if the sizes do not multiply to the number of devices.
+      ValueError: if the sizes do not multiply to the number of devices, or slices cannot share the
+        `data` axis evenly.
     """
     devices = jax.devices() if devices is None else list(devices)
     # Explicit axes, the default of make_mesh, would put shardings into the types of activations.
     auto = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
-    return jax.make_mesh(config.sizes(len(devices)), MESH_AXES, axis_types=auto, devices=devices)
+    data, fsdp, tensor = config.sizes(len(devices))
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh((data, fsdp, tensor), MESH_AXES, axis_types=auto, devices=devices)
+    if data % slices:
+        raise ValueError(
+            f"data={data} cannot be divided among {slices} slices; only data may run over the "
+            f"network between slices, so it must be a multiple of {slices}"
+        )
+    within = (data // slices, fsdp, tensor)
+    grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices)
+    return Mesh(grid, MESH_AXES, axis_types=auto)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -202,3 +203,23 @@ def test_a_mesh_axis_is_used_once_in_a_parameter(facts, name, part):
 
 def test_replicas_hold_whole_parameters(facts):
     assert facts["data_only"] == {"kernel": [8, 6]}
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceDevice:
+    """What the layout of several slices asks of a device."""
+
+    id: int
+    slice_index: int
+    process_index: int
+    platform: str = "tpu"
+    device_kind: str = "fake"
+
+
+def test_slices_share_the_data_axis_alone():
+    devices = [SliceDevice(i, i // 4, i // 2) for i in range(8)]
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2), devices)
+    slices = [[device.slice_index for device in part.flat] for part in mesh.devices]
+    assert slices == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="data=1 cannot be divided among 2 slices"):
+        make_mesh(MeshConfig(data=1, fsdp=8), devices)
