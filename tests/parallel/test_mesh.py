@@ -212,7 +212,7 @@ class SliceDevice:
     id: int
     slice_index: int
     process_index: int
-    platform: str = "tpu"
+    platform: str = "gpu"
     device_kind: str = "fake"
 
 
