@@ -4,6 +4,7 @@
   distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
   distill evaluate         --workdir=DIR                    accuracy of a trained model
   distill export           --workdir=DIR                    SavedModel of a trained model
+  distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
   distill demo                                              all of it on digits, in minutes
 
 `distill COMMAND --help` lists the flags and config keys of a command.
@@ -12,7 +13,7 @@
 import runpy
 import sys
 
-COMMANDS = ("pretrain", "distill_student", "evaluate", "export", "demo")
+COMMANDS = ("pretrain", "distill_student", "evaluate", "export", "plan", "demo")
 
 
 def main() -> None:

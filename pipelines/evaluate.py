@@ -17,9 +17,16 @@ from distill.data import DataConfig, EvalLoader
 from distill.errors import UserError
 from distill.evaluate import Evaluator, classification_metrics
 from distill.matching.distillation import distillation_metrics
-from distill.parallel import MeshConfig, batch_devices, make_mesh, put_batch
+from distill.parallel import (
+    MeshConfig,
+    batch_devices,
+    distributed,
+    local_rows,
+    make_mesh,
+    put_batch,
+)
 from distill.train.workdir import read_config
-from pipelines.launch import launch, parse
+from pipelines.launch import define_process_flags, join, launch, parse
 from pipelines.models import load_model
 
 FLAGS = flags.FlagValues()
@@ -27,6 +34,7 @@ flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAG
 flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=FLAGS)
 flags.DEFINE_string("source", None, "The run's own data if not given.", flag_values=FLAGS)
 flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
+define_process_flags(FLAGS)
 
 
 def run(
@@ -39,6 +47,7 @@ def run(
     split = split or data.test_split or data.validation_split
     if split is None:
         raise UserError(f"the run in {workdir} has neither test nor validation split; give --split")
+    distributed.check_joined()
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     if batch_size % batch_devices(mesh):
         raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
@@ -66,19 +75,22 @@ def run(
         data,
         size=view_size,
         batch_size=batch_size,
-        put=functools.partial(put_batch, mesh),
+        put=functools.partial(put_batch, mesh, size=batch_size),
+        rows=local_rows(mesh, batch_size),
     )
     metrics = Evaluator(split, batches, per_example)(params, teacher_params)
-    width = max(map(len, metrics))
-    print(f"{len(images):,} images of {data.source}")
-    for name, value in metrics.items():
-        print(f"{name:<{width}}  {value:.4f}")
+    if distributed.is_primary():
+        width = max(map(len, metrics))
+        print(f"{len(images):,} images of {data.source}")
+        for name, value in metrics.items():
+            print(f"{name:<{width}}  {value:.4f}")
     return metrics
 
 
 def main(arguments: list[str]) -> None:
     """Evaluates what the flags name."""
     parse(FLAGS, arguments, required=("workdir",))
+    join(FLAGS)
     run(Path(FLAGS.workdir), FLAGS.split, FLAGS.source, FLAGS.batch_size)
 
 

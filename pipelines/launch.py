@@ -3,7 +3,9 @@
 import logging as stdlib_logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 # Libraries' chatter, unless the user has asked for it. Set before they are loaded.
@@ -14,6 +16,7 @@ from absl import flags, logging
 
 from distill import config as configs
 from distill.errors import UserError
+from distill.parallel import distributed
 from distill.train.workdir import Workdir
 
 _OVERRIDE = "--config."
@@ -28,10 +31,12 @@ def launch_training(
         "config", None, "Config file: path.py or path.py:argument.", flag_values=values
     )
     flags.DEFINE_string("workdir", None, "Directory the run writes to.", flag_values=values)
+    define_process_flags(values)
 
     def body(arguments: list[str]) -> None:
         overrides, rest = split_overrides(arguments)
         parse(values, rest, required=("config", "workdir"))
+        join(values, workdir=Path(values.workdir))
         config = configs.resolve(schema, configs.load_file(values.config), overrides)
         run(config, Workdir(values.workdir))
 
@@ -45,23 +50,89 @@ def launch(
     argv: Sequence[str] | None = None,
     schema: type | None = None,
 ) -> NoReturn:
-    """Runs `body` on the arguments and exits: 0, or the error's exit code with its message."""
+    """Runs `body` on the arguments and exits: 0, or the error's exit code with its message.
+
+    Where several processes take part, each exits like this, and messages name the process.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _quieten_libraries()
     if {"--help", "-h", "-help"} & set(arguments):
         print(help_text(doc, values, schema))
         sys.exit(0)
+    code = 0
     try:
         body(arguments)
     except UserError as error:
         sys.stdout.flush()
-        prefix = "" if error.exit_code == 0 else "error: "
-        print(f"{prefix}{error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+        if code or distributed.is_primary():
+            who = f"{distributed.this_process()}: " if distributed.several() else ""
+            print(f"{who if code else ''}{'error: ' if code else ''}{error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0)
+        code = 130
+    except BaseException:
+        if not distributed.several():
+            raise
+        # Python's own way out would wait for the others, which wait for this process.
+        traceback.print_exc()
+        distributed.end(1)
+    distributed.leave(code)
+    sys.exit(code)
+
+
+def define_process_flags(values: flags.FlagValues) -> None:
+    """Defines the flags by which processes find each other; see docs/scale.md."""
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Join the other processes of this TPU slice, Slurm or Open MPI job.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "HOST:PORT at which process 0 listens, where nothing tells JAX; the same everywhere.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("processes", None, "How many processes take part.", 1, flag_values=values)
+    flags.DEFINE_integer("process", None, "Which of them this is.", 0, flag_values=values)
+    flags.DEFINE_integer(
+        "start_timeout",
+        distributed.START_TIMEOUT,
+        "Seconds to wait for the other processes at the start.",
+        1,
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "lost_after",
+        distributed.LOST_AFTER,
+        "Seconds without a sign of life after which a process counts as lost.",
+        1,
+        flag_values=values,
+    )
+
+
+def join(values: flags.FlagValues, workdir: Path | None = None) -> None:
+    """Meets the other processes that the flags tell of, before anything else of JAX.
+
+    Args:
+      values: parsed, with the flags of `define_process_flags`.
+      workdir: of the training run; None for a command that cannot be resumed.
+
+    Raises:
+      UserError: if the flags contradict each other or there is nobody to meet.
+    """
+    distributed.join(
+        cluster=values.distributed,
+        coordinator=values.coordinator,
+        processes=values.processes,
+        process=values.process,
+        start_timeout=values.start_timeout,
+        lost_after=values.lost_after,
+        workdir=workdir,
+        preemptible=workdir is not None,
+    )
 
 
 def _quieten_libraries() -> None:

@@ -1,10 +1,12 @@
 """What all training pipelines tell: an introduction, and a report at the end."""
 
+import jax
 from clu import parameter_overview
 from jax.sharding import Mesh
 
 from distill.data import Splits
 from distill.nn import Network
+from distill.parallel import distributed
 from distill.report import write_run_report
 from distill.train.fit import Trained
 from distill.train.progress import say
@@ -15,7 +17,7 @@ def introduce(
     name: str, network: Network, splits: Splits, mesh: Mesh, overview: bool = True
 ) -> None:
     """Says what is about to be trained, on what and where; lists the parameters if asked."""
-    if overview:
+    if overview and distributed.is_primary():
         table = parameter_overview.get_parameter_overview(
             network.abstract_params, include_stats=False
         )
@@ -24,12 +26,16 @@ def introduce(
     sizes = {split: len(source) for split, source in vars(splits).items() if source is not None}
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     devices = f"{mesh.size} {mesh.devices.flat[0].device_kind} device(s)"
+    if distributed.several():
+        devices += f" of {jax.process_count()} processes"
     axes = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     say(f"{name}: {images} images; {devices} as {axes}")
 
 
 def finish(name: str, trained: Trained, workdir: Workdir) -> Trained:
-    """Writes the report and prints the final figures."""
+    """Writes the report and prints the final figures, once for all processes."""
+    if not distributed.is_primary():
+        return trained
     report = write_run_report(workdir.path)
     width = max(map(len, trained.summary))
     for key, value in trained.summary.items():

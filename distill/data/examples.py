@@ -2,13 +2,14 @@
 
 The training example at position p (p counts from 0 and never restarts) is image
 `shuffle(p mod n)` of epoch `p div n`, seen through the view drawn for (seed, epoch, index).
-Batch k holds positions k·B … (k+1)·B − 1, whatever the number of hosts or workers, so the whole
-state of an iterator is one number: the next position.
+Batch k holds positions k·B … (k+1)·B − 1, whatever the number of processes or workers, so the
+whole state of an iterator is one number: the next position. A process reads those rows of each
+batch that its devices hold.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,27 +26,25 @@ _ATTEMPTS = 100
 
 @dataclasses.dataclass(frozen=True)
 class TrainingViews:
-    """One host's endless sequence of training examples, by local position."""
+    """One process's endless sequence of training examples, by local position."""
 
     source: Source
     view: ViewConfig
     size: int
     seed: int
     batch_size: int
-    host: int = 0
-    hosts: int = 1
+    rows: Sequence[int]
+    """Of each batch, those to read."""
     start: int = 0
     """First global position; a multiple of the batch size unless a run changed its batch size."""
 
     def __len__(self) -> int:
-        return (2**62 - self.start) // self.hosts
+        return (2**62 - self.start) // self.batch_size * len(self.rows)
 
     def __getitem__(self, local: int) -> Batch:
-        """The host's example `local`: image uint8 [size, size, C], label, index, skipped."""
-        per_host = self.batch_size // self.hosts
-        step, offset = divmod(int(local), per_host)
-        position = self.start + step * self.batch_size + self.host * per_host + offset
-        return self.example(position)
+        """The process's example `local`: image uint8 [size, size, C], label, index, skipped."""
+        step, offset = divmod(int(local), len(self.rows))
+        return self.example(self.start + step * self.batch_size + self.rows[offset])
 
     def example(self, position: int) -> Batch:
         """The example at a global position; the next readable image stands in for a corrupt one.
@@ -79,14 +78,14 @@ class TrainingViews:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationViews:
-    """One host's share of a split in order, padded with masked examples to whole batches."""
+    """One process's part of a split in order, padded with masked examples to whole batches."""
 
     source: Source
     view: ViewConfig
     size: int
     batch_size: int
-    host: int = 0
-    hosts: int = 1
+    rows: Sequence[int]
+    """Of each batch, those to read."""
 
     @property
     def steps(self) -> int:
@@ -94,13 +93,12 @@ class EvaluationViews:
         return -(-len(self.source) // self.batch_size)
 
     def __len__(self) -> int:
-        return self.steps * self.batch_size // self.hosts
+        return self.steps * len(self.rows)
 
     def __getitem__(self, local: int) -> Batch:
-        """The host's example `local`; `mask` is False for padding and corrupt images."""
-        per_host = self.batch_size // self.hosts
-        step, offset = divmod(int(local), per_host)
-        index = step * self.batch_size + self.host * per_host + offset
+        """The process's example `local`; `mask` is False for padding and corrupt images."""
+        step, offset = divmod(int(local), len(self.rows))
+        index = step * self.batch_size + self.rows[offset]
         image, label, skipped = None, 0, -1
         if index < len(self.source):
             try:
@@ -130,6 +128,6 @@ def shuffled_index(within: int, count: int, seed: int, epoch: int) -> int:
 
 def readable_views(source: Source, view: ViewConfig, size: int, *, most: int) -> Iterator[Batch]:
     """Evaluation examples of the first readable images, at most `most` of them."""
-    views = EvaluationViews(source=source, view=view, size=size, batch_size=1)
+    views = EvaluationViews(source=source, view=view, size=size, batch_size=1, rows=range(1))
     readable = (e for e in (views[i] for i in range(len(source))) if e["mask"])
     return itertools.islice(readable, most)

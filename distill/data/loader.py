@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grain
-import jax
 import numpy as np
 from absl import flags, logging
 
@@ -28,8 +27,8 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Itera
 
     Threads and workers take turns at chunks of a batch, which are joined in order.
     """
-    per_host = views.batch_size // views.hosts
-    chunk = max(size for size in range(1, _CHUNK + 1) if per_host % size == 0)
+    rows = len(views.rows)
+    chunk = max(size for size in range(1, _CHUNK + 1) if rows % size == 0)
     options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
     dataset = grain.MapDataset.source(views).batch(chunk).to_iter_dataset(options)
     if config.workers:
@@ -40,7 +39,7 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Itera
             grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
             worker_init_fn=_leave_interrupts_to_the_parent,
         )
-    return iter(dataset.batch(per_host // chunk, batch_fn=_join))
+    return iter(dataset.batch(rows // chunk, batch_fn=_join))
 
 
 def _leave_interrupts_to_the_parent(worker: int, workers: int) -> None:
@@ -60,8 +59,10 @@ class CorruptionMonitor:
         self._source = source
         self._max_share = max_share
         self._seen = seen
+        self._skipped_before = skipped
         self._named: set[int] = set()
-        self.skipped = skipped
+        self.found = 0
+        """Corrupt images met by this object."""
 
     def check(self, batch: Batch) -> Batch:
         """Takes `skipped` out of a host batch and accounts for it.
@@ -73,16 +74,17 @@ class CorruptionMonitor:
         skipped = batch.pop("skipped")
         self._seen += len(skipped)
         for index in skipped[skipped >= 0].tolist():
-            self.skipped += 1
+            self.found += 1
             if index not in self._named:
                 self._named.add(index)
                 logging.warning("skipped corrupt image %s", self._source.describe(index))
         # A few bad images in the first batch are no reason to stop a long run.
         sample = max(self._seen, min(len(self._source), _SMALLEST_SAMPLE))
         allowed = max(self._max_share * sample, 1 if self._max_share else 0)
-        if self.skipped > allowed:
+        corrupt = self._skipped_before + self.found
+        if corrupt > allowed:
             raise RunFailed(
-                f"{self.skipped} of {self._seen} images could not be decoded, more than the share "
+                f"{corrupt} of {self._seen} images could not be decoded, more than the share "
                 f"of {self._max_share} that config.data.max_corrupt_share allows; the last is "
                 f"{self._source.describe(int(skipped.max()))}. Repair the data or raise the share"
             )
@@ -96,11 +98,12 @@ class TrainLoader:
       source: the training images.
       config: how to read them.
       size: side of the views in pixels.
-      batch_size: global, over all hosts.
+      batch_size: global, over all processes.
+      rows: of each batch, those to read here; None reads all.
       seed: of order and views.
-      put: places a host batch on the devices.
+      put: places these rows on the devices.
       next_example: global position to start at; what `state()` returned.
-      skipped: corrupt images met before that; what `state()` returned.
+      skipped: corrupt images that all processes met before that; what `state()` returned.
       ahead: how many batches to keep ready.
     """
 
@@ -113,6 +116,7 @@ class TrainLoader:
         batch_size: int,
         seed: int,
         put: Callable[[Batch], Batch],
+        rows: Sequence[int] | None = None,
         next_example: int = 0,
         skipped: int = 0,
         ahead: int = 2,
@@ -121,35 +125,40 @@ class TrainLoader:
             raise UserError(
                 f"batch size {batch_size} is larger than the data ({len(source)} images)"
             )
+        self.rows = range(batch_size) if rows is None else rows
         views = TrainingViews(
             source=source,
             view=config.view,
             size=size,
             seed=seed,
             batch_size=batch_size,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            rows=self.rows,
             start=next_example,
         )
+        # Of what was met before, these rows' share.
         self._monitor = CorruptionMonitor(
-            source, config.max_corrupt_share, seen=next_example, skipped=skipped
+            source,
+            config.max_corrupt_share,
+            seen=next_example * len(self.rows) // batch_size,
+            skipped=skipped * len(self.rows) // batch_size,
         )
         self._batches = batches(views, config)
         self._put = put
         self._batch_size = batch_size
         self._next_example = next_example
+        self._skipped_before = skipped
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ready = collections.deque(self._submit() for _ in range(ahead))
         self.wait_seconds = 0.0
-        self.skipped = skipped
-        """Corrupt images met so far, in the batches handed out."""
+        self.found = 0
+        """Corrupt images met here, in the batches handed out."""
 
     def _submit(self):
         return self._executor.submit(self._load)
 
     def _load(self) -> tuple[Batch, int]:
         batch = self._monitor.check(next(self._batches))
-        return self._put(batch), self._monitor.skipped
+        return self._put(batch), self._monitor.found
 
     def __iter__(self) -> "TrainLoader":
         return self
@@ -161,15 +170,20 @@ class TrainLoader:
           RunFailed: if too many images are corrupt.
         """
         start = time.perf_counter()
-        batch, self.skipped = self._ready.popleft().result()
+        batch, self.found = self._ready.popleft().result()
         self.wait_seconds += time.perf_counter() - start
         self._ready.append(self._submit())
         self._next_example += self._batch_size
         return batch
 
-    def state(self) -> dict[str, int]:
-        """What a checkpoint must hold to continue exactly here."""
-        return {"next_example": self._next_example, "skipped": self.skipped}
+    def state(self, found: int | None = None) -> dict[str, int]:
+        """What a checkpoint must hold to continue exactly here.
+
+        Args:
+          found: corrupt images met by all processes; None if there is no other.
+        """
+        found = self.found if found is None else found
+        return {"next_example": self._next_example, "skipped": self._skipped_before + found}
 
     def close(self) -> None:
         """Stops reading ahead."""
@@ -188,6 +202,7 @@ class EvalLoader:
         size: int,
         batch_size: int,
         put: Callable[[Batch], Batch],
+        rows: Sequence[int] | None = None,
     ):
         self.source = source
         self._config = config
@@ -197,8 +212,7 @@ class EvalLoader:
             view=config.view,
             size=size,
             batch_size=batch_size,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            rows=range(batch_size) if rows is None else rows,
         )
 
     def __iter__(self) -> Iterator[Batch]:

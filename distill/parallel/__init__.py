@@ -1,4 +1,4 @@
-"""Device mesh, sharding rules, overlapped linear maps, and what is known of devices."""
+"""Mesh, sharding rules, overlapped linear maps, chips, and runs of several processes."""
 
 from distill.parallel.chips import CHIPS, Chip, chip_of
 from distill.parallel.linear import column_parallel, row_parallel
@@ -7,6 +7,7 @@ from distill.parallel.mesh import (
     MeshConfig,
     batch_devices,
     batch_sharding,
+    local_rows,
     make_mesh,
     put_batch,
     replicated,
@@ -36,6 +37,7 @@ __all__ = [
     "column_parallel",
     "constrain",
     "current_platform",
+    "local_rows",
     "make_mesh",
     "materialize",
     "override_rules",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from distill.parallel.rules import DEFAULT_RULES, Rules, override_rules
@@ -66,13 +67,27 @@ class MeshConfig:
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh over all devices of all processes, or over `devices`.
 
+    Of several TPU slices, each holds a part of the `data` axis.
+
     Raises:
-      ValueError: if the sizes do not multiply to the number of devices.
+      ValueError: if the sizes do not multiply to the number of devices, or slices cannot share the
+        `data` axis evenly.
     """
     devices = jax.devices() if devices is None else list(devices)
     # Explicit axes, the default of make_mesh, would put shardings into the types of activations.
     auto = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
-    return jax.make_mesh(config.sizes(len(devices)), MESH_AXES, axis_types=auto, devices=devices)
+    data, fsdp, tensor = config.sizes(len(devices))
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh((data, fsdp, tensor), MESH_AXES, axis_types=auto, devices=devices)
+    if data % slices:
+        raise ValueError(
+            f"data={data} cannot be divided among {slices} slices; only data may run over the "
+            f"network between slices, so it must be a multiple of {slices}"
+        )
+    within = (data // slices, fsdp, tensor)
+    grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices)
+    return Mesh(grid, MESH_AXES, axis_types=auto)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -90,10 +105,23 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Makes a global batch, sharded over the mesh, of each process's part."""
+def local_rows(mesh: Mesh, size: int) -> tuple[int, ...]:
+    """The rows of a batch of `size` that this process's devices hold, ascending.
+
+    Processes whose devices hold the same part of the batch (`tensor` may span processes) have the
+    same rows.
+    """
+    slices = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    return tuple(sorted({row for (part,) in slices for row in range(size)[part]}))
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray], *, size: int) -> dict[str, jax.Array]:
+    """Makes a global batch of `size` rows, sharded over the mesh, of each process's `local_rows`.
+
+    No process waits for another.
+    """
     sharding = batch_sharding(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, array)
+        name: jax.make_array_from_process_local_data(sharding, array, (size, *array.shape[1:]))
         for name, array in batch.items()
     }

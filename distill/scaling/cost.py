@@ -126,7 +126,7 @@ class _Walk:
         opcode = instruction.opcode.removesuffix("-start")
         if opcode in _COPIES:
             to_host = _HOST_MEMORY.search(instruction.shape) is not None
-            moved = instruction.bytes / 2
+            moved = _moved(instruction)
             return (
                 "host" if to_host else "hbm",
                 moved / (HOST_BANDWIDTH if to_host else self.chip.hbm_bandwidth),
@@ -159,14 +159,10 @@ class _Walk:
 
     def _collective_seconds(self, opcode: str, instruction: Instruction, notes: str) -> float:
         if opcode == "collective-permute":
-            # The result of a start names the source too.
-            copies = 2 if instruction.opcode.endswith("-start") else 1
             pairs = tuple(source_target_pairs(instruction.text))
-            return self.torus.permute_seconds(pairs, instruction.bytes / copies)
+            return self.torus.permute_seconds(pairs, _moved(instruction))
         group = tuple(replica_groups(instruction.text)[0])
-        whole = instruction.bytes
-        if instruction.opcode.endswith("-start"):
-            whole = shape_bytes(_last_element(instruction.shape))
+        whole = _moved(instruction)
         if instruction.opcode == "reduce-scatter":
             whole *= len(group)
         return self.torus.collective_seconds(opcode, group, whole, notes)
@@ -326,10 +322,12 @@ def _called(instruction: Instruction) -> list[str]:
     return names + (re.findall(r"%([\w.\-]+)", branches.group(1)) if branches else [])
 
 
-def _last_element(shape: str) -> str:
-    """Of an asynchronous start, whose result is (operands, result, …)."""
-    arrays = re.findall(r"[a-z]+[0-9]+\[[0-9,]*\]", shape)
-    return max(arrays, key=shape_bytes, default=shape)
+def _moved(instruction: Instruction) -> float:
+    """Bytes of a collective's result; that of a start is (operand, result, counters …)."""
+    if not instruction.opcode.endswith("-start"):
+        return instruction.bytes
+    arrays = re.findall(r"[a-z]+[0-9]+\[[0-9,]*\]", instruction.shape)
+    return max(shape_bytes(array) for array in arrays)
 
 
 def _stated_flops(instruction: Instruction) -> float:

@@ -16,7 +16,11 @@ from distill.train.state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one workdir."""
+    """The checkpoints of one workdir.
+
+    Where several processes take part, each writes and reads the parts that its devices hold, and
+    all of them must call every method.
+    """
 
     def __init__(self, workdir: Path, *, keep: int | None = None, read_only: bool = False):
         self._directory = (workdir / "checkpoints").resolve()
@@ -58,9 +62,8 @@ class Checkpoints:
         )
         self._manager.save(step, args=items)
 
-    def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest state, read straight into the shardings of `abstract`, and its progress."""
-        step = self.latest_step
+    def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
+        """The state of `step`, read straight into the shardings of `abstract`, and its progress."""
         items = self._manager.restore(
             step,
             args=ocp.args.Composite(

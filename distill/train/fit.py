@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +16,18 @@ from distill.data import DataConfig, EvalLoader, Source, Splits, TrainLoader
 from distill.evaluate import Evaluator, PerExample
 from distill.nn import Network, Params
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
-from distill.parallel import MeshConfig, batch_devices, make_mesh, put_batch
+from distill.parallel import (
+    MeshConfig,
+    batch_devices,
+    distributed,
+    local_rows,
+    make_mesh,
+    put_batch,
+)
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.loop import Loop, TrainConfig
-from distill.train.metrics import MetricsLog
+from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
 from distill.train.state import TrainState, abstract_state, init_state
@@ -44,13 +52,36 @@ class RunConfig:
             raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
 
 
+# How a run runs, not what it computes: these may change when it is resumed. Numbers may differ in
+# their last bits on another mesh, as sums are taken in another order.
+HOW_IT_RUNS = (
+    "mesh",
+    "data.data_dir",
+    "data.threads",
+    "data.workers",
+    "model.async_linear",
+    "model.fused",
+    "model.remat",
+    "model.unroll",
+    "teacher.rules",
+    "train.checkpoint_every",
+    "train.eval_every",
+    "train.keep_checkpoints",
+    "train.log_every",
+    "train.microbatches",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """What a finished run leaves behind."""
 
     params: Params
     summary: dict[str, Any]
-    """Also in summary.json: steps, parameters, accuracies, images per second, seconds."""
+    """As in summary.json: steps, parameters, accuracies, images per second, seconds.
+
+    Where several processes take part, the primary's is the one to read.
+    """
 
 
 @contextlib.contextmanager
@@ -67,7 +98,9 @@ def open_mesh(config: RunConfig) -> Mesh:
 
     Raises:
       ConfigError: if mesh and devices, or batch and mesh, do not fit.
+      UserError: in a worker of a TPU slice that has not been joined with the others.
     """
+    distributed.check_joined()
     with blame("config.mesh"):
         mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
@@ -100,7 +133,8 @@ def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: 
         config.data,
         size=view_size,
         batch_size=config.train.batch_size,
-        put=functools.partial(put_batch, mesh),
+        put=functools.partial(put_batch, mesh, size=config.train.batch_size),
+        rows=local_rows(mesh, config.train.batch_size),
     )
 
 
@@ -162,7 +196,7 @@ def fit(
 
     Args:
       name: what progress lines call the run.
-      config: the run's config; the workdir's other runs must have had the same.
+      config: the run's config; what the workdir was begun with may differ in `HOW_IT_RUNS`.
       workdir: where everything goes.
       mesh: what to run on.
       network: what to train, placed on the mesh.
@@ -177,7 +211,8 @@ def fit(
     """
     planned = plan(config, network, splits)
     optimizer, steps = planned.optimizer, planned.steps
-    workdir.claim(to_dict(config))
+    distributed.check_same("the config", json.dumps(to_dict(config)))
+    workdir.claim(to_dict(config), may_change=HOW_IT_RUNS)
 
     def evaluator(prefix, source):
         return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
@@ -187,9 +222,9 @@ def fit(
         stack.callback(checkpoints.close)
         state, progress = _resume(checkpoints, config, network, optimizer)
         done = int(state.step)
-        if done == steps and workdir.summary is not None:
+        if distributed.agree(done == steps and workdir.summary is not None):
             say(f"{name}: {workdir.path} is complete already")
-            return Trained(state.params, workdir.summary)
+            return Trained(state.params, workdir.summary or {})
         if done:
             say(f"{name}: resuming after step {done}")
         loader = TrainLoader(
@@ -198,12 +233,14 @@ def fit(
             size=view_size,
             batch_size=config.train.batch_size,
             seed=config.seed,
-            put=functools.partial(put_batch, mesh),
+            put=functools.partial(put_batch, mesh, size=config.train.batch_size),
+            rows=local_rows(mesh, config.train.batch_size),
             next_example=progress["next_example"],
             skipped=progress["skipped"],
         )
         stack.callback(loader.close)
-        log = MetricsLog(workdir.path, resume_step=done)
+        primary = distributed.is_primary()
+        log = MetricsLog(workdir.path, resume_step=done) if primary else NoLog()
         stack.callback(log.close)
         placement = jax.tree.map(lambda leaf: leaf.sharding, state)
         loop = Loop(
@@ -226,17 +263,18 @@ def fit(
         state = loop.run(state, frozen)
     say(f"{name}: finished {steps} steps in {format_seconds(loop.clock.seconds)}")
 
-    last = read_metrics(workdir.path)[-1]
+    last = read_metrics(workdir.path)[-1] if primary else {}
     summary = {
         "steps": steps,
         "parameters": network.parameter_count(),
         "images_per_second": round(loop.clock.mean_rate(steps), 1),
         "seconds": round(loop.clock.seconds, 1),
-        "skipped_images": loader.skipped,
+        "skipped_images": loop.position()["skipped"],
     } | {key: value for key, value in last.items() if key.startswith("val/")}
     if splits.test:
         summary |= evaluator("test", splits.test)(state.params, frozen)
-    workdir.write_summary(summary)
+    if primary:
+        workdir.write_summary(summary)
     return Trained(state.params, summary)
 
 
@@ -247,7 +285,8 @@ def _resume(
     optimizer: optax.GradientTransformation,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The newest checkpoint's state and the data's position, or the state before the first step."""
-    if checkpoints.latest_step is None:
+    step = distributed.agree(-1 if checkpoints.latest_step is None else checkpoints.latest_step)
+    if step < 0:
         start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
         return init_state(network, optimizer, config.seed), start
-    return checkpoints.restore(abstract_state(network, optimizer))
+    return checkpoints.restore(abstract_state(network, optimizer), step)

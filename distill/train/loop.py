@@ -12,9 +12,10 @@ import numpy as np
 from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.evaluate import Evaluator
+from distill.parallel import distributed
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
-from distill.train.metrics import MetricsLog
+from distill.train.metrics import MetricsLog, NoLog
 from distill.train.progress import Progress, format_scores, format_seconds, say
 from distill.train.signals import StopRequest
 from distill.train.state import TrainState
@@ -98,7 +99,7 @@ class Loop:
     loader: TrainLoader
     evaluators: Sequence[Evaluator]
     checkpoints: Checkpoints
-    metrics: MetricsLog
+    metrics: MetricsLog | NoLog
     clock: Clock
 
     def run(self, state: TrainState, frozen: Any = None) -> TrainState:
@@ -118,13 +119,14 @@ class Loop:
         self.clock.start(start, self.loader.wait_seconds)
         pending = _Pending()
 
-        with StopRequest() as stop:
+        with StopRequest() as request:
             for number in range(start + 1, self.total_steps + 1):
                 # Nothing may cross between host and device on the way of a step.
                 with jax.transfer_guard("disallow"):
                     state, metrics = step(state, frozen, batch)
                 pending.add(number, metrics)
-                due = self._due(number, stop)
+                stop = request.after(number)
+                due = self._due(number, stop is not None)
                 if any(due):
                     row = self._fetch(pending)
                     self.clock.advance()
@@ -136,7 +138,7 @@ class Loop:
                 if due.stop:
                     self.checkpoints.wait()
                     raise Stopped(
-                        f"stopped by {stop.name} after step {number} of {self.total_steps}; "
+                        f"stopped by {stop} after step {number} of {self.total_steps}; "
                         "everything is saved. Run the same command to continue"
                     )
                 if number < self.total_steps:
@@ -144,9 +146,9 @@ class Loop:
         self.checkpoints.wait()
         return state
 
-    def _due(self, number: int, stop: StopRequest) -> "_Due":
+    def _due(self, number: int, stop: bool) -> "_Due":
         last = number == self.total_steps
-        stopping = stop.name is not None and not last
+        stopping = stop and not last
         return _Due(
             log=last or number == 1 or number % self.config.log_every == 0,
             evaluate=last or number % self.config.eval_every == 0,
@@ -175,7 +177,13 @@ class Loop:
                 "training_seconds": self.clock.training_seconds,
                 "seconds": self.clock.seconds,
             }
-            self.checkpoints.save(state, self.loader.state() | spent)
+            self.checkpoints.save(state, self.position() | spent)
+
+    def position(self) -> dict[str, int]:
+        """The data's position; all processes must ask for it."""
+        found, rows = distributed.total(self.loader.found, len(self.loader.rows))
+        # Each row of a batch is read by as many processes as hold it.
+        return self.loader.state(found * self.config.batch_size // rows)
 
     def _compile(self, state: TrainState, frozen: Any, batch: Any) -> Step:
         """Compiles ahead of the first step, so that no step's time hides the compiler's."""

@@ -46,6 +46,19 @@ class MetricsLog:
         self._tensorboard.close()
 
 
+class NoLog:
+    """What processes other than the primary write: nothing."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Leaves it to the primary."""
+
+    def flush(self) -> None:
+        """Has nothing to flush."""
+
+    def close(self) -> None:
+        """Has nothing to close."""
+
+
 def read(workdir: Path) -> list[dict[str, float]]:
     """The lines of `metrics.jsonl`; a last line cut off by a kill is left out."""
     file = workdir / FILE

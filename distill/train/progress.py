@@ -4,6 +4,8 @@ import sys
 import time
 from collections.abc import Mapping
 
+from distill.parallel import distributed
+
 
 class Progress:
     """A line with loss, images/s, ETA and the share of time spent waiting for data."""
@@ -16,7 +18,12 @@ class Progress:
         self._terminal = sys.stderr.isatty()
 
     def show(self, step: int, row: Mapping[str, float]) -> None:
-        """Prints the line from a row of metrics; on a terminal it replaces the last one."""
+        """Prints the line from a row of metrics; on a terminal it replaces the last one.
+
+        Only the primary process prints it.
+        """
+        if not distributed.is_primary():
+            return
         elapsed = time.perf_counter() - self._began
         remaining = elapsed / max(step - self._start, 1) * (self._total - step)
         line = (
@@ -30,7 +37,9 @@ class Progress:
 
 
 def say(message: str) -> None:
-    """Prints a message on a line of its own."""
+    """Prints a message on a line of its own, once for all processes."""
+    if not distributed.is_primary():
+        return
     clear = "\r\033[K" if sys.stderr.isatty() else ""
     print(f"{clear}{message}", file=sys.stderr, flush=True)
 

@@ -1,31 +1,51 @@
 """Stopping a run politely."""
 
+import os
 import signal
 from types import FrameType
+
+from distill.parallel import distributed
 
 
 class StopRequest:
     """While entered, SIGTERM and SIGINT ask the loop to save and stop instead of killing it.
 
     A second signal acts as if nobody listened.
+
+    Where several processes take part, a signal to one of them stops all, after the same step.
     """
 
-    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
     def __init__(self):
-        self.name: str | None = None
-        """The signal that came, if one did."""
+        self._name: str | None = None
         self._previous = {}
 
     def __enter__(self) -> "StopRequest":
-        self._previous = {number: signal.signal(number, self._note) for number in self._SIGNALS}
+        # JAX listens to SIGTERM itself where there are several processes, and tells the others.
+        several = distributed.several()
+        handlers = (
+            {signal.SIGINT: self._pass_on}
+            if several
+            else dict.fromkeys((signal.SIGTERM, signal.SIGINT), self._note)
+        )
+        self._previous = {number: signal.signal(number, f) for number, f in handlers.items()}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def after(self, step: int) -> str | None:
+        """The signal because of which the run stops after `step`; to be asked after every step."""
+        if distributed.stop_agreed(step):
+            return signal.SIGTERM.name
+        return self._name
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self.name = signal.Signals(number).name
+        self._name = signal.Signals(number).name
+        self.__exit__()
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        os.kill(os.getpid(), signal.SIGTERM)
         self.__exit__()

@@ -3,15 +3,18 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
+from distill.parallel import distributed
 
 
 class Workdir:
     """A run's directory; one config owns it.
+
+    All processes of a run see the same directory; only the primary writes to it here.
 
     Raises:
       UserError: if it cannot be created or written.
@@ -28,24 +31,36 @@ class Workdir:
                 f"cannot write to workdir {self.path}: {error.strerror}; choose another --workdir"
             ) from error
 
-    def claim(self, config: Mapping[str, Any]) -> None:
-        """Writes config.json, or checks that the one there says the same.
+    def claim(self, config: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
+        """Writes config.json, after checking that one that is there says the same.
+
+        Args:
+          config: resolved, as JSON can hold it.
+          may_change: keys such as `train.log_every` or whole sections such as `mesh` that may have
+            another value than before; the new value is recorded.
 
         Raises:
           UserError: naming what differs, if the workdir belongs to another config.
         """
         file = self.path / "config.json"
-        if not file.exists():
-            write_json(file, config)
-            return
-        there = read_json(file)
-        differences = _differences(there, config)
-        if differences:
-            listing = "\n".join(f"  {d}" for d in differences)
+        there = read_json(file) if file.exists() else config
+        different = {
+            key: values
+            for key, values in _differences(there, config)
+            if not any(f"{key}.".startswith(f"{allowed}.") for allowed in may_change)
+        }
+        if different:
+            listing = "\n".join(
+                f"  config.{key}: {old!r} there, {new!r} now"
+                for key, (old, new) in different.items()
+            )
             raise UserError(
                 f"workdir {self.path} belongs to a run with another config\n{listing}\n"
                 "Use a new --workdir, or the same config to resume"
             )
+        # All processes have checked; a file that says the same already is left alone.
+        if distributed.is_primary() and (there != config or not file.exists()):
+            write_json(file, config)
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -95,11 +110,12 @@ def write_json(file: Path, content: Any) -> None:
     temporary.replace(file)
 
 
-def _differences(there: Any, here: Any, path: str = "config") -> list[str]:
+def _differences(
+    there: Any, here: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Keys such as train.batch_size with the values there and here, where they differ."""
     if isinstance(there, dict) and isinstance(here, dict):
-        return [
-            difference
-            for key in sorted(there.keys() | here.keys())
-            for difference in _differences(there.get(key), here.get(key), f"{path}.{key}")
-        ]
-    return [] if there == here else [f"{path}: {there!r} there, {here!r} now"]
+        for key in sorted(there.keys() | here.keys()):
+            yield from _differences(there.get(key), here.get(key), (*path, key))
+    elif there != here:
+        yield ".".join(path), (there, here)

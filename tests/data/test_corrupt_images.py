@@ -107,7 +107,7 @@ def order():
 @pytest.mark.parametrize("places", [[4], [4, 5, 6], [0], [COUNT - 1]])
 def test_next_readable_image_of_the_epoch_stands_in(make, places):
     damaged = {order()[place] for place in places}
-    views = TrainingViews(make(damaged), ViewConfig(), 8, 0, 8)
+    views = TrainingViews(make(damaged), ViewConfig(), 8, 0, 8, range(8))
     for place in range(COUNT):
         example = views.example(place)
         later = [order()[(place + step) % COUNT] for step in range(COUNT)]
@@ -119,8 +119,10 @@ def test_next_readable_image_of_the_epoch_stands_in(make, places):
 
 
 def test_other_examples_are_the_same_as_without_damage(make, tmp_path):
-    intact = [TrainingViews(make(set()), ViewConfig(), 8, 0, 8).example(i) for i in range(COUNT)]
-    views = TrainingViews(make({3}), ViewConfig(), 8, 0, 8)
+    intact = [
+        TrainingViews(make(set()), ViewConfig(), 8, 0, 8, range(8)).example(i) for i in range(COUNT)
+    ]
+    views = TrainingViews(make({3}), ViewConfig(), 8, 0, 8, range(8))
     for place, index in enumerate(order()):
         if index != 3:
             np.testing.assert_array_equal(views.example(place)["image"], intact[place]["image"])
@@ -132,7 +134,26 @@ def test_skipped_images_are_counted(make):
         next(loader)
     loader.close()
     # One batch may be ready beyond the two epochs.
-    assert 4 <= loader.skipped <= 6
+    assert loader.state()["skipped"] == loader.found
+    assert 4 <= loader.found <= 6
+
+
+def test_a_process_judges_its_own_share_of_what_was_met_before(make):
+    # Half of 40 images were corrupt; 20 images and 10 corrupt ones are this process's share.
+    loader = training(
+        make(set(range(8))), share=0.45, ahead=1, rows=range(4), next_example=40, skipped=20
+    )
+    with pytest.raises(RunFailed, match=r"1[0-4] of 24 images"):
+        next(loader)
+    loader.close()
+
+
+def test_state_adds_what_all_processes_found_to_what_was_met_before(make):
+    loader = training(make(set()), share=1.0, rows=range(4), next_example=40, skipped=20)
+    next(loader)
+    loader.close()
+    assert loader.state() == {"next_example": 48, "skipped": 20}
+    assert loader.state(found=3) == {"next_example": 48, "skipped": 23}
 
 
 def test_each_corrupt_file_is_named_once_in_the_log(make, caplog):
@@ -196,7 +217,7 @@ def test_share_is_counted_over_all_images_read():
         monitor.check({"skipped": bad})  # At last 10 of 200 …
     for _ in range(1, 11):
         monitor.check({"skipped": np.array([7, 8] + [-1] * 8)})  # … and 30 of 300 are a tenth.
-    assert monitor.skipped == 30
+    assert monitor.found == 30
     with pytest.raises(RunFailed, match=r"32 of 310.*image 9"):
         monitor.check({"skipped": np.array([7, 9] + [-1] * 8)})
 

@@ -36,8 +36,9 @@ class Noise:
 
 
 def views(count=37, batch_size=8, **options):
+    rows = options.pop("rows", range(batch_size))
     return TrainingViews(
-        Noise(count), ViewConfig(), 8, options.pop("seed", 0), batch_size, **options
+        Noise(count), ViewConfig(), 8, options.pop("seed", 0), batch_size, rows, **options
     )
 
 
@@ -98,7 +99,7 @@ def test_every_image_is_as_likely_at_every_place(place):
 def test_example_holds_a_view_of_the_image_it_names():
     data = views(10, batch_size=5)
     plain = ViewConfig(crop_area=(1, 1), crop_ratio=(1, 1), flip=False)
-    data = TrainingViews(Noise(10), plain, 8, 0, 5)
+    data = TrainingViews(Noise(10), plain, 8, 0, 5, range(5))
     for place in range(10):
         example = data[place]
         image, label = Noise(10).read(int(example["index"]))
@@ -115,28 +116,38 @@ def test_views_of_an_image_differ_between_epochs():
     assert sum(np.array_equal(first[i], second[i]) for i in range(16)) <= 1
 
 
-@pytest.mark.parametrize("batch_size", [4, 8, 24])
-@pytest.mark.parametrize("hosts", [1, 2, 4])
-def test_hosts_rows_in_order_are_the_batch_of_one_host(batch_size, hosts):
+# Of a batch of 8: halves, every other pair, all of it twice, uneven parts.
+PARTS = [
+    [range(4), range(4, 8)],
+    [(0, 1, 4, 5), (2, 3, 6, 7)],
+    [range(8), range(8)],
+    [(0,), (1, 2, 3, 4, 5, 6, 7)],
+]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_each_process_reads_its_rows_of_the_batches_of_a_single_one(parts):
     reference = views()
-    share = batch_size // hosts
-    for host in range(hosts):
-        data = views(batch_size=batch_size, host=host, hosts=hosts)
+    for rows in parts:
+        data = views(rows=rows)
         for step in range(3):
-            for row in range(share):
-                position = step * batch_size + host * share + row
-                assert same(data[step * share + row], reference.example(position))
+            for place, row in enumerate(rows):
+                assert same(data[step * len(rows) + place], reference.example(step * 8 + row))
+
+
+def test_loader_hands_out_the_rows_asked_for():
+    whole, part = take(loader(), 3), take(loader(rows=(0, 1, 4, 5)), 3)
+    for one, other in zip(whole, part, strict=True):
+        assert same({name: values[[0, 1, 4, 5]] for name, values in one.items()}, other)
 
 
 @pytest.mark.parametrize("start", [8, 40, 13])
 def test_start_continues_at_that_position(start):
-    for hosts in (1, 2):
-        for host in range(hosts):
-            share = 8 // hosts
-            data = views(start=start, host=host, hosts=hosts)
-            for local in range(2 * share):
-                position = start + local // share * 8 + host * share + local % share
-                assert same(data[local], views().example(position))
+    for rows in (range(8), range(4, 8)):
+        data = views(start=start, rows=rows)
+        for local in range(2 * len(rows)):
+            step, place = divmod(local, len(rows))
+            assert same(data[local], views().example(start + step * 8 + rows[place]))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -268,8 +279,8 @@ def test_error_while_reading_reaches_the_step():
 )
 def test_evaluation_covers_each_image_once_in_order(count, batch_size, hosts):
     data = [
-        EvaluationViews(Noise(count), ViewConfig(), 8, batch_size, host, hosts)
-        for host in range(hosts)
+        EvaluationViews(Noise(count), ViewConfig(), 8, batch_size, part)
+        for part in np.split(np.arange(batch_size), hosts)
     ]
     steps = -(-count // batch_size)
     share = batch_size // hosts

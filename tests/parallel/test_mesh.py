@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 
 from distill.parallel import (
-    MeshConfig, batch_devices, make_mesh, put_batch, replicated, shardings)
+    MeshConfig, batch_devices, local_rows, make_mesh, put_batch, replicated, shardings)
 
 facts = {"devices": len(jax.devices())}
 
@@ -62,7 +63,8 @@ facts["batch_devices"] = [batch_devices(make_mesh(c)) for c in (MeshConfig(), cu
 facts["four"] = dict(make_mesh(MeshConfig(fsdp=2), jax.devices()[:4]).shape)
 
 batch = {"image": np.arange(8 * 3 * 3).reshape(8, 3, 3).astype("uint8"), "label": np.arange(8)}
-placed = put_batch(make_mesh(cube), batch)
+placed = put_batch(make_mesh(cube), batch, size=8)
+facts["local_rows"] = local_rows(make_mesh(cube), 8)
 facts["batch"] = {k: [list(v.shape), list(v.addressable_shards[0].data.shape), len(v.devices())]
                   for k, v in placed.items()}
 facts["batch_values"] = all((np.asarray(placed[k]) == batch[k]).all() for k in batch)
@@ -159,6 +161,7 @@ def test_batch_is_cut_over_data_and_fsdp(facts):
         "label": [[8], [2], 8],
     }
     assert facts["batch_values"]
+    assert facts["local_rows"] == list(range(8))
 
 
 def test_every_tensor_device_sees_the_same_part_of_the_batch(facts):
@@ -200,3 +203,23 @@ def test_a_mesh_axis_is_used_once_in_a_parameter(facts, name, part):
 
 def test_replicas_hold_whole_parameters(facts):
     assert facts["data_only"] == {"kernel": [8, 6]}
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceDevice:
+    """What the layout of several slices asks of a device."""
+
+    id: int
+    slice_index: int
+    process_index: int
+    platform: str = "gpu"
+    device_kind: str = "fake"
+
+
+def test_slices_share_the_data_axis_alone():
+    devices = [SliceDevice(i, i // 4, i // 2) for i in range(8)]
+    mesh = make_mesh(MeshConfig(data=4, fsdp=2), devices)
+    slices = [[device.slice_index for device in part.flat] for part in mesh.devices]
+    assert slices == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="data=1 cannot be divided among 2 slices"):
+        make_mesh(MeshConfig(data=1, fsdp=8), devices)

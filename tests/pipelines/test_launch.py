@@ -145,6 +145,12 @@ def test_nearest_flag_is_suggested(start):
     assert "workdir" in refused(start("--wrokdir=x"))
 
 
+def test_process_flags_that_do_not_fit_are_refused_before_the_config_is_read(start, tmp_path):
+    flags = ["--config=nowhere.py", f"--workdir={tmp_path / 'run'}", "--processes=2"]
+    assert "--process=I belong together" in refused(start(*flags, flags=False))
+    assert not (tmp_path / "run").exists()
+
+
 def test_stray_argument_is_refused(start):
     assert "unexpected argument 'imagenet'" in refused(start("imagenet"))
 

@@ -85,6 +85,25 @@ def test_key_that_has_gone_is_a_difference(tmp_path):
         Workdir(tmp_path).claim(without)
 
 
+@pytest.mark.parametrize("allowed", ["train.batch_size", "train"])
+def test_what_may_change_is_recorded(tmp_path, allowed):
+    Workdir(tmp_path).claim(CONFIG)
+    now = changed(train__batch_size=64)
+    Workdir(tmp_path).claim(now, may_change=["optimizer.clip_norm", allowed])
+    assert read_config(tmp_path) == now
+
+
+@pytest.mark.parametrize("allowed", ["seed", "train.batch", "tra", "train.batch_size.x"])
+def test_what_may_not_change_is_refused_and_nothing_recorded(tmp_path, allowed):
+    Workdir(tmp_path).claim(CONFIG)
+    with pytest.raises(UserError) as caught:
+        Workdir(tmp_path).claim(changed(seed=1, train__batch_size=64), may_change=[allowed])
+    message = str(caught.value)
+    assert "config.train.batch_size: 128 there, 64 now" in message
+    assert ("config.seed" in message) == (allowed != "seed")
+    assert read_config(tmp_path) == CONFIG
+
+
 @pytest.mark.parametrize("inside", ["", "/deeper"])
 def test_workdir_that_is_a_file_is_refused(tmp_path, inside):
     (tmp_path / "file").write_text("")

@@ -1,0 +1,269 @@
+"""Runs of several processes: how they meet, what they agree on, and how they part.
+
+Every process runs the same program on its own devices; a computation spans the devices of all.
+Whatever steers the program (does the run resume, does it stop) must therefore come out the same
+everywhere, or some would wait for a computation that others never start. Only process 0, the
+primary, writes files that are not parts of a checkpoint, and only it talks.
+
+Without `join` there is one process: it is the primary and agrees with itself.
+"""
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from distill.errors import UserError
+from distill.parallel import last_words
+
+START_TIMEOUT = 300
+LOST_AFTER = 100
+
+# How long a process that has failed waits for the others to say that they have failed as well.
+_PARTING_SECONDS = 15
+
+_last_words: subprocess.Popen | None = None
+
+
+def join(
+    *,
+    cluster: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    start_timeout: int = START_TIMEOUT,
+    lost_after: int = LOST_AFTER,
+    workdir: Path | None = None,
+    preemptible: bool = True,
+) -> None:
+    """Meets the other processes; to be called before anything else of JAX.
+
+    Without `cluster`, `coordinator`, `processes` and `process` it does nothing: there is one
+    process. On CPUs, JAX's own default (gloo) carries what the processes tell each other.
+
+    Args:
+      cluster: take the three from the environment: Cloud TPU, GKE, Slurm or Open MPI.
+      coordinator: HOST:PORT at which process 0 listens and the others find it.
+      processes: how many there are.
+      process: which this one is, from 0.
+      start_timeout: seconds to wait until all have come; then this process exits with status 2.
+      lost_after: seconds without a sign of life after which a process counts as lost and the
+        others are ended.
+      workdir: whose newest checkpoint to name, should this process be ended.
+      preemptible: whether SIGTERM to one process is a notice to all, which `stop_agreed` passes
+        on, instead of ending the process.
+
+    Raises:
+      UserError: for contradictory arguments, an address that cannot be used, or if there is no
+        cluster in the environment.
+    """
+    by_hand = {"coordinator": coordinator, "processes": processes, "process": process}
+    given = [f"--{name}" for name, value in by_hand.items() if value is not None]
+    if not cluster and not given:
+        return
+    if cluster and given:
+        raise UserError(
+            f"--distributed finds the processes by itself; leave out {' and '.join(given)}, or "
+            "leave out --distributed and give --coordinator, --processes and --process"
+        )
+    if not cluster:
+        _check(coordinator, processes, process)
+    jax.config.update("jax_enable_preemption_service", preemptible)
+    name = f"a process on {socket.gethostname()}" if cluster else _name(process, processes)
+    late = threading.Timer(start_timeout, _give_up, (name, coordinator, process, start_timeout))
+    late.daemon = True
+    late.start()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            cluster_detection_method=None if cluster else "deactivate",
+            # Later than `late`: JAX would end the process without a word to the user.
+            initialization_timeout=start_timeout + 60,
+            heartbeat_timeout_seconds=lost_after,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"--distributed found no cluster in the environment ({error}); start the command with "
+            "srun or mpirun or on every worker of a TPU slice, or give --coordinator, --processes "
+            "and --process"
+        ) from error
+    except RuntimeError as error:
+        where = "the address found" if cluster else f"--coordinator={coordinator}"
+        raise UserError(
+            f"cannot start the run of several processes at {where}: {error}; process 0 must run on "
+            "that host, and the port must be free"
+        ) from error
+    finally:
+        late.cancel()
+    if jax.process_count() > 1:
+        _leave_last_words(workdir)
+
+
+def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    if coordinator is None or processes is None or process is None:
+        raise UserError(
+            "--coordinator=HOST:PORT, --processes=N and --process=I belong together; give all "
+            "three, or --distributed on a cluster that JAX knows, or none for a single process"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise UserError(
+            f"--coordinator must be HOST:PORT, such as 10.0.0.1:8476, not {coordinator}"
+        )
+    if not 0 <= process < processes:
+        raise UserError(
+            f"--process must be one of 0 to {processes - 1}, because --processes={processes}; "
+            f"not {process}"
+        )
+
+
+def _give_up(name: str, coordinator: str | None, process: int | None, seconds: int) -> None:
+    """Ends this process, whose main thread waits in JAX for others that do not come."""
+    if process == 0:
+        reason = f"not all of the others came to {coordinator}; start them with the same flags"
+    elif coordinator is None or _reachable(coordinator):
+        reason = "not all processes came; start the same command for each of them"
+    else:
+        reason = (
+            f"nobody answers at --coordinator={coordinator}; start process 0 on that host and see "
+            "that the port is reachable"
+        )
+    print(
+        f"{name}: error: waited {seconds} seconds for the other processes, but {reason} "
+        "(--start_timeout waits longer)",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(UserError.exit_code)
+
+
+def _reachable(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _leave_last_words(workdir: Path | None) -> None:
+    global _last_words
+    arguments = [this_process(), *([] if workdir is None else [str(workdir.expanduser())])]
+    _last_words = subprocess.Popen(
+        [sys.executable, "-I", "-S", last_words.__file__, *arguments],
+        stdin=subprocess.PIPE,
+        # Ctrl-C is not for it.
+        start_new_session=True,
+    )
+
+
+def several() -> bool:
+    """Whether other processes take part."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_primary() -> bool:
+    """Whether this is the process that writes and talks."""
+    return not several() or jax.process_index() == 0
+
+
+def this_process() -> str:
+    """Such as `process 1 of 4`."""
+    return _name(jax.process_index(), jax.process_count())
+
+
+def _name(process: int, processes: int) -> str:
+    return f"process {process} of {processes}"
+
+
+def check_joined() -> None:
+    """Refuses to be a worker of a TPU slice by accident.
+
+    Raises:
+      UserError: if there are several processes that have not met by `join`.
+    """
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise UserError(
+            f"this is one of {jax.process_count()} processes of a TPU slice; start the same "
+            "command with --distributed on all of them"
+        )
+
+
+def agree(value: int) -> int:
+    """The primary's value, on every process; all must call it."""
+    if not several():
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def total(*counts: int) -> tuple[int, ...]:
+    """Sums over all processes; all must call it."""
+    if not several():
+        return counts
+    gathered = multihost_utils.process_allgather(np.asarray(counts, np.int32))
+    return tuple(int(count) for count in np.asarray(gathered, np.int64).sum(axis=0))
+
+
+def check_same(what: str, content: str) -> None:
+    """Checks that `content` is the same on all processes; all must call it.
+
+    Raises:
+      UserError: on every process, if it differs on one.
+    """
+    if not several():
+        return
+    digest = np.frombuffer(hashlib.sha256(content.encode()).digest(), np.int32)
+    gathered = np.asarray(multihost_utils.process_allgather(digest))
+    others = [p for p in range(len(gathered)) if not np.array_equal(gathered[p], gathered[0])]
+    if others:
+        raise UserError(
+            f"{what} of process 0 is not that of process {', '.join(map(str, others))}; start the "
+            "same command on all processes"
+        )
+
+
+def stop_agreed(step: int) -> bool:
+    """Whether all processes stop after this step, because one of them was sent SIGTERM.
+
+    To be called after every step, by all processes. It asks no device: JAX's coordinator passes a
+    notice on within a second or two and picks the first step that no process has passed.
+    """
+    return several() and multihost_utils.reached_preemption_sync_point(step)
+
+
+def leave(code: int) -> None:
+    """Parts from the other processes; does nothing if there are none.
+
+    After a failure (`code` is not 0) it does not return: the others may have failed in the same
+    way and part at once, or they wait for this process in a computation and will be ended by JAX.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    if _last_words is not None:
+        _last_words.communicate(b"done")
+    if code:
+        _part_in_failure(code)
+
+
+def _part_in_failure(code: int) -> NoReturn:
+    parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    parting.start()
+    parting.join(_PARTING_SECONDS)
+    end(code)
+
+
+def end(code: int) -> NoReturn:
+    """Ends this process at once: leaving Python in order would wait for the others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

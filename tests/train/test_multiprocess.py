@@ -1,0 +1,244 @@
+"""Runs of two processes are the runs of one, and survive the loss of either."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import REPOSITORY, arguments, run_python
+
+from distill.errors import UserError
+from distill.parallel import distributed, last_words
+from distill.train import metrics
+from distill.train.workdir import read_config
+
+TIMINGS = {"train/images_per_second", "train/data_wait", "images_per_second", "seconds"}
+STEPS = 24
+RUN = dict(
+    train__total_steps=STEPS,
+    train__log_every=1,
+    train__eval_every=12,
+    train__checkpoint_every=6,
+    train__batch_size=16,
+    model__depth=1,
+    model__unroll=False,
+    loss__mixup=0.2,
+)
+EIGHT = dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
+FOUR = dict(mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
+
+
+def start(workdir: Path, processes: int = 1, devices: int = 8, mesh: dict = EIGHT) -> list:
+    """Starts the run; each process's output goes to a file beside the workdir."""
+    command = ["-m", "pipelines.pretrain", *arguments("pretrain/digits.py", workdir, **RUN, **mesh)]
+    flags = [[]]
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        together = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", "--lost_after=8"]
+        flags = [[*together, f"--process={number}"] for number in range(processes)]
+    environment = {
+        **os.environ,
+        "JAX_NUM_CPU_DEVICES": str(devices // processes),
+        # Most of these runs' time is the compiler's.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    }
+    started = []
+    for number, own in enumerate(flags):
+        with output(workdir, number).open("w") as out:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, *command, *own],
+                    cwd=REPOSITORY,
+                    env=environment,
+                    stdout=out,
+                    stderr=out,
+                )
+            )
+    return started
+
+
+def output(workdir: Path, process: int) -> Path:
+    return workdir.with_name(f"{workdir.name}.{process}.txt")
+
+
+def ended(workdir: Path, processes: list, timeout: float = 240) -> list[int]:
+    """Exit codes of the processes, which must end by themselves."""
+    codes = []
+    try:
+        for process in processes:
+            codes.append(process.wait(timeout))
+    finally:
+        for process in processes:
+            process.kill()
+    return codes
+
+
+def complete(workdir: Path, *run) -> None:
+    processes = start(workdir, *run)
+    codes = ended(workdir, processes)
+    assert codes == [0] * len(processes), output(workdir, codes.index(max(codes))).read_text()
+
+
+def saved(workdir: Path) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(int(n) for n in os.listdir(workdir / "checkpoints") if n.isdigit())
+    return []
+
+
+def wait_for_a_checkpoint(workdir: Path, processes: list) -> None:
+    deadline = time.monotonic() + 240
+    while not saved(workdir):
+        assert all(process.poll() is None for process in processes), "the run ended too early"
+        assert time.monotonic() < deadline, "no checkpoint for four minutes"
+        time.sleep(0.001)
+
+
+def without_timings(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def assert_close(workdir: Path, reference: Path) -> None:
+    rows, expected = (without_timings(metrics.read(path)) for path in (workdir, reference))
+    assert [row.keys() for row in rows] == [row.keys() for row in expected]
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    for name in ("train/loss", "train/grad_norm", "val/cross_entropy"):
+        found, wanted = (metrics.series(r, name)[1] for r in (rows, expected))
+        assert len(found)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    complete(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("two") / "run"
+    complete(workdir, 2)
+    return workdir
+
+
+def test_two_processes_of_four_devices_compute_what_one_of_eight_does(one_process, two_processes):
+    assert_close(two_processes, one_process)
+    assert len(set(metrics.series(metrics.read(one_process), "train/loss")[1])) > STEPS // 2
+
+
+def test_only_the_first_process_writes_and_talks(two_processes):
+    assert len(list(two_processes.glob("events.out.tfevents.*"))) == 1
+    assert {"config.json", "summary.json", "report.html"} <= set(os.listdir(two_processes))
+    primary, other = (output(two_processes, process).read_text() for process in range(2))
+    assert "8 cpu device(s) of 2 processes" in primary and f"{STEPS}/{STEPS}" in primary
+    # Gloo, which carries what processes tell each other on CPUs, has its own say.
+    assert [line for line in other.splitlines() if not line.startswith("[Gloo]")] == []
+
+
+def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
+    two_processes, one_process, tmp_path
+):
+    workdir = tmp_path / "run"
+    processes = start(workdir, 2)
+    wait_for_a_checkpoint(workdir, processes)
+    processes[1].kill()
+    codes = ended(workdir, processes, timeout=120)
+    assert codes[1] == -signal.SIGKILL and codes[0] != 0
+    told = output(workdir, 0).read_text()
+    assert "process 0 of 2: error: ended early: another process of the run was lost" in told
+    step = saved(workdir)[-1]
+    assert f"run the same command again on all processes to resume from step {step}" in told
+    assert "process 1 of 2: error: ended early" in output(workdir, 1).read_text()
+    assert not (workdir / "summary.json").exists()
+
+    fewer = tmp_path / "fewer"
+    shutil.copytree(workdir, fewer)
+    complete(workdir, 2)
+    assert f"resuming after step {step}" in output(workdir, 0).read_text()
+    rows, expected = (without_timings(metrics.read(path)) for path in (workdir, two_processes))
+    assert rows == expected
+    summaries = [
+        json.loads((path / "summary.json").read_text()) for path in (workdir, two_processes)
+    ]
+    assert without_timings(summaries)[0] == without_timings(summaries)[1]
+
+    # What two processes of four devices saved goes on in one process of four.
+    complete(fewer, 1, 4, FOUR)
+    assert "resuming after step" in output(fewer, 0).read_text()
+    assert read_config(fewer)["mesh"] == {"data": 1, "fsdp": 2, "tensor": 2}
+    assert_close(fewer, one_process)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (dict(processes=2), "--coordinator=HOST:PORT, --processes=N and --process=I belong"),
+        (dict(coordinator="h:1", processes=2), "belong together"),
+        (dict(coordinator="h:1", processes=2, process=2), "--process must be one of 0 to 1"),
+        (dict(coordinator="h", processes=2, process=0), "must be HOST:PORT"),
+        (dict(coordinator="h:99999", processes=2, process=0), "must be HOST:PORT"),
+        (dict(cluster=True, process=0), "leave out --process, or leave out --distributed"),
+    ],
+)
+def test_contradictory_flags_are_refused(flags, message):
+    with pytest.raises(UserError) as caught:
+        distributed.join(**flags)
+    assert message in str(caught.value)
+
+
+def test_without_flags_there_is_one_process_that_agrees_with_itself():
+    distributed.join()
+    assert distributed.is_primary() and not distributed.several()
+    assert distributed.agree(7) == 7
+    assert distributed.total(3, 4) == (3, 4)
+    assert not distributed.stop_agreed(1)
+    distributed.leave(1)
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--distributed"], "found no cluster in the environment"),
+        (
+            ["--coordinator=127.0.0.1:1", "--processes=2", "--process=1", "--start_timeout=1"],
+            "nobody answers at --coordinator=127.0.0.1:1",
+        ),
+    ],
+)
+def test_processes_that_do_not_meet_say_so_and_end(flags, message, tmp_path):
+    done = run_python("-m", "pipelines.evaluate", f"--workdir={tmp_path}", *flags)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def say_last_words(told: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, last_words.__file__, *arguments],
+        input=told,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+def test_last_words_are_said_unless_the_process_ended_knowingly(tmp_path):
+    name = "process 3 of 4"
+    assert say_last_words("done", name, str(tmp_path)) == ""
+    assert "begin anew, as nothing was saved yet" in say_last_words("", name, str(tmp_path))
+    for folder in ("9", "10", "11.orbax-checkpoint-tmp-1"):
+        (tmp_path / "checkpoints" / folder).mkdir(parents=True)
+    told = say_last_words("", name, str(tmp_path))
+    assert told.startswith(f"{name}: error: ") and told.endswith("to resume from step 10\n")
+    assert "resume" not in say_last_words("", name)
