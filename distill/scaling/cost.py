@@ -4,7 +4,7 @@ A device runs its schedule in order. Arithmetic takes the cycles that the compil
 moves takes bytes over bandwidth. A synchronous collective stops everything until it is done. An
 asynchronous one, split into a start and a done, runs on the links meanwhile: the time between
 counts as hidden, and what the done still has to wait for as exposed. Loops cost their body times
-their iterations.
+their iterations, or once where these depend on the data.
 
 Left out: skew between devices, contention of different collectives for the same link, contention
 for HBM between arithmetic and copies in the background, and the host.

@@ -67,20 +67,18 @@ class Program:
     computations: Mapping[str, Computation]
     entry: Computation
 
-    def trip_count(self, loop: Instruction) -> int:
+    def trip_count(self, loop: Instruction) -> int | None:
         """How often a `while` runs: the constant that its condition compares a counter to.
 
-        Raises:
-          ValueError: if the condition is no such comparison; JAX's scans have one.
+        JAX's scans have one. None for a loop that depends on its data, such as one that draws
+        random numbers until they are acceptable.
         """
         condition = self.computations[loop.attribute("condition")]
         if any("direction=LT" in instruction.text for instruction in condition.instructions):
             limits = [int(i.text) for i in condition.instructions if i.opcode == "constant"]
             if len(limits) == 1:
                 return limits[0]
-        raise ValueError(
-            f"the number of iterations of the loop {loop.name} is not in its condition"
-        )
+        return None
 
 
 def shape_bytes(shape: str) -> float:

@@ -61,6 +61,7 @@ HOW_IT_RUNS = (
     "data.workers",
     "model.async_linear",
     "model.fused",
+    "model.prefetch",
     "model.remat",
     "model.unroll",
     "teacher.rules",
