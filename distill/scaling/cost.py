@@ -108,7 +108,7 @@ class _Walk:
         opcode = instruction.opcode
         if opcode == "while":
             body = self._computation(self.program.computations[instruction.attribute("body")])
-            line.run_all(body * self.program.trip_count(instruction))
+            line.run_all(body * (self.program.trip_count(instruction) or 1))
         elif opcode in ("call", "conditional"):
             for name in _called(instruction):
                 line.run_all(self._computation(self.program.computations[name]))
