@@ -16,5 +16,6 @@ def get_config(epochs="1000"):
     config.model.update(variant="L/16", image_size=384)
     config.teacher.workdir = "runs/vit_22b_imagenet"
     config.teacher.model.update(family="vit_22b", variant="22B/14", image_size=378)
-    config.mesh = dict(data=1, fsdp=-1)
+    # The teacher is cut over all chips; the student is small enough for each to hold it whole.
+    config.mesh = dict(data=1, fsdp=-1, rules=(("embed", ()),))
     return config

@@ -15,6 +15,8 @@ from configs.pretrain import vit_g14
 def get_config():
     config = vit_g14.get_config()
     config.model.update(family="vit_22b", variant="22B/14")
+    # 6144 = 64 · 96: on 1024 chips, 16 replicas of 64 chips each.
+    config.mesh = dict(data=-1, fsdp=64)
     config.optimizer = vit_g14.optimizer(learning_rate=1e-3)
     config.schedule.cooldown_steps = 30_000
     config.train.update(

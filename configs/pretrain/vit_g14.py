@@ -47,6 +47,7 @@ def get_config(variant="G/14"):
                 eval_every=5000,
                 checkpoint_every=5000,
             ),
-            mesh=dict(data=1, fsdp=-1),
+            # 16 divides every model's width: 1664 = 16 · 104.
+            mesh=dict(data=-1, fsdp=16),
         )
     )
