@@ -57,7 +57,6 @@ class ModelConfig:
     classifier_bias: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "full", "dots", "offload"] = "none"
-    prefetch: bool = False
     unroll: bool = False
 
     def __post_init__(self):
@@ -131,7 +130,6 @@ def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> Non
     how_it_runs = {
         "dtype": "float32",
         "remat": "none",
-        "prefetch": False,
         "unroll": False,
         "classifier_bias": 0.0,
         "async_linear": None,

@@ -9,7 +9,7 @@ from flax import nnx
 
 from distill.nn.attention import Attention, QKNorm
 from distill.nn.layers import LayerNorm, Mlp
-from distill.parallel import ambient_spec, constrain, materialize, prefetched_scan
+from distill.parallel import constrain, materialize
 
 # What the backward pass finds in memory; the rest is computed again.
 REMAT_POLICIES = {
@@ -103,7 +103,6 @@ class Encoder(nnx.Module):
         *,
         depth: int,
         remat: str = "none",
-        prefetch: bool = False,
         unroll: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -112,15 +111,10 @@ class Encoder(nnx.Module):
         self.depth = depth
         self.remat = remat
         self.unroll = unroll
-        self.prefetch = prefetch
-        self.dtype = config.compute_dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps tokens [B, T, D] to [B, T, D]."""
         graphdef, stacked = nnx.split(self.blocks)
-
-        if self.prefetch and jax.sharding.get_abstract_mesh().shape.get("fsdp", 1) > 1:
-            return self.norm(self._prefetched(graphdef, stacked, x))
 
         def layer(x, params):
             x = nnx.merge(graphdef, _keep_sharded(params))(x)
@@ -133,23 +127,6 @@ class Encoder(nnx.Module):
         x = constrain(x, "batch", "tokens", "residual")
         x, _ = jax.lax.scan(layer, x, stacked, unroll=self.depth if self.unroll else 1)
         return self.norm(x)
-
-    def _prefetched(self, graphdef: nnx.GraphDef, stacked: nnx.State, x: jax.Array) -> jax.Array:
-        specs = {
-            path: ambient_spec(parameter.shape, parameter.axes)
-            for path, parameter in nnx.to_flat_state(stacked)
-        }
-
-        def layer(params, x):
-            return nnx.merge(graphdef, params)(x)
-
-        return prefetched_scan(
-            layer,
-            nnx.to_pure_dict(stacked),
-            nnx.traversals.unflatten_mapping(specs),
-            x,
-            self.dtype,
-        )
 
 
 def _keep_sharded(params: nnx.State) -> nnx.State:

@@ -59,9 +59,6 @@ class ViTConfig:
     remat: Literal["none", "full", "dots", "offload"] = "none"
     """What the backward pass computes again: nothing, each block, or all but its products, which
     are kept on the device or in the memory of its host."""
-    prefetch: bool = False
-    """With parameters cut over `fsdp`, gather the next layer's while this one computes; each block
-    is then computed again in the backward pass, whatever `remat` says."""
     unroll: bool = False
     """Run the layers as straight-line code instead of a scan."""
 
@@ -151,7 +148,6 @@ class VisionTransformer(nnx.Module):
             lambda rngs: block(c, rngs=rngs),
             depth=c.depth,
             remat=c.remat,
-            prefetch=c.prefetch,
             unroll=c.unroll,
             rngs=rngs,
         )

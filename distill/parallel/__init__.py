@@ -12,11 +12,9 @@ from distill.parallel.mesh import (
     put_batch,
     replicated,
 )
-from distill.parallel.prefetch import prefetched_scan
 from distill.parallel.rules import (
     DEFAULT_RULES,
     Rules,
-    ambient_spec,
     constrain,
     current_platform,
     materialize,
@@ -33,7 +31,6 @@ __all__ = [
     "Chip",
     "MeshConfig",
     "Rules",
-    "ambient_spec",
     "batch_devices",
     "batch_sharding",
     "chip_of",
@@ -45,7 +42,6 @@ __all__ = [
     "materialize",
     "override_rules",
     "partition_spec",
-    "prefetched_scan",
     "put_batch",
     "replicated",
     "row_parallel",

@@ -65,9 +65,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         return x
-    spec = ambient_spec(x.shape, axes)
-    if not any(spec) and AxisType.Manual in mesh.axis_types:
-        return x
+    spec = partition_spec(mesh, x.shape, axes, _rules.get())
     return jax.lax.with_sharding_constraint(x, spec)
 
 
@@ -77,11 +75,6 @@ def materialize(x: jax.Array) -> jax.Array:
     At ViT-22B's size, doing so for norms takes 2.6% off the estimated arithmetic of a step.
     """
     return jax.lax.optimization_barrier(x) if current_platform() == "tpu" else x
-
-
-def ambient_spec(shape: tuple[int, ...], axes: tuple[str | None, ...]) -> PartitionSpec:
-    """The partition of an array on the mesh and by the rules of `sharding_context`."""
-    return partition_spec(jax.sharding.get_abstract_mesh(), shape, axes, _rules.get())
 
 
 def current_platform() -> str:

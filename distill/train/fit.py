@@ -61,7 +61,6 @@ HOW_IT_RUNS = (
     "data.workers",
     "model.async_linear",
     "model.fused",
-    "model.prefetch",
     "model.remat",
     "model.unroll",
     "teacher.rules",
