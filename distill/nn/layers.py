@@ -48,17 +48,25 @@ class Linear(nnx.Module):
             if use_bias
             else None
         )
-        self.num_inputs = len(in_shape)
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [..., *inputs] to [..., *outputs] in `dtype`."""
-        y = jnp.tensordot(
-            x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.num_inputs
-        )
+        """Maps [batch, ..., *inputs] to [batch, ..., *outputs] in `dtype`."""
+        # Both ends say where they live: left to choose, XLA's partitioner has got products wrong
+        # whose kernel is cut over fsdp and whose result is to be cut over tensor.
+        x = _constrain_last(x.astype(self.dtype), self.inputs)
+        y = jnp.tensordot(x, self.kernel[...].astype(self.dtype), len(self.inputs))
+        y = _constrain_last(y, self.outputs)
         if self.bias is not None:
             y = y + self.bias[...].astype(self.dtype)
         return y
+
+
+def _constrain_last(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Keeps [batch, ..., *axes] where its axes belong."""
+    between = (None,) * (x.ndim - 1 - len(axes))
+    return constrain(x, "batch", *between, *axes)
 
 
 class LayerNorm(nnx.Module):
