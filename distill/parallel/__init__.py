@@ -2,7 +2,6 @@
 
 from distill.parallel.chips import CHIPS, Chip, chip_of
 from distill.parallel.mesh import (
-    MESH_AXES,
     MeshConfig,
     batch_devices,
     batch_sharding,
@@ -12,6 +11,7 @@ from distill.parallel.mesh import (
 )
 from distill.parallel.rules import (
     DEFAULT_RULES,
+    MESH_AXES,
     Rules,
     constrain,
     override_rules,
