@@ -106,6 +106,7 @@ class ParallelBlock(nnx.Module):
         layers = (self.query, self.key, self.value, self.mlp_in)
         kernels = [layer.kernel[...].astype(self.dtype) for layer in layers]
         width = kernels[0].shape[0]
+        y = constrain(y, "batch", "tokens", "embed")
         joined = y @ jnp.concatenate([kernel.reshape(width, -1) for kernel in kernels], axis=1)
         ends = [kernel.size // width for kernel in kernels]
         splits = [sum(ends[: i + 1]) for i in range(len(ends) - 1)]
@@ -121,7 +122,8 @@ class ParallelBlock(nnx.Module):
         attended = attended.reshape(*attended.shape[:-2], -1)
         joined = jnp.concatenate([attended, hidden], axis=-1)
         kernel = jnp.concatenate([attention_kernel.reshape(-1, mlp_kernel.shape[-1]), mlp_kernel])
-        return self.mlp_out.add_bias(joined @ kernel)
+        output = constrain(joined @ kernel, "batch", "tokens", "embed")
+        return self.mlp_out.add_bias(output)
 
     def _project_in_async(self, y):
         layers = (self.query, self.key, self.value, self.mlp_in)

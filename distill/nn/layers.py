@@ -48,19 +48,26 @@ class Linear(nnx.Module):
             if use_bias
             else None
         )
-        self.num_inputs = len(in_shape)
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [..., *inputs] to [..., *outputs] in `dtype`."""
-        y = jnp.tensordot(
-            x.astype(self.dtype), self.kernel[...].astype(self.dtype), self.num_inputs
-        )
-        return self.add_bias(y)
+        """Maps [batch, ..., *inputs] to [batch, ..., *outputs] in `dtype`."""
+        # Both ends say where they live: left to choose, XLA's partitioner has got products wrong
+        # whose kernel is cut over fsdp and whose result is to be cut over tensor.
+        x = _constrain_last(x.astype(self.dtype), self.inputs)
+        y = jnp.tensordot(x, self.kernel[...].astype(self.dtype), len(self.inputs))
+        return self.add_bias(_constrain_last(y, self.outputs))
 
     def add_bias(self, y: jax.Array) -> jax.Array:
         """y + b for a product [..., *outputs] computed elsewhere; y itself without a bias."""
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+
+
+def _constrain_last(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Keeps [batch, ..., *axes] where its axes belong."""
+    between = (None,) * (x.ndim - 1 - len(axes))
+    return constrain(x, "batch", *between, *axes)
 
 
 class LayerNorm(nnx.Module):

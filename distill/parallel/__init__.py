@@ -3,7 +3,6 @@
 from distill.parallel.chips import CHIPS, Chip, chip_of
 from distill.parallel.linear import column_parallel, row_parallel
 from distill.parallel.mesh import (
-    MESH_AXES,
     MeshConfig,
     batch_devices,
     batch_sharding,
@@ -14,6 +13,7 @@ from distill.parallel.mesh import (
 )
 from distill.parallel.rules import (
     DEFAULT_RULES,
+    MESH_AXES,
     Rules,
     constrain,
     current_platform,

@@ -9,9 +9,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from distill.parallel.rules import DEFAULT_RULES, Rules, override_rules
-
-MESH_AXES = ("data", "fsdp", "tensor")
+from distill.parallel.rules import DEFAULT_RULES, MESH_AXES, Rules, override_rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +17,7 @@ class MeshConfig:
     """Sizes of the mesh axes; one of them may be −1 and takes all devices that are left.
 
     Raises:
-      ValueError: for sizes that are neither positive nor a single −1.
+      ValueError: for sizes that are neither positive nor a single −1, or rules that cannot be.
     """
 
     data: int = -1
@@ -33,9 +31,7 @@ class MeshConfig:
     as (("residual", ()),)."""
 
     def __post_init__(self):
-        for axis, names in self.table:
-            if not set(names) <= set(MESH_AXES):
-                raise ValueError(f"rule {axis!r} names {names}; mesh axes are {MESH_AXES}")
+        override_rules(self.rules)
         sizes = (self.data, self.fsdp, self.tensor)
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
             raise ValueError(

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+MESH_AXES = ("data", "fsdp", "tensor")
+
 Rules = tuple[tuple[str, tuple[str, ...]], ...]
 
 # One table for all arrays. The dimensions of an array take mesh axes from left to right, each at
@@ -34,14 +36,17 @@ def override_rules(overrides: Rules) -> Rules:
     """`DEFAULT_RULES` with some logical axes mapped elsewhere.
 
     Raises:
-      ValueError: for a logical axis that no array has, or for `batch`, which is where the data is.
+      ValueError: for a logical axis that no array has, for `batch`, which is where the data is, or
+        for an axis that no mesh has or that is named twice.
     """
     known = dict(DEFAULT_RULES)
-    for axis, _ in overrides:
+    for axis, names in overrides:
         if axis == "batch":
             raise ValueError("batches are always cut over data and fsdp; size those axes instead")
         if axis not in known:
             raise ValueError(f"no logical axis {axis!r}; there are {', '.join(known)}")
+        if not set(names) <= set(MESH_AXES) or len(set(names)) < len(names):
+            raise ValueError(f"rule {axis!r} names {names}; mesh axes are {MESH_AXES}, once each")
     return tuple((known | dict(overrides)).items())
 
 

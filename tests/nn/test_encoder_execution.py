@@ -104,7 +104,17 @@ def as_function(create):
     return compiled(lambda params, x: nnx.merge(graphdef, params)(x))
 
 
-@pytest.mark.parametrize(("remat", "unroll"), [("full", False), ("dots", False), ("full", True)])
+@pytest.mark.parametrize(
+    ("remat", "unroll"),
+    [
+        ("full", False),
+        ("dots", False),
+        ("offload", False),
+        ("full", True),
+        ("dots", True),
+        ("offload", True),
+    ],
+)
 def test_recomputation_leaves_gradients_as_they_are(remat, unroll):
     recomputed = value_and_grad("sequential", remat=remat, unroll=unroll)
     assert_trees_close(recomputed, value_and_grad("sequential"))
@@ -124,6 +134,16 @@ def test_recomputation_trades_products_for_memory():
     assert products["dots"] > products["none"]
     assert products["full"] - products["none"] > 0.5 * linear
     assert products["full"] - products["none"] <= linear + attention
+
+
+def test_offloaded_products_go_to_the_memory_of_the_host():
+    """In the traced program: on the CPU, which is its own host, there is nothing to measure."""
+    network = build("sequential", remat="offload")
+    args = network.abstract_params, jax.ShapeDtypeStruct((2, 8, 12, 3), jnp.float32)
+    kept = str(jax.make_jaxpr(jax.grad(loss(network)))(*args))
+    assert "<host>" in kept
+    network = build("sequential", remat="dots")
+    assert "<host>" not in str(jax.make_jaxpr(jax.grad(loss(network)))(*args))
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
