@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import LayerNorm, Linear
 from distill.parallel import constrain
 
@@ -26,18 +27,16 @@ class QKNorm(nnx.Module):
         return self.query(q), self.key(k)
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q·kᵀ/√K)·v for q [B, T, H, K] and k, v [B, S, H, K]; softmax in float32."""
-    return jax.nn.dot_product_attention(q, k, v)
-
-
 def split_heads(*projections: jax.Array) -> tuple[jax.Array, ...]:
     """Queries, keys and values [B, T, H, K] where their heads belong."""
     return tuple(constrain(x, "batch", "tokens", "heads", "head_dim") for x in projections)
 
 
 class Attention(nnx.Module):
-    """Multi-head attention of queries [B, T, D] over keys and values [B, S, D]."""
+    """Multi-head attention of queries [B, T, D] over keys and values [B, S, D].
+
+    `kernel` is one of `distill.nn.kernels.attend`.
+    """
 
     def __init__(
         self,
@@ -47,6 +46,7 @@ class Attention(nnx.Module):
         use_qkv_bias: bool = True,
         use_out_bias: bool = True,
         qk_norm: QKNorm | None = None,
+        kernel: Kernel = "plain",
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -57,6 +57,7 @@ class Attention(nnx.Module):
         self.value = Linear(embed, split, **qkv)
         self.out = Linear(split, embed, use_bias=use_out_bias, dtype=dtype, rngs=rngs)
         self.qk_norm = qk_norm
+        self.kernel = kernel
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """Attends from x [B, T, D] to `context` [B, S, D] (x itself where None)."""
@@ -64,4 +65,4 @@ class Attention(nnx.Module):
         q, k, v = split_heads(self.query(x), self.key(context), self.value(context))
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
-        return self.out(attend(q, k, v))
+        return self.out(attend(q, k, v, kernel=self.kernel))
