@@ -9,6 +9,17 @@ from distill.nn.layers import LayerNorm, Linear
 from distill.parallel import constrain
 
 
+@jax.custom_vjp
+def _settle_gradient(x: jax.Array) -> jax.Array:
+    """x; its gradient is written to memory before anything uses it."""
+    return x
+
+
+_settle_gradient.defvjp(
+    lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),)
+)
+
+
 class QKNorm(nnx.Module):
     """LayerNorm over head_dim on queries and keys, scale only, shared across heads.
 
@@ -24,7 +35,10 @@ class QKNorm(nnx.Module):
 
     def __call__(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Normalises q and k, both [B, T, H, K]."""
-        return self.query(q), self.key(k)
+        # The gradients enter two large products each, those with the weights and with the tokens.
+        # XLA for TPU would fuse the norm's backward pass into both and compute it again for every
+        # tile of their results.
+        return self.query(_settle_gradient(q)), self.key(_settle_gradient(k))
 
 
 def split_heads(*projections: jax.Array) -> tuple[jax.Array, ...]:

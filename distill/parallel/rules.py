@@ -91,7 +91,8 @@ def map_shards(
     """Calls `function` on each device's part of the arrays, for what XLA cannot partition itself.
 
     Mesh axes over which no dimension is cut repeat the call. Inside a `shard_map`, only the mesh
-    axes that are still the compiler's are cut.
+    axes that are still the compiler's are cut; if the arrays are differentiated there, it needs
+    `check_vma=False`. The arrays must live on the mesh or be traced inside `jax.jit`.
 
     Args:
       function: maps the parts of the arrays to an array of the shape of the first.
