@@ -91,7 +91,11 @@ class Measured:
 
 
 def forward_flops(network: Network) -> int:
-    """Operations in the matrix products of one image's forward pass."""
+    """Operations in the matrix products of one image's forward pass.
+
+    A kernel's products are its own affair; those of the plain one can be counted.
+    """
+    network = network.with_attention("plain")
     image = jax.ShapeDtypeStruct((1, *network.config.image_shape), jnp.float32)
     return count_flops(network.apply, network.abstract_params, image).matrix
 
@@ -123,7 +127,12 @@ def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
     Raises:
       ValueError: for models that do not exist or contradict themselves.
     """
-    common = dict(image_size=args.image_size, num_classes=args.num_classes, dtype=args.dtype)
+    common = dict(
+        image_size=args.image_size,
+        num_classes=args.num_classes,
+        dtype=args.dtype,
+        attention=args.attention,
+    )
     execution = dict(remat=args.remat, unroll=args.unroll)
 
     def network(role: str, prefix: str, **choices) -> Network:
@@ -307,7 +316,16 @@ def table(f: dict[str, Any]) -> str:
             f"distill {command['teacher']} ({f['teacher_parameters'] / 1e6:,.4g} M parameters) "
             f"→ {command['student']} ({f['parameters'] / 1e6:,.4g} M)"
         )
-    settings = ("image_size", "dtype", "remat", "unroll", "optimizer", "fsdp", "tensor")
+    settings = (
+        "image_size",
+        "dtype",
+        "attention",
+        "remat",
+        "unroll",
+        "optimizer",
+        "fsdp",
+        "tensor",
+    )
     if f["mfu"] is None:
         mfu = f"unknown device {f['device_kind']!r}; give its peak with --peak_tflops"
     else:
@@ -396,6 +414,12 @@ def _add_common_flags(mode: argparse.ArgumentParser) -> None:
         choices=("none", "full", "dots"),
         default="none",
         help="what the backward pass computes again (%(default)s)",
+    )
+    add(
+        "--attention",
+        choices=("auto", "plain", "cudnn", "splash"),
+        default="auto",
+        help="its kernel, see distill/nn/kernels.py (%(default)s)",
     )
     add("--unroll", action="store_true", help="layers as straight-line code instead of a scan")
     add(

@@ -58,6 +58,8 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "full", "dots", "offload"] = "none"
     unroll: bool = False
+    attention: Literal["auto", "plain", "cudnn", "splash"] = "auto"
+    """The kernel; see `distill.nn.kernels`."""
 
     def __post_init__(self):
         self.network()
@@ -91,7 +93,8 @@ def load_model(
       dtype: of parameters and activations; None keeps float32 parameters and the run's
         activations.
       rules: overrides of where the arrays live on the mesh.
-      expected: what the caller believes is there; only its architecture is compared.
+      expected: what the caller believes is there; only its architecture is compared, and its
+        attention kernel is used.
 
     Raises:
       UserError: if there is no run, no such checkpoint, or another model than expected; if the run
@@ -100,6 +103,9 @@ def load_model(
     recorded = resolve(ModelConfig, read_config(workdir)["model"])
     if expected is not None:
         _compare(recorded, expected, workdir)
+    # A kernel belongs to a machine, and the run may have had another.
+    attention = "auto" if expected is None else expected.attention
+    recorded = dataclasses.replace(recorded, attention=attention)
     if dtype is not None:
         recorded = dataclasses.replace(recorded, dtype=dtype)
     network = recorded.network().placed(mesh, override_rules(rules))
@@ -131,6 +137,7 @@ def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> Non
         "dtype": "float32",
         "remat": "none",
         "unroll": False,
+        "attention": "auto",
         "classifier_bias": 0.0,
         "async_linear": None,
     }

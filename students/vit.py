@@ -32,4 +32,4 @@ def configure(variant: str, **choices) -> ViTConfig:
 
 def build(config: ViTConfig) -> Network:
     """The network of `config`; no memory is allocated."""
-    return Network(config, lambda rngs: VisionTransformer(config, rngs=rngs))
+    return Network(config, VisionTransformer)

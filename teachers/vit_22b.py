@@ -4,13 +4,15 @@ Its asynchronous parallel linear operations (§3) are `distill.parallel.linear`.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from distill.nn.attention import attend, split_heads
+from distill.nn.attention import split_heads
 from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
+from distill.nn.kernels import attend
 from distill.nn.layers import Linear, mlp_bias
 from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
@@ -67,6 +69,7 @@ class ParallelBlock(nnx.Module):
     def __init__(self, config: ViT22BConfig, *, rngs: nnx.Rngs):
         self.fused = config.fused
         self.async_linear = config.async_linear
+        self.kernel = config.attention
         self.dtype = dtype = config.compute_dtype
         embed = {"embed": config.width}
         split = {"heads": config.heads, "head_dim": config.width // config.heads}
@@ -94,7 +97,8 @@ class ParallelBlock(nnx.Module):
         hidden = constrain(hidden, "batch", "tokens", "mlp")
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
-        return x + project_out(attend(q, k, v), jax.nn.gelu(hidden, approximate=True))
+        attended = attend(q, k, v, kernel=self.kernel)
+        return x + project_out(attended, jax.nn.gelu(hidden, approximate=True))
 
     def _project_in(self, y):
         return self.query(y), self.key(y), self.value(y), self.mlp_in(y)
@@ -149,4 +153,4 @@ def configure(variant: str = "22B/14", **choices) -> ViT22BConfig:
 def build(config: ViT22BConfig) -> Network:
     """The network of `config`; no memory is allocated."""
     block = ParallelBlock if config.parallel else SequentialBlock
-    return Network(config, lambda rngs: VisionTransformer(config, block=block, rngs=rngs))
+    return Network(config, functools.partial(VisionTransformer, block=block))

@@ -25,4 +25,4 @@ def configure(variant: str = "G/14", **choices) -> ViTConfig:
 
 def build(config: ViTConfig) -> Network:
     """The network of `config`; no memory is allocated."""
-    return Network(config, lambda rngs: VisionTransformer(config, rngs=rngs))
+    return Network(config, VisionTransformer)

@@ -33,6 +33,8 @@ class ExportMismatch(RunFailed):
 
 def serving_function(network: Network, activation: Activation) -> Callable[..., dict]:
     """Maps (params, uint8 images [B, H, W, C]) to logits, probabilities and embedding, float32."""
+    # One program serves every platform, whatever this machine has.
+    network = network.with_attention("plain")
     probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[activation]
 
     def serve(params: Params, images: jax.Array) -> dict[str, jax.Array]:

@@ -4,8 +4,20 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import LayerNorm, Linear
 from distill.parallel import constrain
+
+
+@jax.custom_vjp
+def _settle_gradient(x: jax.Array) -> jax.Array:
+    """x; its gradient is written to memory before anything uses it."""
+    return x
+
+
+_settle_gradient.defvjp(
+    lambda x: (x, None), lambda _, gradient: (jax.lax.optimization_barrier(gradient),)
+)
 
 
 class QKNorm(nnx.Module):
@@ -23,12 +35,10 @@ class QKNorm(nnx.Module):
 
     def __call__(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Normalises q and k, both [B, T, H, K]."""
-        return self.query(q), self.key(k)
-
-
-def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q·kᵀ/√K)·v for q [B, T, H, K] and k, v [B, S, H, K]; softmax in float32."""
-    return jax.nn.dot_product_attention(q, k, v)
+        # The gradients enter two large products each, those with the weights and with the tokens.
+        # XLA for TPU would fuse the norm's backward pass into both and compute it again for every
+        # tile of their results.
+        return self.query(_settle_gradient(q)), self.key(_settle_gradient(k))
 
 
 def split_heads(*projections: jax.Array) -> tuple[jax.Array, ...]:
@@ -37,7 +47,10 @@ def split_heads(*projections: jax.Array) -> tuple[jax.Array, ...]:
 
 
 class Attention(nnx.Module):
-    """Multi-head attention of queries [B, T, D] over keys and values [B, S, D]."""
+    """Multi-head attention of queries [B, T, D] over keys and values [B, S, D].
+
+    `kernel` is one of `distill.nn.kernels.attend`.
+    """
 
     def __init__(
         self,
@@ -47,6 +60,7 @@ class Attention(nnx.Module):
         use_qkv_bias: bool = True,
         use_out_bias: bool = True,
         qk_norm: QKNorm | None = None,
+        kernel: Kernel = "plain",
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -57,6 +71,7 @@ class Attention(nnx.Module):
         self.value = Linear(embed, split, **qkv)
         self.out = Linear(split, embed, use_bias=use_out_bias, dtype=dtype, rngs=rngs)
         self.qk_norm = qk_norm
+        self.kernel = kernel
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """Attends from x [B, T, D] to `context` [B, S, D] (x itself where None)."""
@@ -64,4 +79,4 @@ class Attention(nnx.Module):
         q, k, v = split_heads(self.query(x), self.key(context), self.value(context))
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
-        return self.out(attend(q, k, v))
+        return self.out(attend(q, k, v, kernel=self.kernel))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distill.nn.attention import Attention, QKNorm
+from distill.nn.kernels import Kernel
 from distill.nn.layers import LayerNorm, Mlp
 from distill.parallel import constrain, materialize
 
@@ -30,6 +31,7 @@ class BlockConfig(Protocol):
     qk_norm_center: bool
     norm_bias: bool
     norm_center: bool
+    attention: Kernel
     compute_dtype: jnp.dtype
 
 
@@ -62,6 +64,7 @@ class SequentialBlock(nnx.Module):
             config.heads,
             use_qkv_bias=config.qkv_bias,
             qk_norm=make_qk_norm(config),
+            kernel=config.attention,
             dtype=config.compute_dtype,
             rngs=rngs,
         )

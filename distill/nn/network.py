@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
+from distill.nn.kernels import Kernel
 from distill.nn.preprocess import prepare_images
 from distill.nn.vit import ViTConfig, ViTOutput
 from distill.parallel import DEFAULT_RULES, Rules, constrain, sharding_context, shardings
@@ -35,8 +36,8 @@ class Network:
     """
 
     config: ViTConfig
-    build: Callable[[nnx.Rngs], nnx.Module]
-    """Creates the module from random numbers."""
+    build: Callable[..., nnx.Module]
+    """Creates the module as `build(config, rngs=rngs)`."""
     placement: Placement | None = None
     """None leaves every array to the compiler."""
 
@@ -44,9 +45,13 @@ class Network:
         """The same network with its parameters and activations cut over `mesh`."""
         return dataclasses.replace(self, placement=Placement(mesh, rules))
 
+    def with_attention(self, kernel: Kernel) -> "Network":
+        """The same network, its encoder's attention computed by `kernel`."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, attention=kernel))
+
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters; under `jax.jit` with shardings, each device draws its part."""
-        return nnx.to_pure_dict(nnx.state(self.build(nnx.Rngs(params=key))))
+        return nnx.to_pure_dict(nnx.state(self._build(key)))
 
     def prepare(self, images: jax.Array) -> jax.Array:
         """Views [B, any height, any width, C] in [0, 255] as the model takes them."""
@@ -64,9 +69,12 @@ class Network:
             return contextlib.nullcontext()
         return sharding_context(self.placement.mesh, self.placement.rules)
 
+    def _build(self, key: jax.Array) -> nnx.Module:
+        return self.build(self.config, rngs=nnx.Rngs(params=key))
+
     @functools.cached_property
     def _abstract(self) -> tuple[nnx.GraphDef, nnx.State]:
-        return nnx.split(nnx.eval_shape(lambda: self.build(nnx.Rngs(params=jax.random.key(0)))))
+        return nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
 
     @property
     def abstract_params(self) -> Params:

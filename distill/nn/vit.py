@@ -12,6 +12,7 @@ from distill.errors import check_choices
 from distill.nn.embeddings import PatchEmbed, PositionEmbedding, patch_grid
 from distill.nn.encoder import Encoder, SequentialBlock
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
+from distill.nn.kernels import Kernel
 from distill.nn.layers import Linear, zeros
 
 
@@ -61,6 +62,10 @@ class ViTConfig:
     are kept on the device or in the memory of its host."""
     unroll: bool = False
     """Run the layers as straight-line code instead of a scan."""
+    attention: Kernel = "auto"
+    """How the encoder's attention is computed (`distill.nn.kernels`): by XLA, by the kernel of a
+    GPU or TPU, or by the best that platform, dtype, tokens and head_dim allow. The head's single
+    query always takes the plain one."""
 
     def __post_init__(self):
         check_choices(self)

@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -28,8 +28,7 @@ DEFAULT_RULES: Rules = (
 )
 
 _rules: contextvars.ContextVar[Rules] = contextvars.ContextVar("rules", default=DEFAULT_RULES)
-
-_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+_device: contextvars.ContextVar[jax.Device | None] = contextvars.ContextVar("device", default=None)
 
 
 def override_rules(overrides: Rules) -> Rules:
@@ -52,14 +51,31 @@ def override_rules(overrides: Rules) -> Rules:
 
 @contextlib.contextmanager
 def sharding_context(mesh: Mesh, rules: Rules) -> Iterator[None]:
-    """While traced inside, `constrain` means `mesh` and `rules`."""
-    tokens = _rules.set(rules), _platform.set(mesh.devices.flat[0].platform)
+    """While traced inside, all functions here mean `mesh` and `rules`."""
+    tokens = _rules.set(rules), _device.set(mesh.devices.flat[0])
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             yield
     finally:
         _rules.reset(tokens[0])
-        _platform.reset(tokens[1])
+        _device.reset(tokens[1])
+
+
+def current_device() -> jax.Device:
+    """A device of the mesh in `sharding_context`; outside of it, where JAX computes by default.
+
+    It need not be one that this process can use: programs are also compiled for chips that are
+    only described.
+    """
+    device = _device.get() or jax.config.jax_default_device
+    if device is None or isinstance(device, str):
+        return jax.devices(device)[0]
+    return device
+
+
+def current_platform() -> str:
+    """What `current_device` is: "tpu", "gpu" or "cpu"."""
+    return current_device().platform
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -82,9 +98,36 @@ def materialize(x: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(x) if current_platform() == "tpu" else x
 
 
-def current_platform() -> str:
-    """What is being traced for: "tpu", "gpu" or "cpu"."""
-    return _platform.get() or jax.default_backend()
+def map_shards(
+    function: Callable[..., jax.Array], *arrays: jax.Array, axes: tuple[str | None, ...]
+) -> jax.Array:
+    """Calls `function` on each device's part of the arrays, for what XLA cannot partition itself.
+
+    Mesh axes over which no dimension is cut repeat the call. Inside a `shard_map`, only the mesh
+    axes that are still the compiler's are cut; if the arrays are differentiated there, it needs
+    `check_vma=False`. The arrays must live on the mesh or be traced inside `jax.jit`.
+
+    Args:
+      function: maps the parts of the arrays to an array of the shape of the first.
+      *arrays: of the rank of `axes`.
+      axes: the logical name of each dimension, the same for all arrays and the result.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    free = set(mesh.axis_names) - _manual_axes(mesh)
+    if mesh.empty or mesh.size == 1 or not free:
+        return function(*arrays)
+    specs = tuple(partition_spec(mesh, x.shape, axes, _rules.get()) for x in arrays)
+    # Kernels do not say over which axes their results vary, so nothing can be checked.
+    run = jax.shard_map(
+        function, in_specs=specs, out_specs=specs[0], axis_names=free, check_vma=False
+    )
+    return run(*arrays)
+
+
+def _manual_axes(mesh: Mesh | AbstractMesh) -> set[str]:
+    """The axes of a `shard_map` around the code that is traced."""
+    pairs = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return {name for name, kind in pairs if kind == AxisType.Manual}
 
 
 def partition_spec(
@@ -96,8 +139,7 @@ def partition_spec(
     """The partition of an array whose dimensions have the logical names `axes`."""
     table, spec = dict(rules), []
     # Inside a `shard_map`, its own axes are not the compiler's to use.
-    manual = AxisType.Manual
-    taken = {n for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if t == manual}
+    taken = _manual_axes(mesh)
     for size, axis in zip(shape, axes, strict=True):
         wanted = tuple(name for name in table.get(axis, ()) if name not in taken)
         parts = math.prod(mesh.shape[name] for name in wanted)

@@ -60,6 +60,7 @@ HOW_IT_RUNS = (
     "data.threads",
     "data.workers",
     "model.async_linear",
+    "model.attention",
     "model.fused",
     "model.remat",
     "model.unroll",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill.nn.attention import attend
+from distill.nn.kernels import attend
 from distill.nn.layers import LayerNorm
 
 
