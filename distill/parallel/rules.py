@@ -50,9 +50,10 @@ def override_rules(overrides: Rules) -> Rules:
 
 
 @contextlib.contextmanager
-def sharding_context(mesh: Mesh, rules: Rules) -> Iterator[None]:
+def sharding_context(mesh: Mesh | AbstractMesh, rules: Rules) -> Iterator[None]:
     """While traced inside, all functions here mean `mesh` and `rules`."""
-    tokens = _rules.set(rules), _device.set(mesh.devices.flat[0])
+    device = None if isinstance(mesh, AbstractMesh) else mesh.devices.flat[0]
+    tokens = _rules.set(rules), _device.set(device)
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             yield
