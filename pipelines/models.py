@@ -57,6 +57,7 @@ class ModelConfig:
     classifier_bias: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "full", "dots", "offload"] = "none"
+    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = ()
     unroll: bool = False
     attention: Literal["auto", "plain", "cudnn", "splash"] = "auto"
     """The kernel; see `distill.nn.kernels`."""
@@ -136,6 +137,7 @@ def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> Non
     how_it_runs = {
         "dtype": "float32",
         "remat": "none",
+        "remat_keep": (),
         "unroll": False,
         "attention": "auto",
         "classifier_bias": 0.0,

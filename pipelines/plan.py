@@ -135,7 +135,11 @@ def variations(config: RunConfig, chips: int) -> Iterator[RunConfig]:
         yield dataclasses.replace(
             config,
             mesh=dataclasses.replace(config.mesh, **sizes),
-            model=dataclasses.replace(config.model, remat=remat),
+            model=dataclasses.replace(
+                config.model,
+                remat=remat,
+                remat_keep=config.model.remat_keep if remat == "full" else (),
+            ),
             train=dataclasses.replace(config.train, microbatches=parts),
         )
 

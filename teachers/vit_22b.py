@@ -9,6 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from distill.nn.attention import split_heads
 from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
@@ -94,10 +95,10 @@ class ParallelBlock(nnx.Module):
             project_in, project_out = self._project_in, self._project_out
         *qkv, hidden = project_in(materialize(self.norm(x)))
         q, k, v = split_heads(*qkv)
-        hidden = constrain(hidden, "batch", "tokens", "mlp")
+        hidden = checkpoint_name(constrain(hidden, "batch", "tokens", "mlp"), "hidden")
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
-        attended = attend(q, k, v, kernel=self.kernel)
+        attended = materialize(attend(q, k, v, kernel=self.kernel))
         return x + project_out(attended, jax.nn.gelu(hidden, approximate=True))
 
     def _project_in(self, y):

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import LayerNorm, Linear
-from distill.parallel import constrain
+from distill.parallel import constrain, materialize
 
 
 @jax.custom_vjp
@@ -41,9 +42,12 @@ class QKNorm(nnx.Module):
         return self.query(_settle_gradient(q)), self.key(_settle_gradient(k))
 
 
-def split_heads(*projections: jax.Array) -> tuple[jax.Array, ...]:
-    """Queries, keys and values [B, T, H, K] where their heads belong."""
-    return tuple(constrain(x, "batch", "tokens", "heads", "head_dim") for x in projections)
+def split_heads(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
+    """Queries, keys and values [B, T, H, K] where their heads belong, by name for `remat_keep`."""
+    return tuple(
+        checkpoint_name(constrain(x, "batch", "tokens", "heads", "head_dim"), name)
+        for name, x in {"query": q, "key": k, "value": v}.items()
+    )
 
 
 class Attention(nnx.Module):
@@ -79,4 +83,4 @@ class Attention(nnx.Module):
         q, k, v = split_heads(self.query(x), self.key(context), self.value(context))
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
-        return self.out(attend(q, k, v, kernel=self.kernel))
+        return self.out(materialize(attend(q, k, v, kernel=self.kernel)))

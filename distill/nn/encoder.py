@@ -106,6 +106,7 @@ class Encoder(nnx.Module):
         *,
         depth: int,
         remat: str = "none",
+        remat_keep: tuple[str, ...] = (),
         unroll: bool = False,
         rngs: nnx.Rngs,
     ):
@@ -113,6 +114,7 @@ class Encoder(nnx.Module):
         self.norm = make_norm(config)
         self.depth = depth
         self.remat = remat
+        self.remat_keep = remat_keep
         self.unroll = unroll
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -126,6 +128,8 @@ class Encoder(nnx.Module):
         if self.remat != "none":
             # prevent_cse guards against a pass that scan already rules out, at a cost.
             policy = REMAT_POLICIES[self.remat]
+            if self.remat_keep:
+                policy = jax.checkpoint_policies.save_only_these_names(*self.remat_keep)
             layer = jax.checkpoint(layer, policy=policy, prevent_cse=self.unroll)
         x = constrain(x, "batch", "tokens", "residual")
         x, _ = jax.lax.scan(layer, x, stacked, unroll=self.depth if self.unroll else 1)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from distill.parallel import constrain
 
@@ -114,5 +115,5 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, T, D] to [B, T, D]."""
-        hidden = constrain(self.input(x), "batch", "tokens", "mlp")
+        hidden = checkpoint_name(constrain(self.input(x), "batch", "tokens", "mlp"), "hidden")
         return self.output(jax.nn.gelu(hidden, approximate=True))

@@ -60,6 +60,8 @@ class ViTConfig:
     remat: Literal["none", "full", "dots", "offload"] = "none"
     """What the backward pass computes again: nothing, each block, or all but its products, which
     are kept on the device or in the memory of its host."""
+    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = ()
+    """With remat "full", results of these projections that are kept after all."""
     unroll: bool = False
     """Run the layers as straight-line code instead of a scan."""
     attention: Kernel = "auto"
@@ -76,6 +78,8 @@ class ViTConfig:
             raise ValueError(f"num_classes must not be negative, not {self.num_classes}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        if self.remat_keep and self.remat != "full":
+            raise ValueError(f'remat_keep belongs to remat "full", not to {self.remat!r}')
         if self.position_embedding == "sincos2d" and self.width % 4:
             raise ValueError(f"sincos2d needs a width divisible by 4, not {self.width}")
         _ = self.grid
@@ -153,6 +157,7 @@ class VisionTransformer(nnx.Module):
             lambda rngs: block(c, rngs=rngs),
             depth=c.depth,
             remat=c.remat,
+            remat_keep=c.remat_keep,
             unroll=c.unroll,
             rngs=rngs,
         )

@@ -63,6 +63,7 @@ HOW_IT_RUNS = (
     "model.attention",
     "model.fused",
     "model.remat",
+    "model.remat_keep",
     "model.unroll",
     "teacher.rules",
     "train.checkpoint_every",
