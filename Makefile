@@ -6,6 +6,9 @@ VENV ?= .venv
 WORKDIR ?= runs/demo
 JOBS ?= 2
 
+# What is installed here computes on the CPU.
+export JAX_PLATFORMS ?= cpu
+
 installed := $(VENV)/installed
 
 .PHONY: demo test test-demo lint format clean

@@ -1,0 +1,93 @@
+"""Plans of tiny runs, as a user makes them."""
+
+import importlib.util
+import json
+import os
+
+import pytest
+from support import REPOSITORY, TINY, run_python
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
+)
+
+DISTILL = """
+def get_config():
+    student = dict(family="vit", variant="mu/16", image_size=32, num_classes=8)
+    return dict(
+        model=student,
+        teacher=dict(workdir="nowhere", dtype="bfloat16", model=dict(student, variant="Ti/16")),
+        data=dict(source="folder:nowhere"),
+        optimizer=dict(name="adam", learning_rate=1e-3),
+        schedule=dict(kind="cosine", warmup_steps=1),
+        train=dict(batch_size=16, total_epochs=2.0),
+        mesh=dict(data=1, fsdp=4),
+    )
+"""
+
+
+def plan(*flags, config="configs/pretrain/digits.py"):
+    done = run_python(
+        "pipelines/plan.py",
+        f"--config={REPOSITORY / config}",
+        *flags,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def tiny(**overrides):
+    return [f"--config.{k.replace('__', '.')}={v}" for k, v in (TINY | overrides).items()]
+
+
+def test_a_plan_of_pretraining_says_what_fits_and_how_long_it_takes(tmp_path):
+    flags = ["--topology=v4:2x2x1", *tiny(mesh__data=2, mesh__fsdp=2), f"--dump_hlo={tmp_path}"]
+    done = plan(*flags)
+    assert done.returncode == 0, done.stderr
+    for part in ("parameters", "optimizer", "temporaries", "estimated", "MFU", "chip-days"):
+        assert part in done.stdout
+    assert "is_scheduled=true" in (tmp_path / "step.hlo.txt").read_text()
+
+
+def test_a_plan_of_distillation_counts_the_teacher(tmp_path):
+    config = tmp_path / "distill.py"
+    config.write_text(DISTILL)
+    done = plan("--topology=v5e:2x2", "--json", "--train_images=800", config=config)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    memory = found["bytes_per_chip"]
+    parts = ("parameters", "optimizer", "teacher", "temporaries")
+    assert memory["total"] == sum(memory[part] for part in parts) <= memory["available"]
+    # Ti/16 in bfloat16, most of it cut in four: 5.97M parameters, less the classifier's change.
+    assert memory["teacher"] == pytest.approx(5.9e6 * 2 / 4, rel=0.1)
+    estimated = found["estimated"]
+    exposed = estimated["exposed_communication_seconds"]
+    assert estimated["step_seconds"] == pytest.approx(estimated["compute_seconds"] + exposed)
+    assert estimated["days"] == pytest.approx(100 * estimated["step_seconds"] / 86400)
+    assert estimated["chip_days"] == pytest.approx(4 * estimated["days"])
+
+
+def test_what_does_not_fit_exits_1_and_says_what_to_change():
+    flags = tiny() + tiny(model__image_size=64, train__batch_size=2**17, mesh__data=4)
+    done = plan("--topology=v5e:2x2", *flags)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "GiB a chip are missing" in done.stderr
+    assert "config.train.microbatches=2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--topology=v9:4x4"], "known are v4, v5p, v5e, v6e"),
+        (["--topology=v4:4x4"], "needs 3 positive sizes"),
+        (["--topology=v5e:2x2", "--config.mesh.data=3"], "does not fill 4 device"),
+        (["--topology=v5e:2x2", "--config.train.batch_size=30"], "cannot share evenly"),
+        (["--topology=v5e:2x2", "--sweep", "--sweep_meshes=4x1"], "data x fsdp x tensor"),
+        (["--topology=v5e:2x2", "--config.model.widht=3"], "did you mean"),
+    ],
+)
+def test_mistakes_are_explained(flags, message):
+    done = plan(*flags)
+    assert done.returncode == 2
+    assert message in done.stderr
