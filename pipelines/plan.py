@@ -177,6 +177,7 @@ def figures(plan: Plan, config: RunConfig, topology: Topology, steps: int | None
             "step_seconds": seconds,
             "images_per_second": plan.images_per_second,
             "mfu": plan.mfu,
+            "kernels_without_estimate": plan.unestimated_kernels,
         }
         if steps is not None:
             days = steps * seconds / 86400
@@ -216,6 +217,11 @@ def table(found: dict[str, Any], steps: int | None) -> str:
                 else "; --train_images=N gives the time of the whole run"
             ),
         ]
+        if kernels := estimated["kernels_without_estimate"]:
+            lines.append(
+                f"{kernels} kernels (splash attention) carry no estimate: only their memory traffic "
+                "is counted, and the step takes longer; config.model.attention=plain does without"
+            )
     host = found["peak_host_bytes"] / GIB
     lines.append(
         f"compiled in {found['compile_seconds']:.0f} s; host memory {host:.1f} GiB at most"

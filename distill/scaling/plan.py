@@ -85,6 +85,8 @@ class Plan:
     """Of the chip, per second."""
     batch_size: int
     compile_seconds: float
+    unestimated_kernels: int = 0
+    """Pallas kernels in the program, which carry no cycles: of these only the traffic counts."""
 
     @property
     def mfu(self) -> float:
@@ -120,8 +122,9 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
     compiled = _compile(step, state, teacher, _abstract_batch(job, mesh))
     seconds = time.perf_counter() - began
 
-    def finished(memory: Memory, cost: Cost | None) -> Plan:
-        return Plan(memory, cost, flops, topology.chip.peak_flops, job.batch_size, seconds)
+    def finished(memory: Memory, cost: Cost | None, kernels: int = 0) -> Plan:
+        peak = topology.chip.peak_flops
+        return Plan(memory, cost, flops, peak, job.batch_size, seconds, kernels)
 
     if isinstance(compiled, _TooLarge):
         rest = max(0, compiled.needed - sum(sizes.values()))
@@ -144,7 +147,7 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
     cost = estimate(
         hlo.parse(text), topology.chip, coordinates(mesh), topology.shape, topology.rings
     )
-    return finished(memory, cost)
+    return finished(memory, cost, text.count('custom_call_target="tpu_custom_call"'))
 
 
 def _abstract_batch(job: Job, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
