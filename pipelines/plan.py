@@ -219,7 +219,7 @@ def table(found: dict[str, Any], steps: int | None) -> str:
         ]
         if kernels := estimated["kernels_without_estimate"]:
             lines.append(
-                f"{kernels} kernels (splash attention) carry no estimate: only their memory traffic "
+                f"{kernels} kernels (splash attention) have no estimate: only their memory traffic "
                 "is counted, and the step takes longer; config.model.attention=plain does without"
             )
     host = found["peak_host_bytes"] / GIB
