@@ -5,9 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, distill_config, run_python
-
-from distill.optim import parameter_names
+from support import REPOSITORY, run_python
 
 MESHES = ("(8, 1, 1)", "(1, 8, 1)", "(1, 1, 8)", "(2, 2, 2)")
 
@@ -41,16 +39,15 @@ def test_losses_are_those_of_one_device(facts, pipeline, mesh):
     assert facts[pipeline][mesh]["loss"] < 1e-5
 
 
-@pytest.mark.parametrize("rules", ["embed", "residual"])
-def test_a_teacher_with_rules_of_its_own_teaches_the_same(facts, rules):
-    assert facts["rules"][rules]["loss"] < 1e-5
+def test_a_teacher_with_rules_of_its_own_teaches_the_same(facts):
+    assert facts["rules"]["loss"] < 1e-5
 
 
 def test_a_teacher_in_bfloat16_teaches_nearly_the_same(facts):
     assert 1e-5 < facts["bfloat16"]["loss"] < 0.1
 
 
-@pytest.mark.parametrize("case", ["2 on (1, 1, 1)", "4 on (1, 1, 1)", "4 on (2, 2, 2)"])
+@pytest.mark.parametrize("case", ["2 on (1, 1, 1)", "4 on (2, 2, 2)"])
 def test_microbatches_make_the_same_update(facts, case):
     assert all(difference < 1e-5 for difference in facts["microbatches"][case].values())
 
@@ -68,16 +65,3 @@ def test_a_loaded_teacher_lies_in_eighths(facts):
             assert part == [*shape[:where], 2, *shape[where + 1 :]], name
             assert parts == 8, name
     assert sum(parts == 8 for _, _, parts in loaded.values()) > len(loaded) / 2
-
-
-def test_a_run_on_all_axes_saves_the_student_alone(facts, teacher_workdir):
-    student = distill_config(teacher_workdir).model.network()
-    names = sorted(_leaves(parameter_names(student.abstract_params)))
-    assert facts["run"]["saved"] == names
-    assert facts["run"]["items"] == ["optimizer", "params", "progress"]
-    assert 0 < facts["run"]["loss"] < 100
-
-
-def _leaves(tree):
-    for node in tree.values():
-        yield from _leaves(node) if isinstance(node, dict) else [node]
