@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.parallel.chips import Chip
+from distill.scaling import hlo
 from distill.scaling.hlo import (
     Computation,
     Instruction,
@@ -110,12 +111,21 @@ class _Walk:
             body = self._computation(self.program.computations[instruction.attribute("body")])
             line.run_all(body * (self.program.trip_count(instruction) or 1))
         elif opcode in ("call", "conditional"):
-            for name in _called(instruction):
-                line.run_all(self._computation(self.program.computations[name]))
+            costs = [self._computation(self.program.computations[n]) for n in _called(instruction)]
+            if opcode == "conditional":
+                costs = [max(costs, key=lambda cost: cost.seconds)]
+            for cost in costs:
+                line.run_all(cost)
+        elif instruction.name.startswith("async-collective-start"):
+            # On v5e XLA writes an asynchronous collective as three fusions, each of which names it:
+            # a start, the product that runs meanwhile, and a done.
+            line.start(instruction.name, "links", self._collective(instruction), True)
+        elif "async_collective_fusion" in (instruction.attribute("calls") or ""):
+            line.compute(self._compute(instruction, computation))
         elif opcode.endswith("-start"):
             line.start(instruction.name, *self._background(instruction, computation))
-        elif opcode.endswith("-done"):
-            line.finish(instruction.operands[0])
+        elif opcode.endswith("-done") or instruction.name.startswith("async-collective-done"):
+            line.finish(line.origin(instruction, computation))
         elif (seconds := self._collective(instruction)) is not None:
             line.communicate(seconds)
         else:
@@ -150,9 +160,12 @@ class _Walk:
             if not found:
                 return None
             # XLA for TPU writes a reduce-scatter as an all-reduce and a slice in one fusion.
-            scatters = found[0].opcode == "all-reduce" and instruction.bytes < found[0].bytes
-            opcode = "reduce-scatter" if scatters else found[0].opcode
-            return self._collective_seconds(opcode, found[0], instruction.text)
+            scatters = inner.instructions[-1].bytes < sum(i.bytes for i in found)
+            seconds = 0.0
+            for one in found:
+                opcode = "reduce-scatter" if scatters and one.opcode == "all-reduce" else one.opcode
+                seconds += self._collective_seconds(opcode, one, instruction.text)
+            return seconds
         if opcode not in _COLLECTIVES:
             return None
         return self._collective_seconds(opcode, instruction, instruction.text)
@@ -161,7 +174,7 @@ class _Walk:
         if opcode == "collective-permute":
             pairs = tuple(source_target_pairs(instruction.text))
             return self.torus.permute_seconds(pairs, _moved(instruction))
-        group = tuple(replica_groups(instruction.text)[0])
+        group = tuple(replica_groups(instruction.text, self.torus.devices)[0])
         whole = _moved(instruction)
         if instruction.opcode == "reduce-scatter":
             whole *= len(group)
@@ -209,6 +222,18 @@ class _Timeline:
         self._free.update({r: end - self._free[r] for r in resources})
         self._pending[name] = (end, seconds, links)
 
+    def origin(self, done: Instruction, computation: Computation) -> str:
+        """The start that a done belongs to, through whatever hands its result on."""
+        names, seen = list(done.operands), set()
+        while names:
+            name = names.pop()
+            if name in self._pending:
+                return name
+            if name not in seen and name in computation.by_name:
+                seen.add(name)
+                names.extend(computation.by_name[name].operands)
+        return ""
+
     def finish(self, name: str) -> None:
         """Waits until it is over."""
         if name not in self._pending:
@@ -226,6 +251,7 @@ class Torus:
     """Chips at integer coordinates, linked to their neighbours in every dimension."""
 
     def __init__(self, coordinates, shape, rings, link_bandwidth):
+        self.devices = len(coordinates)
         self._at = coordinates
         self._shape = shape
         self._rings = rings
@@ -323,11 +349,14 @@ def _called(instruction: Instruction) -> list[str]:
 
 
 def _moved(instruction: Instruction) -> float:
-    """Bytes of a collective's result; that of a start is (operand, result, counters …)."""
-    if not instruction.opcode.endswith("-start"):
+    """Bytes that a collective or a copy moves; the result of a start names its operands too."""
+    opcode = instruction.opcode.removesuffix("-start")
+    if opcode == instruction.opcode or opcode == "all-reduce":
         return instruction.bytes
-    arrays = re.findall(r"[a-z]+[0-9]+\[[0-9,]*\]", instruction.shape)
-    return max(shape_bytes(array) for array in arrays)
+    parts = hlo.elements(instruction.shape)
+    if opcode == "reduce-scatter" or len(parts) < 2:
+        return shape_bytes(parts[0])
+    return shape_bytes(parts[1])
 
 
 def _stated_flops(instruction: Instruction) -> float:

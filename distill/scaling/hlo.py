@@ -74,8 +74,17 @@ class Program:
         random numbers until they are acceptable.
         """
         condition = self.computations[loop.attribute("condition")]
-        if any("direction=LT" in instruction.text for instruction in condition.instructions):
-            limits = [int(i.text) for i in condition.instructions if i.opcode == "constant"]
+        called = [i.attribute("calls") for i in condition.instructions if i.attribute("calls")]
+        instructions = [
+            *condition.instructions,
+            *(i for name in called for i in self.computations[name].instructions),
+        ]
+        if any("direction=LT" in instruction.text for instruction in instructions):
+            limits = [
+                int(i.text)
+                for i in instructions
+                if i.opcode == "constant" and re.fullmatch(r"-?\d+", i.text)
+            ]
             if len(limits) == 1:
                 return limits[0]
         return None
@@ -87,6 +96,20 @@ def shape_bytes(shape: str) -> float:
         _BYTES.get(dtype, 4) * math.prod(map(int, filter(None, dims.split(","))))
         for dtype, dims in _ARRAY.findall(shape)
     )
+
+
+def elements(shape: str) -> list[str]:
+    """The shapes in a tuple, which may be tuples themselves; of an array, itself."""
+    if not shape.startswith("("):
+        return [shape]
+    parts, depth = [""], 0
+    for character in re.sub(r"/\*.*?\*/", "", shape)[1:-1]:
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
 def parse(text: str) -> Program:
@@ -136,12 +159,14 @@ def _closing(text: str, opening: int) -> int:
     raise ValueError(f"unbalanced parentheses in {text[:80]!r}")
 
 
-def replica_groups(text: str) -> Sequence[Sequence[int]]:
-    """The groups of a collective, in any of the three ways in which XLA writes them.
+def replica_groups(text: str, devices: int) -> Sequence[Sequence[int]]:
+    """The groups of a collective, in any of the ways in which XLA writes them.
 
     Raises:
       ValueError: if there are none.
     """
+    if "replica_groups={}" in text:
+        return [list(range(devices))]
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
         sizes = {k: int(v) for k, v in re.findall(r"'(\w+)'=(\d+)", found.group(1))}
         return _mesh_groups(sizes, re.findall(r"'(\w+)'", found.group(2)))

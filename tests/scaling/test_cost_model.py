@@ -156,6 +156,7 @@ def test_costs_add_and_scale():
     "text, groups",
     [
         ("replica_groups={{0,2},{1,3}}", [[0, 2], [1, 3]]),
+        ("replica_groups={}", [[0, 1, 2, 3]]),
         ("replica_groups=[2,2]<=[4]", [[0, 1], [2, 3]]),
         ("replica_groups=[2,2]<=[2,2]T(1,0)", [[0, 2], [1, 3]]),
         ("replica_groups=mesh['a'=2,'b'=2] {'a'}", [[0, 2], [1, 3]]),
@@ -163,7 +164,7 @@ def test_costs_add_and_scale():
     ],
 )
 def test_groups_are_read_in_every_notation(text, groups):
-    assert hlo.replica_groups(text) == groups
+    assert hlo.replica_groups(text, 4) == groups
 
 
 def torus(shape, rings):
@@ -212,3 +213,39 @@ def test_text_that_is_no_schedule_is_refused():
 )
 def test_bytes_of_shapes(shape, size):
     assert hlo.shape_bytes(shape) == size
+
+
+def test_a_copy_in_the_background_moves_what_it_writes():
+    start = "%c = ((f32[1000000]{0}), f32[1000]{0:S(1)}, u32[]) slice-start(%p), slice={[0:1000]}"
+    check(cost_of(start, "%d = f32[1000]{0:S(1)} slice-done(%c)"), compute=4e3 / 1e12)
+
+
+def test_several_arrays_of_one_collective_all_count():
+    line = (
+        f"%c = (f32[500000]{{0}}, f32[500000]{{0}}) all-reduce(%p, %q), channel_id=1, {EVERYBODY}"
+    )
+    check(cost_of(line), exposed=6 / 4 * 4e6 / 2e9 + 3 * HOP_LATENCY)
+
+
+def test_of_a_conditional_the_dearest_branch_counts():
+    branches = "".join(
+        f"%b{count} (x: f32[8]) -> f32[8] {{\n  {cycles('a', count)}\n}}\n" for count in (5, 9)
+    )
+    line = "%c = f32[8]{0} conditional(%p, %q, %r), branch_computations={%b5, %b9}"
+    check(cost_of(line, more=FUSED + branches), compute=9 * US)
+
+
+def test_a_collective_that_xla_fuses_with_a_product_is_hidden_behind_it():
+    gather = f"  %g = f32[1000000]{{0}} all-gather(%x), channel_id=1, {EVERYBODY}\n"
+    fused = "".join(
+        f"%{name} (x: f32[250000]) -> f32[1000000] {{\n{gather}}}\n"
+        for name in ("begin", "async_collective_fusion.1", "end")
+    )
+    lines = [
+        "%async-collective-start = (f32[250000]{0}, f32[1000000]{0}) fusion(%p), calls=%begin",
+        "%part = f32[1000000]{0} get-tuple-element(%async-collective-start), index=1",
+        cycles("product", 5000, "%part").replace("%f,", "%async_collective_fusion.1,"),
+        "%async-collective-done = f32[1000000]{0} fusion(%product), calls=%end",
+    ]
+    gathering = 3 / 4 * 4e6 / 2e9 + 1.5 * HOP_LATENCY
+    check(cost_of(*lines, more=fused), compute=5000 * US, hidden=gathering)
