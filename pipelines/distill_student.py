@@ -14,7 +14,7 @@ from typing import Literal
 from distill.evaluate import Evaluator, classification_metrics
 from distill.matching.distillation import FunctionMatching, MatchingConfig, distillation_metrics
 from distill.parallel import Rules, override_rules
-from distill.train.fit import RunConfig, Trained, evaluation_loader, fit, open_mesh, plan
+from distill.train.fit import RunConfig, Trained, blame, evaluation_loader, fit, open_mesh, plan
 from distill.train.progress import say
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
@@ -69,6 +69,8 @@ def run(
         rules=config.teacher.rules,
         expected=config.teacher.model,
     )
+    with blame("config.teacher.model"):
+        teacher.check(config.train.batch_size)
     splits.check_classes(teacher.config.num_classes, f"the teacher in {config.teacher.workdir}")
     view_size = max(*student.config.image_shape[:2], *teacher.config.image_shape[:2])
     introduce(name, student, splits, mesh, overview)

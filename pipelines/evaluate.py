@@ -48,7 +48,10 @@ def run(
     if split is None:
         raise UserError(f"the run in {workdir} has neither test nor validation split; give --split")
     distributed.check_joined()
-    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
+    try:
+        mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
+    except ValueError as error:
+        raise UserError(f"evaluation runs on one TPU slice: {error}") from error
     if batch_size % batch_devices(mesh):
         raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
+import jax
 from absl import flags, logging
 
 from distill import config as configs
@@ -71,12 +72,13 @@ def launch(
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         code = 130
-    except BaseException:
+    except BaseException as error:
         if not distributed.several():
             raise
         # Python's own way out would wait for the others, which wait for this process.
         traceback.print_exc()
-        distributed.end(1)
+        # JAX's errors are how the loss of another process shows; any other one explains itself.
+        distributed.end(1, explained=not isinstance(error, jax.errors.JaxRuntimeError))
     distributed.leave(code)
     sys.exit(code)
 

@@ -20,6 +20,16 @@ from teachers import vit_22b, vit_g
 
 FAMILIES = {"vit": vit, "vit_g": vit_g, "vit_22b": vit_22b}
 
+# The fields of a model that say how it is executed rather than what it is, and their defaults.
+EXECUTION = {
+    "attention": "auto",
+    "async_linear": None,
+    "fused": None,
+    "remat": "none",
+    "remat_keep": (),
+    "unroll": False,
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -94,8 +104,8 @@ def load_model(
       dtype: of parameters and activations; None keeps float32 parameters and the run's
         activations.
       rules: overrides of where the arrays live on the mesh.
-      expected: what the caller believes is there; only its architecture is compared, and its
-        attention kernel is used.
+      expected: what the caller believes is there; its architecture is compared, and it says how to
+        execute the model (`EXECUTION`), which is otherwise left to the defaults.
 
     Raises:
       UserError: if there is no run, no such checkpoint, or another model than expected; if the run
@@ -104,9 +114,9 @@ def load_model(
     recorded = resolve(ModelConfig, read_config(workdir)["model"])
     if expected is not None:
         _compare(recorded, expected, workdir)
-    # A kernel belongs to a machine, and the run may have had another.
-    attention = "auto" if expected is None else expected.attention
-    recorded = dataclasses.replace(recorded, attention=attention)
+    # How a model is executed belongs to a machine, and the run may have had another.
+    asked = {} if expected is None else {key: getattr(expected, key) for key in EXECUTION}
+    recorded = dataclasses.replace(recorded, **(EXECUTION | asked))
     if dtype is not None:
         recorded = dataclasses.replace(recorded, dtype=dtype)
     network = recorded.network().placed(mesh, override_rules(rules))
@@ -134,15 +144,7 @@ def load_model(
 
 
 def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:
-    how_it_runs = {
-        "dtype": "float32",
-        "remat": "none",
-        "remat_keep": (),
-        "unroll": False,
-        "attention": "auto",
-        "classifier_bias": 0.0,
-        "async_linear": None,
-    }
+    how_it_runs = EXECUTION | {"dtype": "float32", "classifier_bias": 0.0}
     there = dataclasses.replace(recorded, **how_it_runs).network().config
     asked = dataclasses.replace(expected, **how_it_runs).network().config
     differences = [

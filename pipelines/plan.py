@@ -78,6 +78,8 @@ def make_job(config: RunConfig, mesh: Mesh, steps: int) -> Job:
         optimizer = make_optimizer(
             config.optimizer, schedule, network.abstract_params, network.axes
         )
+    with blame("config.model"):
+        network.check(config.train.batch_size)
     common = dict(
         network=network,
         optimizer=optimizer,
@@ -92,6 +94,13 @@ def make_job(config: RunConfig, mesh: Mesh, steps: int) -> Job:
     dtype = config.teacher.dtype or config.teacher.model.dtype
     model = dataclasses.replace(config.teacher.model, dtype=dtype)
     teacher = model.network().placed(mesh, override_rules(config.teacher.rules))
+    with blame("config.teacher.model"):
+        teacher.check(config.train.batch_size)
+        if teacher.config.num_classes != network.config.num_classes:
+            raise ValueError(
+                f"{teacher.config.num_classes} classes, but the student has "
+                f"{network.config.num_classes}"
+            )
     return Job(
         task=FunctionMatching(network, teacher, config.matching),
         view_size=max(*network.config.image_shape[:2], *teacher.config.image_shape[:2]),
@@ -122,32 +131,33 @@ def make_plan(
 
 def variations(config: RunConfig, chips: int) -> Iterator[RunConfig]:
     """What a sweep tries: meshes, rematerialisation and microbatches."""
-    meshes = [_parse_mesh(text) for text in FLAGS.sweep_meshes] or [
+    meshes = [_sizes("sweep_meshes", text, 3) for text in FLAGS.sweep_meshes] or [
         (chips // (fsdp * tensor), fsdp, tensor)
         for tensor in (1, 2)
         for fsdp in sorted({chips // tensor, min(64, chips // tensor), min(16, chips // tensor)})
-        if chips % (fsdp * tensor) == 0
+        if fsdp and chips % (fsdp * tensor) == 0
     ]
     policies = FLAGS.sweep_remat or [config.model.remat]
-    microbatches = [int(n) for n in FLAGS.sweep_microbatches] or [1, 2]
+    parts = config.train.microbatches
+    microbatches = [_sizes("sweep_microbatches", n, 1)[0] for n in FLAGS.sweep_microbatches]
+    microbatches = microbatches or [parts, 2 * parts]
     for (data, fsdp, tensor), remat, parts in itertools.product(meshes, policies, microbatches):
         sizes = dict(data=data, fsdp=fsdp, tensor=tensor)
-        yield dataclasses.replace(
-            config,
-            mesh=dataclasses.replace(config.mesh, **sizes),
-            model=dataclasses.replace(
-                config.model,
-                remat=remat,
-                remat_keep=config.model.remat_keep if remat == "full" else (),
-            ),
-            train=dataclasses.replace(config.train, microbatches=parts),
-        )
+        kept = config.model.remat_keep if remat == "full" else ()
+        with blame("--sweep_remat"):
+            yield dataclasses.replace(
+                config,
+                mesh=dataclasses.replace(config.mesh, **sizes),
+                model=dataclasses.replace(config.model, remat=remat, remat_keep=kept),
+                train=dataclasses.replace(config.train, microbatches=parts),
+            )
 
 
-def _parse_mesh(text: str) -> tuple[int, int, int]:
+def _sizes(flag: str, text: str, count: int) -> tuple[int, ...]:
     sizes = text.split("x")
-    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
-        raise UserError(f"--sweep_meshes has {text!r}; expected data x fsdp x tensor: 16x64x1")
+    if len(sizes) != count or not all(size.isdecimal() and int(size) for size in sizes):
+        example = "data x fsdp x tensor, such as 16x64x1" if count == 3 else "a number above 0"
+        raise UserError(f"--{flag} has {text!r}; expected {example}")
     return tuple(map(int, sizes))
 
 
@@ -161,6 +171,7 @@ def figures(plan: Plan, config: RunConfig, topology: Topology, steps: int | None
             zip(("data", "fsdp", "tensor"), config.mesh.sizes(topology.chips), strict=True)
         ),
         "remat": config.model.remat,
+        "remat_keep": config.model.remat_keep,
         "microbatches": config.train.microbatches,
         "batch_size": config.train.batch_size,
         "fits": plan.memory.fits,
@@ -235,9 +246,13 @@ def advice(found: dict[str, Any]) -> str:
     missing = (memory["total"] - memory["available"]) / GIB
     ways = []
     if memory["temporaries"] > memory["total"] / 2:
-        ways.append(f"config.train.microbatches={2 * found['microbatches']}")
+        parts = found["mesh"]["data"] * found["mesh"]["fsdp"] * 2 * found["microbatches"]
+        if found["batch_size"] % parts == 0:
+            ways.append(f"config.train.microbatches={2 * found['microbatches']}")
         if found["remat"] != "full":
             ways.append("config.model.remat=full")
+        elif found["remat_keep"]:
+            ways.append("config.model.remat_keep=()")
     if found["mesh"]["data"] > 1:
         ways.append("a larger config.mesh.fsdp in place of config.mesh.data")
     ways.append("a larger slice or a smaller config.train.batch_size")
@@ -250,9 +265,8 @@ def sweep_table(results: list[dict[str, Any]]) -> str:
     def speed(found):
         return found.get("estimated", {}).get("mfu", -found["bytes_per_chip"]["total"])
 
-    lines = [
-        "data x fsdp x tensor  remat    parts  GiB/chip  compute s  exposed s   step s     MFU"
-    ]
+    header = "data x fsdp x tensor  remat    parts  GiB/chip  compute s  exposed s   step s     MFU"
+    lines = ["all times are estimates", header]
     for found in sorted(results, key=speed, reverse=True):
         mesh = "x".join(map(str, found["mesh"].values()))
         total = found["bytes_per_chip"]["total"] / GIB
@@ -274,12 +288,31 @@ def sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
     tried, results = list(variations(config, topology.chips)), []
     began = time.perf_counter()
     for number, variation in enumerate(tried, 1):
-        results.append(figures(make_plan(variation, topology, steps), variation, topology, steps))
+        try:
+            plan = make_plan(variation, topology, steps)
+        except UserError as error:
+            # What cannot be planned must not lose what has been.
+            say(f"left out: {error}")
+        else:
+            results.append(figures(plan, variation, topology, steps))
         left = (time.perf_counter() - began) / number * (len(tried) - number)
-        say(f"planned {number} of {len(tried)}; {format_seconds(left)} left")
+        say(f"tried {number} of {len(tried)}; {format_seconds(left)} left")
+    if not results:
+        raise UserError("nothing of the sweep can be planned; see above")
     print(json.dumps(results, indent=1) if FLAGS.json else sweep_table(results))
     if not any(found["fits"] for found in results):
         raise RunFailed("nothing that was tried fits")
+
+
+def _dump_file(directory: str) -> Path:
+    """Where the program will go, tried before anybody waits for it."""
+    file = Path(directory) / "step.hlo.txt"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    except OSError as error:
+        raise UserError(f"--dump_hlo: cannot write {file}: {error.strerror}") from error
+    return file
 
 
 def main(arguments: list[str]) -> None:
@@ -290,16 +323,17 @@ def main(arguments: list[str]) -> None:
     topology = open_topology(FLAGS.topology)
     steps = run_steps(config, FLAGS.train_images)
     if FLAGS.sweep:
+        if FLAGS.dump_hlo:
+            raise UserError("--dump_hlo keeps one program; leave --sweep out")
         sweep(config, topology, steps)
         return
-    dump = None
-    if FLAGS.dump_hlo:
-        dump = Path(FLAGS.dump_hlo) / "step.hlo.txt"
-        dump.parent.mkdir(parents=True, exist_ok=True)
+    if FLAGS.sweep_meshes or FLAGS.sweep_remat or FLAGS.sweep_microbatches:
+        raise UserError("--sweep_… says what --sweep tries; add --sweep")
+    dump = _dump_file(FLAGS.dump_hlo) if FLAGS.dump_hlo else None
     say(f"compiling for {topology.name}; a large model takes a minute or two")
     found = figures(make_plan(config, topology, steps, dump), config, topology, steps)
     print(json.dumps(found, indent=1) if FLAGS.json else table(found, steps))
-    if dump:
+    if dump and found["fits"]:
         say(f"scheduled program: {dump}")
     sys.stdout.flush()
     if not found["fits"]:

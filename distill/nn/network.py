@@ -64,6 +64,15 @@ class Network:
         with self._sharding_context():
             return nnx.merge(self._abstract[0], params)(images)
 
+    def check(self, batch_size: int) -> None:
+        """Traces a forward pass, which shows what cannot be computed where the network is placed.
+
+        Raises:
+          ValueError: such as for an attention kernel that the device does not have.
+        """
+        shape = (batch_size, *self.config.image_shape)
+        jax.eval_shape(self.apply, self.abstract_params, jax.ShapeDtypeStruct(shape, "float32"))
+
     def _sharding_context(self):
         if self.placement is None:
             return contextlib.nullcontext()

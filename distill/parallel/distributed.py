@@ -262,8 +262,15 @@ def _part_in_failure(code: int) -> NoReturn:
     end(code)
 
 
-def end(code: int) -> NoReturn:
-    """Ends this process at once: leaving Python in order would wait for the others."""
+def end(code: int, *, explained: bool = False) -> NoReturn:
+    """Ends this process at once: leaving Python in order would wait for the others.
+
+    Args:
+      code: exit status.
+      explained: whether the user knows why, and no last words are needed.
+    """
+    if explained and _last_words is not None:
+        _last_words.communicate(b"done")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The device mesh and what is cut over it: batches."""
+"""The device mesh, and batches cut over it."""
 
 import dataclasses
 import math
@@ -70,19 +70,25 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         `data` axis evenly.
     """
     devices = jax.devices() if devices is None else list(devices)
-    # Explicit axes, the default of make_mesh, would put shardings into the types of activations.
+    # Explicit axes, a default elsewhere, would put shardings into the types of activations.
     auto = (jax.sharding.AxisType.Auto,) * len(MESH_AXES)
     data, fsdp, tensor = config.sizes(len(devices))
+    if devices[0].platform != "tpu":
+        # In JAX's order, the devices of a host are neighbours.
+        return Mesh(np.asarray(devices).reshape(data, fsdp, tensor), MESH_AXES, axis_types=auto)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
+    # Axes lie along the torus where they fit, and across its dimensions where they do not.
+    split = dict(allow_split_physical_axes=True)
     if slices == 1:
-        return jax.make_mesh((data, fsdp, tensor), MESH_AXES, axis_types=auto, devices=devices)
+        grid = mesh_utils.create_device_mesh((data, fsdp, tensor), devices, **split)
+        return Mesh(grid, MESH_AXES, axis_types=auto)
     if data % slices:
         raise ValueError(
             f"data={data} cannot be divided among {slices} slices; only data may run over the "
             f"network between slices, so it must be a multiple of {slices}"
         )
     within = (data // slices, fsdp, tensor)
-    grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices)
+    grid = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1), devices, **split)
     return Mesh(grid, MESH_AXES, axis_types=auto)
 
 

@@ -82,7 +82,7 @@ def current_platform() -> str:
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Asks the compiler to keep `x`, and its gradient, where its logical axes belong.
 
-    Outside `sharding_context` it does nothing.
+    Without a mesh in context, or with one of other axes, it does nothing.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -142,7 +142,9 @@ def partition_spec(
     # Inside a `shard_map`, its own axes are not the compiler's to use.
     taken = _manual_axes(mesh)
     for size, axis in zip(shape, axes, strict=True):
-        wanted = tuple(name for name in table.get(axis, ()) if name not in taken)
+        wanted = tuple(
+            name for name in table.get(axis, ()) if name in mesh.shape and name not in taken
+        )
         parts = math.prod(mesh.shape[name] for name in wanted)
         divides = parts > 1 and size % parts == 0
         taken.update(wanted if divides else ())

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from distill.errors import UserError
-from distill.parallel import MESH_AXES, MeshConfig
+from distill.parallel import MeshConfig, make_mesh
 from distill.parallel.chips import CHIPS, Chip
 
 # What has to be set before libtpu is loaded, so that it looks for no TPU.
@@ -66,15 +65,12 @@ class Topology:
         return math.prod(self.shape)
 
     def mesh(self, config: MeshConfig) -> Mesh:
-        """The mesh over all chips, its axes laid along the torus where they fit.
+        """The mesh over all chips, as a run on them would have it.
 
         Raises:
           ValueError: if the sizes do not multiply to the number of chips.
         """
-        arranged = mesh_utils.create_device_mesh(
-            config.sizes(self.chips), list(self.devices), allow_split_physical_axes=True
-        )
-        return Mesh(arranged, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+        return make_mesh(config, self.devices)
 
 
 def coordinates(mesh: Mesh) -> np.ndarray:

@@ -65,6 +65,12 @@ HOW_IT_RUNS = (
     "model.remat",
     "model.remat_keep",
     "model.unroll",
+    "teacher.model.async_linear",
+    "teacher.model.attention",
+    "teacher.model.fused",
+    "teacher.model.remat",
+    "teacher.model.remat_keep",
+    "teacher.model.unroll",
     "teacher.rules",
     "train.checkpoint_every",
     "train.eval_every",
@@ -173,6 +179,8 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
         steps = config.train.steps(images)
     with collect("config.schedule"):
         schedule = make_schedule(config.schedule, steps)
+    with collect("config.model"):
+        network.check(batch)
     with collect("config.optimizer.weight_decay"):
         params, axes = network.abstract_params, network.axes
         optimizer = make_optimizer(config.optimizer, schedule, params, axes)

@@ -212,8 +212,13 @@ class SliceDevice:
     id: int
     slice_index: int
     process_index: int
-    platform: str = "gpu"
+    platform: str = "tpu"
     device_kind: str = "fake"
+    core_on_chip: int = 0
+
+    @property
+    def coords(self):
+        return (self.id % 2, self.id // 2 % 2, 0)
 
 
 def test_slices_share_the_data_axis_alone():
@@ -223,3 +228,10 @@ def test_slices_share_the_data_axis_alone():
     assert slices == [[0, 0], [0, 0], [1, 1], [1, 1]]
     with pytest.raises(ValueError, match="data=1 cannot be divided among 2 slices"):
         make_mesh(MeshConfig(data=1, fsdp=8), devices)
+
+
+def test_hosts_of_a_gpu_cluster_are_no_slices():
+    # JAX numbers them as if they were.
+    devices = [SliceDevice(i, i // 4, i // 4, platform="gpu") for i in range(8)]
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2), devices)
+    assert [device.id for device in mesh.devices.flat] == list(range(8))

@@ -1,11 +1,16 @@
 """Plans of tiny runs, as a user makes them."""
 
+import copy
 import importlib.util
 import json
 import os
+import re
 
 import pytest
 from support import REPOSITORY, TINY, run_python
+
+from distill.errors import UserError
+from pipelines.plan import FLAGS, main
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
@@ -76,6 +81,17 @@ def test_what_does_not_fit_exits_1_and_says_what_to_change():
     assert "config.train.microbatches=2" in done.stderr
 
 
+def test_a_sweep_prints_what_it_can_plan_best_first():
+    meshes = "--sweep_meshes=4x1x1,3x1x1,1x4x1"
+    done = plan("--topology=v5e:2x2", *tiny(), "--sweep", meshes, "--sweep_microbatches=1")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[2:]]
+    assert sorted(row[0] for row in rows) == ["1x4x1", "4x1x1"]
+    shares = [float(row[-1].rstrip("%")) for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert "left out" in done.stderr and "does not fill 4 device" in done.stderr
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -83,11 +99,17 @@ def test_what_does_not_fit_exits_1_and_says_what_to_change():
         (["--topology=v4:4x4"], "needs 3 positive sizes"),
         (["--topology=v5e:2x2", "--config.mesh.data=3"], "does not fill 4 device"),
         (["--topology=v5e:2x2", "--config.train.batch_size=30"], "cannot share evenly"),
-        (["--topology=v5e:2x2", "--sweep", "--sweep_meshes=4x1"], "data x fsdp x tensor"),
         (["--topology=v5e:2x2", "--config.model.widht=3"], "did you mean"),
+        (["--topology=v5e:2x2", "--config.model.attention=splash"], "config.model"),
+        (["--topology=v5e:2x2", "--sweep", "--sweep_meshes=4x1"], "data x fsdp x tensor"),
+        (["--topology=v5e:2x2", "--sweep", "--sweep_microbatches=0"], "a number above 0"),
+        (["--topology=v5e:2x2", "--sweep", "--sweep_remat=ful"], "--sweep_remat"),
+        (["--topology=v5e:2x2", "--sweep_remat=full"], "add --sweep"),
+        (["--topology=v5e:2x2", "--dump_hlo=/dev/null/x"], "cannot write"),
     ],
 )
-def test_mistakes_are_explained(flags, message):
-    done = plan(*flags)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_mistakes_are_explained(flags, message, monkeypatch):
+    # Flags keep their values between calls within one process.
+    monkeypatch.setattr("pipelines.plan.FLAGS", copy.deepcopy(FLAGS))
+    with pytest.raises(UserError, match=re.escape(message)):
+        main([f"--config={REPOSITORY}/configs/pretrain/digits.py", *flags])
