@@ -42,7 +42,8 @@ class ViT22BConfig(ViTConfig):
     async_linear: bool = False
     """Hide the transfers of tensor parallelism behind the products: `distill.parallel.linear`.
 
-    Takes effect under `jax.set_mesh` with a mesh whose `tensor` axis has more than one device.
+    Takes effect on a mesh whose `tensor` axis has more than one device, laid out by the default
+    rules; with other rules, parameters are laid out anew in every layer.
     """
 
     def __post_init__(self):

@@ -47,7 +47,8 @@ def make_train_step(
       placement: a state of shardings, in which the new state is returned. Left to itself, the
         compiler may place the new state elsewhere than the old; on one device it cannot.
       microbatches: parts of the batch whose gradients are computed one after another and averaged,
-        so that only one part's activations are in memory.
+        so that only one part's activations are in memory. What the task prepares, a teacher's
+        outputs among it, is prepared for the whole batch at once.
     """
     gradient = jax.value_and_grad(task.loss, has_aux=True)
     if microbatches > 1:

@@ -70,7 +70,8 @@ cases = {"row": (row_parallel, dense_row, ROW), "column": (column_parallel, dens
 for form, (ring, dense, arguments) in cases.items():
     expected = jax.jit(with_gradients(dense))(*arguments)
     for k, sizes in MESHES.items():
-        for directions in (1, 2):
+        # One way around on one of them; compiling a ring of eight takes its time.
+        for directions in (1, 2) if k == 2 else (2,):
             with jax.set_mesh(make_mesh(MeshConfig(**sizes))):
                 run = functools.partial(ring, directions=directions)
                 compiled = jax.jit(with_gradients(run)).lower(*arguments).compile()
@@ -102,14 +103,13 @@ params = jax.tree.map(lambda leaf: np.float32(0.3) * normal(*leaf.shape), abstra
 arguments = normal(4, 5, 32), params, normal(4, 5, 32)
 expected = jax.jit(with_gradients(block))(*arguments)
 facts["smallest"] = min(float(np.abs(np.asarray(leaf)).max()) for leaf in jax.tree.leaves(expected))
-for k in (2, 8):
-    block, _ = block_function(async_linear=True)
-    with jax.set_mesh(make_mesh(MeshConfig(**MESHES[k]))):
-        compiled = jax.jit(with_gradients(block)).lower(*arguments).compile()
-        facts[f"block {k}"] = {
-            "errors": errors(compiled(*arguments), expected),
-            "permutes": compiled.as_text().count(" collective-permute("),
-        }
+block, _ = block_function(async_linear=True)
+with jax.set_mesh(make_mesh(MeshConfig(**MESHES[2]))):
+    compiled = jax.jit(with_gradients(block)).lower(*arguments).compile()
+    facts["block"] = {
+        "errors": errors(compiled(*arguments), expected),
+        "permutes": compiled.as_text().count(" collective-permute("),
+    }
 
 refused = {
     "row features": lambda: row_parallel(normal(8, 20), [normal(20, 16)]),
@@ -240,8 +240,7 @@ def schedule():
 
 
 @pytest.mark.parametrize("form", ["row", "column"])
-@pytest.mark.parametrize("k", [2, 4, 8])
-@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("k, directions", [(2, 1), (2, 2), (4, 2), (8, 2)])
 def test_rings_equal_dense_products_and_their_gradients(facts, form, k, directions):
     found = facts[f"{form} {k} {directions}"]
     assert max(found["errors"]) < 1e-5
@@ -254,11 +253,11 @@ def test_nothing_that_travelled_is_kept_for_the_backward_pass(facts, form):
     assert kept == given
 
 
-@pytest.mark.parametrize("k", [2, 8])
-def test_block_is_the_same_with_asynchronous_products(facts, k):
+def test_block_is_the_same_with_asynchronous_products(facts):
     assert facts["smallest"] > 0
-    assert max(facts[f"block {k}"]["errors"]) < 1e-5
-    assert facts[f"block {k}"]["permutes"] > 0
+    assert max(facts["block"]["errors"]) < 1e-5
+    # Forward and backward, in and out, both ways around; XLA's own layout would need fewer.
+    assert facts["block"]["permutes"] >= 10
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def wait_for_a_checkpoint(workdir: Path, processes: list) -> None:
     while not saved(workdir):
         assert all(process.poll() is None for process in processes), "the run ended too early"
         assert time.monotonic() < deadline, "no checkpoint for four minutes"
-        time.sleep(0.001)
+        time.sleep(0.02)
 
 
 def without_timings(rows: list[dict]) -> list[dict]:

@@ -4,8 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
 from distill.errors import UserError
+from distill.train.fit import HOW_IT_RUNS
 from distill.train.workdir import Workdir, read_config, read_json, write_json
 
 CONFIG = {
@@ -190,3 +192,9 @@ def test_reader_finds_the_old_content_or_the_new(tmp_path):
     while not done.is_set():
         assert read_json(file) in contents
     writer.join()
+
+
+def test_the_docs_name_every_key_that_may_change_on_resume():
+    text = (REPOSITORY / "docs" / "scale.md").read_text()
+    for key in HOW_IT_RUNS:
+        assert f"`{key}`" in text or f"`{key.split('.')[-1]}`" in text, key
