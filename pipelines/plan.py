@@ -11,12 +11,10 @@ compiler's schedule (distill/scaling/cost.py says how). Exit status 1 if the ste
 import dataclasses
 import itertools
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 from absl import flags
@@ -27,7 +25,8 @@ from distill.errors import RunFailed, UserError
 from distill.matching.distillation import FunctionMatching
 from distill.optim import make_optimizer, make_schedule
 from distill.parallel import override_rules
-from distill.scaling.plan import GIB, Job, Plan, plan_step
+from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
+from distill.scaling.plan import Job, Plan, plan_step
 from distill.scaling.topology import Topology, open_topology
 from distill.train.classification import Classification
 from distill.train.fit import RunConfig, blame, check_batch
@@ -161,128 +160,6 @@ def _sizes(flag: str, text: str, count: int) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
-def figures(plan: Plan, config: RunConfig, topology: Topology, steps: int | None) -> dict[str, Any]:
-    """A plan as JSON has it: bytes per chip, and estimated seconds."""
-    memory = dataclasses.asdict(plan.memory)
-    found = {
-        "topology": topology.name,
-        "chips": topology.chips,
-        "mesh": dict(
-            zip(("data", "fsdp", "tensor"), config.mesh.sizes(topology.chips), strict=True)
-        ),
-        "remat": config.model.remat,
-        "remat_keep": config.model.remat_keep,
-        "microbatches": config.train.microbatches,
-        "batch_size": config.train.batch_size,
-        "fits": plan.memory.fits,
-        "bytes_per_chip": memory | {"total": plan.memory.total},
-        "compile_seconds": round(plan.compile_seconds, 1),
-        "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-    if plan.cost is not None:
-        seconds = plan.cost.seconds
-        found["estimated"] = {
-            "compute_seconds": plan.cost.compute,
-            "hidden_communication_seconds": plan.cost.hidden,
-            "exposed_communication_seconds": plan.cost.exposed,
-            "step_seconds": seconds,
-            "images_per_second": plan.images_per_second,
-            "mfu": plan.mfu,
-            "kernels_without_estimate": plan.unestimated_kernels,
-        }
-        if steps is not None:
-            days = steps * seconds / 86400
-            found["estimated"] |= {"days": days, "chip_days": days * topology.chips}
-    return found
-
-
-def table(found: dict[str, Any], steps: int | None) -> str:
-    """A plan for people."""
-    memory = found["bytes_per_chip"]
-    mesh = " × ".join(f"{axis} {size}" for axis, size in found["mesh"].items())
-    lines = [
-        f"{found['topology']}: {found['chips']} chips as {mesh}; batch {found['batch_size']:,} in "
-        f"{found['microbatches']} part(s), remat {found['remat']}",
-        "",
-        "memory of a chip              GiB",
-    ]
-    rows = ["parameters", "optimizer", "teacher", "temporaries", "total", "available"]
-    lines += [f"  {row:<24}{memory[row] / GIB:9.2f}" for row in rows]
-    if "estimated" in found:
-        estimated = found["estimated"]
-        lines += ["", "time of a step, estimated       s"]
-        names = {
-            "compute": "compute_seconds",
-            "communication, hidden": "hidden_communication_seconds",
-            "communication, exposed": "exposed_communication_seconds",
-            "step": "step_seconds",
-        }
-        lines += [f"  {name:<24}{estimated[key]:9.3f}" for name, key in names.items()]
-        lines += [
-            "",
-            f"estimated {estimated['images_per_second']:,.0f} images/s, MFU {estimated['mfu']:.1%}"
-            + (
-                f"; {steps:,} steps take {estimated['days']:,.1f} days, "
-                f"{estimated['chip_days']:,.0f} chip-days"
-                if "days" in estimated
-                else "; --train_images=N gives the time of the whole run"
-            ),
-        ]
-        if kernels := estimated["kernels_without_estimate"]:
-            lines.append(
-                f"{kernels} kernels (splash attention) have no estimate: only their memory traffic "
-                "is counted, and the step takes longer; config.model.attention=plain does without"
-            )
-    host = found["peak_host_bytes"] / GIB
-    lines.append(
-        f"compiled in {found['compile_seconds']:.0f} s; host memory {host:.1f} GiB at most"
-    )
-    return "\n".join(lines)
-
-
-def advice(found: dict[str, Any]) -> str:
-    """What to say of a step that does not fit."""
-    memory = found["bytes_per_chip"]
-    missing = (memory["total"] - memory["available"]) / GIB
-    ways = []
-    if memory["temporaries"] > memory["total"] / 2:
-        parts = found["mesh"]["data"] * found["mesh"]["fsdp"] * 2 * found["microbatches"]
-        if found["batch_size"] % parts == 0:
-            ways.append(f"config.train.microbatches={2 * found['microbatches']}")
-        if found["remat"] != "full":
-            ways.append("config.model.remat=full")
-        elif found["remat_keep"]:
-            ways.append("config.model.remat_keep=()")
-    if found["mesh"]["data"] > 1:
-        ways.append("a larger config.mesh.fsdp in place of config.mesh.data")
-    ways.append("a larger slice or a smaller config.train.batch_size")
-    return f"the step does not fit: {missing:.2f} GiB a chip are missing. Try " + "; or ".join(ways)
-
-
-def sweep_table(results: list[dict[str, Any]]) -> str:
-    """All plans of a sweep, best first."""
-
-    def speed(found):
-        return found.get("estimated", {}).get("mfu", -found["bytes_per_chip"]["total"])
-
-    header = "data x fsdp x tensor  remat    parts  GiB/chip  compute s  exposed s   step s     MFU"
-    lines = ["all times are estimates", header]
-    for found in sorted(results, key=speed, reverse=True):
-        mesh = "x".join(map(str, found["mesh"].values()))
-        total = found["bytes_per_chip"]["total"] / GIB
-        line = f"{mesh:<20}  {found['remat']:<7}  {found['microbatches']:>5}  {total:>8.2f}"
-        if "estimated" in found:
-            e = found["estimated"]
-            line += (
-                f"  {e['compute_seconds']:>9.3f}  {e['exposed_communication_seconds']:>9.3f}"
-                f"  {e['step_seconds']:>7.3f}  {e['mfu']:>6.1%}"
-            )
-        else:
-            line += "  does not fit"
-        lines.append(line)
-    return "\n".join(lines)
-
-
 def sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
     """Plans all variations and prints them, best first."""
     tried, results = list(variations(config, topology.chips)), []
@@ -294,7 +171,7 @@ def sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
             # What cannot be planned must not lose what has been.
             say(f"left out: {error}")
         else:
-            results.append(figures(plan, variation, topology, steps))
+            results.append(plan_figures(plan, variation, topology, steps))
         left = (time.perf_counter() - began) / number * (len(tried) - number)
         say(f"tried {number} of {len(tried)}; {format_seconds(left)} left")
     if not results:
@@ -331,13 +208,13 @@ def main(arguments: list[str]) -> None:
         raise UserError("--sweep_… says what --sweep tries; add --sweep")
     dump = _dump_file(FLAGS.dump_hlo) if FLAGS.dump_hlo else None
     say(f"compiling for {topology.name}; a large model takes a minute or two")
-    found = figures(make_plan(config, topology, steps, dump), config, topology, steps)
-    print(json.dumps(found, indent=1) if FLAGS.json else table(found, steps))
+    found = plan_figures(make_plan(config, topology, steps, dump), config, topology, steps)
+    print(json.dumps(found, indent=1) if FLAGS.json else plan_table(found, steps))
     if dump and found["fits"]:
         say(f"scheduled program: {dump}")
     sys.stdout.flush()
     if not found["fits"]:
-        raise RunFailed(advice(found))
+        raise RunFailed(plan_advice(found))
 
 
 if __name__ == "__main__":

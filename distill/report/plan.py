@@ -1,0 +1,133 @@
+"""A plan as figures, as a table and as advice."""
+
+import dataclasses
+import resource
+from typing import Any
+
+from distill.scaling.plan import GIB, Plan
+from distill.scaling.topology import Topology
+from distill.train.fit import RunConfig
+
+
+def plan_figures(
+    plan: Plan, config: RunConfig, topology: Topology, steps: int | None
+) -> dict[str, Any]:
+    """A plan as JSON has it: bytes per chip, and estimated seconds."""
+    memory = dataclasses.asdict(plan.memory)
+    found = {
+        "topology": topology.name,
+        "chips": topology.chips,
+        "mesh": dict(
+            zip(("data", "fsdp", "tensor"), config.mesh.sizes(topology.chips), strict=True)
+        ),
+        "remat": config.model.remat,
+        "remat_keep": config.model.remat_keep,
+        "microbatches": config.train.microbatches,
+        "batch_size": config.train.batch_size,
+        "fits": plan.memory.fits,
+        "bytes_per_chip": memory | {"total": plan.memory.total},
+        "compile_seconds": round(plan.compile_seconds, 1),
+        "peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    if plan.cost is not None:
+        seconds = plan.cost.seconds
+        found["estimated"] = {
+            "compute_seconds": plan.cost.compute,
+            "hidden_communication_seconds": plan.cost.hidden,
+            "exposed_communication_seconds": plan.cost.exposed,
+            "step_seconds": seconds,
+            "images_per_second": plan.images_per_second,
+            "mfu": plan.mfu,
+            "kernels_without_estimate": plan.unestimated_kernels,
+        }
+        if steps is not None:
+            days = steps * seconds / 86400
+            found["estimated"] |= {"days": days, "chip_days": days * topology.chips}
+    return found
+
+
+def plan_table(found: dict[str, Any], steps: int | None) -> str:
+    """A plan for people; `steps` is the length of the run, if it is known."""
+    memory = found["bytes_per_chip"]
+    mesh = " × ".join(f"{axis} {size}" for axis, size in found["mesh"].items())
+    lines = [
+        f"{found['topology']}: {found['chips']} chips as {mesh}; batch {found['batch_size']:,} in "
+        f"{found['microbatches']} part(s), remat {found['remat']}",
+        "",
+        "memory of a chip              GiB",
+    ]
+    rows = ["parameters", "optimizer", "teacher", "temporaries", "total", "available"]
+    lines += [f"  {row:<24}{memory[row] / GIB:9.2f}" for row in rows]
+    if "estimated" in found:
+        estimated = found["estimated"]
+        lines += ["", "time of a step, estimated       s"]
+        names = {
+            "compute": "compute_seconds",
+            "communication, hidden": "hidden_communication_seconds",
+            "communication, exposed": "exposed_communication_seconds",
+            "step": "step_seconds",
+        }
+        lines += [f"  {name:<24}{estimated[key]:9.3f}" for name, key in names.items()]
+        lines += [
+            "",
+            f"estimated {estimated['images_per_second']:,.0f} images/s, MFU {estimated['mfu']:.1%}"
+            + (
+                f"; {steps:,} steps take {estimated['days']:,.1f} days, "
+                f"{estimated['chip_days']:,.0f} chip-days"
+                if "days" in estimated
+                else "; --train_images=N gives the time of the whole run"
+            ),
+        ]
+        if kernels := estimated["kernels_without_estimate"]:
+            lines.append(
+                f"{kernels} kernels (splash attention) have no estimate: only their memory traffic "
+                "is counted, and the step takes longer; config.model.attention=plain does without"
+            )
+    host = found["peak_host_bytes"] / GIB
+    lines.append(
+        f"compiled in {found['compile_seconds']:.0f} s; host memory {host:.1f} GiB at most"
+    )
+    return "\n".join(lines)
+
+
+def plan_advice(found: dict[str, Any]) -> str:
+    """What to say of a step that does not fit."""
+    memory = found["bytes_per_chip"]
+    missing = (memory["total"] - memory["available"]) / GIB
+    ways = []
+    if memory["temporaries"] > memory["total"] / 2:
+        parts = found["mesh"]["data"] * found["mesh"]["fsdp"] * 2 * found["microbatches"]
+        if found["batch_size"] % parts == 0:
+            ways.append(f"config.train.microbatches={2 * found['microbatches']}")
+        if found["remat"] != "full":
+            ways.append("config.model.remat=full")
+        elif found["remat_keep"]:
+            ways.append("config.model.remat_keep=()")
+    if found["mesh"]["data"] > 1:
+        ways.append("a larger config.mesh.fsdp in place of config.mesh.data")
+    ways.append("a larger slice or a smaller config.train.batch_size")
+    return f"the step does not fit: {missing:.2f} GiB a chip are missing. Try " + "; or ".join(ways)
+
+
+def sweep_table(results: list[dict[str, Any]]) -> str:
+    """All plans of a sweep, best first."""
+
+    def speed(found):
+        return found.get("estimated", {}).get("mfu", -found["bytes_per_chip"]["total"])
+
+    header = "data x fsdp x tensor  remat    parts  GiB/chip  compute s  exposed s   step s     MFU"
+    lines = ["all times are estimates", header]
+    for found in sorted(results, key=speed, reverse=True):
+        mesh = "x".join(map(str, found["mesh"].values()))
+        total = found["bytes_per_chip"]["total"] / GIB
+        line = f"{mesh:<20}  {found['remat']:<7}  {found['microbatches']:>5}  {total:>8.2f}"
+        if "estimated" in found:
+            e = found["estimated"]
+            line += (
+                f"  {e['compute_seconds']:>9.3f}  {e['exposed_communication_seconds']:>9.3f}"
+                f"  {e['step_seconds']:>7.3f}  {e['mfu']:>6.1%}"
+            )
+        else:
+            line += "  does not fit"
+        lines.append(line)
+    return "\n".join(lines)
