@@ -47,7 +47,7 @@ def test_a_teacher_in_bfloat16_teaches_nearly_the_same(facts):
     assert 1e-5 < facts["bfloat16"]["loss"] < 0.1
 
 
-@pytest.mark.parametrize("case", ["2 on (1, 1, 1)", "4 on (2, 2, 2)"])
+@pytest.mark.parametrize("case", ["4 on (2, 2, 2)"])
 def test_microbatches_make_the_same_update(facts, case):
     assert all(difference < 1e-5 for difference in facts["microbatches"][case].values())
 
