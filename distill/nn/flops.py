@@ -13,7 +13,7 @@ from distill.nn.vit import ViTConfig
 _FREE = frozenset(
     "broadcast_in_dim reshape transpose convert_element_type slice dynamic_slice concatenate "
     "squeeze copy iota gather select_n stop_gradient rev pad eq ne lt le gt ge and or not "
-    "sharding_constraint split expand_dims bitcast_convert_type optimization_barrier".split()
+    "sharding_constraint split expand_dims bitcast_convert_type optimization_barrier name".split()
 )
 
 

@@ -124,12 +124,13 @@ def check_batch(config: RunConfig, mesh: Mesh) -> None:
     parts = batch_devices(mesh) * config.train.microbatches
     batch = config.train.batch_size
     if batch % parts:
+        microbatches = config.train.microbatches
+        in_parts = f" in {microbatches} microbatches" if microbatches > 1 else ""
         near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
         raise ConfigError(
             [
                 f"config.train.batch_size is {batch}, which {batch_devices(mesh)} devices (data × "
-                f"fsdp) in {config.train.microbatches} microbatches cannot share evenly; use "
-                f"{' or '.join(map(str, near))}"
+                f"fsdp){in_parts} cannot share evenly; use {' or '.join(map(str, near))}"
             ]
         )
 
