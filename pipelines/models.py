@@ -105,7 +105,7 @@ def load_model(
         activations.
       rules: overrides of where the arrays live on the mesh.
       expected: what the caller believes is there; its architecture is compared, and it says how to
-        execute the model (`EXECUTION`), which is otherwise left to the defaults.
+        execute the model (`EXECUTION`); None executes it as its run did, but for the kernel.
 
     Raises:
       UserError: if there is no run, no such checkpoint, or another model than expected; if the run
@@ -114,9 +114,11 @@ def load_model(
     recorded = resolve(ModelConfig, read_config(workdir)["model"])
     if expected is not None:
         _compare(recorded, expected, workdir)
-    # How a model is executed belongs to a machine, and the run may have had another.
-    asked = {} if expected is None else {key: getattr(expected, key) for key in EXECUTION}
-    recorded = dataclasses.replace(recorded, **(EXECUTION | asked))
+    # A kernel belongs to a machine, and the run may have had another.
+    execution = {"attention": "auto"}
+    if expected is not None:
+        execution = {key: getattr(expected, key) for key in EXECUTION}
+    recorded = dataclasses.replace(recorded, **execution)
     if dtype is not None:
         recorded = dataclasses.replace(recorded, dtype=dtype)
     network = recorded.network().placed(mesh, override_rules(rules))
