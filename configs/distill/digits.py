@@ -29,13 +29,14 @@ def get_config():
             matching=dict(temperature=2.0, mixup=1.0),
             data=dict(
                 source="digits",
+                threads=1,  # for images this small Python is the cost, and threads only wait for it
                 view=dict(crop_area=(0.6, 1.0), flip=False, eval_crop=1.0),
             ),
             optimizer=dict(name="adam", learning_rate=3e-3, weight_decay=(("kernel$", 1e-4),)),
             schedule=dict(kind="cosine", warmup_steps=100),
             train=dict(
                 batch_size=128,
-                total_steps=2000,
+                total_steps=1600,
                 log_every=50,
                 eval_every=200,
                 checkpoint_every=500,

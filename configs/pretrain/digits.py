@@ -27,6 +27,7 @@ def get_config():
             loss=dict(kind="sigmoid", mixup=0.5),
             data=dict(
                 source="digits",
+                threads=1,  # for images this small Python is the cost, and threads only wait for it
                 view=dict(crop_area=(0.6, 1.0), flip=False, eval_crop=1.0),
             ),
             optimizer=dict(
@@ -34,10 +35,10 @@ def get_config():
                 learning_rate=lr,
                 weight_decay=(("classifier/kernel$", 3.0 * lr), ("kernel$", 0.03 * lr)),
             ),
-            schedule=dict(kind="rsqrt", warmup_steps=50, timescale=800, cooldown_steps=900),
+            schedule=dict(kind="rsqrt", warmup_steps=50, timescale=800, cooldown_steps=800),
             train=dict(
                 batch_size=64,
-                total_steps=2400,
+                total_steps=2000,
                 log_every=50,
                 eval_every=200,
                 checkpoint_every=400,

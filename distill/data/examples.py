@@ -8,6 +8,7 @@ batch that its devices hold.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,6 +23,9 @@ from distill.errors import RunFailed
 Batch = dict[str, Any]
 
 _ATTEMPTS = 100
+# Up to this size an epoch's order is a table. Grain's cipher needs no memory, but permutes at
+# least 2^16 numbers and so draws many times before it hits one of a few.
+_TABLE = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +124,19 @@ class EvaluationViews:
 
 def shuffled_index(within: int, count: int, seed: int, epoch: int) -> int:
     """The image at place `within` of an epoch: a keyed permutation of range(count)."""
-    if count == 1:
-        return 0
-    key = int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
-    return index_shuffle(within, max_index=count - 1, seed=key, rounds=4)
+    if count <= _TABLE:
+        return int(_permutation(count, seed, epoch)[within])
+    return index_shuffle(within, max_index=count - 1, seed=_epoch_key(seed, epoch), rounds=4)
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch_key(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
 def readable_views(source: Source, view: ViewConfig, size: int, *, most: int) -> Iterator[Batch]:

@@ -5,6 +5,7 @@ not depend on the order of the data, the number of workers or the number of host
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from PIL import Image
@@ -71,12 +72,15 @@ def evaluation_view(image: np.ndarray, size: int, config: ViewConfig) -> np.ndar
 
 def inception_box(height: int, width: int, config: ViewConfig, rng: np.random.Generator) -> Box:
     """Draws (left, top, right, bottom) in pixels; the whole image if no draw fits."""
+    smallest, largest = config.crop_area
+    narrowest, widest = (math.log(ratio) for ratio in config.crop_ratio)
     for _ in range(_ATTEMPTS):
-        area = rng.uniform(*config.crop_area) * height * width
-        ratio = np.exp(rng.uniform(*np.log(config.crop_ratio)))
-        w, h = np.sqrt(area * ratio), np.sqrt(area / ratio)
+        size, shape, across, down = rng.random(4).tolist()
+        area = (smallest + (largest - smallest) * size) * height * width
+        ratio = math.exp(narrowest + (widest - narrowest) * shape)
+        w, h = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if w <= width and h <= height:
-            left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+            left, top = (width - w) * across, (height - h) * down
             return left, top, left + w, top + h
     return 0.0, 0.0, float(width), float(height)
 
