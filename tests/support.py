@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from distill.config import load_file, resolve
+from distill.data import Source, Subset
+from distill.data.sources import CorruptImage
 from pipelines.distill_student import DistillConfig
 from pipelines.pretrain import PretrainConfig
 
@@ -66,3 +70,16 @@ def _resolve(schema: type, file: str, overrides: dict[str, object]):
 
 def _dotted(overrides: dict[str, object]) -> dict[str, str]:
     return {key.replace("__", "."): str(value) for key, value in overrides.items()}
+
+
+class Damaged(Subset):
+    """A source of which a few images cannot be decoded."""
+
+    def __init__(self, source: Source, damaged: set[int]):
+        super().__init__(source, np.arange(len(source)))
+        self._damaged = damaged
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        if index in self._damaged:
+            raise CorruptImage("truncated")
+        return super().read(index)
