@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
-from distill.evaluate import Evaluator
+from distill.nn import Params
 from distill.parallel import distributed
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
@@ -83,6 +83,13 @@ class Stopped(UserError):
     exit_code = 0
 
 
+class Evaluation(NamedTuple):
+    """An evaluator and when it is called: every so many steps, and after the last."""
+
+    every: int
+    evaluate: Callable[[Params, Any], dict[str, float]]
+
+
 @dataclasses.dataclass
 class Loop:
     """Runs steps, and logs, evaluates and saves when they are due.
@@ -97,7 +104,7 @@ class Loop:
     total_steps: int
     step: Step
     loader: TrainLoader
-    evaluators: Sequence[Evaluator]
+    evaluations: Sequence[Evaluation]
     checkpoints: Checkpoints
     metrics: MetricsLog | NoLog
     clock: Clock
@@ -151,7 +158,7 @@ class Loop:
         stopping = stop and not last
         return _Due(
             log=last or number == 1 or number % self.config.log_every == 0,
-            evaluate=last or number % self.config.eval_every == 0,
+            evaluations=[e for e in self.evaluations if last or number % e.every == 0],
             save=last or stopping or number % self.config.checkpoint_every == 0,
             stop=stopping,
         )
@@ -162,10 +169,10 @@ class Loop:
         """Evaluates, writes the step's row and saves, in this order, as far as due."""
         if not due.log:
             row = {}
-        if due.evaluate:
+        if due.evaluations:
             scores = {}
-            for evaluator in self.evaluators:
-                scores |= evaluator(state.params, frozen)
+            for evaluation in due.evaluations:
+                scores |= evaluation.evaluate(state.params, frozen)
             say(f"{self.name} {number}/{self.total_steps}  {format_scores(scores)}")
             row |= scores
         if row:
@@ -215,7 +222,7 @@ class _Due(NamedTuple):
     """What is to be done after a step."""
 
     log: bool
-    evaluate: bool
+    evaluations: list[Evaluation]
     save: bool
     stop: bool
 
