@@ -46,10 +46,11 @@ def test_config_resolves_and_its_shapes_evaluate(spec):
     assert resolve(type(config), to_dict(config)) == config
 
     network = config.model.network()
-    steps = config.train.steps(IMAGES.get(config.data.source, 10**9))
+    images = IMAGES.get(config.data.source, 10**9)
+    steps = config.train.steps(images)
     optimizer = make_optimizer(
         config.optimizer,
-        make_schedule(config.schedule, steps),
+        make_schedule(config.schedule, steps, batch_size=config.train.batch_size, images=images),
         network.abstract_params,
         network.axes,
     )
