@@ -1,8 +1,11 @@
 """What tests share: commands as a user runs them, and runs that take seconds."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -53,6 +56,13 @@ def run_python(*command: object, **options) -> subprocess.CompletedProcess:
         check=False,
         **options,
     )
+
+
+def run_script(script: str, **environment: str) -> Any:
+    """Runs a script in a process of its own and returns what it printed last, as JSON."""
+    done = run_python("-c", script, env={**os.environ, "JAX_PLATFORMS": "cpu", **environment})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def pretrain_config(**overrides: object) -> PretrainConfig:
