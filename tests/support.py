@@ -1,18 +1,26 @@
 """What tests share: commands as a user runs them, and runs that take seconds."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from distill.config import load_file, resolve
 from distill.data import Source, Subset
 from distill.data.sources import CorruptImage
 from pipelines.distill_student import DistillConfig
+from pipelines.models import load_model
 from pipelines.pretrain import PretrainConfig
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Wall-clock measurements: the only figures that may differ between two equal runs.
+TIMINGS = {"train/images_per_second", "train/data_wait", "images_per_second", "seconds"}
 
 # A run of the digits configs that takes seconds.
 TINY = {
@@ -53,6 +61,13 @@ def run_python(*command: object, **options) -> subprocess.CompletedProcess:
     )
 
 
+def run_script(script: str, **environment: str) -> Any:
+    """Runs a script in a process of its own and returns what it printed last, as JSON."""
+    done = run_python("-c", script, env={**os.environ, "JAX_PLATFORMS": "cpu", **environment})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def pretrain_config(**overrides: object) -> PretrainConfig:
     """The digits pre-training config, tiny."""
     return _resolve(PretrainConfig, "pretrain/digits.py", overrides)
@@ -83,3 +98,14 @@ class Damaged(Subset):
         if index in self._damaged:
             raise CorruptImage("truncated")
         return super().read(index)
+
+
+def without_timings(rows: list[dict]) -> list[dict]:
+    """Rows of metrics, or summaries, without what differs between equal runs."""
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def final_params(workdir: Path):
+    """The parameters a complete run ended with."""
+    mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
+    return load_model(workdir, mesh)[1]
