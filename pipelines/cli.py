@@ -3,7 +3,7 @@
   distill pretrain         --config=FILE --workdir=DIR      pre-train a teacher, or any ViT
   distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
-  distill evaluate         --workdir=DIR                    accuracy of a trained model
+  distill evaluate         --workdir=DIR                    accuracy, or what features are good for
   distill export           --workdir=DIR                    SavedModel of a trained model
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
   distill demo                                              all of it on digits, in minutes

@@ -27,6 +27,7 @@ from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator
 from distill.matching.distillation import distillation_metrics
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
+from distill.train.progress import format_figure
 from distill.train.workdir import read_config
 from pipelines.launch import define_process_flags, join, launch, parse
 from pipelines.models import load_model
@@ -94,7 +95,7 @@ def run(
         width = max(map(len, metrics))
         print(f"{len(images):,} images of {data.source}")
         for name, value in metrics.items():
-            print(f"{name:<{width}}  {value:.4f}")
+            print(f"{name:<{width}}  {format_figure(name, value)}")
     return metrics
 
 
@@ -127,8 +128,8 @@ def transfer_table(metrics: Mapping[str, float]) -> str:
     rows: dict[str, dict[str, str]] = {}
     for name, value in metrics.items():
         whole, _, seed = name.partition("/seed")
-        shown = f"{value:g}" if whole.endswith("/l2") else f"{value:.4f}"
-        rows.setdefault(whole, {})[f"seed {seed}" if seed else ""] = shown
+        column = f"seed {seed}" if seed else ""
+        rows.setdefault(whole, {})[column] = format_figure(name, value)
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     width = max(map(len, rows))
     lines = [(" " * width, columns)] if columns != [""] else []

@@ -1,6 +1,7 @@
 """Linear probe: multinomial logistic regression on frozen features."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ _ITERATIONS = 500
 _TOLERANCE, _SMALLEST_STEP = 1e-6, 1e-5
 # Rows whose logits are in memory at once.
 _BLOCK = 16384
+
+# Kernel [D, C] and bias [C].
+_Params = tuple[jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +75,9 @@ def fit_probe(
     every = _place(features, labels, standardisation, mesh)
     l2, params = penalties[0], _start(mesh, features.shape[1], classes)
     if len(penalties) > 1:
-        l2, params = _select(every, _held_out(every, len(labels), mesh, seed), params, penalties)
-    kernel, bias = jax.device_get(minimise(params, every, l2))
+        weights = _held_out(every, len(labels), mesh, seed)
+        l2, params = _select(every, weights, params, penalties, mesh)
+    kernel, bias = jax.device_get(minimise(params, every, l2, mesh))
     classifier = LinearClassifier(
         standardisation, kernel.astype(np.float64), bias.astype(np.float64)
     )
@@ -90,13 +95,11 @@ def _place(
     standard = np.zeros((blocks * size, width), np.float32)
     for rows in row_blocks(count):
         standard[rows] = standardisation(features[rows])
-    filled = np.zeros((2, blocks * size), np.float32)
-    filled[:, :count] = labels, np.ones(count)
-    shape = (blocks, size)
+    padding = (0, blocks * size - count)
+    labels = np.pad(labels.astype(np.int32), padding)
+    weights = np.pad(np.ones(count, np.float32), padding)
     return _Examples(
-        _cut(standard.reshape(*shape, width), mesh),
-        _cut(filled[0].reshape(shape).astype(np.int32), mesh),
-        _cut(filled[1].reshape(shape), mesh),
+        *(_cut(a.reshape(blocks, size, *a.shape[1:]), mesh) for a in (standard, labels, weights))
     )
 
 
@@ -113,29 +116,31 @@ def _cut(blocks: np.ndarray, mesh: Mesh) -> jax.Array:
     return jax.make_array_from_callback(blocks.shape, sharding, lambda index: blocks[index])
 
 
-def _start(mesh: Mesh, width: int, classes: int) -> tuple[jax.Array, jax.Array]:
+def _start(mesh: Mesh, width: int, classes: int) -> _Params:
     zeros = np.zeros((width, classes), np.float32), np.zeros(classes, np.float32)
     return tuple(
         jax.make_array_from_callback(z.shape, replicated(mesh), lambda i, z=z: z[i]) for z in zeros
     )
 
 
-def _select(every: _Examples, weights: jax.Array, params, penalties: Sequence[float]):
+def _select(
+    every: _Examples, weights: jax.Array, params: _Params, penalties: Sequence[float], mesh: Mesh
+) -> tuple[float, _Params]:
     """The penalty that is best on what `weights` holds out, and the parameters of its fit."""
     held_out = every._replace(weights=weights)
     training = every._replace(weights=every.weights - weights)
     tried = []
     for l2 in penalties:
-        params = minimise(params, training, l2)
+        params = minimise(params, training, l2, mesh)
         accuracy, cross_entropy = jax.device_get(_scores(params, held_out))
         tried.append(((float(accuracy), -float(cross_entropy)), l2, params))
     _, l2, params = max(tried, key=lambda found: found[0])
     return l2, params
 
 
-@jax.jit
-def minimise(params, examples: _Examples, l2: float):
-    """Kernel [D, C] and bias [C] at the minimum, starting from `params`."""
+@functools.partial(jax.jit, static_argnames="mesh")
+def minimise(params: _Params, examples: _Examples, l2: float, mesh: Mesh) -> _Params:
+    """The parameters at the minimum, starting from `params`, on all devices."""
 
     def objective(params):
         total, _ = _sums(params, examples)
@@ -151,7 +156,8 @@ def minimise(params, examples: _Examples, l2: float):
         updates, state = solver.update(
             gradient, state, params, value=value, grad=gradient, value_fn=objective
         )
-        return optax.apply_updates(params, updates), state
+        params = optax.apply_updates(params, updates)
+        return jax.lax.with_sharding_constraint(params, replicated(mesh)), state
 
     def go_on(carry):
         _, state = carry
@@ -166,14 +172,14 @@ def minimise(params, examples: _Examples, l2: float):
 
 
 @jax.jit
-def _scores(params, examples: _Examples) -> tuple[jax.Array, jax.Array]:
+def _scores(params: _Params, examples: _Examples) -> tuple[jax.Array, jax.Array]:
     """Accuracy and mean cross-entropy."""
     cross_entropy, correct = _sums(params, examples)
     count = jnp.sum(examples.weights)
     return correct / count, cross_entropy / count
 
 
-def _sums(params, examples: _Examples) -> tuple[jax.Array, jax.Array]:
+def _sums(params: _Params, examples: _Examples) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy and number of correct examples; a block's logits are in memory at a time."""
     kernel, bias = params
 

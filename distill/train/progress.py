@@ -58,11 +58,14 @@ def format_seconds(seconds: float) -> str:
 def format_scores(scores: Mapping[str, float]) -> str:
     """Such as val/accuracy 0.9792  val/kl 0.0428; of figures for several seeds, only the mean."""
     shown = {name: value for name, value in scores.items() if "/seed" not in name}
-    return "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+    return "  ".join(f"{name} {format_figure(name, value)}" for name, value in shown.items())
 
 
 def format_figure(name: str, value: float | str) -> str:
-    """A final figure as people read it: metrics to four places, counts in groups, text as it is."""
+    """A figure as people read it: metrics to four places, counts in groups, text as it is."""
     if isinstance(value, str):
         return value
-    return f"{value:.4f}" if "/" in name else f"{value:,}"
+    if "/" not in name:
+        return f"{value:,}"
+    # Four places would make nothing of a penalty of 1e-5.
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-4 else f"{value:.1e}"
