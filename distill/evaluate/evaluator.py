@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from distill.evaluate.classification import REDUCTIONS
 
@@ -33,7 +34,7 @@ class Evaluator:
         for batch in self._batches:
             sums = self._sums(params, frozen, batch)
             totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-        totals = jax.device_get(totals)
+        totals = {k: np.asarray(v, np.float64) for k, v in jax.device_get(totals).items()}
         examples = max(totals.pop("examples"), 1.0)
         return {
             f"{self.name}/{k}": REDUCTIONS.get(k, float)(v / examples) for k, v in totals.items()
