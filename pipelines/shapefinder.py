@@ -25,7 +25,8 @@ from jax.sharding import Mesh
 from distill import config as configs
 from distill.errors import RunFailed, UserError
 from distill.nn import count_flops
-from distill.report.shapes import shape_figures, shape_table, write_shape_report
+from distill.report.shape_page import write_shape_report
+from distill.report.shapes import shape_figures, shape_table
 from distill.scaling.plan import GIB, Job, plan_step, state_bytes
 from distill.scaling.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagonal
 from distill.scaling.topology import Topology, open_topology
@@ -149,7 +150,7 @@ class Kept:
             self.found = [
                 Found(**{**one, "shape": Shape(**one["shape"])}) for one in read_json(self._file)
             ]
-            say(f"{len(self.found)} shapes have been compiled before ({self._file})")
+            say(f"{len(self.found)} shapes are known already, from {self._file}")
 
     def add(self, one: Found) -> Found:
         """Keeps one more."""

@@ -203,8 +203,9 @@ class ShapeSearch:
 
     def _largest(self, chain: Sequence[Shape], most_elsewhere: int) -> Found | None:
         # chain[:low] fits, chain[high:] does not.
-        low, high = 0, len(chain)
-        while high and self.verdict(chain[high - 1]) is False:
+        known = (n for n, shape in enumerate(chain, start=1) if self._is_known_to_fit(shape))
+        low, high = max(known, default=0), len(chain)
+        while high > low and self.verdict(chain[high - 1]) is False:
             high -= 1
         while low < high:
             middle = (low + high) // 2
@@ -220,6 +221,9 @@ class ShapeSearch:
             self._starting(shape, most_left)
             self.found[shape] = self._compile(shape)
         return self.found[shape]
+
+    def _is_known_to_fit(self, shape: Shape) -> bool:
+        return shape in self.found and self.found[shape].fits(self.budget)
 
     def _cannot_fit(self, shape: Shape) -> bool:
         smaller = (one for one in self.found.values() if one.shape.within(shape))
