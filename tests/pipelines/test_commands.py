@@ -190,7 +190,9 @@ def test_unwritable_workdir_is_refused():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["pretrain", "distill_student", "evaluate", "export", "demo"])
+@pytest.mark.parametrize(
+    "command", ["pretrain", "distill_student", "evaluate", "export", "shapefinder", "demo"]
+)
 def test_help_helps(command):
     done = subprocess.run([DISTILL, command, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
