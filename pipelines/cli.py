@@ -2,6 +2,7 @@
 
   distill pretrain         --config=FILE --workdir=DIR      pre-train a teacher, or any ViT
   distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
+  distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
   distill evaluate         --workdir=DIR                    accuracy of a trained model
   distill export           --workdir=DIR                    SavedModel of a trained model
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
@@ -13,7 +14,7 @@
 import runpy
 import sys
 
-COMMANDS = ("pretrain", "distill_student", "evaluate", "export", "plan", "demo")
+COMMANDS = ("pretrain", "distill_student", "finetune", "evaluate", "export", "plan", "demo")
 
 
 def main() -> None:

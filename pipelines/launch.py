@@ -18,28 +18,57 @@ from absl import flags, logging
 from distill import config as configs
 from distill.errors import UserError
 from distill.parallel import distributed
+from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
 
 _OVERRIDE = "--config."
 
 
 def launch_training(
-    doc: str, schema: type, run: Callable[[Any, Workdir], Any], argv: Sequence[str] | None = None
+    doc: str,
+    schema: type,
+    run: Callable[[Any, Workdir], Any],
+    argv: Sequence[str] | None = None,
+    *,
+    complete: Callable[[dict[str, Any], dict[str, str]], dict[str, Any]] | None = None,
 ) -> NoReturn:
-    """Parses `--config`, `--config.a.b=value` and `--workdir`, and runs a training pipeline."""
+    """Parses what names a config and a workdir, and runs a training pipeline.
+
+    Args:
+      doc: the pipeline's docstring, for --help.
+      schema: the pipeline's config.
+      run: the pipeline.
+      argv: arguments; None takes the command line's.
+      complete: maps a config file's content and the overrides to what the schema is built from.
+    """
     values = flags.FlagValues()
     flags.DEFINE_string(
         "config", None, "Config file: path.py or path.py:argument.", flag_values=values
     )
     flags.DEFINE_string("workdir", None, "Directory the run writes to.", flag_values=values)
+    flags.DEFINE_string(
+        "branch_from",
+        None,
+        "WORKDIR[@STEP] of a run to branch a cooldown off, instead of --config; "
+        "with --config.schedule.cooldown_steps=N.",
+        flag_values=values,
+    )
     define_process_flags(values)
 
     def body(arguments: list[str]) -> None:
         overrides, rest = split_overrides(arguments)
-        parse(values, rest, required=("config", "workdir"))
-        join(values, workdir=Path(values.workdir))
-        config = configs.resolve(schema, configs.load_file(values.config), overrides)
-        run(config, Workdir(values.workdir))
+        parse(values, rest, required=("workdir",))
+        if (values.config is None) == (values.branch_from is None):
+            raise UserError("give one of --config=FILE and --branch_from=WORKDIR@STEP\nSee --help")
+        workdir = Path(values.workdir)
+        join(values, workdir=workdir)
+        if values.branch_from:
+            config = branch_config(schema, values.branch_from, overrides, workdir)
+        else:
+            tree = configs.load_file(values.config)
+            tree = complete(tree, overrides) if complete else tree
+            config = configs.resolve(schema, tree, overrides)
+        run(config, Workdir(workdir))
 
     launch(doc, values, body, argv, schema)
 

@@ -64,7 +64,7 @@ def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
     return configs.resolve(schema, tree, overrides)
 
 
-def make_job(config: RunConfig, mesh: Mesh, steps: int) -> Job:
+def make_job(config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None) -> Job:
     """What a run of `config` on `mesh` would compile.
 
     Raises:
@@ -72,7 +72,13 @@ def make_job(config: RunConfig, mesh: Mesh, steps: int) -> Job:
     """
     network = config.model.network().placed(mesh, config.mesh.table)
     with blame("config.schedule"):
-        schedule = make_schedule(config.schedule, steps)
+        # What is not known does not change what is compiled.
+        schedule = make_schedule(
+            config.schedule,
+            steps or 10**9,
+            batch_size=config.train.batch_size,
+            images=train_images or 10**6,
+        )
     with blame("config.optimizer.weight_decay"):
         optimizer = make_optimizer(
             config.optimizer, schedule, network.abstract_params, network.axes
@@ -111,7 +117,7 @@ def make_job(config: RunConfig, mesh: Mesh, steps: int) -> Job:
 
 def run_steps(config: RunConfig, train_images: int | None) -> int | None:
     """The run's length, or None if it depends on a number of images nobody gave."""
-    if config.train.total_steps is None and train_images is None:
+    if config.train.total_epochs is not None and train_images is None:
         return None
     with blame("config.train"):
         return config.train.steps(train_images or 0)
@@ -124,8 +130,8 @@ def make_plan(
     with blame("config.mesh"):
         mesh = topology.mesh(config.mesh)
     check_batch(config, mesh)
-    warmup_and_cooldown = config.schedule.warmup_steps + config.schedule.cooldown_steps
-    return plan_step(make_job(config, mesh, steps or warmup_and_cooldown + 1), topology, mesh, dump)
+    job = make_job(config, mesh, steps, FLAGS.train_images)
+    return plan_step(job, topology, mesh, dump)
 
 
 def variations(config: RunConfig, chips: int) -> Iterator[RunConfig]:

@@ -9,7 +9,7 @@ from distill.nn import Network
 from distill.parallel import distributed
 from distill.report import write_run_report
 from distill.train.fit import Trained
-from distill.train.progress import say
+from distill.train.progress import format_figure, say
 from distill.train.workdir import Workdir
 
 
@@ -39,7 +39,6 @@ def finish(name: str, trained: Trained, workdir: Workdir) -> Trained:
     report = write_run_report(workdir.path)
     width = max(map(len, trained.summary))
     for key, value in trained.summary.items():
-        shown = f"{value:.4f}" if "/" in key else f"{value:,}"
-        say(f"{name}: {key:<{width}}  {shown}")
+        say(f"{name}: {key:<{width}}  {format_figure(key, value)}")
     say(f"{name}: {'report':<{width}}  {report}")
     return trained

@@ -4,11 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+
 from distill.config import load_file, resolve
 from pipelines.distill_student import DistillConfig
+from pipelines.models import load_model
 from pipelines.pretrain import PretrainConfig
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Wall-clock measurements: the only figures that may differ between two equal runs.
+TIMINGS = {"train/images_per_second", "train/data_wait", "images_per_second", "seconds"}
 
 # A run of the digits configs that takes seconds.
 TINY = {
@@ -66,3 +72,14 @@ def _resolve(schema: type, file: str, overrides: dict[str, object]):
 
 def _dotted(overrides: dict[str, object]) -> dict[str, str]:
     return {key.replace("__", "."): str(value) for key, value in overrides.items()}
+
+
+def without_timings(rows: list[dict]) -> list[dict]:
+    """Rows of metrics, or summaries, without what differs between equal runs."""
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def final_params(workdir: Path):
+    """The parameters a complete run ended with."""
+    mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
+    return load_model(workdir, mesh)[1]

@@ -10,10 +10,11 @@ from support import REPOSITORY
 from distill.config import load_file, resolve, to_dict
 from distill.optim import make_optimizer, make_schedule
 from pipelines.distill_student import DistillConfig
+from pipelines.finetune import FinetuneConfig
 from pipelines.pretrain import PretrainConfig
 
 CONFIGS = REPOSITORY / "configs"
-SCHEMAS = {"pretrain": PretrainConfig, "distill": DistillConfig}
+SCHEMAS = {"pretrain": PretrainConfig, "distill": DistillConfig, "finetune": FinetuneConfig}
 FILES = sorted(
     path.relative_to(CONFIGS) for kind in SCHEMAS for path in (CONFIGS / kind).glob("[!_]*.py")
 )
@@ -21,7 +22,14 @@ VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/imagenet.py:300",
+    "finetune/imagenet.py:518",
 ]
+# What the runs that fine-tuning starts from have trained.
+STARTS = {
+    "finetune/digits.py": "pretrain/digits.py",
+    "finetune/imagenet.py": "pretrain/imagenet.py",
+    "finetune/imagenet.py:518": "pretrain/vit_g14.py",
+}
 IMAGES = {"digits": 1197, "tfds:imagenet2012": 1_255_544}
 
 
@@ -32,6 +40,8 @@ def test_the_promised_configs_are_there():
         "pretrain/imagenet.py",
         "pretrain/vit_g14.py",
         "pretrain/vit_22b.py",
+        "finetune/digits.py",
+        "finetune/imagenet.py",
         "distill/digits.py",
         "distill/imagenet.py",
         "distill/b16_from_22b.py",
@@ -42,14 +52,18 @@ def test_the_promised_configs_are_there():
 
 @pytest.mark.parametrize("spec", VARIANTS)
 def test_config_resolves_and_its_shapes_evaluate(spec):
-    config = resolve(SCHEMAS[Path(spec).parts[0]], load_file(str(CONFIGS / spec)))
+    tree = load_file(str(CONFIGS / spec))
+    if spec in STARTS:
+        tree["model"] = load_file(str(CONFIGS / STARTS[spec]))["model"] | tree["model"]
+    config = resolve(SCHEMAS[Path(spec).parts[0]], tree)
     assert resolve(type(config), to_dict(config)) == config
 
     network = config.model.network()
-    steps = config.train.steps(IMAGES.get(config.data.source, 10**9))
+    images = IMAGES.get(config.data.source, 10**9)
+    steps = config.train.steps(images)
     optimizer = make_optimizer(
         config.optimizer,
-        make_schedule(config.schedule, steps),
+        make_schedule(config.schedule, steps, batch_size=config.train.batch_size, images=images),
         network.abstract_params,
         network.axes,
     )

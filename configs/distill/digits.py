@@ -36,7 +36,7 @@ def get_config():
             schedule=dict(kind="cosine", warmup_steps=100),
             train=dict(
                 batch_size=128,
-                total_steps=1600,
+                total_steps=2000,
                 log_every=50,
                 eval_every=200,
                 checkpoint_every=500,

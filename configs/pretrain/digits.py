@@ -35,7 +35,7 @@ def get_config():
                 learning_rate=lr,
                 weight_decay=(("classifier/kernel$", 3.0 * lr), ("kernel$", 0.03 * lr)),
             ),
-            schedule=dict(kind="rsqrt", warmup_steps=50, timescale=800, cooldown_steps=800),
+            schedule=dict(kind="rsqrt", warmup_steps=50, timescale_steps=800, cooldown_steps=800),
             train=dict(
                 batch_size=64,
                 total_steps=2000,

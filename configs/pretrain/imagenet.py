@@ -39,7 +39,7 @@ def get_config():
             ),
             optimizer=optimizer(learning_rate=8e-4),
             schedule=dict(
-                kind="rsqrt", warmup_steps=10_000, timescale=10_000, cooldown_steps=10_000
+                kind="rsqrt", warmup_steps=10_000, timescale_steps=10_000, cooldown_steps=10_000
             ),
             train=dict(
                 batch_size=4096,

@@ -42,7 +42,7 @@ def get_config(variant="G/14"):
             data=dict(source="folder:data/pretraining", test_split=None, workers=16),
             optimizer=optimizer(learning_rate=8e-4),
             schedule=dict(
-                kind="rsqrt", warmup_steps=10_000, timescale=10_000, cooldown_steps=50_000
+                kind="rsqrt", warmup_steps=10_000, timescale_steps=10_000, cooldown_steps=50_000
             ),
             train=dict(
                 batch_size=16_384,
@@ -50,6 +50,7 @@ def get_config(variant="G/14"):
                 log_every=50,
                 eval_every=5000,
                 checkpoint_every=5000,
+                keep_every=50_000,  # to branch cooldowns off
             ),
             # 16 divides every model's width: 1664 = 16 · 104.
             mesh=dict(data=-1, fsdp=16),

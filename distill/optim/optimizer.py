@@ -1,6 +1,7 @@
 """The optimiser a config asks for, as one optax transformation on plain dicts."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -15,21 +16,33 @@ from distill.optim.schedules import Multiplier
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How gradients become updates: p ← p − s(t)·(lr·u + wd·p), with s the schedule.
+    """How gradients become updates: p ← p − s(t)·(lr·m·u + wd·p), with s the schedule.
+
+    Settings by parameter are (regex, value) pairs: the first regex found in a parameter's name
+    wins, and one that is found in no name is an error.
 
     Raises:
       ValueError: for rates that are not positive or decays that are negative.
     """
 
-    name: Literal["adafactor", "adam"] = "adafactor"
-    """Both keep their first moment in bfloat16. Adafactor's is not debiased and its second is
-    factored (arXiv 2106.04560, §3.4)."""
+    name: Literal["adafactor", "adam", "sgd"] = "adafactor"
+    """Adafactor and Adam keep their first moment in bfloat16. Adafactor's is not debiased and its
+    second is factored (arXiv 2106.04560, §3.4). SGD has momentum, in float32."""
     learning_rate: float = 8e-4
     """lr, at the schedule's peak."""
+    learning_rate_multipliers: tuple[tuple[str, float], ...] = ()
+    """m by parameter; 1 where nothing matches."""
     weight_decay: tuple[tuple[str, float], ...] = ()
-    """(regex, wd) pairs, first match wins, unmatched parameters do not decay. wd is absolute: it
-    is multiplied by the schedule but not by lr, as in the reference implementation."""
+    """wd by parameter; 0 where nothing matches. It is absolute: multiplied by the schedule but not
+    by lr or m, as in the reference implementation."""
+    freeze: tuple[tuple[str, bool], ...] = ()
+    """Whether a parameter keeps the value it starts with; False where nothing matches. A frozen one
+    has no moments, and no gradient is computed for it."""
+    average_decay: float | None = None
+    """Of a moving average of the weights (Polyak), which is then what is evaluated and what a
+    checkpoint offers to readers; None does not average."""
     b1: float = 0.9
+    """Decay of the first moment; SGD's momentum."""
     b2: float = 0.999
     """Adam's; Adafactor's grows as 1 − (t + 1)^−0.8 up to 0.999."""
     clip_norm: float | None = 1.0
@@ -44,15 +57,20 @@ class OptimizerConfig:
         for name in ("b1", "b2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-        for pattern, decay in self.weight_decay:
-            if decay < 0:
-                raise ValueError(f"weight decay of {pattern!r} must not be negative: {decay}")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise ValueError(f"average_decay must be in (0, 1) or None, not {self.average_decay}")
+        for name in ("weight_decay", "learning_rate_multipliers"):
+            for pattern, value in getattr(self, name):
+                if value < 0:
+                    raise ValueError(f"{name} of {pattern!r} must not be negative: {value}")
 
 
 def make_optimizer(
     config: OptimizerConfig, schedule: Multiplier, params: Any, axes: Any = None
 ) -> optax.GradientTransformation:
-    """Clipping, moments, learning rate, weight decay, schedule, in this order.
+    """Clipping, moments, learning rates, weight decay, schedule, in this order.
+
+    Frozen parameters take no part in any of it and get updates of zero, if their gradients are.
 
     Args:
       config: what to build.
@@ -61,22 +79,58 @@ def make_optimizer(
       axes: a tree like `params` with each one's logical axes.
 
     Raises:
-      ValueError: for a rule that matches no parameter.
+      ValueError: for a rule that matches no parameter, or if all parameters are frozen.
     """
+    trained = trained_params(config, params)
+    decays = _setting(config, "weight_decay", params, default=0.0)
+    multipliers = _setting(config, "learning_rate_multipliers", params, default=1.0)
+    if trained is not None:
+        decays, multipliers = _only(trained, decays), _only(trained, multipliers)
+        axes = axes and _only(trained, axes)
     steps = []
     if config.clip_norm is not None:
         steps.append(optax.clip_by_global_norm(config.clip_norm))
     if config.name == "adafactor":
         steps.append(scale_by_factored_rms(axes))
         steps.append(_moving_average(config.b1))
-    else:
+    elif config.name == "adam":
         steps.append(optax.scale_by_adam(config.b1, config.b2, mu_dtype=jnp.bfloat16))
+    else:
+        steps.append(optax.trace(config.b1))
     steps.append(optax.scale(config.learning_rate))
-    decays = match_rules(config.weight_decay, params, default=0.0)
+    if any(m != 1 for m in jax.tree.leaves(multipliers)):
+        steps.append(_by_parameter(lambda u, p, m: m * u, multipliers))
     if any(jax.tree.leaves(decays)):
-        steps.append(_add_weight_decay(decays))
+        steps.append(_by_parameter(lambda u, p, wd: u + wd * p if wd else u, decays))
     steps.append(optax.scale_by_schedule(lambda count: -schedule(count)))
-    return optax.chain(*steps)
+    chain = optax.chain(*steps)
+    return chain if trained is None else optax.masked(chain, trained)
+
+
+def trained_params(config: OptimizerConfig, params: Any) -> Any | None:
+    """A tree like `params` that says which are trained; None if none is frozen.
+
+    Raises:
+      ValueError: for a rule that matches no parameter, or if all parameters are frozen.
+    """
+    frozen = _setting(config, "freeze", params, default=False)
+    if not any(jax.tree.leaves(frozen)):
+        return None
+    if all(jax.tree.leaves(frozen)):
+        raise ValueError("freeze leaves nothing to train")
+    return jax.tree.map(lambda f: not f, frozen)
+
+
+def _setting(config: OptimizerConfig, name: str, params: Any, default: Any) -> Any:
+    try:
+        return match_rules(getattr(config, name), params, default)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _only(trained: Any, tree: Any) -> Any:
+    """`tree` as `optax.masked` shows it to what it wraps."""
+    return jax.tree.map(lambda keep, x: x if keep else optax.MaskedNode(), trained, tree)
 
 
 def state_axes(state: Any, params: Any, axes: Any) -> Any:
@@ -87,19 +141,19 @@ def state_axes(state: Any, params: Any, axes: Any) -> Any:
       params: the parameters, alike.
       axes: a tree like `params` with each one's logical axes.
     """
-    structure = jax.tree.structure(params)
 
-    def is_moments(node):
-        return isinstance(node, FactoredState) or jax.tree.structure(node) == structure
+    def of_moments(tree, moments):
+        """The part of a tree like `params` that has moments: frozen parameters have none."""
+        if isinstance(moments, dict):
+            return {key: of_moments(tree[key], moments[key]) for key in moments}
+        return moments if isinstance(moments, optax.MaskedNode) else tree
 
     def axes_of(node):
         if isinstance(node, FactoredState):
-            return factored_axes(params, axes)
-        if jax.tree.structure(node) == structure:
-            return axes
-        return (None,) * node.ndim
+            return factored_axes(of_moments(params, node.full), of_moments(axes, node.full))
+        return of_moments(axes, node) if isinstance(node, dict) else (None,) * node.ndim
 
-    return jax.tree.map(axes_of, state, is_leaf=is_moments)
+    return jax.tree.map(axes_of, state, is_leaf=lambda node: isinstance(node, dict | FactoredState))
 
 
 def _moving_average(decay: float) -> optax.GradientTransformation:
@@ -121,10 +175,10 @@ def _moving_average(decay: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _add_weight_decay(decays: Any) -> optax.GradientTransformation:
-    """Adds each parameter times its own decay."""
+def _by_parameter(function: Callable[..., jax.Array], values: Any) -> optax.GradientTransformation:
+    """Maps each update u of a parameter p with its own value v to function(u, p, v)."""
 
     def update(updates, state, params):
-        return jax.tree.map(lambda u, p, d: u + d * p if d else u, updates, params, decays), state
+        return jax.tree.map(function, updates, params, values), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

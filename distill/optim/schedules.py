@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.errors import check_choices
+from distill.optim.durations import RunLength, check_durations, steps
 
 Multiplier = Callable[[jax.typing.ArrayLike], jax.Array]
 
@@ -21,42 +22,87 @@ class ScheduleConfig:
     multiplied by a linear cooldown to zero over the last `cooldown_steps`, so that a run
     without end can be branched into a finished model at any point.
 
+    Warmup, time scale and cooldown are given in one unit each: steps, epochs, examples, or percent
+    of the run.
+
     Raises:
-      ValueError: for negative durations, or no time scale where one is needed.
+      ValueError: for a negative duration or one in two units.
     """
 
     kind: Literal["rsqrt", "constant", "cosine", "linear"] = "rsqrt"
-    warmup_steps: int = 10_000
-    timescale: int = 10_000
-    """Of rsqrt, in steps: the multiplier is 1/√2 this long after warmup."""
-    cooldown_steps: int = 0
+    warmup_steps: int | None = None
+    """10,000 if warmup is not given in another unit."""
+    warmup_epochs: float | None = None
+    warmup_examples: int | None = None
+    warmup_percent: float | None = None
+    timescale_steps: int | None = None
+    """Of rsqrt: the multiplier is 1/√2 this long after warmup. 10,000 if not given otherwise."""
+    timescale_epochs: float | None = None
+    timescale_examples: int | None = None
+    timescale_percent: float | None = None
+    cooldown_steps: int | None = None
+    """0 if cooldown is not given in another unit."""
+    cooldown_epochs: float | None = None
+    cooldown_examples: int | None = None
+    cooldown_percent: float | None = None
 
     def __post_init__(self):
         check_choices(self)
-        for name in ("warmup_steps", "cooldown_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.timescale < 1:
-            raise ValueError(f"timescale must be at least 1 step, not {self.timescale}")
+        check_durations(self, "warmup", "timescale", "cooldown")
+
+    def warmup(self, length: RunLength) -> int:
+        """Steps until the peak is reached."""
+        return steps(self, "warmup", length, default=10_000)
+
+    def timescale(self, length: RunLength) -> int:
+        """Steps after warmup until rsqrt has fallen to 1/√2.
+
+        Raises:
+          ValueError: if that is less than one step.
+        """
+        found = steps(self, "timescale", length, default=10_000)
+        if found < 1:
+            raise ValueError(f"timescale must be at least 1 step, not {found}")
+        return found
+
+    def cooldown(self, length: RunLength) -> int:
+        """Steps of the linear cooldown at the end."""
+        return steps(self, "cooldown", length, default=0)
 
 
-def make_schedule(config: ScheduleConfig, total_steps: int) -> Multiplier:
+def make_schedule(
+    config: ScheduleConfig,
+    total_steps: int,
+    *,
+    batch_size: int | None = None,
+    images: int | None = None,
+) -> Multiplier:
     """The multiplier as a function of the step (counted from 0), traceable by JAX.
 
+    Args:
+      config: what to build.
+      total_steps: the run's length.
+      batch_size: to count durations in examples or epochs.
+      images: training images, to count durations in epochs.
+
     Raises:
-      ValueError: if warmup and cooldown do not fit into `total_steps`.
+      ValueError: if warmup and cooldown do not fit into `total_steps`, or a duration cannot be
+        counted.
     """
-    if config.warmup_steps + config.cooldown_steps > total_steps:
+    length = RunLength(total_steps, batch_size, images)
+    warmup, cooldown = config.warmup(length), config.cooldown(length)
+    timescale = config.timescale(length)
+    if warmup + cooldown > total_steps:
         raise ValueError(
-            f"warmup ({config.warmup_steps}) and cooldown ({config.cooldown_steps}) are longer "
-            f"than the run ({total_steps} steps)"
+            f"warmup ({warmup}) and cooldown ({cooldown}) are longer than the run "
+            f"({total_steps} steps)"
         )
-    span = max(total_steps - config.warmup_steps, 1)
+    span = max(total_steps - warmup, 1)
 
     def body(since_warmup: jax.Array) -> jax.Array:
         progress = jnp.clip(since_warmup / span, 0.0, 1.0)
         return {
-            "rsqrt": lambda: jax.lax.rsqrt(1.0 + since_warmup / config.timescale),
+            "rsqrt": lambda: jax.lax.rsqrt(1.0 + since_warmup / timescale),
             "constant": lambda: jnp.ones_like(since_warmup),
             "cosine": lambda: 0.5 * (1.0 + jnp.cos(np.pi * progress)),
             "linear": lambda: 1.0 - progress,
@@ -64,11 +110,11 @@ def make_schedule(config: ScheduleConfig, total_steps: int) -> Multiplier:
 
     def multiplier(step: jax.typing.ArrayLike) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
-        value = body(jnp.maximum(step - config.warmup_steps, 0.0))
-        if config.warmup_steps:
-            value *= jnp.minimum(1.0, step / config.warmup_steps)
-        if config.cooldown_steps:
-            value *= jnp.clip((total_steps - step) / config.cooldown_steps, 0.0, 1.0)
+        value = body(jnp.maximum(step - warmup, 0.0))
+        if warmup:
+            value *= jnp.minimum(1.0, step / warmup)
+        if cooldown:
+            value *= jnp.clip((total_steps - step) / cooldown, 0.0, 1.0)
         return value
 
     return multiplier

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from distill.report import html
 from distill.train import metrics
+from distill.train.progress import format_figure
 
 Rows = list[dict[str, float]]
 
@@ -22,9 +23,7 @@ def write_run_report(workdir: Path) -> Path:
     """Writes report.html from what the run left in its workdir."""
     summary = json.loads((workdir / "summary.json").read_text())
     config = (workdir / "config.json").read_text()
-    rows = [
-        (key, f"{value:,.4f}" if "/" in key else f"{value:,}") for key, value in summary.items()
-    ]
+    rows = [(key, format_figure(key, value)) for key, value in summary.items()]
     run = {workdir.name: metrics.read(workdir)}
     content = html.page(
         f"Run {workdir.name}",

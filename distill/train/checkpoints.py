@@ -1,8 +1,9 @@
 """Checkpoints by Orbax: written in the background, N kept, whole or absent.
 
 A checkpoint is a directory `checkpoints/STEP` with the items `params` (all that a teacher, an
-export or an evaluation reads), `optimizer` and `progress` (JSON: the data's position). Orbax
-writes it under a temporary name and renames it when it is complete.
+export or an evaluation reads), `optimizer` and `progress` (JSON: the data's position). Of a run
+that averages its weights, `params` is the average, and `trained` what training goes on with. Orbax
+writes a checkpoint under a temporary name and renames it when it is complete.
 """
 
 from pathlib import Path
@@ -22,10 +23,18 @@ class Checkpoints:
     all of them must call every method.
     """
 
-    def __init__(self, workdir: Path, *, keep: int | None = None, read_only: bool = False):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        keep: int | None = None,
+        keep_every: int | None = None,
+        read_only: bool = False,
+    ):
         self._directory = (workdir / "checkpoints").resolve()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
+            keep_period=keep_every,
             create=not read_only,
             read_only=read_only,
             # What a killed run left half-written under a temporary name.
@@ -33,6 +42,7 @@ class Checkpoints:
         )
         handlers = {
             "params": ocp.StandardCheckpointHandler(),
+            "trained": ocp.StandardCheckpointHandler(),
             "optimizer": ocp.StandardCheckpointHandler(),
             "progress": ocp.JsonCheckpointHandler(),
         }
@@ -55,25 +65,29 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            optimizer=ocp.args.StandardSave(state.opt_state),
-            progress=ocp.args.JsonSave(progress),
-        )
-        self._manager.save(step, args=items)
+        items = {
+            "params": ocp.args.StandardSave(state.weights),
+            "optimizer": ocp.args.StandardSave(state.opt_state),
+            "progress": ocp.args.JsonSave(progress),
+        }
+        if state.average is not None:
+            items["trained"] = ocp.args.StandardSave(state.params)
+        self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """The state of `step`, read straight into the shardings of `abstract`, and its progress."""
-        items = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params),
-                optimizer=ocp.args.StandardRestore(abstract.opt_state),
-                progress=ocp.args.JsonRestore(),
-            ),
-        )
+        asked = {
+            "params": ocp.args.StandardRestore(abstract.weights),
+            "optimizer": ocp.args.StandardRestore(abstract.opt_state),
+            "progress": ocp.args.JsonRestore(),
+        }
+        averaged = abstract.average is not None
+        if averaged:
+            asked["trained"] = ocp.args.StandardRestore(abstract.params)
+        items = self._manager.restore(step, args=ocp.args.Composite(**asked))
         count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
-        return TrainState(count, items.params, items.optimizer), items.progress
+        params, average = (items.trained, items.params) if averaged else (items.params, None)
+        return TrainState(count, params, items.optimizer, average), items.progress
 
     def restore_params(self, abstract: Params, step: int) -> Params:
         """The parameters of `step` alone, in the shardings and dtypes of `abstract`."""

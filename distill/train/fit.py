@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,7 +15,14 @@ from distill.config import ConfigError, to_dict
 from distill.data import DataConfig, EvalLoader, Source, Splits, TrainLoader
 from distill.evaluate import Evaluator, PerExample
 from distill.nn import Network, Params
-from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
+from distill.optim import (
+    OptimizerConfig,
+    RunLength,
+    ScheduleConfig,
+    make_optimizer,
+    make_schedule,
+    trained_params,
+)
 from distill.parallel import (
     MeshConfig,
     batch_devices,
@@ -24,6 +31,7 @@ from distill.parallel import (
     make_mesh,
     put_batch,
 )
+from distill.train.branch import check_branch, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.loop import Loop, TrainConfig
@@ -46,6 +54,9 @@ class RunConfig:
     schedule: ScheduleConfig
     train: TrainConfig
     mesh: MeshConfig = MeshConfig()
+    branch_from: str | None = None
+    """WORKDIR@STEP of the run whose state and data this one goes on with; see
+    `distill.train.branch`. Set by --branch_from."""
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
@@ -75,6 +86,7 @@ HOW_IT_RUNS = (
     "train.checkpoint_every",
     "train.eval_every",
     "train.keep_checkpoints",
+    "train.keep_every",
     "train.log_every",
     "train.microbatches",
 )
@@ -153,6 +165,8 @@ class Plan:
 
     steps: int
     optimizer: optax.GradientTransformation
+    trained: Params | None
+    """Which parameters are trained, a tree of bools; None is all."""
 
 
 def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
@@ -179,15 +193,19 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
     with collect("config.train"):
         steps = config.train.steps(images)
     with collect("config.schedule"):
-        schedule = make_schedule(config.schedule, steps)
+        schedule = make_schedule(config.schedule, steps, batch_size=batch, images=images)
     with collect("config.model"):
         network.check(batch)
-    with collect("config.optimizer.weight_decay"):
-        params, axes = network.abstract_params, network.axes
-        optimizer = make_optimizer(config.optimizer, schedule, params, axes)
+    with collect("config.optimizer"):
+        params = network.abstract_params
+        optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
+        trained = trained_params(config.optimizer, params)
+    if config.branch_from and not problems:
+        with collect("config.branch_from"):
+            check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
     if problems:
         raise ConfigError(problems)
-    return Plan(steps, optimizer)
+    return Plan(steps, optimizer, trained)
 
 
 def fit(
@@ -202,6 +220,7 @@ def fit(
     view_size: int,
     per_example: PerExample,
     frozen: Any = None,
+    initial: Callable[[], Params] | None = None,
 ) -> Trained:
     """Trains `network` on `task`, or goes on where the workdir's newest checkpoint stands.
 
@@ -216,6 +235,7 @@ def fit(
       view_size: side of the views in pixels; every model resizes them to its own resolution.
       per_example: metrics of the evaluations.
       frozen: parameters the task needs that are not trained; never saved.
+      initial: makes the parameters that a new run starts with; None draws them.
 
     Raises:
       UserError: for anything the user can mend; see `distill.train.loop` for what can stop a run.
@@ -229,13 +249,19 @@ def fit(
         return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
 
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(workdir.path, keep=config.train.keep_checkpoints)
+        checkpoints = Checkpoints(
+            workdir.path,
+            keep=config.train.keep_checkpoints,
+            keep_every=config.train.keep_every,
+        )
         stack.callback(checkpoints.close)
-        state, progress = _resume(checkpoints, config, network, optimizer)
+        state, progress = _start(checkpoints, config, network, optimizer, initial)
         done = int(state.step)
         if distributed.agree(done == steps and workdir.summary is not None):
             say(f"{name}: {workdir.path} is complete already")
-            return Trained(state.params, workdir.summary or {})
+            return Trained(state.weights, workdir.summary or {})
+        if config.branch_from:
+            say(f"{name}: a branch of {config.branch_from}")
         if done:
             say(f"{name}: resuming after step {done}")
         loader = TrainLoader(
@@ -251,7 +277,7 @@ def fit(
         )
         stack.callback(loader.close)
         primary = distributed.is_primary()
-        log = MetricsLog(workdir.path, resume_step=done) if primary else NoLog()
+        log = MetricsLog(workdir.path, resume_step=done or -1) if primary else NoLog()
         stack.callback(log.close)
         placement = jax.tree.map(lambda leaf: leaf.sharding, state)
         loop = Loop(
@@ -264,6 +290,8 @@ def fit(
                 config.seed,
                 placement,
                 microbatches=config.train.microbatches,
+                trained=planned.trained,
+                average_decay=config.optimizer.average_decay,
             ),
             loader=loader,
             evaluators=[evaluator("val", splits.validation)] if splits.validation else [],
@@ -282,22 +310,35 @@ def fit(
         "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loop.position()["skipped"],
     } | {key: value for key, value in last.items() if key.startswith("val/")}
+    if config.branch_from:
+        summary["branched_from"] = config.branch_from
     if splits.test:
-        summary |= evaluator("test", splits.test)(state.params, frozen)
+        summary |= evaluator("test", splits.test)(state.weights, frozen)
     if primary:
         workdir.write_summary(summary)
-    return Trained(state.params, summary)
+    return Trained(state.weights, summary)
 
 
-def _resume(
+def _start(
     checkpoints: Checkpoints,
     config: RunConfig,
     network: Network,
     optimizer: optax.GradientTransformation,
+    initial: Callable[[], Params] | None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """The newest checkpoint's state and the data's position, or the state before the first step."""
+    """The state to go on with, and the data's position.
+
+    They are those of the newest checkpoint, of the run this one branches off, or from before the
+    first step.
+    """
+    averaged = config.optimizer.average_decay is not None
     step = distributed.agree(-1 if checkpoints.latest_step is None else checkpoints.latest_step)
-    if step < 0:
+    if step < 0 and config.branch_from is None:
         start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
-        return init_state(network, optimizer, config.seed), start
-    return checkpoints.restore(abstract_state(network, optimizer), step)
+        params = None if initial is None else initial()
+        state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
+        return state, start
+    abstract = abstract_state(network, optimizer, averaged=averaged)
+    if step < 0:
+        return restore_origin(config.branch_from, abstract)
+    return checkpoints.restore(abstract, step)

@@ -40,20 +40,28 @@ class TrainConfig:
     """Parts of each device's share of the batch that are computed one after another: less memory
     for activations, the same update."""
     total_steps: int | None = None
+    """The run's length; give this, total_epochs or total_examples."""
     total_epochs: float | None = None
-    """Passes over the training images; give this or total_steps."""
+    """Passes over the training images."""
+    total_examples: int | None = None
     log_every: int = 50
     """Steps between lines of metrics."""
     eval_every: int = 1000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    """How many of the newest checkpoints to keep."""
+    keep_every: int | None = None
+    """Steps between checkpoints that are kept for good, for instance to branch cooldowns off."""
+    evaluate_first: bool = False
+    """Whether to evaluate before the first step, which is logged as step 0."""
 
     def __post_init__(self):
-        if (self.total_steps is None) == (self.total_epochs is None):
-            raise ValueError("give exactly one of total_steps and total_epochs")
+        lengths = (self.total_steps, self.total_epochs, self.total_examples)
+        if sum(length is not None for length in lengths) != 1:
+            raise ValueError("give exactly one of total_steps, total_epochs and total_examples")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None and value <= 0:
+            if value is not None and not isinstance(value, bool) and value <= 0:
                 raise ValueError(f"{field.name} must be positive, not {value}")
 
     def steps(self, examples: int) -> int:
@@ -64,13 +72,15 @@ class TrainConfig:
         """
         if self.total_steps is not None:
             return self.total_steps
-        steps = math.floor(self.total_epochs * examples / self.batch_size)
-        if steps < 1:
+        seen = self.total_examples
+        if seen is None:
+            seen = self.total_epochs * examples
+        if seen < self.batch_size:
             raise ValueError(
-                f"total_epochs {self.total_epochs} of {examples} images are less than one batch "
-                f"of {self.batch_size}"
+                f"{seen:g} images, of {examples} to train on, are less than one batch of "
+                f"{self.batch_size}"
             )
-        return steps
+        return math.floor(seen / self.batch_size)
 
 
 class NonFinite(RunFailed):
@@ -117,6 +127,10 @@ class Loop:
         step = self._compile(state, frozen, batch)
         progress = Progress(self.name, self.total_steps, start)
         self.clock.start(start, self.loader.wait_seconds)
+        if start == 0 and self.config.evaluate_first:
+            with self.clock.paused():
+                evaluation = _Due(log=False, evaluate=True, save=False, stop=False)
+                self._record(0, evaluation, {}, state, frozen)
         pending = _Pending()
 
         with StopRequest() as request:
@@ -149,10 +163,11 @@ class Loop:
     def _due(self, number: int, stop: bool) -> "_Due":
         last = number == self.total_steps
         stopping = stop and not last
+        kept = self.config.keep_every is not None and number % self.config.keep_every == 0
         return _Due(
             log=last or number == 1 or number % self.config.log_every == 0,
             evaluate=last or number % self.config.eval_every == 0,
-            save=last or stopping or number % self.config.checkpoint_every == 0,
+            save=last or stopping or kept or number % self.config.checkpoint_every == 0,
             stop=stopping,
         )
 
@@ -165,7 +180,7 @@ class Loop:
         if due.evaluate:
             scores = {}
             for evaluator in self.evaluators:
-                scores |= evaluator(state.params, frozen)
+                scores |= evaluator(state.weights, frozen)
             say(f"{self.name} {number}/{self.total_steps}  {format_scores(scores)}")
             row |= scores
         if row:

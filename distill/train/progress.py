@@ -58,3 +58,10 @@ def format_seconds(seconds: float) -> str:
 def format_scores(scores: Mapping[str, float]) -> str:
     """Such as val/accuracy 0.9792  val/kl 0.0428."""
     return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def format_figure(name: str, value: float | str) -> str:
+    """A final figure as people read it: metrics to four places, counts in groups, text as it is."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.4f}" if "/" in name else f"{value:,}"

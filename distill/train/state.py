@@ -24,6 +24,13 @@ class TrainState:
     """Updates done so far, int32 scalar."""
     params: Params
     opt_state: Any
+    average: Params | None = None
+    """Moving average of the parameters, float32; None if none is kept."""
+
+    @property
+    def weights(self) -> Params:
+        """What to evaluate and hand on: the average, if one is kept."""
+        return self.params if self.average is None else self.average
 
 
 def init_params(network: Network, seed: int) -> Params:
@@ -32,23 +39,41 @@ def init_params(network: Network, seed: int) -> Params:
     return jax.jit(network.init, out_shardings=network.shardings)(key)
 
 
-def init_state(network: Network, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """The state before the first step, on the mesh the network is placed on."""
-    params = init_params(network, seed)
+def init_state(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    params: Params | None = None,
+    averaged: bool = False,
+) -> TrainState:
+    """The state before the first step, on the mesh the network is placed on.
+
+    Args:
+      network: placed.
+      optimizer: on the parameters' tree.
+      seed: of the run.
+      params: to start from, which the state takes over; None draws them.
+      averaged: whether to keep a moving average of the parameters.
+    """
+    params = init_params(network, seed) if params is None else params
     out = opt_state_shardings(network, optimizer)
     opt_state = jax.jit(optimizer.init, out_shardings=out)(params)
     whole = replicated(network.placement.mesh)
-    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), whole), params, opt_state)
+    step = jax.device_put(jnp.zeros((), jnp.int32), whole)
+    return TrainState(step, params, opt_state, jax.tree.map(jnp.copy, params) if averaged else None)
 
 
-def abstract_state(network: Network, optimizer: optax.GradientTransformation) -> TrainState:
+def abstract_state(
+    network: Network, optimizer: optax.GradientTransformation, *, averaged: bool = False
+) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s with shardings; allocates nothing."""
     params = with_shardings(network.abstract_params, network.shardings)
     opt_state = with_shardings(
         jax.eval_shape(optimizer.init, params), opt_state_shardings(network, optimizer)
     )
-    whole = replicated(network.placement.mesh)
-    return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=whole), params, opt_state)
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(network.placement.mesh))
+    return TrainState(step, params, opt_state, params if averaged else None)
 
 
 def opt_state_shardings(network: Network, optimizer: optax.GradientTransformation) -> Any:

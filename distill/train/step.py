@@ -37,6 +37,8 @@ def make_train_step(
     placement: TrainState | None = None,
     *,
     microbatches: int = 1,
+    trained: Params | None = None,
+    average_decay: float | None = None,
 ) -> Step:
     """The jitted update; it consumes (donates) the state it is given.
 
@@ -49,8 +51,14 @@ def make_train_step(
       microbatches: parts of the batch whose gradients are computed one after another and averaged,
         so that only one part's activations are in memory. What the task prepares, a teacher's
         outputs among it, is prepared for the whole batch at once.
+      trained: which parameters get a gradient, a tree of bools; None is all.
+      average_decay: of the state's moving average; a state without one needs none.
     """
-    gradient = jax.value_and_grad(task.loss, has_aux=True)
+
+    def loss(params, prepared):
+        return task.loss(params if trained is None else _stop(params, trained), prepared)
+
+    gradient = jax.value_and_grad(loss, has_aux=True)
     if microbatches > 1:
         gradient = _accumulate(gradient, microbatches, placement and placement.params)
 
@@ -64,9 +72,28 @@ def make_train_step(
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         metrics = metrics | norms | {"loss": loss}
         metrics = jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        average = state.average
+        if average is not None:
+            average = _move(average, params, average_decay, state.step)
+        return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))
+
+
+def _stop(params: Params, trained: Params) -> Params:
+    """Cuts frozen parameters off the gradient, so that nothing is computed for them."""
+    return jax.tree.map(lambda p, keep: p if keep else jax.lax.stop_gradient(p), params, trained)
+
+
+def _move(average: Params, params: Params, decay: float, step: jax.Array) -> Params:
+    """a ← d·a + (1 − d)·p with d = min(decay, (1 + t)/(10 + t)), t updates done before from 0.
+
+    The second term lets the average forget where it began, which with `decay` alone would take
+    1/(1 − decay) steps (`num_updates` of TensorFlow's ExponentialMovingAverage).
+    """
+    done = step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1.0 + done) / (10.0 + done))
+    return jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
 
 
 def _accumulate(gradient: Callable, microbatches: int, placement: Params | None) -> Callable:

@@ -44,11 +44,7 @@ class Workdir:
         """
         file = self.path / "config.json"
         there = read_json(file) if file.exists() else config
-        different = {
-            key: values
-            for key, values in _differences(there, config)
-            if not any(f"{key}.".startswith(f"{allowed}.") for allowed in may_change)
-        }
+        different = differences(there, config, may_change)
         if different:
             listing = "\n".join(
                 f"  config.{key}: {old!r} there, {new!r} now"
@@ -108,6 +104,23 @@ def write_json(file: Path, content: Any) -> None:
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(file)
+
+
+def differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], may_change: Collection[str] = ()
+) -> dict[str, tuple[Any, Any]]:
+    """Keys such as `train.batch_size` whose values differ, with the values there and here.
+
+    Args:
+      there: a resolved config, as JSON can hold it.
+      here: another.
+      may_change: keys or whole sections that do not count.
+    """
+    return {
+        key: values
+        for key, values in _differences(there, here)
+        if not any(f"{key}.".startswith(f"{allowed}.") for allowed in may_change)
+    }
 
 
 def _differences(

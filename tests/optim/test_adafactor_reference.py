@@ -111,7 +111,7 @@ def test_optimizer_is_the_transcription():
     rng = np.random.default_rng(0)
     params = {name: rng.standard_normal(s).astype(np.float32) for name, (s, _) in TENSORS.items()}
     config = OptimizerConfig(learning_rate=LEARNING_RATE, weight_decay=(("kernel", DECAY),))
-    schedule = make_schedule(ScheduleConfig(warmup_steps=0, timescale=10), 100)
+    schedule = make_schedule(ScheduleConfig(warmup_steps=0, timescale_steps=10), 100)
     optimizer = make_optimizer(config, schedule, params)
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     references = {name: Reference(shape) for name, (shape, _) in TENSORS.items()}

@@ -10,7 +10,9 @@ import pytest
 from distill.optim import ScheduleConfig, make_schedule
 
 PAPER = make_schedule(
-    ScheduleConfig(kind="rsqrt", warmup_steps=10_000, timescale=10_000, cooldown_steps=50_000),
+    ScheduleConfig(
+        kind="rsqrt", warmup_steps=10_000, timescale_steps=10_000, cooldown_steps=50_000
+    ),
     1_000_000,
 )
 
@@ -65,7 +67,7 @@ def test_without_warmup_the_first_step_is_the_peak(kind):
 
 @pytest.mark.parametrize("kind", ["rsqrt", "constant", "cosine", "linear"])
 def test_every_schedule_stays_between_zero_and_one(kind):
-    config = ScheduleConfig(kind=kind, warmup_steps=3, timescale=2, cooldown_steps=4)
+    config = ScheduleConfig(kind=kind, warmup_steps=3, timescale_steps=2, cooldown_steps=4)
     values = np.asarray(jax.vmap(make_schedule(config, 20))(jnp.arange(30)))
     assert values.min() >= 0
     assert values.max() == pytest.approx(1.0)
@@ -75,7 +77,7 @@ def test_every_schedule_stays_between_zero_and_one(kind):
 
 def test_branches_of_one_long_run_share_its_rate_until_they_cool_down():
     """Train one, get many: only the cooldown knows how long the run is."""
-    config = ScheduleConfig(kind="rsqrt", warmup_steps=10, timescale=10, cooldown_steps=20)
+    config = ScheduleConfig(kind="rsqrt", warmup_steps=10, timescale_steps=10, cooldown_steps=20)
     short, long = make_schedule(config, 100), make_schedule(config, 1000)
     for step in (0, 5, 10, 40, 80):
         assert float(short(step)) == float(long(step))
@@ -99,7 +101,40 @@ def test_warmup_and_cooldown_may_fill_the_run():
     assert sample(config, 100, [30, 60, 80]) == pytest.approx([0.5, 1.0, 0.5])
 
 
-@pytest.mark.parametrize("choice", [{"warmup_steps": -1}, {"cooldown_steps": -1}, {"timescale": 0}])
+@pytest.mark.parametrize(
+    "choice",
+    [{"warmup_steps": -1}, {"cooldown_epochs": -0.5}, {"warmup_percent": 101}],
+)
 def test_impossible_durations_are_refused(choice):
     with pytest.raises(ValueError, match=next(iter(choice))):
         ScheduleConfig(**choice)
+
+
+def test_a_timescale_of_no_step_is_refused():
+    with pytest.raises(ValueError, match="timescale must be at least 1 step, not 0"):
+        make_schedule(ScheduleConfig(timescale_steps=0, warmup_steps=0), 100)
+
+
+def test_a_duration_in_two_units_is_refused():
+    with pytest.raises(ValueError, match="one of warmup_steps and warmup_epochs"):
+        ScheduleConfig(warmup_steps=1, warmup_epochs=1)
+
+
+@pytest.mark.parametrize(
+    "durations",
+    [
+        dict(warmup_epochs=0.5, timescale_epochs=2.0, cooldown_epochs=1.0),
+        dict(warmup_examples=160, timescale_examples=640, cooldown_examples=320),
+        dict(warmup_percent=5.0, timescale_percent=20.0, cooldown_percent=10.0),
+    ],
+)
+def test_a_duration_means_the_same_in_every_unit(durations):
+    in_steps = ScheduleConfig(warmup_steps=10, timescale_steps=40, cooldown_steps=20)
+    other = make_schedule(ScheduleConfig(**durations), 200, batch_size=16, images=320)
+    for step in range(0, 200, 7):
+        assert float(other(step)) == float(make_schedule(in_steps, 200)(step))
+
+
+def test_epochs_need_a_number_of_images():
+    with pytest.raises(ValueError, match="cooldown_epochs needs data to count"):
+        make_schedule(ScheduleConfig(cooldown_epochs=1.0), 20_000, batch_size=16)

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import REPOSITORY, arguments, run_python
+from support import REPOSITORY, arguments, run_python, without_timings
 
 from distill.errors import UserError
 from distill.parallel import distributed, last_words
 from distill.train import metrics
 from distill.train.workdir import read_config
 
-TIMINGS = {"train/images_per_second", "train/data_wait", "images_per_second", "seconds"}
 STEPS = 24
 RUN = dict(
     train__total_steps=STEPS,
@@ -101,10 +100,6 @@ def wait_for_a_checkpoint(workdir: Path, processes: list) -> None:
         assert all(process.poll() is None for process in processes), "the run ended too early"
         assert time.monotonic() < deadline, "no checkpoint for four minutes"
         time.sleep(0.02)
-
-
-def without_timings(rows: list[dict]) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
 
 def assert_close(workdir: Path, reference: Path) -> None:

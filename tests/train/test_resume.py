@@ -11,15 +11,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support import REPOSITORY, arguments, pretrain_config
+from support import REPOSITORY, arguments, final_params, pretrain_config, without_timings
 
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import pretrain
-from pipelines.models import load_model
 
-# Wall-clock measurements: the only figures that may differ between two equal runs.
-TIMINGS = {"train/images_per_second", "train/data_wait", "images_per_second", "seconds"}
 STEPS = 80
 RUN = dict(
     train__total_steps=STEPS, train__checkpoint_every=8, train__eval_every=10, loss__mixup=0.2
@@ -54,15 +51,6 @@ def reached(workdir: Path, step: int) -> bool:
 
 def complete_checkpoints(workdir: Path) -> list[str]:
     return [name for name in os.listdir(workdir / "checkpoints") if name.isdigit()]
-
-
-def without_timings(rows: list[dict]) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
-
-
-def final_params(workdir: Path):
-    mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
-    return load_model(workdir, mesh)[1]
 
 
 def assert_same_run(one: Path, other: Path) -> None:

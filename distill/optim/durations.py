@@ -1,0 +1,56 @@
+"""Durations, which a config may give in steps, epochs, examples or percent of the run."""
+
+import dataclasses
+from typing import Any
+
+UNITS = ("steps", "epochs", "examples", "percent")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunLength:
+    """What turns a duration into steps; what is unknown is None."""
+
+    total_steps: int
+    batch_size: int | None = None
+    images: int | None = None
+    """Training images, one epoch."""
+
+
+def check_durations(config: Any, *names: str) -> None:
+    """Checks a config's fields NAME_steps, NAME_epochs, NAME_examples and NAME_percent.
+
+    Raises:
+      ValueError: if a duration is negative or given in two units, or a percentage exceeds 100.
+    """
+    for name in names:
+        given = _given(config, name)
+        if len(given) > 1:
+            raise ValueError(f"give one of {' and '.join(f'{name}_{unit}' for unit in given)}")
+        for unit, value in given.items():
+            if value < 0:
+                raise ValueError(f"{name}_{unit} must not be negative, not {value}")
+            if unit == "percent" and value > 100:
+                raise ValueError(f"{name}_percent must be at most 100, not {value}")
+
+
+def steps(config: Any, name: str, length: RunLength, default: int) -> int:
+    """A duration in whole steps, rounded to the nearest; `default` where it is not given.
+
+    Raises:
+      ValueError: if the unit needs a batch size or an epoch that is not known.
+    """
+    for unit, value in _given(config, name).items():
+        if unit == "steps":
+            return value
+        if unit == "percent":
+            return round(length.total_steps * value / 100)
+        if length.batch_size is None or (unit == "epochs" and length.images is None):
+            raise ValueError(f"{name}_{unit} needs data to count; give {name}_steps")
+        examples = value * length.images if unit == "epochs" else value
+        return round(examples / length.batch_size)
+    return default
+
+
+def _given(config: Any, name: str) -> dict[str, float]:
+    values = {unit: getattr(config, f"{name}_{unit}", None) for unit in UNITS}
+    return {unit: value for unit, value in values.items() if value is not None}

@@ -1,0 +1,101 @@
+"""Fine-tunes a trained model: on other classes, at a higher resolution, or both.
+
+  python pipelines/finetune.py --config=configs/finetune/digits.py --workdir=runs/finetuned \
+      --config.start.workdir=runs/teacher
+
+The model is the one that was trained, but for what config.model says: an image size, to whose grid
+of patches the position embedding is interpolated, a number of classes. The recipe is that of
+"Scaling Vision Transformers" (arXiv 2106.04560). Running the same command again resumes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from distill.config import ConfigError
+from distill.errors import check_choices
+from distill.evaluate import classification_metrics
+from distill.nn.adapt import adapt, check_adaptable
+from distill.train.classification import Classification, ClassificationConfig
+from distill.train.fit import RunConfig, Trained, blame, fit, open_mesh
+from distill.train.state import INIT_STREAM
+from distill.train.workdir import Workdir, read_config
+from pipelines.launch import launch_training
+from pipelines.models import ModelConfig, load_model
+from pipelines.story import finish, introduce
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """The trained model to start from."""
+
+    workdir: str
+    step: int | None = None
+    """Of its checkpoint; None takes the last of a complete run."""
+    classifier: Literal["new", "keep"] = "new"
+    """A new one starts at zero; one that is kept needs the same classes."""
+
+    def __post_init__(self):
+        check_choices(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig):
+    """Everything a fine-tuning run depends on."""
+
+    start: StartConfig
+    model: ModelConfig
+    """What is not said here is as in the run to start from."""
+    loss: ClassificationConfig = ClassificationConfig(kind="softmax")
+
+
+def complete(tree: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Fills in what the config leaves to the run it starts from."""
+    workdir = overrides.get("start.workdir", tree.get("start", {}).get("workdir"))
+    if not workdir:
+        raise ConfigError(["config.start.workdir is missing; expected a trained model's workdir"])
+    # A kernel belongs to a machine, and an initial bias to a loss.
+    recorded = read_config(Path(workdir))["model"] | {"attention": "auto", "classifier_bias": 0.0}
+    return tree | {"model": recorded | tree.get("model", {})}
+
+
+def run(
+    config: FinetuneConfig, workdir: Workdir, name: str = "finetune", *, overview: bool = True
+) -> Trained:
+    """Fine-tunes a classifier and writes its workdir."""
+    mesh = open_mesh(config)
+    network = config.model.network().placed(mesh, config.mesh.table)
+    splits = config.data.open_splits(channels=config.model.channels)
+    splits.check_classes(config.model.num_classes, "config.model")
+    new_classifier = config.start.classifier == "new"
+    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+
+    def initial():
+        source, params = load_model(
+            Path(config.start.workdir), mesh, step=config.start.step, rules=config.mesh.rules
+        )
+        with blame("config.model"):
+            check_adaptable(source, network, new_classifier=new_classifier)
+        return adapt(params, network, key, new_classifier=new_classifier)
+
+    introduce(name, network, splits, mesh, overview)
+    trained = fit(
+        name,
+        config,
+        workdir,
+        mesh=mesh,
+        network=network,
+        task=Classification(network, config.loss),
+        splits=splits,
+        view_size=config.model.image_size,
+        per_example=classification_metrics(network),
+        initial=initial,
+    )
+    return finish(name, trained, workdir)
+
+
+if __name__ == "__main__":
+    launch_training(__doc__, FinetuneConfig, run, complete=complete)
