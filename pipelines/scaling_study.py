@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from distill.optim.durations import UNITS
 
 from distill import config as configs
 from distill.config import ConfigError
 from distill.data import Splits
 from distill.nn.flops import encoder_flops
 from distill.optim import RunLength
+from distill.optim.durations import UNITS
 from distill.parallel import distributed
 from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
 from distill.report.text import text_table
