@@ -18,7 +18,7 @@ TINY = dict(width=16, depth=1, mlp_dim=24, heads=2, num_classes=3, head="gap")
 def pil_resize(array, size):
     """Bilinear, antialiased when shrinking, of each channel of [height, width, C]."""
     channels = [
-        np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BILINEAR))
+        np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BICUBIC))
         for c in np.moveaxis(np.asarray(array, np.float32), -1, 0)
     ]
     return np.stack(channels, -1)
@@ -101,7 +101,7 @@ def test_empty_dimensions_are_refused(name):
 
 
 @pytest.mark.parametrize("grid", [(6, 10), (2, 3), (5, 3), (3, 5)])
-def test_position_embedding_is_interpolated_bilinearly(grid):
+def test_position_embedding_is_interpolated_bicubically(grid):
     table = np.random.default_rng(0).standard_normal((3, 5, 7)).astype(np.float32)
     resized = resize_grid(jnp.asarray(table), grid)
     np.testing.assert_allclose(resized, pil_resize(table, grid), rtol=0, atol=1e-5)
