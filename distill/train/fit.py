@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from distill.config import ConfigError, to_dict
 from distill.data import DataConfig, EvalLoader, Source, Splits, TrainLoader
 from distill.evaluate import Evaluator, PerExample
+from distill.evaluate.features import split_loader
+from distill.evaluate.transfer import TransferConfig, TransferEvaluator
 from distill.nn import Network, Params
 from distill.optim import (
     OptimizerConfig,
@@ -34,7 +36,7 @@ from distill.parallel import (
 from distill.train.branch import check_branch, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
-from distill.train.loop import Loop, TrainConfig
+from distill.train.loop import Evaluation, Loop, TrainConfig
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
@@ -54,6 +56,8 @@ class RunConfig:
     schedule: ScheduleConfig
     train: TrainConfig
     mesh: MeshConfig = MeshConfig()
+    transfer: TransferConfig | None = None
+    """Evaluations of frozen features while training; None skips them."""
     branch_from: str | None = None
     """WORKDIR@STEP of the run whose state and data this one goes on with; see
     `distill.train.branch`. Set by --branch_from."""
@@ -89,6 +93,7 @@ HOW_IT_RUNS = (
     "train.keep_every",
     "train.log_every",
     "train.microbatches",
+    "transfer",
 )
 
 
@@ -149,14 +154,8 @@ def check_batch(config: RunConfig, mesh: Mesh) -> None:
 
 def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: int) -> EvalLoader:
     """Goes over `source` in batches of the run's size."""
-    return EvalLoader(
-        source,
-        config.data,
-        size=view_size,
-        batch_size=config.train.batch_size,
-        put=functools.partial(put_batch, mesh, size=config.train.batch_size),
-        rows=local_rows(mesh, config.train.batch_size),
-    )
+    batch_size = config.train.batch_size
+    return split_loader(source, config.data, mesh, size=view_size, batch_size=batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,11 +241,20 @@ def fit(
     """
     planned = plan(config, network, splits)
     optimizer, steps = planned.optimizer, planned.steps
+    transfer = config.transfer and TransferEvaluator(
+        config.transfer, config.data, network, batch_size=config.train.batch_size
+    )
     distributed.check_same("the config", json.dumps(to_dict(config)))
     workdir.claim(to_dict(config), may_change=HOW_IT_RUNS)
 
     def evaluator(prefix, source):
         return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
+
+    evaluations = []
+    if splits.validation:
+        evaluations.append(Evaluation(config.train.eval_every, evaluator("val", splits.validation)))
+    if transfer:
+        evaluations.append(Evaluation(config.transfer.every or config.train.eval_every, transfer))
 
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(
@@ -294,7 +302,7 @@ def fit(
                 average_decay=config.optimizer.average_decay,
             ),
             loader=loader,
-            evaluators=[evaluator("val", splits.validation)] if splits.validation else [],
+            evaluations=evaluations,
             checkpoints=checkpoints,
             metrics=log,
             clock=Clock(config.train.batch_size, progress["training_seconds"], progress["seconds"]),
@@ -309,7 +317,7 @@ def fit(
         "images_per_second": round(loop.clock.mean_rate(steps), 1),
         "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loop.position()["skipped"],
-    } | {key: value for key, value in last.items() if key.startswith("val/")}
+    } | {key: value for key, value in last.items() if key.split("/")[0] not in ("step", "train")}
     if config.branch_from:
         summary["branched_from"] = config.branch_from
     if splits.test:
