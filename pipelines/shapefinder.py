@@ -28,11 +28,11 @@ from distill.nn import count_flops
 from distill.report.shape_page import write_shape_report
 from distill.report.shapes import shape_figures, shape_table
 from distill.scaling.plan import GIB, Job, plan_step, state_bytes
+from distill.scaling.shape_log import ShapeLog
 from distill.scaling.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagonal
 from distill.scaling.topology import Topology, open_topology
 from distill.train.fit import blame, check_batch
-from distill.train.progress import format_seconds, say
-from distill.train.workdir import Workdir, read_json, write_json
+from distill.train.progress import say
 from pipelines.launch import launch, parse, split_overrides
 from pipelines.plan import make_job
 from pipelines.pretrain import PretrainConfig
@@ -41,6 +41,15 @@ from teachers import vit_g
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "pretrain" / "vit_g14.py"
 BASES = {name: Shape(**shape) for name, shape in (vit.SHAPES | vit_g.SHAPES).items()}
+# Keys of the config that follow from the flags.
+DECIDED = {
+    "model.variant": "--patch",
+    "model.width": "--widths",
+    "model.depth": "--depths",
+    "model.mlp_dim": "--mlp_ratios",
+    "model.heads": "--head_dims",
+    "train.batch_size": "--batch",
+}
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -77,15 +86,8 @@ def load_config(spec: str, overrides: dict[str, str], patch: int, batch: int) ->
     Raises:
       UserError: if overrides say what the search decides, or the config is wrong.
     """
-    flags_for = {
-        "model.width": "--widths",
-        "model.depth": "--depths",
-        "train.batch_size": "--batch",
-    }
-    flags_for |= {"model.mlp_dim": "--mlp_ratios", "model.heads": "--head_dims"}
-    flags_for |= {"model.variant": "--patch"}
-    for key in overrides.keys() & flags_for.keys():
-        raise UserError(f"--config.{key} is what the search decides; use {flags_for[key]}")
+    for key in sorted(overrides.keys() & DECIDED.keys()):
+        raise UserError(f"--config.{key} is what the search decides; use {DECIDED[key]}")
     tree = configs.load_file(spec)
     letter = str(tree.get("model", {}).get("variant", "")).partition("/")[0]
     decided = {"model.variant": f"{letter}/{patch}", "train.batch_size": str(batch)}
@@ -115,7 +117,7 @@ def compile_shape(config: PretrainConfig, shape: Shape, topology: Topology, mesh
     plan = plan_step(job, topology, mesh)
     network = job.network.with_attention("plain")
     image = jax.ShapeDtypeStruct((1, *network.config.image_shape), "float32")
-    found = Found(
+    return Found(
         shape=shape,
         parameters=network.parameter_count(),
         flops=count_flops(network.apply, network.abstract_params, image).total,
@@ -126,53 +128,6 @@ def compile_shape(config: PretrainConfig, shape: Shape, topology: Topology, mesh
         unestimated_kernels=plan.unestimated_kernels,
         compile_seconds=plan.compile_seconds,
     )
-    took = f"{found.step_seconds:.3f} s a step, estimated" if plan.cost else "larger than the chip"
-    say(f"{shape}: {found.bytes_per_chip / GIB:.2f} GiB a chip; {took}")
-    return found
-
-
-class Kept:
-    """What has been compiled for one question, in a workdir; without one, in memory alone.
-
-    Raises:
-      UserError: if the workdir belongs to another question.
-    """
-
-    def __init__(self, workdir: str | None, question: dict[str, Any]):
-        self._file = None
-        self.found: list[Found] = []
-        if workdir is None:
-            return
-        directory = Workdir(workdir)
-        directory.claim(question)
-        self._file = directory.path / "shapes.json"
-        if self._file.exists():
-            self.found = [
-                Found(**{**one, "shape": Shape(**one["shape"])}) for one in read_json(self._file)
-            ]
-            say(f"{len(self.found)} shapes are known already, from {self._file}")
-
-    def add(self, one: Found) -> Found:
-        """Keeps one more."""
-        self.found.append(one)
-        if self._file is not None:
-            write_json(self._file, [dataclasses.asdict(each) for each in self.found])
-        return one
-
-
-class Countdown:
-    """Says which shape is being compiled, and how long the rest may take."""
-
-    def __init__(self, kept: Kept):
-        self._kept = kept
-
-    def __call__(self, shape: Shape, most_left: int) -> None:
-        """Called before a shape is compiled; `most_left` may follow it."""
-        seconds = [one.compile_seconds for one in self._kept.found]
-        line = f"compiling {shape}; at most {most_left} more to come"
-        if seconds:
-            line += f"; ETA {format_seconds(sum(seconds) / len(seconds) * (most_left + 1))}"
-        say(line)
 
 
 def numbers(flag: str, text: str, kind: type = int) -> tuple:
@@ -244,6 +199,35 @@ def _report_file() -> Path | None:
     return file
 
 
+def describe(config: PretrainConfig, topology: Topology) -> dict[str, Any]:
+    """What is compiled for what, as JSON has it."""
+    libtpu = " ".join(topology.devices[0].client.platform_version.split())
+    return {
+        "topology": topology.name,
+        "chips": topology.chips,
+        "patch_size": FLAGS.patch,
+        "image_size": config.model.image_size,
+        "batch_per_chip": FLAGS.batch,
+        "optimizer": config.optimizer.name,
+        "remat": config.model.remat,
+        "jax": jax.__version__,
+        "libtpu": libtpu,
+    }
+
+
+def open_search(
+    config: PretrainConfig, topology: Topology, mesh: Mesh, budget: int, log: ShapeLog
+) -> ShapeSearch:
+    """The search over shapes of a config's model, which goes on from what is in the log."""
+    return ShapeSearch(
+        lambda shape: log.add(compile_shape(config, shape, topology, mesh)),
+        lambda shape: state_bytes(make_shape_job(config, shape, mesh)),
+        budget,
+        known=log.found,
+        starting=log.announce,
+    )
+
+
 def main(arguments: list[str]) -> None:
     """Searches the shapes that the flags ask for."""
     overrides, rest = split_overrides(arguments)
@@ -257,32 +241,17 @@ def main(arguments: list[str]) -> None:
     check_batch(config, mesh)
     for column in columns:
         shaped(config, column[0])
-    libtpu = " ".join(topology.devices[0].client.platform_version.split())
-    compiler = {"topology": topology.name, "jax": jax.__version__, "libtpu": libtpu}
-    kept = Kept(FLAGS.workdir, configs.to_dict(config) | compiler)
-    search = ShapeSearch(
-        lambda shape: kept.add(compile_shape(config, shape, topology, mesh)),
-        lambda shape: state_bytes(make_shape_job(config, shape, mesh)),
-        budget,
-        known=kept.found,
-        starting=Countdown(kept),
-    )
+    question, resolved = describe(config, topology), configs.to_dict(config)
+    compiler = {key: question[key] for key in ("topology", "jax", "libtpu")}
+    log = ShapeLog(FLAGS.workdir, resolved | compiler)
+    search = open_search(config, topology, mesh, budget, log)
     scaled = search.within_budget(diagonal(base, tile)) if base else ()
     search.run([scaled, *columns])
-    question = {
-        **compiler,
-        "chips": topology.chips,
-        "patch_size": FLAGS.patch,
-        "image_size": config.model.image_size,
-        "batch_per_chip": FLAGS.batch,
-        "optimizer": config.optimizer.name,
-        "remat": config.model.remat,
-    }
     grid = [shape for column in columns for shape in column]
     figures = shape_figures(question, search, grid, scaled, base)
     print(json.dumps(figures, indent=1) if FLAGS.json else shape_table(figures))
     if report:
-        write_shape_report(report, figures, json.dumps(configs.to_dict(config), indent=1))
+        write_shape_report(report, figures, json.dumps(resolved, indent=1))
         say(f"report: {report}")
     sys.stdout.flush()
     if not any(one["fits"] for one in figures["shapes"]):
