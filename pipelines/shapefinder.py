@@ -31,8 +31,8 @@ from distill.scaling.plan import GIB, Job, plan_step, state_bytes
 from distill.scaling.shape_log import ShapeLog
 from distill.scaling.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagonal
 from distill.scaling.topology import Topology, open_topology
-from distill.train.fit import blame, check_batch
 from distill.train.progress import say
+from distill.train.run import blame, check_batch
 from pipelines.launch import launch, parse, split_overrides
 from pipelines.plan import make_job
 from pipelines.pretrain import PretrainConfig
