@@ -64,7 +64,9 @@ def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
     return configs.resolve(schema, tree, overrides)
 
 
-def make_job(config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None) -> Job:
+def make_job(
+    config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None = None
+) -> Job:
     """What a run of `config` on `mesh` would compile.
 
     Raises:
