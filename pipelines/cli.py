@@ -8,6 +8,7 @@
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
   distill shapefinder      --topology=SLICE --widths=LIST --depths=LIST
                                                             the largest models that fit a TPU
+  distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted
   distill demo                                              all of it on digits, in minutes
 
 `distill COMMAND --help` lists the flags and config keys of a command.
@@ -24,6 +25,7 @@ COMMANDS = (
     "export",
     "plan",
     "shapefinder",
+    "scaling_study",
     "demo",
 )
 
