@@ -134,12 +134,11 @@ def title(figures: Figures) -> str:
 
 def comparison(figures: Figures) -> list[str]:
     """The largest shape on the diagonal beside the best ones off it, a line each."""
-    lines = [
-        f"{sum(one['fits'] is verdict for one in figures['not_compiled'])} more {word}, which "
-        "follows from those compiled or from the bytes of parameters and optimiser"
-        for verdict, word in ((True, "fit"), (False, "do not fit"))
-        if any(one["fits"] is verdict for one in figures["not_compiled"])
-    ]
+    verdicts = [one["fits"] for one in figures["not_compiled"]]
+    lines = []
+    if verdicts:
+        fitting = sum(verdicts)
+        lines.append(f"inferred, not compiled: {fitting} fit, {len(verdicts) - fitting} do not")
     if any(one.get("estimated", {}).get("kernels_without_estimate") for one in figures["shapes"]):
         lines.append(
             "kernels (splash attention) have no estimate: only their memory traffic is counted, "

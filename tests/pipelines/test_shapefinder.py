@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(
 TINY = (
     f"--config={REPOSITORY / 'configs/pretrain/digits.py'}",
     *("--patch=4", "--batch=8", "--widths=16", "--depths=1:2:1", "--head_dims=8", "--base=none"),
+    "--config.model.head=gap",
 )
 
 
