@@ -10,7 +10,7 @@ import pytest
 from support import pretrain_config
 
 from distill.errors import UserError
-from distill.train import metrics
+from distill.train import fit, metrics
 from distill.train.classification import Classification
 from distill.train.loop import NonFinite
 from distill.train.run import open_mesh
