@@ -6,6 +6,9 @@
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
   distill export           --workdir=DIR                    SavedModel of a trained model
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
+  distill shapefinder      --topology=SLICE --widths=LIST --depths=LIST
+                                                            the largest models that fit a TPU
+  distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted
   distill demo                                              all of it on digits, in minutes
 
 `distill COMMAND --help` lists the flags and config keys of a command.
@@ -14,7 +17,17 @@
 import runpy
 import sys
 
-COMMANDS = ("pretrain", "distill_student", "finetune", "evaluate", "export", "plan", "demo")
+COMMANDS = (
+    "pretrain",
+    "distill_student",
+    "finetune",
+    "evaluate",
+    "export",
+    "plan",
+    "shapefinder",
+    "scaling_study",
+    "demo",
+)
 
 
 def main() -> None:

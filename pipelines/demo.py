@@ -21,6 +21,7 @@ from distill.data.examples import readable_views
 from distill.nn import Network
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
+from distill.report.text import text_table
 from distill.train.progress import format_seconds
 from distill.train.workdir import Workdir
 from pipelines import distill_student, export, pretrain
@@ -73,7 +74,7 @@ def run(workdir: Workdir) -> dict[str, Any]:
     report = write_demo_report(
         workdir.path, HEADER, rows, source, predictions["student"], predictions["teacher"]
     )
-    print(_table(HEADER, rows))
+    print(text_table(HEADER, rows))
     print(f"\nexported student  {version} (logits agree with JAX to {difference:.1e})")
     print(f"report            {report}")
     return summary
@@ -125,16 +126,6 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
         for name, s in summary.items()
         if name != "export"
     ]
-
-
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells):
-        first, *rest = zip(cells, widths, strict=True)
-        return "  ".join([f"{first[0]:<{first[1]}}", *(f"{c:>{w}}" for c, w in rest)])
-
-    return "\n".join([line(header), "  ".join("─" * w for w in widths), *map(line, rows)])
 
 
 def main(arguments: list[str]) -> None:

@@ -2,7 +2,7 @@
 
   python pipelines/pretrain.py --config=configs/pretrain/digits.py --workdir=runs/teacher
 
-Two minutes on two CPU cores. Digits are not mirrored, and crops keep most of the image.
+Two to three minutes on two CPU cores. Digits are not mirrored, and crops keep most of the image.
 """
 
 import ml_collections

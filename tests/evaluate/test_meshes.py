@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, run_python
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def facts():

@@ -14,7 +14,7 @@ from distill.evaluate.features import Features
 from distill.evaluate.fewshot import draw_shots, drawing_orders, fit_ridge
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator, TransferTask, short_name
 from distill.parallel import MeshConfig, make_mesh
-from distill.train.fit import RunConfig
+from distill.train.run import RunConfig
 from distill.train.state import init_params
 from students import vit
 

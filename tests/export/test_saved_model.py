@@ -17,6 +17,8 @@ from pipelines import export
 from pipelines.models import load_model
 from students import vit
 
+pytestmark = pytest.mark.slow
+
 SERVE = """
 import json, os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"

@@ -314,6 +314,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
 def test_compiled_for_a_tpu_the_weights_never_reach_its_memory():
     facts = run_script(TOPOLOGY, **topology.ENVIRONMENT)

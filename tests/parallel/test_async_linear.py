@@ -12,6 +12,8 @@ from distill.scaling import topology
 from pipelines.models import ModelConfig
 from teachers import vit_22b
 
+pytestmark = pytest.mark.slow
+
 EIGHT_DEVICES = """
 import functools
 import json

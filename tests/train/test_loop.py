@@ -13,6 +13,7 @@ from distill.errors import UserError
 from distill.train import fit, metrics
 from distill.train.classification import Classification
 from distill.train.loop import NonFinite
+from distill.train.run import open_mesh
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 
@@ -111,7 +112,7 @@ def test_the_step_donates_its_state(teacher_workdir):
     from distill.train.step import make_train_step
 
     config = pretrain_config()
-    mesh = fit.open_mesh(config)
+    mesh = open_mesh(config)
     network = config.model.network().placed(mesh)
     optimizer = make_optimizer(
         config.optimizer, make_schedule(config.schedule, 10), network.abstract_params, network.axes
