@@ -6,6 +6,7 @@
   distill evaluate         --workdir=DIR                    accuracy of a trained model
   distill export           --workdir=DIR                    SavedModel of a trained model
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
+  distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted
   distill demo                                              all of it on digits, in minutes
 
 `distill COMMAND --help` lists the flags and config keys of a command.
@@ -14,7 +15,16 @@
 import runpy
 import sys
 
-COMMANDS = ("pretrain", "distill_student", "finetune", "evaluate", "export", "plan", "demo")
+COMMANDS = (
+    "pretrain",
+    "distill_student",
+    "finetune",
+    "evaluate",
+    "export",
+    "plan",
+    "scaling_study",
+    "demo",
+)
 
 
 def main() -> None:

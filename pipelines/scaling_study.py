@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from distill.optim.durations import UNITS
 
 from distill import config as configs
 from distill.config import ConfigError
 from distill.data import Splits
 from distill.nn.flops import encoder_flops
 from distill.optim import RunLength
+from distill.optim.durations import UNITS
 from distill.parallel import distributed
 from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
 from distill.report.text import text_table
 from distill.scaling.study import MEASURES, Point, find_trend, held_out, held_out_images
+from distill.train.branch import branch_config
 from distill.train.fit import HOW_IT_RUNS, open_mesh, plan
 from distill.train.progress import say
 from distill.train.workdir import Workdir
@@ -41,7 +42,7 @@ define_process_flags(FLAGS)
 
 # What may change in a study's workdir: sizes can be added, and each run looks after itself.
 _MAY_CHANGE = ("sizes", "resamples", "bootstrap_seed", *(f"base.{key}" for key in HOW_IT_RUNS))
-_MOST_CHECKPOINTS = 100
+_MOST_CHECKPOINTS = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,13 @@ class StudyConfig:
                 f"base.schedule.kind is {self.base.schedule.kind}, which depends on where the run "
                 "ends; only rsqrt and constant can be branched"
             )
+        given = vars(self.base.schedule)
+        for key in ("warmup_percent", "timescale_percent"):
+            if given[key] is not None:
+                raise ValueError(
+                    f"base.schedule.{key} is not the same step in runs of several lengths; give "
+                    f"{key.replace('percent', 'steps')}"
+                )
         if self.base.branch_from is not None:
             raise ValueError("base.branch_from must be none: a study starts from nothing")
         if self.resamples < 100:
@@ -142,7 +150,8 @@ def _check(config: StudyConfig, splits: Splits) -> None:
     if splits.validation is None and splits.test is None:
         problems.append("config.base.data: there is neither a validation nor a test split")
     begins = branching(config.base, config.durations, len(splits.train))
-    warmup = config.base.schedule.warmup(RunLength(max(config.durations)))
+    length = RunLength(max(config.durations), config.base.train.batch_size, len(splits.train))
+    warmup = config.base.schedule.warmup(length)
     for total, step in begins.items():
         if not warmup < step < total:
             problems.append(
@@ -170,40 +179,37 @@ def _train(
 ) -> Iterator[Point]:
     """The run without end of one size, and each model that branches off it."""
     begins = branching(longest, durations, len(splits.train))
-    steps, every = max(begins.values()), math.gcd(*begins.values())
-    trunk = _ending(longest, steps, cooldown=0, keep_every=every)
-    pretrain.run(trunk, Workdir(path / "trunk"), f"{name} trunk", overview=False)
-    per_image = 3 * encoder_flops(longest.model.network().config)
+    trunk = path / "trunk"
+    pretrain.run(_trunk(longest, begins), Workdir(trunk), f"{name} trunk", overview=False)
+    flops_per_image = 3 * encoder_flops(longest.model.network().config)
     for total, step in begins.items():
-        branch = dataclasses.replace(
-            _ending(longest, total, cooldown=total - step),
-            branch_from=f"{path / 'trunk'}@{step}",
-        )
-        summary = pretrain.run(
+        overrides = {"schedule.cooldown_steps": str(total - step), "train.keep_every": "none"}
+        branch = branch_config(PretrainConfig, f"{trunk}@{step}", overrides, path / str(total))
+        trained = pretrain.run(
             branch, Workdir(path / str(total)), f"{name} {total}", overview=False
-        ).summary
+        )
         images = total * longest.train.batch_size
         yield Point(
             size=name,
-            parameters=summary["parameters"],
+            parameters=trained.summary["parameters"],
             steps=total,
             images=images,
-            flops=per_image * images,
-            errors=held_out(summary, held_out_images(splits)),
+            flops=flops_per_image * images,
+            errors=held_out(trained.summary, held_out_images(splits)),
         )
 
 
-def _ending(
-    config: PretrainConfig, total: int, cooldown: int, keep_every: int | None = None
-) -> PretrainConfig:
-    """The run ended after `total` steps, `cooldown` of which cool it down."""
+def _trunk(longest: PretrainConfig, begins: dict[int, int]) -> PretrainConfig:
+    """The run that all cooldowns branch off; it keeps a checkpoint where each begins."""
     no_cooldown = {f"cooldown_{unit}": None for unit in UNITS}
     return dataclasses.replace(
-        config,
-        schedule=dataclasses.replace(
-            config.schedule, **(no_cooldown | {"cooldown_steps": cooldown})
+        longest,
+        schedule=dataclasses.replace(longest.schedule, **no_cooldown),
+        train=dataclasses.replace(
+            longest.train,
+            total_steps=max(begins.values()),
+            keep_every=math.gcd(*begins.values()),
         ),
-        train=dataclasses.replace(config.train, total_steps=total, keep_every=keep_every),
     )
 
 

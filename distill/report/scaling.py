@@ -135,11 +135,11 @@ def draw_trend(points: Sequence[Point], trend: Trend) -> Figure:
         **dict(markerfacecolor="none", markeredgewidth=1.4),
         label="on the frontier",
     )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     # What is zero has no place on a logarithmic axis.
     shown = errors[errors > 0]
     axes.set_ylim(shown.min(initial=1.0) / 1.25, shown.max(initial=0.1) * 1.25)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     if trend.fit is not None:
         _draw_fit(axes, trend.fit, flops)
     _dress(axes, trend.measure)
