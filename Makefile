@@ -1,6 +1,6 @@
 # Everything from nothing but Python ≥ 3.11, pip and make.
 #   make demo   pre-train a teacher, distil a student, export it, on real scans, in minutes
-#   make test   lint and the tests
+#   make test   lint and the tests; make test-slow the rest of them
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/demo
@@ -11,13 +11,17 @@ export JAX_PLATFORMS ?= cpu
 
 installed := $(VENV)/installed
 
-.PHONY: demo test test-demo lint format clean
+.PHONY: demo test test-slow test-demo lint format clean
 
 demo: $(installed)
 	$(VENV)/bin/distill demo --workdir=$(WORKDIR)
 
 test: lint
-	$(VENV)/bin/python -m pytest -n $(JOBS) -m "not demo"
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not demo and not slow"
+
+# Several processes, eight devices, kills, the TPU's compiler: as long again.
+test-slow: $(installed)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m slow
 
 # The demo as a test: minutes long, and it checks the figures the README gives.
 test-demo: $(installed)

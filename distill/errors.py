@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -33,3 +34,14 @@ def check_choices(config: Any) -> None:
             if value not in choices:
                 listing = ", ".join(map(repr, choices))
                 raise ValueError(f"{field.name} must be one of {listing}, not {value!r}")
+
+
+def check_each_once(field: str, values: Sequence[Any]) -> None:
+    """Checks that no value of a config's field is there twice.
+
+    Raises:
+      ValueError: if one is.
+    """
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise ValueError(f"{field} must name each once, not {twice[0]!r} twice")

@@ -6,6 +6,8 @@
   distill evaluate         --workdir=DIR                    accuracy of a trained model
   distill export           --workdir=DIR                    SavedModel of a trained model
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
+  distill shapefinder      --topology=SLICE --widths=LIST --depths=LIST
+                                                            the largest models that fit a TPU
   distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted
   distill demo                                              all of it on digits, in minutes
 
@@ -22,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "export",
     "plan",
+    "shapefinder",
     "scaling_study",
     "demo",
 )

@@ -14,8 +14,9 @@ from typing import Literal
 from distill.evaluate import Evaluator, classification_metrics
 from distill.matching.distillation import FunctionMatching, MatchingConfig, distillation_metrics
 from distill.parallel import Rules, override_rules
-from distill.train.fit import RunConfig, Trained, blame, evaluation_loader, fit, open_mesh, plan
+from distill.train.fit import Trained, evaluation_loader, fit
 from distill.train.progress import say
+from distill.train.run import RunConfig, blame, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig, load_model

@@ -20,7 +20,8 @@ from distill.errors import check_choices
 from distill.evaluate import classification_metrics
 from distill.nn.adapt import adapt, check_adaptable
 from distill.train.classification import Classification, ClassificationConfig
-from distill.train.fit import RunConfig, Trained, blame, fit, open_mesh
+from distill.train.fit import Trained, fit
+from distill.train.run import RunConfig, blame, open_mesh
 from distill.train.state import INIT_STREAM
 from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch_training

@@ -29,8 +29,8 @@ from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_tab
 from distill.scaling.plan import Job, Plan, plan_step
 from distill.scaling.topology import Topology, open_topology
 from distill.train.classification import Classification
-from distill.train.fit import RunConfig, blame, check_batch
 from distill.train.progress import format_seconds, say
+from distill.train.run import RunConfig, blame, check_batch
 from pipelines.distill_student import DistillConfig
 from pipelines.launch import launch, parse, split_overrides
 from pipelines.pretrain import PretrainConfig
@@ -64,7 +64,9 @@ def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
     return configs.resolve(schema, tree, overrides)
 
 
-def make_job(config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None) -> Job:
+def make_job(
+    config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None = None
+) -> Job:
     """What a run of `config` on `mesh` would compile.
 
     Raises:

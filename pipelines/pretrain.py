@@ -10,7 +10,8 @@ import dataclasses
 
 from distill.evaluate import classification_metrics
 from distill.train.classification import Classification, ClassificationConfig
-from distill.train.fit import RunConfig, Trained, fit, open_mesh
+from distill.train.fit import Trained, fit
+from distill.train.run import RunConfig, open_mesh
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig

@@ -28,8 +28,8 @@ from distill.report.scaling import law_rows, study_header, study_rows, write_sca
 from distill.report.text import text_table
 from distill.scaling.study import MEASURES, Point, find_trend, held_out, held_out_images
 from distill.train.branch import branch_config
-from distill.train.fit import HOW_IT_RUNS, open_mesh, plan
 from distill.train.progress import say
+from distill.train.run import HOW_IT_RUNS, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 from pipelines.launch import define_process_flags, join, launch, parse, split_overrides

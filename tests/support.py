@@ -1,12 +1,18 @@
 """What tests share: commands as a user runs them, and runs that take seconds."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from distill.config import load_file, resolve
+from distill.data import Source, Subset
+from distill.data.sources import CorruptImage
 from pipelines.distill_student import DistillConfig
 from pipelines.models import load_model
 from pipelines.pretrain import PretrainConfig
@@ -55,6 +61,13 @@ def run_python(*command: object, **options) -> subprocess.CompletedProcess:
     )
 
 
+def run_script(script: str, **environment: str) -> Any:
+    """Runs a script in a process of its own and returns what it printed last, as JSON."""
+    done = run_python("-c", script, env={**os.environ, "JAX_PLATFORMS": "cpu", **environment})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def pretrain_config(**overrides: object) -> PretrainConfig:
     """The digits pre-training config, tiny."""
     return _resolve(PretrainConfig, "pretrain/digits.py", overrides)
@@ -72,6 +85,19 @@ def _resolve(schema: type, file: str, overrides: dict[str, object]):
 
 def _dotted(overrides: dict[str, object]) -> dict[str, str]:
     return {key.replace("__", "."): str(value) for key, value in overrides.items()}
+
+
+class Damaged(Subset):
+    """A source of which a few images cannot be decoded."""
+
+    def __init__(self, source: Source, damaged: set[int]):
+        super().__init__(source, np.arange(len(source)))
+        self._damaged = damaged
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        if index in self._damaged:
+            raise CorruptImage("truncated")
+        return super().read(index)
 
 
 def without_timings(rows: list[dict]) -> list[dict]:

@@ -4,7 +4,7 @@ r"""Error against compute on scikit-learn's handwritten digits: four sizes, six 
 
 Widths from 8 to 64, 2,000 to 100,000 parameters, for 100 to 3,200 steps. The loss is softmax
 cross-entropy without mixup, so that cross-entropy on held-out images is what was trained: with 600
-of them it is a finer measure than their error rate. See docs/scaling_law.md.
+of them it is a finer measure than their error rate.
 """
 
 import ml_collections

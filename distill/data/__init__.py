@@ -4,14 +4,17 @@ from distill.data.config import DataConfig, Splits
 from distill.data.examples import Batch
 from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.sources import Source, open_source
+from distill.data.subsets import ChosenClasses, Subset
 from distill.data.views import ViewConfig
 
 __all__ = [
     "Batch",
+    "ChosenClasses",
     "DataConfig",
     "EvalLoader",
     "Source",
     "Splits",
+    "Subset",
     "TrainLoader",
     "ViewConfig",
     "open_source",

@@ -2,9 +2,10 @@
 
 import dataclasses
 
-from distill.data.sources import Source, open_source
+from distill.data.sources import Source, abbreviate, open_source
+from distill.data.subsets import ChosenClasses
 from distill.data.views import ViewConfig
-from distill.errors import UserError
+from distill.errors import UserError, check_each_once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,8 @@ class DataConfig:
     """`digits`, `folder:PATH` or `tfds:NAME`."""
     data_dir: str | None = None
     """Where TFDS keeps its data sets; None for its default."""
+    classes: tuple[str, ...] = ()
+    """Only images of these classes, numbered in this order; empty takes all."""
     train_split: str = "train"
     validation_split: str | None = "validation"
     """Evaluated during training; None skips it."""
@@ -40,14 +43,23 @@ class DataConfig:
             )
         if not 0 <= self.max_corrupt_share <= 1:
             raise ValueError(f"max_corrupt_share must be in [0, 1], not {self.max_corrupt_share}")
+        check_each_once("classes", self.classes)
 
     def open(self, split: str, *, channels: int) -> Source:
         """Opens one split.
 
         Raises:
-          UserError: if there is no such source or split, or it is empty.
+          UserError: if there is no such source, split or class, or nothing in it.
         """
-        return open_source(self.source, split, channels=channels, data_dir=self.data_dir)
+        source = open_source(self.source, split, channels=channels, data_dir=self.data_dir)
+        if not self.classes:
+            return source
+        chosen = ChosenClasses(source, self.classes)
+        if not len(chosen):
+            raise UserError(
+                f"split {split!r} of {self.source} holds no images of {abbreviate(self.classes)}"
+            )
+        return chosen
 
     def open_splits(self, *, channels: int) -> "Splits":
         """Opens all splits of a run.
@@ -85,7 +97,7 @@ class Splits:
         if classes != len(self.train.class_names):
             raise UserError(
                 f"{whose} has {classes} classes, but the data has {len(self.train.class_names)} "
-                f"({_abbreviate(self.train.class_names)})"
+                f"({abbreviate(self.train.class_names)})"
             )
 
 
@@ -94,7 +106,3 @@ def _compare(one: tuple[str, ...], other: tuple[str, ...]) -> str:
         return f"{len(one)} and {len(other)}"
     place, pair = next((i, p) for i, p in enumerate(zip(one, other, strict=True)) if p[0] != p[1])
     return f"class {place} is {pair[0]!r} in one and {pair[1]!r} in the other"
-
-
-def _abbreviate(names: tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])}, … {names[-1]}"

@@ -3,17 +3,23 @@
 A source is named in a config by one string: `digits`, `folder:PATH` or `tfds:NAME`.
 """
 
+import functools
 import io
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from distill.errors import UserError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+# Records whose labels are read at once, and seconds between lines that say how far it is.
+_RECORDS, _PATIENCE = 1024, 20.0
 
 
 class CorruptImage(Exception):
@@ -28,6 +34,10 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Number of images."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N]; no image is decoded."""
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
         """The image, uint8 [height, width, channels], and its label.
@@ -110,14 +120,14 @@ class Digits:
         # 17 grey levels, 0 to 16.
         images = np.round(digits.images[self._numbers] * (255 / 16)).astype(np.uint8)
         self._images = np.repeat(images[..., None], channels, axis=-1)
-        self._labels = digits.target[self._numbers].astype(np.int32)
+        self.labels = digits.target[self._numbers].astype(np.int32)
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
         """The scan and its digit."""
-        return self._images[index], int(self._labels[index])
+        return self._images[index], int(self.labels[index])
 
     def describe(self, index: int) -> str:
         """The scan's number in `load_digits()`."""
@@ -164,6 +174,11 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N], from the names of their folders."""
+        return np.array([label for _, label in self._files], np.int32)
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
         """Decodes the file."""
@@ -222,6 +237,25 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self._records)
 
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N]; every record is read for it, once."""
+        labels = np.empty(len(self), np.int32)
+        said = time.monotonic()
+        for start in range(0, len(self), _RECORDS):
+            indices = range(start, min(start + _RECORDS, len(self)))
+            labels[indices] = [r["label"] for r in self._records.__getitems__(indices)]
+            if time.monotonic() - said > _PATIENCE:
+                said = time.monotonic()
+                logging.warning(
+                    "reading labels of %s %s: %d of %d",
+                    self.name,
+                    self.split,
+                    indices.stop,
+                    len(self),
+                )
+        return labels
+
     def read(self, index: int) -> tuple[np.ndarray, int]:
         """Decodes the record."""
         record = self._records[index]
@@ -230,6 +264,11 @@ class TfdsSource:
     def describe(self, index: int) -> str:
         """The record's place in its split."""
         return f"{self.name} {self.split} record {index}"
+
+
+def abbreviate(names: tuple[str, ...]) -> str:
+    """The names of a few classes, or the first and the last of many."""
+    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])}, … {names[-1]}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from distill.evaluate.classification import REDUCTIONS
+
 PerExample = Callable[[Any, Any, dict[str, jax.Array]], dict[str, jax.Array]]
 
 
@@ -16,7 +18,8 @@ class Evaluator:
     Args:
       name: prefix of the metrics, such as `val`.
       batches: goes over the split each time it is iterated.
-      per_example: maps (params, frozen, batch) to metrics, each [B].
+      per_example: maps (params, frozen, batch) to metrics, each [B], or [B, K] for those in
+        `REDUCTIONS`.
     """
 
     def __init__(self, name: str, batches: Iterable, per_example: PerExample):
@@ -30,9 +33,11 @@ class Evaluator:
         for batch in self._batches:
             sums = self._sums(params, frozen, batch)
             totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-        totals = {k: float(v) for k, v in jax.device_get(totals).items()}
-        examples = totals.pop("examples")
-        return {f"{self.name}/{k}": v / max(examples, 1.0) for k, v in totals.items()}
+        totals = jax.device_get(totals)
+        examples = max(totals.pop("examples"), 1.0)
+        return {
+            f"{self.name}/{k}": REDUCTIONS.get(k, float)(v / examples) for k, v in totals.items()
+        }
 
 
 @functools.cache
@@ -43,6 +48,6 @@ def _summed(per_example: PerExample) -> PerExample:
     def sums(params, frozen, batch):
         mask = batch["mask"].astype(jnp.float32)
         metrics = per_example(params, frozen, batch) | {"examples": jnp.ones_like(mask)}
-        return {k: jnp.sum(v.astype(jnp.float32) * mask) for k, v in metrics.items()}
+        return {k: jnp.sum((v.astype(jnp.float32).T * mask).T, axis=0) for k, v in metrics.items()}
 
     return sums

@@ -39,7 +39,7 @@ def check_adaptable(source: Network, target: Network, *, new_classifier: bool) -
 def adapt(params: Params, target: Network, key: jax.Array, *, new_classifier: bool) -> Params:
     """Parameters of `target` from those of a model that `check_adaptable` accepts.
 
-    A learned position embedding is interpolated bilinearly in 2-D to the grid of `target`
+    A learned position embedding is interpolated bicubically in 2-D to the grid of `target`
     (arXiv 2010.11929, §3.2); a new classifier is drawn as for a new model.
 
     Args:

@@ -68,10 +68,14 @@ def sincos2d(grid: Grid, width: int, temperature: float = 10_000.0) -> np.ndarra
 
 
 def resize_grid(embedding: jax.Array, grid: Grid) -> jax.Array:
-    """Interpolates a position embedding [rows, columns, D] bilinearly to another `grid`."""
+    """Interpolates a position embedding [rows, columns, D] bicubically to another `grid`.
+
+    Learned embeddings of neighbours are nearly independent, and bilinear interpolation shrinks
+    them where it averages them; docs/pretraining.md has the difference.
+    """
     if embedding.shape[:2] == grid:
         return embedding
-    return jax.image.resize(embedding, (*grid, embedding.shape[-1]), "bilinear", antialias=True)
+    return jax.image.resize(embedding, (*grid, embedding.shape[-1]), "cubic", antialias=True)
 
 
 class PositionEmbedding(nnx.Module):

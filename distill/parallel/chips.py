@@ -31,9 +31,21 @@ class Chip:
     this."""
     torus_dims: int | None = None
     """Dimensions of the torus that the links form: two links in each."""
+    matrix_unit: int | None = None
+    """Side of a matrix unit, in multiply-adds: products waste least where their sides are multiples
+    of it. None for GPUs."""
 
 
-def _tpu(name, teraflops, gib, gigabytes_per_second, gigahertz, link_gigabytes_per_second, dims):
+def _tpu(
+    name,
+    teraflops,
+    gib,
+    gigabytes_per_second,
+    gigahertz,
+    link_gigabytes_per_second,
+    dims,
+    matrix_unit=128,
+):
     return Chip(
         name=name,
         peak_flops=teraflops * 1e12,
@@ -43,6 +55,7 @@ def _tpu(name, teraflops, gib, gigabytes_per_second, gigahertz, link_gigabytes_p
         links=2 * dims,
         link_bandwidth=link_gigabytes_per_second * 1e9,
         torus_dims=dims,
+        matrix_unit=matrix_unit,
     )
 
 
@@ -61,7 +74,7 @@ CHIPS: dict[str, Chip] = {
         _tpu("TPU v4", 275, 32, 1228, 1.05, 45, 3),
         _tpu("TPU v5e", 197, 16, 819, 1.5, 45, 2),
         _tpu("TPU v5p", 459, 95, 2765, 1.75, 90, 3),
-        _tpu("TPU v6e", 918, 32, 1640, 1.75, 90, 2),
+        _tpu("TPU v6e", 918, 32, 1640, 1.75, 90, 2, matrix_unit=256),
         _gpu("V100", 125, 16, 900),
         _gpu("V100 32GB", 125, 32, 900),
         _gpu("A100 40GB", 312, 40, 1555),

@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.scaling.plan import GIB, Plan
 from distill.scaling.topology import Topology
-from distill.train.fit import RunConfig
+from distill.train.run import RunConfig
 
 
 def plan_figures(

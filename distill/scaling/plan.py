@@ -110,11 +110,7 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
     """
     state = abstract_state(job.network, job.optimizer)
     teacher = _abstract_teacher(job)
-    sizes = {
-        "parameters": _bytes_per_chip(state.params),
-        "optimizer": _bytes_per_chip((state.opt_state, state.step)),
-        "teacher": _bytes_per_chip(teacher),
-    }
+    sizes = _kept_bytes(state, teacher)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
     step = make_train_step(job.task, job.optimizer, 0, placement, microbatches=job.microbatches)
     flops = job.model_flops / topology.chips
@@ -148,6 +144,20 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
         hlo.parse(text), topology.chip, coordinates(mesh), topology.shape, topology.rings
     )
     return finished(memory, cost, text.count('custom_call_target="tpu_custom_call"'))
+
+
+def state_bytes(job: Job) -> int:
+    """What a chip holds from step to step, whatever the compiler does. Compiles nothing."""
+    state = abstract_state(job.network, job.optimizer)
+    return sum(_kept_bytes(state, _abstract_teacher(job)).values())
+
+
+def _kept_bytes(state: TrainState, teacher: Any) -> dict[str, int]:
+    return {
+        "parameters": _bytes_per_chip(state.params),
+        "optimizer": _bytes_per_chip((state.opt_state, state.step)),
+        "teacher": _bytes_per_chip(teacher),
+    }
 
 
 def _abstract_batch(job: Job, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:

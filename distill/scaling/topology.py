@@ -116,7 +116,7 @@ def _describe(generation: str, shape: tuple[int, ...]) -> list[jax.Device]:
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:
-        if "libtpu" in str(error) or "Unable to initialize backend" in str(error):
+        if "libtpu" in str(error) or "TPU support not installed" in str(error):
             raise UserError(
                 "planning compiles with libtpu, which is not installed: "
                 "pip install 'distill-vit[plan]'"

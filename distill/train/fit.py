@@ -4,92 +4,31 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 from jax.sharding import Mesh
 
-from distill.config import ConfigError, to_dict
-from distill.data import DataConfig, EvalLoader, Source, Splits, TrainLoader
+from distill.config import to_dict
+from distill.data import EvalLoader, Source, Splits, TrainLoader
 from distill.evaluate import Evaluator, PerExample
+from distill.evaluate.features import split_loader
+from distill.evaluate.transfer import TransferEvaluator
 from distill.nn import Network, Params
-from distill.optim import (
-    OptimizerConfig,
-    RunLength,
-    ScheduleConfig,
-    make_optimizer,
-    make_schedule,
-    trained_params,
-)
-from distill.parallel import (
-    MeshConfig,
-    batch_devices,
-    distributed,
-    local_rows,
-    make_mesh,
-    put_batch,
-)
-from distill.train.branch import check_branch, restore_origin
+from distill.parallel import distributed, local_rows, put_batch
+from distill.train.branch import restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
-from distill.train.loop import Loop, TrainConfig
+from distill.train.loop import Evaluation, Loop
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
+from distill.train.run import HOW_IT_RUNS, RunConfig, plan
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Task, make_train_step
 from distill.train.workdir import Workdir
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """What all training pipelines have in common."""
-
-    seed: int = 0
-    """Of initial parameters, order, views and mixup: with the config it determines the run."""
-    data: DataConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-    train: TrainConfig
-    mesh: MeshConfig = MeshConfig()
-    branch_from: str | None = None
-    """WORKDIR@STEP of the run whose state and data this one goes on with; see
-    `distill.train.branch`. Set by --branch_from."""
-
-    def __post_init__(self):
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
-
-
-# How a run runs, not what it computes: these may change when it is resumed. Numbers may differ in
-# their last bits on another mesh, as sums are taken in another order.
-HOW_IT_RUNS = (
-    "mesh",
-    "data.data_dir",
-    "data.threads",
-    "data.workers",
-    "model.async_linear",
-    "model.attention",
-    "model.fused",
-    "model.remat",
-    "model.remat_keep",
-    "model.unroll",
-    "teacher.model.async_linear",
-    "teacher.model.attention",
-    "teacher.model.fused",
-    "teacher.model.remat",
-    "teacher.model.remat_keep",
-    "teacher.model.unroll",
-    "teacher.rules",
-    "train.checkpoint_every",
-    "train.eval_every",
-    "train.keep_checkpoints",
-    "train.keep_every",
-    "train.log_every",
-    "train.microbatches",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,108 +43,10 @@ class Trained:
     """
 
 
-@contextlib.contextmanager
-def blame(section: str) -> Iterator[None]:
-    """Reports a `ValueError` as a problem in a section of the config."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError([f"{section}: {error}"]) from error
-
-
-def open_mesh(config: RunConfig) -> Mesh:
-    """The mesh of a run, over which its batches divide evenly.
-
-    Raises:
-      ConfigError: if mesh and devices, or batch and mesh, do not fit.
-      UserError: in a worker of a TPU slice that has not been joined with the others.
-    """
-    distributed.check_joined()
-    with blame("config.mesh"):
-        mesh = make_mesh(config.mesh)
-    check_batch(config, mesh)
-    return mesh
-
-
-def check_batch(config: RunConfig, mesh: Mesh) -> None:
-    """Checks that batches divide evenly over the mesh.
-
-    Raises:
-      ConfigError: if they do not.
-    """
-    parts = batch_devices(mesh) * config.train.microbatches
-    batch = config.train.batch_size
-    if batch % parts:
-        microbatches = config.train.microbatches
-        in_parts = f" in {microbatches} microbatches" if microbatches > 1 else ""
-        near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
-        raise ConfigError(
-            [
-                f"config.train.batch_size is {batch}, which {batch_devices(mesh)} devices (data × "
-                f"fsdp){in_parts} cannot share evenly; use {' or '.join(map(str, near))}"
-            ]
-        )
-
-
 def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: int) -> EvalLoader:
     """Goes over `source` in batches of the run's size."""
-    return EvalLoader(
-        source,
-        config.data,
-        size=view_size,
-        batch_size=config.train.batch_size,
-        put=functools.partial(put_batch, mesh, size=config.train.batch_size),
-        rows=local_rows(mesh, config.train.batch_size),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What follows from a config, its network and the size of its data."""
-
-    steps: int
-    optimizer: optax.GradientTransformation
-    trained: Params | None
-    """Which parameters are trained, a tree of bools; None is all."""
-
-
-def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
-    """Checks, before anything is loaded or compiled, that a run can be what its config asks for.
-
-    Raises:
-      ConfigError: naming everything that does not fit.
-    """
-    problems: list[str] = []
-
-    @contextlib.contextmanager
-    def collect(section):
-        try:
-            yield
-        except ValueError as error:
-            problems.append(f"{section}: {error}")
-
-    batch, images = config.train.batch_size, len(splits.train)
-    if batch > images:
-        problems.append(
-            f"config.train.batch_size is {batch}, larger than the data ({images} images)"
-        )
-    steps, schedule = 0, None
-    with collect("config.train"):
-        steps = config.train.steps(images)
-    with collect("config.schedule"):
-        schedule = make_schedule(config.schedule, steps, batch_size=batch, images=images)
-    with collect("config.model"):
-        network.check(batch)
-    with collect("config.optimizer"):
-        params = network.abstract_params
-        optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
-        trained = trained_params(config.optimizer, params)
-    if config.branch_from and not problems:
-        with collect("config.branch_from"):
-            check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
-    if problems:
-        raise ConfigError(problems)
-    return Plan(steps, optimizer, trained)
+    batch_size = config.train.batch_size
+    return split_loader(source, config.data, mesh, size=view_size, batch_size=batch_size)
 
 
 def fit(
@@ -242,11 +83,20 @@ def fit(
     """
     planned = plan(config, network, splits)
     optimizer, steps = planned.optimizer, planned.steps
+    transfer = config.transfer and TransferEvaluator(
+        config.transfer, config.data, network, batch_size=config.train.batch_size
+    )
     distributed.check_same("the config", json.dumps(to_dict(config)))
     workdir.claim(to_dict(config), may_change=HOW_IT_RUNS)
 
     def evaluator(prefix, source):
         return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
+
+    evaluations = []
+    if splits.validation:
+        evaluations.append(Evaluation(config.train.eval_every, evaluator("val", splits.validation)))
+    if transfer:
+        evaluations.append(Evaluation(config.transfer.every or config.train.eval_every, transfer))
 
     with contextlib.ExitStack() as stack:
         checkpoints = Checkpoints(
@@ -294,7 +144,7 @@ def fit(
                 average_decay=config.optimizer.average_decay,
             ),
             loader=loader,
-            evaluators=[evaluator("val", splits.validation)] if splits.validation else [],
+            evaluations=evaluations,
             checkpoints=checkpoints,
             metrics=log,
             clock=Clock(config.train.batch_size, progress["training_seconds"], progress["seconds"]),
@@ -309,7 +159,7 @@ def fit(
         "images_per_second": round(loop.clock.mean_rate(steps), 1),
         "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loop.position()["skipped"],
-    } | {key: value for key, value in last.items() if key.startswith("val/")}
+    } | {key: value for key, value in last.items() if key.split("/")[0] not in ("step", "train")}
     if config.branch_from:
         summary["branched_from"] = config.branch_from
     if splits.test:

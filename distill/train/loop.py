@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
-from distill.evaluate import Evaluator
+from distill.nn import Params
 from distill.parallel import distributed
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
@@ -93,6 +93,13 @@ class Stopped(UserError):
     exit_code = 0
 
 
+class Evaluation(NamedTuple):
+    """An evaluator and when it is called: every so many steps, and after the last."""
+
+    every: int
+    evaluate: Callable[[Params, Any], dict[str, float]]
+
+
 @dataclasses.dataclass
 class Loop:
     """Runs steps, and logs, evaluates and saves when they are due.
@@ -107,7 +114,7 @@ class Loop:
     total_steps: int
     step: Step
     loader: TrainLoader
-    evaluators: Sequence[Evaluator]
+    evaluations: Sequence[Evaluation]
     checkpoints: Checkpoints
     metrics: MetricsLog | NoLog
     clock: Clock
@@ -129,7 +136,7 @@ class Loop:
         self.clock.start(start, self.loader.wait_seconds)
         if start == 0 and self.config.evaluate_first:
             with self.clock.paused():
-                evaluation = _Due(log=False, evaluate=True, save=False, stop=False)
+                evaluation = _Due(log=False, evaluations=self.evaluations, save=False, stop=False)
                 self._record(0, evaluation, {}, state, frozen)
         pending = _Pending()
 
@@ -166,7 +173,7 @@ class Loop:
         kept = self.config.keep_every is not None and number % self.config.keep_every == 0
         return _Due(
             log=last or number == 1 or number % self.config.log_every == 0,
-            evaluate=last or number % self.config.eval_every == 0,
+            evaluations=[e for e in self.evaluations if last or number % e.every == 0],
             save=last or stopping or kept or number % self.config.checkpoint_every == 0,
             stop=stopping,
         )
@@ -177,10 +184,10 @@ class Loop:
         """Evaluates, writes the step's row and saves, in this order, as far as due."""
         if not due.log:
             row = {}
-        if due.evaluate:
+        if due.evaluations:
             scores = {}
-            for evaluator in self.evaluators:
-                scores |= evaluator(state.weights, frozen)
+            for evaluation in due.evaluations:
+                scores |= evaluation.evaluate(state.weights, frozen)
             say(f"{self.name} {number}/{self.total_steps}  {format_scores(scores)}")
             row |= scores
         if row:
@@ -230,7 +237,7 @@ class _Due(NamedTuple):
     """What is to be done after a step."""
 
     log: bool
-    evaluate: bool
+    evaluations: Sequence[Evaluation]
     save: bool
     stop: bool
 

@@ -56,8 +56,9 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_scores(scores: Mapping[str, float]) -> str:
-    """Such as val/accuracy 0.9792  val/kl 0.0428."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    """Such as val/accuracy 0.9792  val/kl 0.0428; of figures for several seeds, only the mean."""
+    shown = {name: value for name, value in scores.items() if "/seed" not in name}
+    return "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
 
 
 def format_figure(name: str, value: float | str) -> str:

@@ -14,6 +14,8 @@ from distill.nn import count_flops
 from distill.parallel import MeshConfig, make_mesh
 from students import vit
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = "benchmarks/step_time.py"
 SIZES = {"width": 16, "depth": 2, "mlp_dim": 32, "heads": 2}
 COMMON = "--batch_size=8 --image_size=32 --num_classes=10 --warmup=1 --steps=4".split()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.data import DataConfig, TrainLoader, ViewConfig, open_source
+from distill.data import DataConfig, TrainLoader, ViewConfig, open_source, sources
 from distill.data.sources import CorruptImage
 from distill.errors import UserError
 
@@ -107,6 +107,35 @@ def test_every_record_is_read_exactly(open_pictures):
 
 def test_class_names_are_those_of_the_data_set(open_pictures):
     assert open_pictures("train").class_names == ("ant", "bee", "cat")
+
+
+def test_labels_are_those_of_the_records(open_pictures, monkeypatch):
+    monkeypatch.setattr(sources, "_RECORDS", 6)
+    source = open_pictures("train")
+    assert source.labels.tolist() == [n % 3 for n in numbers(source)]
+    # A record whose image is damaged has a label all the same.
+    assert open_pictures("broken").labels.tolist() == [0]
+
+
+def test_reading_labels_says_how_far_it_is_when_it_is_slow(open_pictures, monkeypatch, caplog):
+    monkeypatch.setattr(sources, "_RECORDS", 8)
+    monkeypatch.setattr(sources, "_PATIENCE", -1.0)
+    _ = open_pictures("train").labels
+    said = [record.getMessage() for record in caplog.records]
+    counts = ["8 of 20", "16 of 20", "20 of 20"]
+    assert said == [f"reading labels of distill_test_pictures train: {n}" for n in counts]
+
+
+def test_chosen_classes_are_numbered_as_given(prepared):
+    config = DataConfig(
+        source="tfds:distill_test_pictures",
+        data_dir=prepared["array_record"],
+        classes=("cat", "ant"),
+    )
+    chosen = config.open("train", channels=3)
+    known = {picture(n).tobytes(): n for n in range(COUNT)}
+    found = {known[image.tobytes()]: label for image, label in map(chosen.read, range(len(chosen)))}
+    assert found == {n: {2: 0, 0: 1}[n % 3] for n in range(COUNT) if n % 3 != 1}
 
 
 def test_order_is_the_same_each_time(open_pictures):

@@ -1,22 +1,20 @@
 """Attention kernels: same numbers as the plain one, picked where they can run."""
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import run_script
 
 from distill.nn import count_flops, kernels
 from distill.nn.kernels import attend, choose, splash
 from distill.parallel import current_device, current_platform, make_mesh, sharding_context
 from distill.parallel.mesh import MeshConfig
 from distill.parallel.rules import DEFAULT_RULES
+from distill.scaling import topology
 from pipelines.models import ModelConfig
 from teachers import vit_22b
 
@@ -210,19 +208,6 @@ def test_flops_of_attention_are_counted_with_the_plain_kernel():
     assert count_flops(attend, q, q, q).matrix == 2 * (2 * 2 * 4 * 256 * 256 * 64)
 
 
-def run_script(script, **environment):
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 EIGHT_DEVICES = """
 import functools, json
 import jax
@@ -329,14 +314,9 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
 def test_compiled_for_a_tpu_the_weights_never_reach_its_memory():
-    facts = run_script(
-        TOPOLOGY,
-        TPU_ACCELERATOR_TYPE="v4-8",
-        TPU_WORKER_HOSTNAMES="localhost",
-        TPU_SKIP_MDS_QUERY="1",
-        ALLOW_MULTIPLE_LIBTPU_LOAD="1",
-    )
+    facts = run_script(TOPOLOGY, **topology.ENVIRONMENT)
     assert facts["plain"]["calls"] == 0 and facts["plain"]["weights"] > 0, facts
     assert facts["auto"]["calls"] >= 2 and facts["auto"]["weights"] == 0, facts

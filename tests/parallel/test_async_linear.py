@@ -1,18 +1,18 @@
 """Rings of products against ordinary ones: values, gradients, and the schedule on a TPU."""
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import run_script
 
 from distill.parallel import column_parallel, row_parallel
+from distill.scaling import topology
 from pipelines.models import ModelConfig
 from teachers import vit_22b
+
+pytestmark = pytest.mark.slow
 
 EIGHT_DEVICES = """
 import functools
@@ -206,22 +206,10 @@ print(json.dumps(found))
 """
 
 
-def run(program, **environment):
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def facts():
     """What a process with eight devices finds."""
-    return run(EIGHT_DEVICES)
+    return run_script(EIGHT_DEVICES)
 
 
 @pytest.fixture(scope="module")
@@ -229,14 +217,7 @@ def schedule():
     """What the TPU compiler makes of the rings, without a TPU."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed")
-    return run(
-        TPU,
-        TPU_ACCELERATOR_TYPE="v4-8",
-        TPU_WORKER_HOSTNAMES="localhost",
-        TPU_SKIP_MDS_QUERY="1",
-        # libtpu guards a TPU's exclusive use; processes that only compile may be several.
-        ALLOW_MULTIPLE_LIBTPU_LOAD="1",
-    )
+    return run_script(TPU, **topology.ENVIRONMENT)
 
 
 @pytest.mark.parametrize("form", ["row", "column"])

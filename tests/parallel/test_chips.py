@@ -44,6 +44,6 @@ def test_figures_have_the_units_they_say(chip):
     if chip.name.startswith("TPU"):
         assert chip.links == 2 * chip.torus_dims
         assert chip.link_bandwidth < chip.hbm_bandwidth
-        # Each cycle, some matrix units of 128 × 128 multiply-adds.
-        units = chip.peak_flops / chip.clock_hz / (2 * 128 * 128)
+        # Each cycle, some square matrix units of multiply-adds.
+        units = chip.peak_flops / chip.clock_hz / (2 * chip.matrix_unit**2)
         assert units == pytest.approx(round(units), rel=0.01)

@@ -18,7 +18,7 @@ from distill.parallel import (
     partition_spec,
     sharding_context,
 )
-from distill.train.fit import open_mesh
+from distill.train.run import open_mesh
 from distill.train.state import abstract_state
 from students import vit
 from teachers import vit_22b

@@ -57,6 +57,7 @@ def test_the_readmes_commands_do_the_whole_job(tmp_path, image_folder):
     assert (tmp_path / "runs" / "flowers" / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sharded_run_learns_what_one_device_learns(tmp_path):
     run = dict(model__width=64, model__mlp_dim=64, train__total_steps=6, train__eval_every=6)
     losses = {}
@@ -190,7 +191,9 @@ def test_unwritable_workdir_is_refused():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["pretrain", "distill_student", "evaluate", "export", "demo"])
+@pytest.mark.parametrize(
+    "command", ["pretrain", "distill_student", "evaluate", "export", "shapefinder", "demo"]
+)
 def test_help_helps(command):
     done = subprocess.run([DISTILL, command, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0

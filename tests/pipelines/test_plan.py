@@ -12,6 +12,8 @@ from support import REPOSITORY, TINY, run_python
 from distill.errors import UserError
 from pipelines.plan import FLAGS, main
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
 )

@@ -7,6 +7,8 @@ import os
 import pytest
 from support import run_python
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
 )

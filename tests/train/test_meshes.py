@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, run_python
 
+pytestmark = pytest.mark.slow
+
 MESHES = ("(8, 1, 1)", "(1, 8, 1)", "(1, 1, 8)", "(2, 2, 2)")
 
 

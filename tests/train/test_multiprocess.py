@@ -126,11 +126,13 @@ def two_processes(tmp_path_factory) -> Path:
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_of_four_devices_compute_what_one_of_eight_does(one_process, two_processes):
     assert_close(two_processes, one_process)
     assert len(set(metrics.series(metrics.read(one_process), "train/loss")[1])) > STEPS // 2
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes_and_talks(two_processes):
     assert len(list(two_processes.glob("events.out.tfevents.*"))) == 1
     assert {"config.json", "summary.json", "report.html"} <= set(os.listdir(two_processes))
@@ -143,6 +145,7 @@ def test_only_the_first_process_writes_and_talks(two_processes):
     assert said == []
 
 
+@pytest.mark.slow
 def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
     two_processes, one_process, tmp_path
 ):

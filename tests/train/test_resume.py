@@ -67,6 +67,7 @@ def uninterrupted(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_run_is_bit_identical(uninterrupted, tmp_path):
     # Before the first checkpoint, while one is written, between two, and once politely.
     process = start(tmp_path)

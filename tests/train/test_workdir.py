@@ -7,7 +7,7 @@ import pytest
 from support import REPOSITORY
 
 from distill.errors import UserError
-from distill.train.fit import HOW_IT_RUNS
+from distill.train.run import HOW_IT_RUNS
 from distill.train.workdir import Workdir, read_config, read_json, write_json
 
 CONFIG = {

@@ -1,0 +1,80 @@
+"""Parts of a source: some of its images, or the images of some of its classes."""
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+from distill.data.sources import Source, abbreviate
+from distill.errors import UserError
+
+
+class Subset:
+    """Some images of a source, in the order given.
+
+    Args:
+      source: where they are.
+      indices: which ones, int [N].
+    """
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self.class_names = source.class_names
+        self.channels = source.channels
+        self._source = source
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of these images, int32 [N]."""
+        return self._source.labels[self._indices]
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads the image from the source."""
+        return self._source.read(int(self._indices[index]))
+
+    def describe(self, index: int) -> str:
+        """What the source says of the image."""
+        return self._source.describe(int(self._indices[index]))
+
+
+class ChosenClasses(Subset):
+    """The images of some classes, in the order of the source, the classes numbered as given.
+
+    Args:
+      source: where they are.
+      classes: names, each once.
+
+    Raises:
+      UserError: if the source does not have a class.
+    """
+
+    def __init__(self, source: Source, classes: Sequence[str]):
+        for name in classes:
+            if name not in source.class_names:
+                raise UserError(_unknown_class(name, source.class_names))
+        # The last entry is where labels of −1, which TFDS gives to images without one, end up.
+        number = np.full(len(source.class_names) + 1, -1, np.int32)
+        number[[source.class_names.index(name) for name in classes]] = np.arange(len(classes))
+        labels = number[source.labels]
+        super().__init__(source, np.flatnonzero(labels >= 0))
+        self.class_names = tuple(classes)
+        self._labels = labels[self._indices]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of these images, int32 [N], by place among the chosen classes."""
+        return self._labels
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads the image; the label is the place among the chosen classes."""
+        image, _ = super().read(index)
+        return image, int(self._labels[index])
+
+
+def _unknown_class(name: str, there: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, there, 1)
+    suggestion = f"; did you mean {near[0]!r}?" if near else ""
+    return f"no class {name!r} among {abbreviate(there)}{suggestion}"

@@ -1,0 +1,111 @@
+"""Frozen features: the embeddings of all images of a source."""
+
+import collections
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from distill.data import DataConfig, EvalLoader, Source
+from distill.errors import RunFailed
+from distill.nn import Network, Params
+from distill.parallel import local_rows, put_batch, replicated
+
+# Batches handed to the device before the host fetches an embedding.
+_AHEAD = 2
+
+
+class Features(NamedTuple):
+    """What a model makes of N images that could be decoded, in the order of their source."""
+
+    embedding: np.ndarray
+    """[N, D] float32."""
+    label: np.ndarray
+    """[N] int32."""
+    index: np.ndarray
+    """[N] int64, places in the source, ascending."""
+
+
+def split_loader(
+    source: Source, data: DataConfig, mesh: Mesh, *, size: int, batch_size: int
+) -> EvalLoader:
+    """Goes over `source` in batches cut over `mesh`.
+
+    Args:
+      source: the images.
+      data: how to read them.
+      mesh: over whose devices batches divide evenly.
+      size: side of the views in pixels.
+      batch_size: over all devices.
+    """
+    return EvalLoader(
+        source,
+        data,
+        size=size,
+        batch_size=batch_size,
+        put=functools.partial(put_batch, mesh, size=batch_size),
+        rows=local_rows(mesh, batch_size),
+    )
+
+
+class FeatureExtractor:
+    """Computes embeddings on the mesh the network is placed on; compiled once for all sources."""
+
+    def __init__(self, network: Network):
+        self._width = network.config.width
+
+        # What is replicated can be fetched by every process.
+        @functools.partial(jax.jit, out_shardings=replicated(network.placement.mesh))
+        def embed(params, batch):
+            embedding = network.apply(params, network.prepare(batch["image"])).embedding
+            return Features(embedding.astype(jnp.float32), batch["label"], batch["index"]), (
+                batch["mask"]
+            )
+
+        self._embed = embed
+
+    def __call__(self, params: Params, loader: EvalLoader) -> Features:
+        """The features of what `loader` goes over, without padding and images that are corrupt.
+
+        All processes must call it, and all get the same.
+
+        Raises:
+          RunFailed: if an embedding is not finite, or too many images are corrupt.
+        """
+        count = len(loader.source)
+        found = Features(
+            np.empty((count, self._width), np.float32),
+            np.empty(count, np.int32),
+            np.empty(count, np.int64),
+        )
+        filled = 0
+        for batch, mask in self._fetched(params, loader):
+            end = filled + np.count_nonzero(mask)
+            for whole, part in zip(found, batch, strict=True):
+                whole[filled:end] = part[mask]
+            filled = end
+        found = Features(*(whole[:filled] for whole in found))
+        _check_finite(found, loader.source)
+        return found
+
+    def _fetched(self, params: Params, loader: EvalLoader):
+        pending = collections.deque()
+        for batch in loader:
+            pending.append(self._embed(params, batch))
+            if len(pending) > _AHEAD:
+                yield jax.device_get(pending.popleft())
+        while pending:
+            yield jax.device_get(pending.popleft())
+
+
+def _check_finite(features: Features, source: Source) -> None:
+    sound = np.isfinite(features.embedding).all(axis=-1)
+    if not sound.all():
+        first = int(features.index[np.argmin(sound)])
+        raise RunFailed(
+            f"the embedding of {source.describe(first)} is not finite, and those of "
+            f"{np.count_nonzero(~sound)} of {len(sound)} images; check the model"
+        )

@@ -1,0 +1,61 @@
+"""Linear classifiers on frozen features."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+_EPSILON = 1e-5
+# Rows that are converted to float64 at once.
+_BLOCK = 4096
+
+
+def row_blocks(count: int, size: int = _BLOCK) -> Iterator[slice]:
+    """Cuts range(count) into slices of at most `size`."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Standardisation:
+    """Shifts and scales features to mean 0 and standard deviation 1 (+ 1e-5)."""
+
+    mean: np.ndarray
+    """[D] float64."""
+    std: np.ndarray
+    """[D] float64, not 0."""
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> "Standardisation":
+        """Of features [N, D] with N of at least 1."""
+        mean = np.mean(features, axis=0, dtype=np.float64)
+        squares = sum(
+            np.sum((features[rows] - mean) ** 2, axis=0) for rows in row_blocks(len(features))
+        )
+        return cls(mean, np.sqrt(squares / len(features)) + _EPSILON)
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Maps [N, D] to float64 [N, D]."""
+        return (features - self.mean) / self.std
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearClassifier:
+    """A score per class, linear in standardised features."""
+
+    standardisation: Standardisation
+    kernel: np.ndarray
+    """[D, C] float64."""
+    bias: np.ndarray
+    """[C] float64."""
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Maps features [N, D] to float64 [N, C]."""
+        return self.standardisation(features) @ self.kernel + self.bias
+
+    def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
+        """The share of features [N, D] whose highest score is their label's, of [N]."""
+        correct = sum(
+            np.count_nonzero(self.scores(features[rows]).argmax(axis=-1) == labels[rows])
+            for rows in row_blocks(len(labels))
+        )
+        return float(correct / len(labels))

@@ -1,0 +1,168 @@
+"""What all training runs have in common, and what can be checked before one begins."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import optax
+from jax.sharding import Mesh
+
+from distill.config import ConfigError
+from distill.data import DataConfig, Splits
+from distill.evaluate.transfer import TransferConfig
+from distill.nn import Network, Params
+from distill.optim import (
+    OptimizerConfig,
+    RunLength,
+    ScheduleConfig,
+    make_optimizer,
+    make_schedule,
+    trained_params,
+)
+from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
+from distill.train.branch import check_branch
+from distill.train.loop import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What all training pipelines have in common."""
+
+    seed: int = 0
+    """Of initial parameters, order, views and mixup: with the config it determines the run."""
+    data: DataConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    train: TrainConfig
+    mesh: MeshConfig = MeshConfig()
+    transfer: TransferConfig | None = None
+    """Evaluations of frozen features while training; None skips them."""
+    branch_from: str | None = None
+    """WORKDIR@STEP of the run whose state and data this one goes on with; see
+    `distill.train.branch`. Set by --branch_from."""
+
+    def __post_init__(self):
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
+
+
+# How a run runs, not what it computes: these may change when it is resumed. Numbers may differ in
+# their last bits on another mesh, as sums are taken in another order.
+HOW_IT_RUNS = (
+    "mesh",
+    "data.data_dir",
+    "data.threads",
+    "data.workers",
+    "model.async_linear",
+    "model.attention",
+    "model.fused",
+    "model.remat",
+    "model.remat_keep",
+    "model.unroll",
+    "teacher.model.async_linear",
+    "teacher.model.attention",
+    "teacher.model.fused",
+    "teacher.model.remat",
+    "teacher.model.remat_keep",
+    "teacher.model.unroll",
+    "teacher.rules",
+    "train.checkpoint_every",
+    "train.eval_every",
+    "train.keep_checkpoints",
+    "train.keep_every",
+    "train.log_every",
+    "train.microbatches",
+    "transfer",
+)
+
+
+@contextlib.contextmanager
+def blame(section: str) -> Iterator[None]:
+    """Reports a `ValueError` as a problem in a section of the config."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError([f"{section}: {error}"]) from error
+
+
+def open_mesh(config: RunConfig) -> Mesh:
+    """The mesh of a run, over which its batches divide evenly.
+
+    Raises:
+      ConfigError: if mesh and devices, or batch and mesh, do not fit.
+      UserError: in a worker of a TPU slice that has not been joined with the others.
+    """
+    distributed.check_joined()
+    with blame("config.mesh"):
+        mesh = make_mesh(config.mesh)
+    check_batch(config, mesh)
+    return mesh
+
+
+def check_batch(config: RunConfig, mesh: Mesh) -> None:
+    """Checks that batches divide evenly over the mesh.
+
+    Raises:
+      ConfigError: if they do not.
+    """
+    parts = batch_devices(mesh) * config.train.microbatches
+    batch = config.train.batch_size
+    if batch % parts:
+        microbatches = config.train.microbatches
+        in_parts = f" in {microbatches} microbatches" if microbatches > 1 else ""
+        near = sorted({max(parts, batch // parts * parts), (batch // parts + 1) * parts})
+        raise ConfigError(
+            [
+                f"config.train.batch_size is {batch}, which {batch_devices(mesh)} devices (data × "
+                f"fsdp){in_parts} cannot share evenly; use {' or '.join(map(str, near))}"
+            ]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What follows from a config, its network and the size of its data."""
+
+    steps: int
+    optimizer: optax.GradientTransformation
+    trained: Params | None
+    """Which parameters are trained, a tree of bools; None is all."""
+
+
+def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
+    """Checks, before anything is loaded or compiled, that a run can be what its config asks for.
+
+    Raises:
+      ConfigError: naming everything that does not fit.
+    """
+    problems: list[str] = []
+
+    @contextlib.contextmanager
+    def collect(section):
+        try:
+            yield
+        except ValueError as error:
+            problems.append(f"{section}: {error}")
+
+    batch, images = config.train.batch_size, len(splits.train)
+    if batch > images:
+        problems.append(
+            f"config.train.batch_size is {batch}, larger than the data ({images} images)"
+        )
+    steps, schedule = 0, None
+    with collect("config.train"):
+        steps = config.train.steps(images)
+    with collect("config.schedule"):
+        schedule = make_schedule(config.schedule, steps, batch_size=batch, images=images)
+    with collect("config.model"):
+        network.check(batch)
+    with collect("config.optimizer"):
+        params = network.abstract_params
+        optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
+        trained = trained_params(config.optimizer, params)
+    if config.branch_from and not problems:
+        with collect("config.branch_from"):
+            check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
+    if problems:
+        raise ConfigError(problems)
+    return Plan(steps, optimizer, trained)
