@@ -46,7 +46,7 @@ class Trend:
         return {
             "measure": self.measure,
             "law": dataclasses.asdict(self.fit.law),
-            "intervals": self.fit.intervals(),
+            "intervals": {name: list(ends) for name, ends in self.fit.intervals().items()},
             "confidence": self.fit.confidence,
             "points": self.fit.points,
         }
