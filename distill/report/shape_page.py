@@ -72,7 +72,7 @@ def draw_shapes(figures: Figures) -> Figure:
     grid[0].set_ylim(_limits([one["depth"] for one in asked]))
     bar = drawing.colorbar(colours, ax=grid[: len(panels)], label="MFU, estimated", pad=0.02)
     bar.ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    drawing.legend(handles=_legend(figures), loc="outside lower center", ncols=5, frameon=False)
+    drawing.legend(handles=_legend(figures), loc="outside lower center", ncols=6, frameon=False)
     return drawing
 
 
@@ -95,7 +95,8 @@ _SQUARE = dict(marker="s", markersize=13, linestyle="none", zorder=3)
 _EMPTY = _SQUARE | dict(markerfacecolor="none", markeredgecolor="#9aa7b4", markeredgewidth=0.8)
 _CROSS = dict(marker="x", markersize=9, linestyle="none", color="#b3402a", zorder=3)
 _LINE = dict(color="#5a6672", linewidth=1, zorder=1)
-_STAR = dict(marker="*", markersize=8, linestyle="none", color="white", zorder=4)
+_STAR = dict(marker="*", markersize=9, linestyle="none", color="white", zorder=4)
+_STAR |= dict(markeredgecolor="#1d2733", markeredgewidth=0.5)
 
 
 def _draw_panel(axes: Axes, here: list[Figures], colours: ScalarMappable) -> None:
@@ -133,4 +134,6 @@ def _legend(figures: Figures) -> list[Line2D]:
     ]
     if figures["diagonal"] is not None:
         entries.append(entry("diagonal", linestyle="--", **_LINE))
+    if figures["largest_on_diagonal"] is not None:
+        entries.append(entry("its largest that fits", **_STAR))
     return entries

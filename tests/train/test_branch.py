@@ -1,6 +1,7 @@
 """A cooldown branched off a run is the run that would have ended there."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -65,17 +66,17 @@ def test_a_branch_is_the_run_of_its_length_bit_for_bit(parent, tmp_path):
 
 
 def test_a_stopped_branch_goes_on_with_its_own_checkpoint(parent, tmp_path):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    workdir = tmp_path / "branch"
     length = dict(schedule__cooldown_steps=6, train__checkpoint_every=2, train__keep_checkpoints=3)
-    branch(parent, whole, 8, **length)
-    branch(parent, stopped, 8, **length)
+    branch(parent, workdir, 8, **length)
+    whole = final_params(workdir)
     # As a kill between a checkpoint and the end leaves it.
-    (stopped / "summary.json").unlink()
-    (stopped / "checkpoints" / "14").rename(tmp_path / "gone")
-    before = (stopped / "checkpoints" / "12").stat().st_mtime_ns
-    branch(parent, stopped, 8, **length)
-    assert (stopped / "checkpoints" / "12").stat().st_mtime_ns == before
-    jax.tree.map(np.testing.assert_array_equal, final_params(whole), final_params(stopped))
+    (workdir / "summary.json").unlink()
+    (workdir / "checkpoints" / "14").rename(tmp_path / "gone")
+    before = (workdir / "checkpoints" / "12").stat().st_mtime_ns
+    branch(parent, workdir, 8, **length)
+    assert (workdir / "checkpoints" / "12").stat().st_mtime_ns == before
+    jax.tree.map(np.testing.assert_array_equal, whole, final_params(workdir))
 
 
 def test_the_command_line_branches_the_newest_checkpoint_and_resumes_it(parent, tmp_path):
@@ -129,20 +130,22 @@ def test_a_branch_needs_a_length(parent, tmp_path):
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        ({"schedule__kind": "cosine"}, "cosine schedule depends on where the run ends"),
-        ({"schedule__cooldown_steps": 12}, "in its own cooldown, begun at 12"),
+        ({"kind": "cosine"}, "cosine schedule depends on where the run ends"),
+        ({"cooldown_steps": 12}, "in its own cooldown, begun at 12"),
         (
-            {"schedule__warmup_percent": 25.0, "schedule__warmup_steps": None},
+            {"warmup_percent": 25.0, "warmup_steps": None},
             "warmup is 6 steps in the parent and 5 in a branch",
         ),
     ],
 )
-def test_a_parent_that_cannot_be_branched_is_refused(tmp_path, schedule, message):
-    parent, workdir = tmp_path / "parent", tmp_path / "branch"
-    config = pretrain_config(**(ENDLESS | schedule))
-    pretrain.run(config, Workdir(parent), overview=False)
+def test_a_parent_that_cannot_be_branched_is_refused(parent, tmp_path, schedule, message):
+    other = tmp_path / "parent"
+    shutil.copytree(parent, other)
+    config = json.loads((other / "config.json").read_text())
+    config["schedule"] |= schedule
+    (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):
-        branch(parent, workdir, 16, schedule__cooldown_steps=5)
+        branch(other, tmp_path / "branch", 16, schedule__cooldown_steps=5)
 
 
 def test_config_and_branch_exclude_each_other(parent, tmp_path):

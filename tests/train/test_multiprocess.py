@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import REPOSITORY, arguments, run_python, without_timings
+from support import REPOSITORY, arguments, pretrain_config, run_python, without_timings
 
 from distill.errors import UserError
 from distill.parallel import distributed, last_words
 from distill.train import metrics
-from distill.train.workdir import read_config
+from distill.train.workdir import Workdir, read_config
+from pipelines import pretrain
 
 STEPS = 24
 RUN = dict(
@@ -130,6 +131,12 @@ def two_processes(tmp_path_factory) -> Path:
 def test_two_processes_of_four_devices_compute_what_one_of_eight_does(one_process, two_processes):
     assert_close(two_processes, one_process)
     assert len(set(metrics.series(metrics.read(one_process), "train/loss")[1])) > STEPS // 2
+
+
+@pytest.mark.slow
+def test_eight_devices_compute_what_one_does(one_process, tmp_path):
+    pretrain.run(pretrain_config(**RUN), Workdir(tmp_path), overview=False)
+    assert_close(one_process, tmp_path)
 
 
 @pytest.mark.slow
