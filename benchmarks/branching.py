@@ -32,7 +32,13 @@ CONFIG = Path(__file__).resolve().parent.parent / "configs" / "pretrain" / "digi
 POINTS = (500, 1000, 1500)
 SHARE = 5
 BATCH = 60
-MODEL = {"model.width": "64", "model.mlp_dim": "256"}
+BASE = {
+    "model.width": "64",
+    "model.mlp_dim": "256",
+    "schedule.warmup_steps": "50",
+    "schedule.timescale_steps": "800",
+    "train.batch_size": "64",
+}
 
 
 def cooldown(point: int) -> int:
@@ -49,7 +55,7 @@ def base(steps: int, cooldown_steps: int) -> PretrainConfig:
         "train.keep_every": "100",
         "train.eval_every": "500",
     }
-    return configs.resolve(PretrainConfig, configs.load_file(str(CONFIG)), MODEL | lengths)
+    return configs.resolve(PretrainConfig, configs.load_file(str(CONFIG)), BASE | lengths)
 
 
 def train(config: PretrainConfig, workdir: Path) -> None:

@@ -32,14 +32,14 @@ def get_config():
                 threads=1,  # for images this small Python is the cost, and threads only wait for it
                 view=dict(crop_area=(0.6, 1.0), flip=False, eval_crop=1.0),
             ),
-            optimizer=dict(name="adam", learning_rate=3e-3, weight_decay=(("kernel$", 1e-4),)),
-            schedule=dict(kind="cosine", warmup_steps=100),
+            optimizer=dict(name="adafactor", learning_rate=3e-3, weight_decay=(("kernel$", 1e-4),)),
+            schedule=dict(kind="cosine", warmup_steps=200),
             train=dict(
-                batch_size=128,
-                total_steps=2000,
-                log_every=50,
-                eval_every=200,
-                checkpoint_every=500,
+                batch_size=64,
+                total_steps=4000,
+                log_every=100,
+                eval_every=400,
+                checkpoint_every=1000,
             ),
         )
     )

@@ -35,13 +35,15 @@ def get_config():
                 learning_rate=lr,
                 weight_decay=(("classifier/kernel$", 3.0 * lr), ("kernel$", 0.03 * lr)),
             ),
-            schedule=dict(kind="rsqrt", warmup_steps=50, timescale_steps=800, cooldown_steps=800),
+            schedule=dict(
+                kind="rsqrt", warmup_steps=100, timescale_steps=1600, cooldown_steps=1600
+            ),
             train=dict(
-                batch_size=64,
-                total_steps=2000,
-                log_every=50,
-                eval_every=200,
-                checkpoint_every=400,
+                batch_size=32,
+                total_steps=4000,
+                log_every=100,
+                eval_every=400,
+                checkpoint_every=800,
             ),
         )
     )
