@@ -21,7 +21,8 @@ def test_the_demo_reaches_its_figures(tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     teacher, student, yardstick = (summary[n] for n in ("teacher", "student", "labels only"))
     assert teacher["test/accuracy"] >= 0.98
-    assert abs(teacher["test/accuracy"] - student["test/accuracy"]) <= 0.005
+    # A student may be better than its teacher.
+    assert student["test/accuracy"] >= teacher["test/accuracy"] - 0.005
     assert student["parameters"] * 5 <= teacher["parameters"]
     assert yardstick["parameters"] == student["parameters"]
     assert yardstick["steps"] == student["steps"]
