@@ -1,20 +1,26 @@
-"""Classification and agreement."""
+"""Classification, agreement, and how alike features are."""
 
+from distill.evaluate.chance import warn_if_near_chance
 from distill.evaluate.classification import (
     accuracy,
     agreement,
     classification_metrics,
     label_metrics,
     top5_accuracy,
+    top5_agreement,
 )
 from distill.evaluate.evaluator import Evaluator, PerExample
+from distill.evaluate.similarity import FeaturePair
 
 __all__ = [
     "Evaluator",
+    "FeaturePair",
     "PerExample",
     "accuracy",
     "agreement",
     "classification_metrics",
     "label_metrics",
     "top5_accuracy",
+    "top5_agreement",
+    "warn_if_near_chance",
 ]

@@ -25,6 +25,11 @@ def agreement(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array
     return accuracy(student_logits, jnp.argmax(teacher_logits, axis=-1))
 
 
+def top5_agreement(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+    """1 where the teacher's preferred class is among the student's five highest, [B]."""
+    return top5_accuracy(student_logits, jnp.argmax(teacher_logits, axis=-1))
+
+
 def calibration_gaps(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Accuracy minus confidence, in the bin that the confidence falls into, [B, 15].
 

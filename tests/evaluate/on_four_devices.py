@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from distill.data import DataConfig, Subset, open_source
+from distill.evaluate import Evaluator, FeaturePair
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.probe import fit_probe
 from distill.parallel import MeshConfig, make_mesh
@@ -26,6 +27,19 @@ def embed(network, params):
     return FeatureExtractor(network)(params, loader)
 
 
+def similarity(network, params):
+    """Linear CKA between the network's features and the pixels."""
+    source = Subset(open_source("digits", "train", channels=1), np.arange(COUNT))
+    mesh = network.placement.mesh
+
+    def per_example(params, frozen, batch):
+        embedding = network.apply(params, network.prepare(batch["image"])).embedding
+        return {"cka": FeaturePair(embedding, batch["image"].reshape(BATCH, -1))}
+
+    loader = split_loader(source, DATA, mesh, size=8, batch_size=BATCH)
+    return Evaluator("val", loader, per_example)(params)["val/cka"]
+
+
 def main():
     one = make_mesh(MeshConfig(), jax.devices()[:1])
     four = make_mesh(MeshConfig(data=2, fsdp=2))
@@ -37,7 +51,10 @@ def main():
     probe = fit_probe(found.embedding, found.label, 10, mesh=four, penalties=(L2,)).classifier
     reference = LogisticRegression(C=1 / (L2 * COUNT), tol=1e-8, max_iter=10_000)
     reference.fit(probe.standardisation(found.embedding), found.label)
+    tensor = network.placed(make_mesh(MeshConfig(fsdp=2, tensor=2)))
     return {
+        "cka": similarity(tensor, jax.device_put(jax.device_get(whole), tensor.shardings)),
+        "cka_on_one": similarity(network.placed(one), whole),
         "devices": len(jax.devices()),
         "cut": sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(parts)),
         "images": len(found.label),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill.evaluate import Evaluator, label_metrics
+from distill.evaluate import Evaluator, label_metrics, top5_agreement
 
 CLASSES, BATCH = 7, 16
 
@@ -96,3 +96,13 @@ def test_certainty_belongs_to_the_last_bin():
     logits[:, 2] = 100.0
     labels = np.where(np.arange(10) < 7, 2, 3).astype(np.int32)
     assert evaluate(logits, labels)["test/calibration_error"] == pytest.approx(0.3, abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [CLASSES, 5, 3])
+def test_the_teachers_choice_is_among_the_students_five_highest(classes):
+    rng = np.random.default_rng(2)
+    student, teacher = rng.standard_normal((2, 200, classes)).astype(np.float32)
+    higher = (student > np.take_along_axis(student, teacher.argmax(-1)[:, None], -1)).sum(axis=-1)
+    found = np.asarray(top5_agreement(student, teacher))
+    np.testing.assert_array_equal(found, higher < 5)
+    assert np.any(found == 0) == (classes > 5)

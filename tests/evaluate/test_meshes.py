@@ -1,4 +1,4 @@
-"""A sharded model's features, and the probe fitted to them, are those of one device."""
+"""A sharded model's features, and what is made of them, are those of one device."""
 
 import json
 import os
@@ -28,3 +28,8 @@ def test_features_of_a_sharded_model_are_those_of_one_device(facts):
 
 def test_a_probe_on_several_devices_is_that_of_scikit_learn(facts):
     assert facts["probe_difference"] < 1e-3 < 1.0 < facts["probe_spread"]
+
+
+def test_similarity_on_several_devices_is_that_of_one(facts):
+    assert facts["cka"] == pytest.approx(facts["cka_on_one"], rel=1e-3)
+    assert 0.01 < facts["cka"] < 0.99
