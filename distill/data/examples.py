@@ -22,6 +22,11 @@ from distill.errors import RunFailed
 
 Batch = dict[str, Any]
 
+# The epoch of training views that are for evaluation. Training never gets there: its positions end
+# at 2^62, and its epochs with them. Nor can its keys look like this one to NumPy, which joins the
+# numbers of a key as 32-bit words: no epoch has two words of ones.
+EVALUATION_EPOCH = 2**64 - 1
+
 _ATTEMPTS = 100
 # Up to this size an epoch's order is a table. Grain's cipher needs no memory, but permutes at
 # least 2^16 numbers and so draws many times before it hits one of a few.
@@ -90,6 +95,9 @@ class EvaluationViews:
     batch_size: int
     rows: Sequence[int]
     """Of each batch, those to read."""
+    view_seed: int | None = None
+    """Draws training views, the same each time and none of those a run with this seed trains on;
+    None cuts evaluation views."""
 
     @property
     def steps(self) -> int:
@@ -111,8 +119,11 @@ class EvaluationViews:
                 skipped = index
         if image is None:
             view = np.zeros((self.size, self.size, self.source.channels), np.uint8)
-        else:
+        elif self.view_seed is None:
             view = evaluation_view(image, self.size, self.view)
+        else:
+            rng = generator(self.view_seed, EVALUATION_EPOCH, index)
+            view = training_view(image, self.size, self.view, rng)
         return {
             "image": view,
             "label": np.int32(label),

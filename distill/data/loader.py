@@ -208,7 +208,17 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Goes over a split once per call, in order, in batches padded with masked examples."""
+    """Goes over a split once per call, in order, in batches padded with masked examples.
+
+    Args:
+      source: the images.
+      config: how to read them.
+      size: side of the views in pixels.
+      batch_size: global, over all processes.
+      put: places these rows on the devices.
+      rows: of each batch, those to read here; None reads all.
+      view_seed: draws training views, the same in each call; None cuts evaluation views.
+    """
 
     def __init__(
         self,
@@ -219,6 +229,7 @@ class EvalLoader:
         batch_size: int,
         put: Callable[[Batch], Batch],
         rows: Sequence[int] | None = None,
+        view_seed: int | None = None,
     ):
         self.source = source
         self._config = config
@@ -229,6 +240,7 @@ class EvalLoader:
             size=size,
             batch_size=batch_size,
             rows=range(batch_size) if rows is None else rows,
+            view_seed=view_seed,
         )
 
     def __iter__(self) -> Iterator[Batch]:

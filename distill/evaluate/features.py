@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from distill.data import DataConfig, EvalLoader, Source
+from distill.data import DataConfig, EvalLoader, Source, Subset
 from distill.errors import RunFailed
 from distill.nn import Network, Params
 from distill.parallel import local_rows, put_batch, replicated
@@ -30,7 +30,13 @@ class Features(NamedTuple):
 
 
 def split_loader(
-    source: Source, data: DataConfig, mesh: Mesh, *, size: int, batch_size: int
+    source: Source,
+    data: DataConfig,
+    mesh: Mesh,
+    *,
+    size: int,
+    batch_size: int,
+    view_seed: int | None = None,
 ) -> EvalLoader:
     """Goes over `source` in batches cut over `mesh`.
 
@@ -40,6 +46,7 @@ def split_loader(
       mesh: over whose devices batches divide evenly.
       size: side of the views in pixels.
       batch_size: over all devices.
+      view_seed: draws training views, the same in each call; None cuts evaluation views.
     """
     return EvalLoader(
         source,
@@ -48,7 +55,38 @@ def split_loader(
         batch_size=batch_size,
         put=functools.partial(put_batch, mesh, size=batch_size),
         rows=local_rows(mesh, batch_size),
+        view_seed=view_seed,
     )
+
+
+def training_view_loader(
+    source: Source,
+    data: DataConfig,
+    mesh: Mesh,
+    *,
+    size: int,
+    batch_size: int,
+    seed: int,
+    limit: int = 10_000,
+) -> EvalLoader:
+    """Goes over a sample of training images, seen as in training: cropped and mirrored at random.
+
+    Each call gives the same views, and none of them is trained on. Mixing them is the caller's, on
+    the device, with a key that stays the same.
+
+    Args:
+      source: the training images.
+      data: how to read them.
+      mesh: over whose devices batches divide evenly.
+      size: side of the views in pixels.
+      batch_size: over all devices.
+      seed: of the run.
+      limit: the most images; of more, as many are taken at equal distances, as a source may be in
+        the order of its classes.
+    """
+    if len(source) > limit:
+        source = Subset(source, np.arange(limit) * len(source) // limit)
+    return split_loader(source, data, mesh, size=size, batch_size=batch_size, view_seed=seed)
 
 
 class FeatureExtractor:
