@@ -27,7 +27,7 @@ class Progress:
         elapsed = time.perf_counter() - self._began
         remaining = elapsed / max(step - self._start, 1) * (self._total - step)
         line = (
-            f"{self._name} {step}/{self._total} ({step / self._total:.0%})  "
+            f"{self._name} {format_steps(step, self._total)}  "
             f"loss {row['train/loss']:.4f}  {row['train/images_per_second']:,.0f} images/s  "
             f"data wait {row['train/data_wait']:.0%}  ETA {format_seconds(remaining)}"
         )
@@ -42,6 +42,14 @@ def say(message: str) -> None:
         return
     clear = "\r\033[K" if sys.stderr.isatty() else ""
     print(f"{clear}{message}", file=sys.stderr, flush=True)
+
+
+def format_steps(step: int, total: int) -> str:
+    """Such as 50/600 (8%) or 204,000/1,200,000 (17.0%); 100% only when all is done."""
+    # In a run of days, a percent is an hour.
+    per_mille = step * 1000 // total
+    share = f"{per_mille / 10:.1f}%" if total >= 10_000 else f"{per_mille // 10}%"
+    return f"{step:,}/{total:,} ({share})"
 
 
 def format_seconds(seconds: float) -> str:
