@@ -1,6 +1,6 @@
 """Evaluates a trained model.
 
-  python pipelines/evaluate.py --workdir=runs/student [--split=test] [--source=folder:PATH]
+  python pipelines/evaluate.py --workdir=runs/student [--split=test] [--source=folder:PATH] [--best]
 
 Prints accuracy, top-5 accuracy, cross-entropy and calibration error; for a distilled student also
 its agreement with its teacher.
@@ -34,6 +34,9 @@ from pipelines.models import load_model
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
+)
 flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=FLAGS)
 flags.DEFINE_string("source", None, "The run's own data if not given.", flag_values=FLAGS)
 flags.DEFINE_list(
@@ -59,6 +62,7 @@ def run(
     source: str | None = None,
     batch_size: int = 256,
     classes: tuple[str, ...] = (),
+    best: bool = False,
 ) -> dict[str, float]:
     """Evaluates the newest checkpoint's classifier; returns and prints the metrics.
 
@@ -68,10 +72,11 @@ def run(
       source: None takes the run's own data.
       batch_size: over all devices.
       classes: those the model distinguishes, in its order; empty takes the run's.
+      best: whether to take the run's best weights instead of its last.
     """
     recorded, data, split, mesh = _open(workdir, split, batch_size)
     data = dataclasses.replace(data, source=source or data.source, classes=classes or data.classes)
-    network, params = load_model(workdir, mesh)
+    network, params = load_model(workdir, mesh, best=best)
     per_example, teacher_params, size = classification_metrics(network), None, network.config
     view_size = max(size.image_shape[:2])
     if "teacher" in recorded:
@@ -99,16 +104,19 @@ def run(
     return metrics
 
 
-def run_transfer(workdir: Path, config: TransferConfig, batch_size: int = 256) -> dict[str, float]:
+def run_transfer(
+    workdir: Path, config: TransferConfig, batch_size: int = 256, best: bool = False
+) -> dict[str, float]:
     """Evaluates the newest checkpoint's features; returns and prints the metrics.
 
     Args:
       workdir: of the run.
       config: what to measure; without a test_split, the run's test split is classified.
       batch_size: over all devices.
+      best: whether to take the run's best weights instead of its last.
     """
     _, data, split, mesh = _open(workdir, config.test_split, batch_size)
-    network, params = load_model(workdir, mesh)
+    network, params = load_model(workdir, mesh, best=best)
     config = dataclasses.replace(config, test_split=split)
     evaluator = TransferEvaluator(config, data, network, batch_size=batch_size)
     metrics = evaluator(params)
@@ -173,7 +181,7 @@ def main(arguments: list[str]) -> None:
     if not (FLAGS.fewshot or FLAGS.knn or FLAGS.probe):
         if FLAGS.train_split:
             raise UserError("--train_split is for --fewshot, --knn and --probe; add one of them")
-        run(workdir, FLAGS.split, FLAGS.source, FLAGS.batch_size, classes)
+        run(workdir, FLAGS.split, FLAGS.source, FLAGS.batch_size, classes, FLAGS.best)
         return
     try:
         config = TransferConfig(
@@ -188,7 +196,7 @@ def main(arguments: list[str]) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}\nSee --help") from error
-    run_transfer(workdir, config, FLAGS.batch_size)
+    run_transfer(workdir, config, FLAGS.batch_size, FLAGS.best)
 
 
 if __name__ == "__main__":

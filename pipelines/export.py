@@ -1,6 +1,6 @@
 """Exports a trained model to SavedModel.
 
-  python pipelines/export.py --workdir=runs/student [--output=DIR]
+  python pipelines/export.py --workdir=runs/student [--output=DIR] [--best]
 
 Writes DIR/1, DIR/2, … (TF Serving's layout), each checked against JAX before it appears.
 """
@@ -24,13 +24,23 @@ flags.DEFINE_string("workdir", None, "Of the run to export.", flag_values=FLAGS)
 flags.DEFINE_string(
     "output", None, "Directory of the versions; WORKDIR/export if not given.", flag_values=FLAGS
 )
+flags.DEFINE_bool(
+    "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
+)
 
 
-def run(workdir: Path, output: Path | None = None) -> tuple[Path, float]:
-    """Exports the newest checkpoint; returns the version and the largest difference of a logit."""
+def run(workdir: Path, output: Path | None = None, best: bool = False) -> tuple[Path, float]:
+    """Exports the newest checkpoint; returns the version and the largest difference of a logit.
+
+    Args:
+      workdir: of the run.
+      output: directory of the versions; None takes WORKDIR/export.
+      best: whether to take the run's best weights instead of its last.
+    """
     recorded = read_config(workdir)
     # In float32, whatever the run computed in: a server's CPU gains nothing from bfloat16.
-    network, params = load_model(workdir, make_mesh(MeshConfig(data=1, fsdp=-1)), dtype="float32")
+    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
+    network, params = load_model(workdir, mesh, best=best, dtype="float32")
     data = resolve(DataConfig, recorded["data"])
     images = data.open(
         data.test_split or data.validation_split or data.train_split,
@@ -54,7 +64,7 @@ def run(workdir: Path, output: Path | None = None) -> tuple[Path, float]:
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
     parse(FLAGS, arguments, required=("workdir",))
-    run(Path(FLAGS.workdir), Path(FLAGS.output) if FLAGS.output else None)
+    run(Path(FLAGS.workdir), Path(FLAGS.output) if FLAGS.output else None, FLAGS.best)
 
 
 if __name__ == "__main__":

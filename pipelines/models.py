@@ -12,6 +12,7 @@ from distill.config import resolve
 from distill.errors import UserError
 from distill.nn import Network, Params
 from distill.parallel import Rules, override_rules
+from distill.train import best as best_weights
 from distill.train.checkpoints import Checkpoints
 from distill.train.state import with_shardings
 from distill.train.workdir import read_config
@@ -91,6 +92,7 @@ def load_model(
     mesh: Mesh,
     *,
     step: int | None = None,
+    best: bool = False,
     dtype: str | None = None,
     rules: Rules = (),
     expected: ModelConfig | None = None,
@@ -101,6 +103,7 @@ def load_model(
       workdir: of a pre-training or distillation run.
       mesh: whose devices read their parts of the parameters.
       step: of the checkpoint; None takes the last of a complete run, which no longer changes.
+      best: whether to read the weights that did best by the run's `train.keep_best` instead.
       dtype: of parameters and activations; None keeps float32 parameters and the run's
         activations.
       rules: overrides of where the arrays live on the mesh.
@@ -129,8 +132,14 @@ def load_model(
         ),
         network.shardings,
     )
-    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+    folder = best_weights.FOLDER if best else "checkpoints"
+    with contextlib.closing(Checkpoints(workdir, read_only=True, folder=folder)) as checkpoints:
         saved = checkpoints.steps
+        if best and not saved:
+            raise UserError(
+                f"no best weights in {workdir}; a run keeps them if it is told by which metric, "
+                "such as --config.train.keep_best=val/accuracy"
+            )
         if not saved:
             raise UserError(f"no checkpoint in {workdir}; train it first")
         if step is None and not (workdir / "summary.json").exists():

@@ -30,8 +30,9 @@ class Checkpoints:
         keep: int | None = None,
         keep_every: int | None = None,
         read_only: bool = False,
+        folder: str = "checkpoints",
     ):
-        self._directory = (workdir / "checkpoints").resolve()
+        self._directory = (workdir / folder).resolve()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             keep_period=keep_every,

@@ -1,0 +1,114 @@
+"""The weights that did best so far by one metric, beside the checkpoints.
+
+`best/STEP` holds the items `params`, as a checkpoint does, and `metrics` (JSON: the metric's name
+and value). Orbax writes it under a temporary name, renames it when it is complete, and only then
+deletes the one before.
+
+A run that resumes reads back what was best, and keeps it even if it comes from a step that is yet
+to be done again. No step between is better, and the step itself comes out the same, so the run ends
+with what it would have ended with. Only if it goes on in another way (on another mesh, evaluating
+at other steps) may `best` hold weights of this run that `metrics.jsonl` no longer tells of.
+"""
+
+import math
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+
+from distill.nn import Params
+from distill.parallel import distributed
+
+FOLDER = "best"
+
+_LESS_IS_BETTER = ("loss", "kl", "cross_entropy", "error")
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether a metric is one to minimise, as its name says: a loss, KL, cross-entropy or error."""
+    return metric.endswith(_LESS_IS_BETTER)
+
+
+class Best:
+    """The best of one workdir, at most one; the earliest among equals.
+
+    Where several processes take part, each writes the parts that its devices hold, and all of them
+    must call every method, with the same values.
+
+    Args:
+      workdir: of the run.
+      metric: the name of what is offered, such as `val/accuracy`; the best by another is deleted.
+    """
+
+    def __init__(self, workdir: Path, metric: str):
+        self._metric = metric
+        self._sign = -1.0 if less_is_better(metric) else 1.0
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            best_fn=lambda kept: self._sign * kept["value"],
+            keep_checkpoints_without_metrics=False,
+            # What a killed run left half-written under a temporary name.
+            cleanup_tmp_directories=True,
+        )
+        self._manager = ocp.CheckpointManager(
+            (workdir / FOLDER).resolve(),
+            options=options,
+            item_handlers={"params": ocp.StandardCheckpointHandler()},
+        )
+        self.step: int | None = None
+        """Of the best so far; None if there is none."""
+        self.value: float | None = None
+        """Of the metric at that step."""
+        self._read_back()
+
+    def offer(self, step: int, value: float, weights: Params) -> bool:
+        """Starts writing weights in the background if they are better than the best so far.
+
+        Call `wait` before a checkpoint of this step or a later one is written: a run that resumes
+        from it does not come back here.
+
+        Args:
+          step: at which they were evaluated.
+          value: of the metric; one that is not finite is no better than any.
+          weights: to keep.
+
+        Returns:
+          Whether they are the best now.
+        """
+        # The step is the same when it is done again.
+        if step == self.step or not self._is_better(value):
+            return False
+        # By force, as an earlier step may be better if the run goes on in another way.
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(params=ocp.args.StandardSave(weights)),
+            metrics={"metric": self._metric, "value": value},
+            force=True,
+        )
+        self.step, self.value = step, value
+        return True
+
+    def wait(self) -> None:
+        """Returns when the best is on disk and the one before is deleted."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then stops Orbax's threads."""
+        self._manager.close()
+
+    def _is_better(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        return self.value is None or self._sign * value > self._sign * self.value
+
+    def _read_back(self) -> None:
+        found = self._manager.best_step()
+        # No process deletes anything before all have looked.
+        found = distributed.agree(-1 if found is None else found)
+        if found >= 0:
+            kept = self._manager.metrics(found)
+            if kept["metric"] == self._metric:
+                self.step, self.value = found, kept["value"]
+        # A kill may have come before the last but one was deleted.
+        for step in self._manager.all_steps():
+            if step != self.step:
+                self._manager.delete(step)
