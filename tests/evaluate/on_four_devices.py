@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from sklearn.linear_model import LogisticRegression
 
 from distill.data import DataConfig, Subset, open_source
@@ -28,12 +29,14 @@ def embed(network, params):
 
 
 def similarity(network, params):
-    """Linear CKA between the network's features and the pixels."""
+    """Linear CKA between the network's features, cut over the mesh, and the pixels."""
     source = Subset(open_source("digits", "train", channels=1), np.arange(COUNT))
     mesh = network.placement.mesh
+    cut = NamedSharding(mesh, PartitionSpec("fsdp", "tensor"))
 
     def per_example(params, frozen, batch):
         embedding = network.apply(params, network.prepare(batch["image"])).embedding
+        embedding = jax.lax.with_sharding_constraint(embedding, cut)
         return {"cka": FeaturePair(embedding, batch["image"].reshape(BATCH, -1))}
 
     loader = split_loader(source, DATA, mesh, size=8, batch_size=BATCH)
