@@ -99,7 +99,7 @@ def main() -> None:
     )
     parser.add_argument("--workdir", type=Path, default=Path("runs/head_weight_decay"))
     parser.add_argument("--figure", type=Path, help="default: WORKDIR/head_weight_decay.png")
-    parser.add_argument("--steps", type=int, default=400, help="of each run")
+    parser.add_argument("--steps", type=int, default=800, help="of each run")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each pair")
     arguments = parser.parse_args()
 

@@ -34,14 +34,15 @@ import optax
 # The code beside this file is what is timed, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from distill.matching.distillation import FunctionMatching, MatchingConfig
+from distill.matching.config import MatchingConfig
+from distill.matching.distillation import FunctionMatching, Teacher
 from distill.nn import Network, Params, count_flops
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, chip_of, make_mesh
 from distill.parallel.mesh import batch_sharding
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.state import TrainState, init_state
-from distill.train.step import Step, Task, make_train_step
+from distill.train.step import Learner, Step, Task, make_train_step
 from students import vit
 from teachers import vit_22b, vit_g
 
@@ -54,6 +55,8 @@ IN_FLIGHT = 2
 BATCHES = 4
 PROFILED_STEPS = 3
 SEED = 0
+# What the only teacher is called.
+TEACHER = "teacher"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +148,8 @@ def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
         return Job(Classification(model, ClassificationConfig()), model, None)
     student = network("student", "student_", **execution)
     teacher = network("teacher", "teacher_", unroll=args.unroll)
-    return Job(FunctionMatching(student, teacher, MatchingConfig()), student, teacher)
+    task = FunctionMatching(student, {TEACHER: Teacher(teacher)}, MatchingConfig())
+    return Job(task, student, teacher)
 
 
 def optimizer_of(name: str, network: Network) -> optax.GradientTransformation:
@@ -209,10 +213,10 @@ def measure(args: argparse.Namespace, job: Job, mesh: jax.sharding.Mesh) -> Meas
     """Compiles the step, warms it up, times it, and profiles a few more steps if asked to."""
     optimizer = optimizer_of(args.optimizer, job.network)
     state = init_state(job.network, optimizer, SEED)
-    frozen = teacher_params(job.teacher) if job.teacher else None
+    frozen = {TEACHER: teacher_params(job.teacher)} if job.teacher else None
     batches = random_batches(mesh, args.batch_size, args.image_size, args.num_classes)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = make_train_step(job.task, optimizer, SEED, placement)
+    step = make_train_step(Learner(job.task, optimizer), SEED, placement)
 
     began = time.perf_counter()
     compiled = step.lower(state, frozen, batches[0]).compile()

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import importlib.util
 import inspect
+import re
 import sys
 import types
 import typing
@@ -23,6 +24,8 @@ from distill.errors import UserError
 
 T = TypeVar("T")
 _MISSING = object()
+# Of a section the user names, which may also name a directory and metrics.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class ConfigError(UserError):
@@ -114,6 +117,13 @@ def _section(annotation: Any) -> type | None:
     return None
 
 
+def _named(annotation: Any) -> type | None:
+    """The dataclass X of an annotation dict[str, X]: sections that the user names."""
+    if typing.get_origin(annotation) is dict:
+        return _section(typing.get_args(annotation)[1])
+    return None
+
+
 def _options(annotation: Any) -> tuple[Any, ...]:
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         return typing.get_args(annotation)
@@ -122,21 +132,27 @@ def _options(annotation: Any) -> tuple[Any, ...]:
 
 def _leaves(schema: type, prefix: str = "config."):
     for field, annotation in _fields(schema):
-        section = _section(annotation)
-        if section is None:
-            yield prefix + field.name, field, annotation
-        else:
-            yield from _leaves(section, f"{prefix}{field.name}.")
-
-
-def _annotations(schema: type, prefix: str = "config.") -> dict[str, Any]:
-    """What every key, section or leaf, has to be."""
-    found = {}
-    for field, annotation in _fields(schema):
-        found[prefix + field.name] = annotation
         if section := _section(annotation):
-            found |= _annotations(section, f"{prefix}{field.name}.")
-    return found
+            yield from _leaves(section, f"{prefix}{field.name}.")
+        elif named := _named(annotation):
+            yield from _leaves(named, f"{prefix}{field.name}.NAME.")
+        else:
+            yield prefix + field.name, field, annotation
+
+
+def _annotation(schema: type, keys: Iterable[str]) -> Any:
+    """What the value at a path of keys has to be; str where there is no such key."""
+    annotation = schema
+    for key in keys:
+        if named := _named(annotation):
+            annotation = named
+            continue
+        section = _section(annotation)
+        fields = {field.name: hint for field, hint in _fields(section)} if section else {}
+        if key not in fields:
+            return str
+        annotation = fields[key]
+    return annotation
 
 
 def _paths(schema: type) -> list[str]:
@@ -153,10 +169,9 @@ def _default(field: dataclasses.Field) -> Any:
 
 def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
     """Lays the overrides over the file's values; strings become values of the leaf's type."""
-    annotations = _annotations(schema)
     merged = _copy(tree)
     for key, text in overrides.items():
-        *parents, leaf = key.split(".")
+        *parents, leaf = keys = key.split(".")
         node = merged
         for parent in parents:
             if node.get(parent) is None:
@@ -166,7 +181,7 @@ def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
                 problems.append(f"config.{key}: {parent} is a value, not a section")
                 break
         else:
-            node[leaf] = _parse(text, annotations.get(f"config.{key}", str))
+            node[leaf] = _parse(text, _annotation(schema, keys))
     return merged
 
 
@@ -208,18 +223,9 @@ def _build(schema, tree, path, known, problems) -> Any:
                 complete = False
             continue
         if section is not None and value is not None:
-            if isinstance(value, Mapping):
-                default = _default(field)
-                if isinstance(default, section):
-                    value = {f.name: getattr(default, f.name) for f, _ in _fields(section)} | dict(
-                        value
-                    )
-                built = _build(section, value, here, known, problems)
-            elif isinstance(value, section):
-                built = value
-            else:
-                problems.append(f"{here} is {value!r}; expected a section with keys")
-                built = _MISSING
+            built = _build_section(section, _default(field), value, here, known, problems)
+        elif named := _named(annotation):
+            built = _build_named(named, value, here, known, problems)
         else:
             built = _coerce(value, annotation)
             if built is _MISSING:
@@ -235,6 +241,33 @@ def _build(schema, tree, path, known, problems) -> Any:
     except (ValueError, TypeError) as error:
         problems.append(f"{path}: {error}")
         return _MISSING
+
+
+def _build_section(section, default, value, here, known, problems) -> Any:
+    if isinstance(value, section):
+        return value
+    if not isinstance(value, Mapping):
+        problems.append(f"{here} is {value!r}; expected a section with keys")
+        return _MISSING
+    if isinstance(default, section):
+        value = {f.name: getattr(default, f.name) for f, _ in _fields(section)} | dict(value)
+    return _build(section, value, here, known, problems)
+
+
+def _build_named(section, value, here, known, problems) -> Any:
+    """Sections by name, in the order of their names, whatever the order they were given in."""
+    if not isinstance(value, Mapping):
+        problems.append(f"{here} is {value!r}; expected sections by name")
+        return _MISSING
+    built = {}
+    for name in sorted(value):
+        if not _NAME.fullmatch(name):
+            problems.append(f"{here}.{name}: a name has letters, digits, - and _ only")
+            return _MISSING
+        built[name] = _build_section(
+            section, _MISSING, value[name], f"{here}.{name}", known, problems
+        )
+    return _MISSING if any(one is _MISSING for one in built.values()) else built
 
 
 def _unknown(path: str, key: str, names: list[str], known: list[str]) -> str:

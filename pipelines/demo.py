@@ -94,8 +94,8 @@ def _on_labels(
     """The student's run with the teacher's loss on labels in place of function matching."""
     shared = {
         field.name: getattr(student, field.name)
-        for field in dataclasses.fields(student)
-        if field.name not in ("teacher", "matching")
+        for field in dataclasses.fields(pretrain.PretrainConfig)
+        if field.name != "loss"
     }
     return pretrain.PretrainConfig(**shared, loss=teacher.loss)
 

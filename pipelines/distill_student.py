@@ -1,100 +1,212 @@
-r"""Distils a student from a teacher by function matching.
+r"""Distils students from teachers by function matching.
 
   python pipelines/distill_student.py --config=configs/distill/digits.py --workdir=runs/student \
       --config.teacher.workdir=runs/teacher
 
-The student learns to be the teacher's function on the same crops and mixtures (arXiv 2106.05237);
-labels are only logged. Running the same command again resumes.
+A student learns to be the teacher's function on the same crops and mixtures (arXiv 2106.05237);
+unless config.matching says otherwise, labels are only logged. Several teachers (config.teachers)
+are weighted; several students (config.students) are taught by one pass of the teachers, each in a
+directory of the workdir that is the workdir of its run alone. Running the same command again
+resumes.
 """
 
 import dataclasses
-from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from distill.data import Splits
 from distill.evaluate import Evaluator, classification_metrics
-from distill.matching.distillation import FunctionMatching, MatchingConfig, distillation_metrics
-from distill.parallel import Rules, override_rules
-from distill.train.fit import Trained, evaluation_loader, fit
+from distill.matching.config import MatchingConfig, check_labels
+from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics
+from distill.matching.projections import with_projections
+from distill.nn import Network, Params
+from distill.optim import OptimizerConfig, ScheduleConfig
+from distill.train.fit import Trained, Trainee, evaluation_loader, fit
 from distill.train.progress import say
 from distill.train.run import RunConfig, blame, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
-from pipelines.models import ModelConfig, load_model
+from pipelines.models import ModelConfig
 from pipelines.story import finish, introduce
+from pipelines.teachers import TEACHER, TeacherConfig, load_teachers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
-    """Whose function the student matches."""
+class StudentConfig:
+    """One of several students."""
 
-    workdir: str
-    """Of the run that trained the teacher."""
-    step: int | None = None
-    """Of the teacher's checkpoint; None takes the last of a run that is complete, which pins it."""
-    dtype: Literal["float32", "bfloat16"] | None = None
-    """Of the teacher's parameters and activations; None keeps the dtype of its run."""
-    rules: Rules = ()
-    """(logical axis, mesh axes) pairs: where the teacher's arrays live, as config.mesh.rules says
-    it of the student's."""
-    model: ModelConfig | None = None
-    """What the workdir is expected to hold; None takes what is there."""
-
-    def __post_init__(self):
-        override_rules(self.rules)
+    model: ModelConfig
+    optimizer: OptimizerConfig | None = None
+    """None takes the run's."""
+    schedule: ScheduleConfig | None = None
+    """None takes the run's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistillConfig(RunConfig):
-    """Everything a distillation run depends on."""
+    """Everything a distillation run depends on.
 
-    model: ModelConfig
+    Raises:
+      ValueError: unless there is one teacher or several by name, and one student or several.
+    """
+
+    model: ModelConfig | None = None
     """The student."""
-    teacher: TeacherConfig
+    students: dict[str, StudentConfig] = dataclasses.field(default_factory=dict)
+    """Several students, by name, in place of `model`."""
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = dataclasses.field(default_factory=dict)
+    """Several teachers, by name, in place of `teacher`."""
     matching: MatchingConfig = MatchingConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.teacher is None) == (not self.teachers):
+            raise ValueError(
+                "give teacher, or several teachers by name; teacher.workdir says where"
+            )
+        if (self.model is None) == (not self.students):
+            raise ValueError("give model, the student, or several students by name")
+        if self.students and self.branch_from:
+            raise ValueError("branch off a single student; each has a workdir of its own")
+
+    @property
+    def every_teacher(self) -> dict[str, TeacherConfig]:
+        """All teachers by name."""
+        return self.teachers or {TEACHER: self.teacher}
+
+    @property
+    def alone(self) -> dict[str, "DistillConfig"]:
+        """What each of several students would be distilled with alone, by name."""
+        return {
+            name: dataclasses.replace(
+                self,
+                students={},
+                model=student.model,
+                optimizer=student.optimizer or self.optimizer,
+                schedule=student.schedule or self.schedule,
+            )
+            for name, student in self.students.items()
+        }
 
 
 def run(
     config: DistillConfig, workdir: Workdir, name: str = "distill", *, overview: bool = True
 ) -> Trained:
-    """Trains a student to match its teacher and writes its workdir."""
+    """Trains a student to match its teachers and writes its workdir."""
+    return _run({name: (config, workdir)}, name, overview)[name]
+
+
+def run_all(
+    config: DistillConfig, workdir: Workdir, name: str = "distill", *, overview: bool = True
+) -> dict[str, Trained]:
+    """Trains one student or several, each in a directory of its own; returns them by name."""
+    if not config.students:
+        return {name: run(config, workdir, name, overview=overview)}
+    alone = {
+        student: (one, Workdir(workdir.path / student)) for student, one in config.alone.items()
+    }
+    return _run(alone, name, overview)
+
+
+def _run(
+    runs: dict[str, tuple[DistillConfig, Workdir]], name: str, overview: bool
+) -> dict[str, Trained]:
+    config = next(iter(runs.values()))[0]
     mesh = open_mesh(config)
-    student = config.model.network().placed(mesh, config.mesh.table)
-    splits = config.data.open_splits(channels=config.model.channels)
-    splits.check_classes(config.model.num_classes, "config.model")
-    plan(config, student, splits)
-    teacher, teacher_params = load_model(
-        Path(config.teacher.workdir),
-        mesh,
-        step=config.teacher.step,
-        dtype=config.teacher.dtype,
-        rules=config.teacher.rules,
-        expected=config.teacher.model,
-    )
-    with blame("config.teacher.model"):
-        teacher.check(config.train.batch_size)
-    splits.check_classes(teacher.config.num_classes, f"the teacher in {config.teacher.workdir}")
-    view_size = max(*student.config.image_shape[:2], *teacher.config.image_shape[:2])
-    introduce(name, student, splits, mesh, overview)
-
-    if splits.validation:
-        batches = evaluation_loader(config, splits.validation, mesh, view_size)
-        score = Evaluator("teacher", batches, classification_metrics(teacher))(teacher_params)
-        say(f"{name}: teacher accuracy {score['teacher/accuracy']:.2%} on validation")
-
+    students = {
+        key: one.model.network().placed(mesh, one.mesh.table) for key, (one, _) in runs.items()
+    }
+    splits = _open_splits(config, students)
+    for key, (one, _) in runs.items():
+        plan(one, students[key], splits)
+    teachers, params = load_teachers(config.every_teacher, mesh)
+    trainees = {
+        key: _trainee(one, directory, students[key], teachers, splits)
+        for key, (one, directory) in runs.items()
+    }
+    networks = (*students.values(), *(teacher.network for teacher in teachers.values()))
+    view_size = max(side for network in networks for side in network.config.image_shape[:2])
+    for key, student in students.items():
+        introduce(key, student, splits, mesh, overview)
+    _introduce_teachers(config, name, teachers, params, splits, view_size)
     trained = fit(
         name,
-        config,
-        workdir,
+        trainees,
         mesh=mesh,
-        network=student,
-        task=FunctionMatching(student, teacher, config.matching),
-        frozen=teacher_params,
         splits=splits,
         view_size=view_size,
-        per_example=distillation_metrics(student, teacher),
+        frozen=params,
+        teacher_view=config.matching.teacher_view,
     )
-    return finish(name, trained, workdir)
+    return {key: finish(key, one, runs[key][1]) for key, one in trained.items()}
+
+
+def _open_splits(config: DistillConfig, students: dict[str, Network]) -> Splits:
+    """The images, which must have as many channels and classes as every student."""
+    channels = {student.config.channels for student in students.values()}
+    with blame("config.students"):
+        if len(channels) > 1:
+            raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
+    splits = config.data.open_splits(channels=channels.pop())
+    if splits.train.class_names:
+        for student in students.values():
+            splits.check_classes(student.config.num_classes, "config.model")
+    with blame("config.matching"):
+        check_labels(config.matching, splits.train.class_names)
+    return splits
+
+
+def _trainee(
+    config: DistillConfig,
+    workdir: Workdir,
+    student: Network,
+    teachers: dict[str, Teacher],
+    splits: Splits,
+) -> Trainee:
+    matching, classes = config.matching, student.config.num_classes
+    with blame("config.teacher.model"):
+        for name, teacher in teachers.items():
+            teacher.network.check(config.train.batch_size)
+            whose = f"the teacher in {config.every_teacher[name].workdir}"
+            matching.check_teacher(whose, teacher.network.config.num_classes, classes)
+    projected = with_projections(
+        student,
+        tuple(feature for feature in matching.losses.features if feature != "logits"),
+        {name: teacher.network.config.width for name, teacher in teachers.items()},
+    )
+    labelled = bool(splits.train.class_names)
+    return Trainee(
+        config=config,
+        workdir=workdir,
+        network=projected,
+        task=FunctionMatching(projected, teachers, matching, labelled=labelled),
+        per_example=distillation_metrics(
+            projected, teachers, labelled=bool((splits.validation or splits.train).class_names)
+        ),
+    )
+
+
+def _introduce_teachers(
+    config: DistillConfig,
+    name: str,
+    teachers: dict[str, Teacher],
+    params: dict[str, Params],
+    splits: Splits,
+    view_size: int,
+) -> None:
+    """Says how good the teachers are on the images at hand."""
+    if splits.validation is None or not splits.validation.class_names:
+        return
+    mesh: Any = next(iter(teachers.values())).network.placement.mesh
+    for key, teacher in teachers.items():
+        if teacher.network.config.num_classes != len(splits.validation.class_names):
+            continue
+        batches = evaluation_loader(config, splits.validation, mesh, view_size)
+        per_example = classification_metrics(teacher.network)
+        accuracy = Evaluator(key, batches, per_example)(params[key])[f"{key}/accuracy"]
+        whose = "teacher" if key == TEACHER else f"teacher {key}"
+        say(f"{name}: {whose} accuracy {accuracy:.2%} on validation")
 
 
 if __name__ == "__main__":
-    launch_training(__doc__, DistillConfig, run)
+    launch_training(__doc__, DistillConfig, run_all)

@@ -22,15 +22,17 @@ from jax.sharding import Mesh
 from distill.config import resolve
 from distill.data import DataConfig
 from distill.errors import UserError
-from distill.evaluate import Evaluator, classification_metrics
+from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator
-from distill.matching.distillation import distillation_metrics
+from distill.matching.distillation import Teacher, distillation_metrics
+from distill.nn import Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
-from distill.train.progress import format_figure
+from distill.train.progress import format_figure, say
 from distill.train.workdir import read_config
 from pipelines.launch import define_process_flags, join, launch, parse
 from pipelines.models import load_model
+from pipelines.teachers import load_teachers, recorded_teachers
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAGS)
@@ -77,17 +79,10 @@ def run(
     recorded, data, split, mesh = _open(workdir, split, batch_size)
     data = dataclasses.replace(data, source=source or data.source, classes=classes or data.classes)
     network, params = load_model(workdir, mesh, best=best)
-    per_example, teacher_params, size = classification_metrics(network), None, network.config
-    view_size = max(size.image_shape[:2])
-    if "teacher" in recorded:
-        teacher, teacher_params = load_model(
-            Path(recorded["teacher"]["workdir"]),
-            mesh,
-            step=recorded["teacher"]["step"],
-            dtype=recorded["teacher"]["dtype"],
-        )
-        per_example = distillation_metrics(network, teacher)
-        view_size = max(view_size, *teacher.config.image_shape[:2])
+    teachers, teacher_params = _load_teachers(recorded, mesh)
+    networks = (network, *(teacher.network for teacher in teachers.values()))
+    view_size = max(side for one in networks for side in one.config.image_shape[:2])
+    per_example = distillation_metrics(network, teachers)
     images = data.open(split, channels=network.config.channels)
     if len(images.class_names) != network.config.num_classes:
         raise UserError(
@@ -102,6 +97,17 @@ def run(
         for name, value in metrics.items():
             print(f"{name:<{width}}  {format_figure(name, value)}")
     return metrics
+
+
+def _load_teachers(
+    recorded: dict[str, Any], mesh: Mesh
+) -> tuple[dict[str, Teacher], dict[str, Params]]:
+    """The run's teachers, if it had any and they are still there."""
+    try:
+        return load_teachers(recorded_teachers(recorded), mesh)
+    except UserError as error:
+        say(f"nothing is compared with the teacher: {error}")
+        return {}, {}
 
 
 def run_transfer(

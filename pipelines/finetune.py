@@ -20,7 +20,7 @@ from distill.errors import check_choices
 from distill.evaluate import classification_metrics
 from distill.nn.adapt import adapt, check_adaptable
 from distill.train.classification import Classification, ClassificationConfig
-from distill.train.fit import Trained, fit
+from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, blame, open_mesh
 from distill.train.state import INIT_STREAM
 from distill.train.workdir import Workdir, read_config
@@ -83,18 +83,15 @@ def run(
         return adapt(params, network, key, new_classifier=new_classifier)
 
     introduce(name, network, splits, mesh, overview)
-    trained = fit(
-        name,
-        config,
-        workdir,
-        mesh=mesh,
+    trainee = Trainee(
+        config=config,
+        workdir=workdir,
         network=network,
         task=Classification(network, config.loss),
-        splits=splits,
-        view_size=config.model.image_size,
         per_example=classification_metrics(network),
         initial=initial,
     )
+    trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)
     return finish(name, trained, workdir)
 
 

@@ -16,13 +16,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 from absl import flags
 from jax.sharding import Mesh
 
 from distill import config as configs
 from distill.errors import RunFailed, UserError
-from distill.matching.distillation import FunctionMatching
+from distill.matching.distillation import FunctionMatching, Teacher
+from distill.nn import Params
 from distill.optim import make_optimizer, make_schedule
 from distill.parallel import override_rules
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
@@ -31,9 +32,11 @@ from distill.scaling.topology import Topology, open_topology
 from distill.train.classification import Classification
 from distill.train.progress import format_seconds, say
 from distill.train.run import RunConfig, blame, check_batch
+from distill.train.state import with_shardings
 from pipelines.distill_student import DistillConfig
 from pipelines.launch import launch, parse, split_overrides
 from pipelines.pretrain import PretrainConfig
+from pipelines.teachers import TEACHER
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("config", None, "Config file: path.py or path.py:argument.", flag_values=FLAGS)
@@ -60,7 +63,7 @@ flags.DEFINE_string(
 def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
     """The pre-training or distillation config in a file; one with a teacher is the latter."""
     tree = configs.load_file(spec)
-    schema = DistillConfig if "teacher" in tree else PretrainConfig
+    schema = DistillConfig if tree.keys() & {"teacher", "teachers"} else PretrainConfig
     return configs.resolve(schema, tree, overrides)
 
 
@@ -96,25 +99,39 @@ def make_job(
     if isinstance(config, PretrainConfig):
         task = Classification(network, config.loss)
         return Job(task=task, view_size=max(network.config.image_shape[:2]), **common)
-    if config.teacher.model is None:
-        raise UserError("a plan needs config.teacher.model: there is no teacher's workdir to read")
-    dtype = config.teacher.dtype or config.teacher.model.dtype
-    model = dataclasses.replace(config.teacher.model, dtype=dtype)
-    teacher = model.network().placed(mesh, override_rules(config.teacher.rules))
+    teachers, frozen = _abstract_teachers(config, mesh)
     with blame("config.teacher.model"):
-        teacher.check(config.train.batch_size)
-        if teacher.config.num_classes != network.config.num_classes:
-            raise ValueError(
-                f"{teacher.config.num_classes} classes, but the student has "
-                f"{network.config.num_classes}"
+        for name, teacher in teachers.items():
+            teacher.network.check(config.train.batch_size)
+            config.matching.check_teacher(
+                name, teacher.network.config.num_classes, network.config.num_classes
             )
+    networks = tuple(teacher.network for teacher in teachers.values())
     return Job(
-        task=FunctionMatching(network, teacher, config.matching),
-        view_size=max(*network.config.image_shape[:2], *teacher.config.image_shape[:2]),
-        teacher=teacher,
-        teacher_dtype=jnp.dtype(config.teacher.dtype or "float32"),
+        task=FunctionMatching(network, teachers, config.matching),
+        view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
+        teachers=networks,
+        frozen=frozen,
         **common,
     )
+
+
+def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Teacher], Params]:
+    """Teachers as the config describes them, and their parameters' shapes."""
+    teachers, frozen = {}, {}
+    for name, one in config.every_teacher.items():
+        if one.model is None:
+            key = "config.teacher" if name == TEACHER else f"config.teachers.{name}"
+            raise UserError(f"a plan needs {key}.model: there is no teacher's workdir to read")
+        model = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype)
+        network = model.network().placed(mesh, override_rules(one.rules))
+        shapes = jax.tree.map(
+            lambda leaf, dtype=one.dtype or "float32": jax.ShapeDtypeStruct(leaf.shape, dtype),
+            network.abstract_params,
+        )
+        teachers[name] = Teacher(network, one.weight)
+        frozen[name] = with_shardings(shapes, network.shardings)
+    return teachers, frozen
 
 
 def run_steps(config: RunConfig, train_images: int | None) -> int | None:

@@ -10,7 +10,7 @@ import dataclasses
 
 from distill.evaluate import classification_metrics
 from distill.train.classification import Classification, ClassificationConfig
-from distill.train.fit import Trained, fit
+from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
@@ -35,17 +35,14 @@ def run(
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_classes(config.model.num_classes, "config.model")
     introduce(name, network, splits, mesh, overview)
-    trained = fit(
-        name,
-        config,
-        workdir,
-        mesh=mesh,
+    trainee = Trainee(
+        config=config,
+        workdir=workdir,
         network=network,
         task=Classification(network, config.loss),
-        splits=splits,
-        view_size=config.model.image_size,
         per_example=classification_metrics(network),
     )
+    trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)
     return finish(name, trained, workdir)
 
 

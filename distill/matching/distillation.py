@@ -1,78 +1,196 @@
-"""Function matching: the student is trained to be the teacher's function on the same views."""
+"""Function matching: the student is trained to be its teachers' function on the same views."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from distill.evaluate.classification import agreement, label_metrics
-from distill.matching.losses import kl_divergence
-from distill.matching.mixup import mixup
-from distill.nn import Network, Params
+from distill.matching.config import FEATURES, MatchingConfig
+from distill.matching.losses import (
+    cosine_distance,
+    euclidean_distance,
+    kl_divergence,
+    mean_squared_error,
+    softmax_cross_entropy,
+    squared_distance,
+)
+from distill.matching.mixup import mix_labels, mixup
+from distill.nn import Network, Params, ViTOutput
+from distill.nn.embeddings import resample_tokens
+
+# The name under which the average of all teachers goes.
+AVERAGE = "average"
+
+_TERMS = {
+    "logits_l2": squared_distance,
+    "logits_euclidean": euclidean_distance,
+    "embedding_cosine": cosine_distance,
+    "embedding_mse": mean_squared_error,
+    "tokens_cosine": cosine_distance,
+    "tokens_mse": mean_squared_error,
+}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MatchingConfig:
-    """How the student is matched (arXiv 2106.05237, §3).
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A network to learn from, and how much it counts among several."""
 
-    Raises:
-      ValueError: for a temperature that is not positive or a negative mixup parameter.
-    """
+    network: Network
+    weight: float = 1.0
 
-    temperature: float = 1.0
-    """T in T²·KL( softmax(z_t/T) ‖ softmax(z_s/T) )."""
-    mixup: float = 1.0
-    """Both parameters of mixup's Beta distribution; 0 does not mix."""
-    per_example: bool = False
-    """Draw mixup's coefficient for each image instead of once for the batch."""
 
-    def __post_init__(self):
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, not {self.temperature}")
-        if self.mixup < 0:
-            raise ValueError(f"mixup must not be negative, not {self.mixup}")
+class Prepared(NamedTuple):
+    """What a student's loss is computed from; no gradient flows through any of it."""
+
+    images: jax.Array
+    """Mixed views, [B, height, width, C] float32 in [0, 255]."""
+    labels: jax.Array
+    """[B], of the images that have the larger share."""
+    targets: jax.Array | None
+    """Mixed labels, [B, classes]; None if the loss does not look at them."""
+    teachers: dict[str, dict[str, jax.Array]]
+    """What teachers make of the view, by logits, embedding or tokens and by teacher."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FunctionMatching:
-    """KL between teacher and student on one view, mixed once for both.
+    """Matches a student's outputs to its teachers', on one view that is mixed once for all.
 
-    The teacher runs in `prepare`, outside the gradient; labels reach only the logs.
+    Teachers run in `prepare`, outside the gradient; unless the loss has the term `labels`, labels
+    reach only the logs. `prepare` does not depend on the student, so that several students share
+    it.
     """
 
     student: Network
-    teacher: Network
+    teachers: Mapping[str, Teacher]
     config: MatchingConfig
+    labelled: bool = True
+    """Whether the images have labels, to log an accuracy."""
 
-    def prepare(self, frozen: Params, batch: dict[str, jax.Array], key: jax.Array) -> Any:
-        """Student inputs, teacher logits [B, C] and labels [B]."""
-        mixed = mixup(
-            key, batch["image"], self.config.mixup, per_example=self.config.per_example
-        ).images
-        teacher_logits = self.teacher.apply(frozen, self.teacher.prepare(mixed)).logits
-        return self.student.prepare(mixed), teacher_logits, batch["label"]
+    def prepare(
+        self, frozen: Mapping[str, Params], batch: dict[str, jax.Array], key: jax.Array
+    ) -> Prepared:
+        """Mixes the batch and asks the teachers, whose parameters are `frozen`, by name."""
+        config = self.config
+        mixed = mixup(key, batch["image"], config.mixup, per_example=config.per_example)
+        view = mixed.images if config.teacher_view == "same" else batch["teacher_image"]
+        targets = None
+        if config.losses.labels:
+            targets = mix_labels(batch["label"], mixed.weights, self.student.config.num_classes)
+        prepared = Prepared(mixed.images, batch["label"], targets, self._ask(frozen, view))
+        # What follows compiles to the same, whoever else is taught and wherever this comes from.
+        return jax.lax.optimization_barrier(prepared)
 
-    def loss(self, params: Params, prepared: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Mean KL; agreement with the teacher on the mixed views, accuracy against the labels."""
-        images, teacher_logits, labels = prepared
-        logits = self.student.apply(params, images).logits
-        kl = kl_divergence(teacher_logits, logits, self.config.temperature)
-        return jnp.mean(kl), {
-            "agreement": jnp.mean(agreement(logits, teacher_logits)),
-            "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels),
+    def loss(self, params: Params, prepared: Prepared) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum of the terms; agreement with the teachers on the mixed views."""
+        output = self.student.apply(params, self.student.prepare(prepared.images))
+        weights = self.config.losses.terms
+        terms = {name: self._term(name, params, output, prepared) for name in weights}
+        if self.config.losses.labels:
+            weights = weights | {"labels": self.config.losses.labels}
+            terms["labels"] = jnp.mean(softmax_cross_entropy(output.logits, prepared.targets))
+        loss = sum(weights[name] * term for name, term in terms.items())
+        metrics = terms if len(terms) > 1 else {}
+        if "logits" in prepared.teachers:
+            teacher = combine(prepared.teachers["logits"], self.teachers)
+            metrics = metrics | {"agreement": jnp.mean(agreement(output.logits, teacher))}
+        if self.labelled:
+            correct = jnp.argmax(output.logits, -1) == prepared.labels
+            metrics = metrics | {"accuracy": jnp.mean(correct)}
+        return loss, metrics
+
+    def _ask(self, frozen: Mapping[str, Params], view: jax.Array) -> dict[str, dict]:
+        outputs = {
+            name: teacher.network.apply(frozen[name], teacher.network.prepare(view))
+            for name, teacher in self.teachers.items()
         }
+        features = dict.fromkeys(self.config.losses.features)
+        if comparable(self.student, self.teachers):
+            features |= {"logits": None}
+        found = {
+            feature: {name: getattr(output, feature) for name, output in outputs.items()}
+            for feature in features
+        }
+        if self.config.several_teachers == "average" and "logits" in found:
+            average = combine(found["logits"], self.teachers, self.config.temperature)
+            found["logits"] = {AVERAGE: average}
+        return found
+
+    def _term(self, name: str, params: Params, output: ViTOutput, prepared: Prepared) -> jax.Array:
+        """One term, averaged over the batch and summed over the teachers."""
+        feature = FEATURES[name]
+        total = 0.0
+        for teacher, target in prepared.teachers[feature].items():
+            if feature == "logits":
+                ours = output.logits
+            else:
+                ours = self.student.project(params, output, feature, teacher)
+            if feature == "tokens":
+                grid = self.teachers[teacher].network.config.grid
+                target = resample_tokens(target, grid, self.student.config.grid)
+            weight = 1.0 if teacher == AVERAGE else self.teachers[teacher].weight
+            total += weight * jnp.mean(self._distance(name)(target.astype(jnp.float32), ours))
+        return total
+
+    def _distance(self, name: str):
+        if name == "kl":
+            return lambda teacher, student: kl_divergence(teacher, student, self.config.temperature)
+        return _TERMS[name]
 
 
-def distillation_metrics(student: Network, teacher: Network):
-    """Per-example metrics of the student, and of the student against the teacher."""
+def combine(
+    logits: Mapping[str, jax.Array], teachers: Mapping[str, Teacher], temperature: float = 1.0
+) -> jax.Array:
+    """Logits, [B, C], of the average of several teachers' probabilities at a temperature.
 
-    def per_example(params, frozen, batch):
+    Args:
+      logits: of each teacher; a single entry is returned as it is.
+      teachers: their weights.
+      temperature: T of softmax(z/T), whose weighted mean is softmax(result/T).
+    """
+    if len(logits) == 1:
+        return next(iter(logits.values()))
+    weights = jnp.array([teachers[name].weight for name in logits])
+    stacked = jax.nn.log_softmax(jnp.stack(list(logits.values())) / temperature)
+    shares = jnp.log(weights / jnp.sum(weights))[:, None, None]
+    return temperature * jax.nn.logsumexp(stacked + shares, axis=0)
+
+
+def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:
+    """Whether student and teachers have as many classes, and so logits to compare."""
+    classes = {teacher.network.config.num_classes for teacher in teachers.values()}
+    return bool(classes) and classes == {student.config.num_classes} - {0}
+
+
+def distillation_metrics(
+    student: Network, teachers: Mapping[str, Teacher], *, labelled: bool = True
+):
+    """Per-example metrics of the student, and of the student against its teachers.
+
+    Args:
+      student: what is evaluated.
+      teachers: whose parameters the metrics get as `frozen`, by name.
+      labelled: whether the images have labels.
+    """
+
+    def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
         logits = student.apply(params, student.prepare(batch["image"])).logits
-        teacher_logits = teacher.apply(frozen, teacher.prepare(batch["image"])).logits
-        return label_metrics(logits, batch["label"]) | {
-            "agreement": agreement(logits, teacher_logits),
-            "kl": kl_divergence(teacher_logits, logits),
-        }
+        metrics = label_metrics(logits, batch["label"]) if labelled else {}
+        if comparable(student, teachers):
+            theirs = {
+                name: teacher.network.apply(
+                    frozen[name], teacher.network.prepare(batch["image"])
+                ).logits
+                for name, teacher in teachers.items()
+            }
+            teacher_logits = combine(theirs, teachers)
+            metrics |= {
+                "agreement": agreement(logits, teacher_logits),
+                "kl": kl_divergence(teacher_logits, logits),
+            }
+        return metrics
 
     return per_example

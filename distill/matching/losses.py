@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 
 _SMALLEST_PROBABILITY = 1e-8
+# Added to squared norms, so that a feature of zeros has a gradient.
+_SMALLEST_NORM = 1e-12
 
 
 def sigmoid_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -47,3 +49,30 @@ def kl_divergence(
         jax.nn.log_softmax(student_logits / temperature), jnp.log(_SMALLEST_PROBABILITY)
     )
     return temperature**2 * jnp.sum(teacher * (log_teacher - log_student), axis=-1)
+
+
+def squared_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:
+    """‖z_s − z_t‖², of vectors [B, D] ("Do Deep Nets Really Need to be Deep?", arXiv 1312.6184)."""
+    return jnp.sum(jnp.square(student - teacher), axis=-1)
+
+
+def euclidean_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:
+    """‖z_s − z_t‖, of vectors [B, D]; where both are equal, its gradient is 0."""
+    squared = squared_distance(teacher, student)
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def mean_squared_error(teacher: jax.Array, student: jax.Array) -> jax.Array:
+    """The mean of squared differences, of features [B, …, D]."""
+    return jnp.mean(jnp.square(student - teacher), axis=tuple(range(1, student.ndim)))
+
+
+def cosine_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:
+    """1 − cos of the angle between features [B, …, D]; of several vectors, the mean."""
+    cosine = jnp.sum(_unit(teacher) * _unit(student), axis=-1)
+    return 1.0 - jnp.mean(cosine, axis=tuple(range(1, cosine.ndim)))
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _SMALLEST_NORM)

@@ -18,8 +18,8 @@ from distill.parallel import batch_sharding
 from distill.scaling import hlo
 from distill.scaling.cost import Cost, estimate
 from distill.scaling.topology import Topology, coordinates
-from distill.train.state import TrainState, abstract_state, with_shardings
-from distill.train.step import Task, make_train_step
+from distill.train.state import TrainState, abstract_state
+from distill.train.step import Learner, Task, make_train_step
 
 GIB = 2**30
 
@@ -37,15 +37,15 @@ class Job:
     microbatches: int = 1
     view_size: int
     """Side of the views in pixels."""
-    teacher: Network | None = None
-    teacher_dtype: jnp.dtype = jnp.float32
+    teachers: tuple[Network, ...] = ()
+    frozen: Any = None
+    """The teachers' parameters as `jax.ShapeDtypeStruct`s with shardings."""
 
     @property
     def model_flops(self) -> int:
-        """Of one step: training the network, and the teacher's forward pass."""
+        """Of one step: training the network, and the teachers' forward passes."""
         flops = 3 * encoder_flops(self.network.config)
-        if self.teacher is not None:
-            flops += encoder_flops(self.teacher.config)
+        flops += sum(encoder_flops(teacher.config) for teacher in self.teachers)
         return flops * self.batch_size
 
 
@@ -109,13 +109,13 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
       dump: where to write the scheduled program as text.
     """
     state = abstract_state(job.network, job.optimizer)
-    teacher = _abstract_teacher(job)
-    sizes = _kept_bytes(state, teacher)
+    sizes = _kept_bytes(state, job.frozen)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = make_train_step(job.task, job.optimizer, 0, placement, microbatches=job.microbatches)
+    learner = Learner(job.task, job.optimizer)
+    step = make_train_step(learner, 0, placement, microbatches=job.microbatches)
     flops = job.model_flops / topology.chips
     began = time.perf_counter()
-    compiled = _compile(step, state, teacher, _abstract_batch(job, mesh))
+    compiled = _compile(step, state, job.frozen, _abstract_batch(job, mesh))
     seconds = time.perf_counter() - began
 
     def finished(memory: Memory, cost: Cost | None, kernels: int = 0) -> Plan:
@@ -149,14 +149,14 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
 def state_bytes(job: Job) -> int:
     """What a chip holds from step to step, whatever the compiler does. Compiles nothing."""
     state = abstract_state(job.network, job.optimizer)
-    return sum(_kept_bytes(state, _abstract_teacher(job)).values())
+    return sum(_kept_bytes(state, job.frozen).values())
 
 
-def _kept_bytes(state: TrainState, teacher: Any) -> dict[str, int]:
+def _kept_bytes(state: TrainState, frozen: Any) -> dict[str, int]:
     return {
         "parameters": _bytes_per_chip(state.params),
         "optimizer": _bytes_per_chip((state.opt_state, state.step)),
-        "teacher": _bytes_per_chip(teacher),
+        "teacher": _bytes_per_chip(frozen),
     }
 
 
@@ -175,16 +175,6 @@ def _abstract_batch(job: Job, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     }
 
 
-def _abstract_teacher(job: Job) -> Any:
-    if job.teacher is None:
-        return None
-    params = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, job.teacher_dtype),
-        job.teacher.abstract_params,
-    )
-    return with_shardings(params, job.teacher.shardings)
-
-
 def _bytes_per_chip(tree: Any) -> int:
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -198,8 +188,8 @@ class _TooLarge:
     available: int
 
 
-def _compile(step: Any, state: TrainState, teacher: Any, batch: Any):
-    lowered = step.lower(state, teacher, batch)
+def _compile(step: Any, state: TrainState, frozen: Any, batch: Any):
+    lowered = step.lower(state, frozen, batch)
     try:
         return lowered.compile()
     except jax.errors.JaxRuntimeError as error:

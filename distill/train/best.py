@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 
 from distill.nn import Params
 from distill.parallel import distributed
+from distill.train.checkpoints import split_projections
 
 FOLDER = "best"
 
@@ -69,7 +70,7 @@ class Best:
         Args:
           step: at which they were evaluated.
           value: of the metric; one that is not finite is no better than any.
-          weights: to keep.
+          weights: to keep, but for a student's projections, which only its training needs.
 
         Returns:
           Whether they are the best now.
@@ -77,10 +78,11 @@ class Best:
         # The step is the same when it is done again.
         if step == self.step or not self._is_better(value):
             return False
+        params, _ = split_projections(weights)
         # By force, as an earlier step may be better if the run goes on in another way.
         self._manager.save(
             step,
-            args=ocp.args.Composite(params=ocp.args.StandardSave(weights)),
+            args=ocp.args.Composite(params=ocp.args.StandardSave(params)),
             metrics={"metric": self._metric, "value": value},
             force=True,
         )

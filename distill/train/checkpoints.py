@@ -2,8 +2,9 @@
 
 A checkpoint is a directory `checkpoints/STEP` with the items `params` (all that a teacher, an
 export or an evaluation reads), `optimizer` and `progress` (JSON: the data's position). Of a run
-that averages its weights, `params` is the average, and `trained` what training goes on with. Orbax
-writes a checkpoint under a temporary name and renames it when it is complete.
+that averages its weights, `params` is the average, and `trained` what training goes on with.
+`projections` holds what a student needs for its training alone. Orbax writes a checkpoint under a
+temporary name and renames it when it is complete.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from distill.matching.projections import PROJECTIONS
 from distill.nn import Params
 from distill.train.state import TrainState
 
@@ -43,6 +45,7 @@ class Checkpoints:
         )
         handlers = {
             "params": ocp.StandardCheckpointHandler(),
+            "projections": ocp.StandardCheckpointHandler(),
             "trained": ocp.StandardCheckpointHandler(),
             "optimizer": ocp.StandardCheckpointHandler(),
             "progress": ocp.JsonCheckpointHandler(),
@@ -66,28 +69,35 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        params, projections = split_projections(state.weights)
         items = {
-            "params": ocp.args.StandardSave(state.weights),
+            "params": ocp.args.StandardSave(params),
             "optimizer": ocp.args.StandardSave(state.opt_state),
             "progress": ocp.args.JsonSave(progress),
         }
+        if projections:
+            items[PROJECTIONS] = ocp.args.StandardSave(projections)
         if state.average is not None:
             items["trained"] = ocp.args.StandardSave(state.params)
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """The state of `step`, read straight into the shardings of `abstract`, and its progress."""
+        params, projections = split_projections(abstract.weights)
         asked = {
-            "params": ocp.args.StandardRestore(abstract.weights),
+            "params": ocp.args.StandardRestore(params),
             "optimizer": ocp.args.StandardRestore(abstract.opt_state),
             "progress": ocp.args.JsonRestore(),
         }
+        if projections:
+            asked[PROJECTIONS] = ocp.args.StandardRestore(projections)
         averaged = abstract.average is not None
         if averaged:
             asked["trained"] = ocp.args.StandardRestore(abstract.params)
         items = self._manager.restore(step, args=ocp.args.Composite(**asked))
         count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
-        params, average = (items.trained, items.params) if averaged else (items.params, None)
+        weights = items.params | ({PROJECTIONS: items.projections} if projections else {})
+        params, average = (items.trained, weights) if averaged else (weights, None)
         return TrainState(count, params, items.optimizer, average), items.progress
 
     def restore_params(self, abstract: Params, step: int) -> Params:
@@ -104,3 +114,9 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, then stops Orbax's threads."""
         self._manager.close()
+
+
+def split_projections(weights: Params) -> tuple[Params, Params]:
+    """A network's parameters without its projections, and these."""
+    rest = {name: part for name, part in weights.items() if name != PROJECTIONS}
+    return rest, weights.get(PROJECTIONS, {})

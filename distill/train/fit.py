@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -16,19 +16,23 @@ from distill.data import EvalLoader, Source, Splits, TrainLoader
 from distill.evaluate import Evaluator, PerExample
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferEvaluator
+from distill.matching.projections import PROJECTIONS
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
 from distill.train.branch import restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
-from distill.train.loop import Evaluation, Loop
+from distill.train.loop import Evaluation, Loop, Track
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
-from distill.train.run import HOW_IT_RUNS, RunConfig, plan
+from distill.train.run import HOW_IT_RUNS, Plan, RunConfig, plan
 from distill.train.state import TrainState, abstract_state, init_state
-from distill.train.step import Task, make_train_step
+from distill.train.step import Learner, Task, make_joint_step
 from distill.train.workdir import Workdir
+
+# First parts of the names of metrics that a summary leaves out.
+_NOT_FINAL = ("step", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,70 +53,91 @@ def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: 
     return split_loader(source, config.data, mesh, size=view_size, batch_size=batch_size)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trainee:
+    """One network to train: everything that is its own where several are trained together."""
+
+    config: RunConfig
+    """What the workdir was begun with may differ in `HOW_IT_RUNS`."""
+    workdir: Workdir
+    network: Network
+    """Placed on the mesh."""
+    task: Task
+    per_example: PerExample
+    """Metrics of the evaluations."""
+    initial: Callable[[], Params] | None = None
+    """Makes the parameters that a new run starts with; None draws them."""
+
+
 def fit(
     name: str,
-    config: RunConfig,
-    workdir: Workdir,
+    trainees: Mapping[str, Trainee],
     *,
     mesh: Mesh,
-    network: Network,
-    task: Task,
     splits: Splits,
     view_size: int,
-    per_example: PerExample,
     frozen: Any = None,
-    initial: Callable[[], Params] | None = None,
-) -> Trained:
-    """Trains `network` on `task`, or goes on where the workdir's newest checkpoint stands.
+    teacher_view: str = "same",
+) -> dict[str, Trained]:
+    """Trains networks, or goes on where their workdirs' newest checkpoints stand.
+
+    Several are trained on the same batches and frozen parameters, each with its own optimiser and
+    workdir, and become what they would become alone.
 
     Args:
       name: what progress lines call the run.
-      config: the run's config; what the workdir was begun with may differ in `HOW_IT_RUNS`.
-      workdir: where everything goes.
+      trainees: by name; their configs have seed, data, train and mesh in common.
       mesh: what to run on.
-      network: what to train, placed on the mesh.
-      task: what to train it for.
       splits: images to train, validate and test on.
       view_size: side of the views in pixels; every model resizes them to its own resolution.
-      per_example: metrics of the evaluations.
-      frozen: parameters the task needs that are not trained; never saved.
-      initial: makes the parameters that a new run starts with; None draws them.
+      frozen: parameters the tasks need that are not trained; never saved.
+      teacher_view: what else batches hold for teachers.
 
     Raises:
       UserError: for anything the user can mend; see `distill.train.loop` for what can stop a run.
     """
-    planned = plan(config, network, splits)
-    optimizer, steps = planned.optimizer, planned.steps
-    transfer = config.transfer and TransferEvaluator(
-        config.transfer, config.data, network, batch_size=config.train.batch_size
-    )
-    distributed.check_same("the config", json.dumps(to_dict(config)))
-    workdir.claim(to_dict(config), may_change=HOW_IT_RUNS)
+    config = next(iter(trainees.values())).config
+    plans = {key: plan(one.config, one.network, splits) for key, one in trainees.items()}
+    steps = next(iter(plans.values())).steps
 
-    def evaluator(prefix, source):
-        return Evaluator(prefix, evaluation_loader(config, source, mesh, view_size), per_example)
+    def evaluator(trainee, prefix, source):
+        batches = evaluation_loader(config, source, mesh, view_size)
+        return Evaluator(prefix, batches, trainee.per_example)
 
-    evaluations = []
-    if splits.validation:
-        evaluations.append(Evaluation(config.train.eval_every, evaluator("val", splits.validation)))
-    if transfer:
-        evaluations.append(Evaluation(config.transfer.every or config.train.eval_every, transfer))
+    def evaluations(trainee):
+        transfer, every = trainee.config.transfer, config.train.eval_every
+        if splits.validation:
+            yield Evaluation(every, evaluator(trainee, "val", splits.validation))
+        if transfer:
+            features = TransferEvaluator(
+                transfer, config.data, trainee.network, batch_size=config.train.batch_size
+            )
+            yield Evaluation(transfer.every or every, features)
+
+    evaluated = {key: list(evaluations(one)) for key, one in trainees.items()}
+    for one in trainees.values():
+        distributed.check_same("the config", json.dumps(to_dict(one.config)))
+        one.workdir.claim(to_dict(one.config), may_change=HOW_IT_RUNS)
 
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(
-            workdir.path,
-            keep=config.train.keep_checkpoints,
-            keep_every=config.train.keep_every,
-        )
-        stack.callback(checkpoints.close)
-        state, progress = _start(checkpoints, config, network, optimizer, initial)
-        done = int(state.step)
-        if distributed.agree(done == steps and workdir.summary is not None):
-            say(f"{name}: {workdir.path} is complete already")
-            return Trained(state.weights, workdir.summary or {})
+        checkpoints = {key: _open_checkpoints(one, stack) for key, one in trainees.items()}
+        at = _common_step(checkpoints.values())
+        begun = {
+            key: _start(checkpoints[key], at, one, plans[key].optimizer)
+            for key, one in trainees.items()
+        }
+        states = {key: state for key, (state, _) in begun.items()}
+        progress = next(progress for _, progress in begun.values())
+        done = int(next(iter(states.values())).step)
+        summaries = {key: one.workdir.summary for key, one in trainees.items()}
+        if distributed.agree(done == steps and None not in summaries.values()):
+            say(f"{name}: {_places(trainees)} complete already")
+            return {
+                key: Trained(state.weights, summaries[key] or {}) for key, state in states.items()
+            }
         if config.branch_from:
             say(f"{name}: a branch of {config.branch_from}")
-        if done:
+        if at >= 0:
             say(f"{name}: resuming after step {done}")
         loader = TrainLoader(
             splits.train,
@@ -126,66 +151,113 @@ def fit(
             skipped=progress["skipped"],
         )
         stack.callback(loader.close)
-        primary = distributed.is_primary()
-        log = MetricsLog(workdir.path, resume_step=done or -1) if primary else NoLog()
-        stack.callback(log.close)
-        placement = jax.tree.map(lambda leaf: leaf.sharding, state)
         loop = Loop(
             name=name,
             config=config.train,
             total_steps=steps,
-            step=make_train_step(
-                task,
-                optimizer,
+            step=make_joint_step(
+                {key: _learner(one, plans[key]) for key, one in trainees.items()},
                 config.seed,
-                placement,
+                jax.tree.map(lambda leaf: leaf.sharding, states),
                 microbatches=config.train.microbatches,
-                trained=planned.trained,
-                average_decay=config.optimizer.average_decay,
             ),
             loader=loader,
-            evaluations=evaluations,
-            checkpoints=checkpoints,
-            metrics=log,
+            tracks={
+                key: Track(evaluated[key], checkpoints[key], _open_log(one.workdir, done, stack))
+                for key, one in trainees.items()
+            },
             clock=Clock(config.train.batch_size, progress["training_seconds"], progress["seconds"]),
         )
-        state = loop.run(state, frozen)
+        states = loop.run(states, frozen)
     say(f"{name}: finished {steps} steps in {format_seconds(loop.clock.seconds)}")
 
-    last = read_metrics(workdir.path)[-1] if primary else {}
+    found = {}
+    for key, one in trainees.items():
+        summary = _summarise(loop, one, steps)
+        if splits.test:
+            summary |= evaluator(one, "test", splits.test)(states[key].weights, frozen)
+        if distributed.is_primary():
+            one.workdir.write_summary(summary)
+        found[key] = Trained(states[key].weights, summary)
+    return found
+
+
+def fit_one(name: str, trainee: Trainee, **shared: Any) -> Trained:
+    """`fit` for a single network."""
+    return fit(name, {"network": trainee}, **shared)["network"]
+
+
+def _learner(trainee: Trainee, planned: Plan) -> Learner:
+    return Learner(
+        trainee.task,
+        planned.optimizer,
+        planned.trained,
+        trainee.config.optimizer.average_decay,
+    )
+
+
+def _open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoints:
+    train = trainee.config.train
+    checkpoints = Checkpoints(
+        trainee.workdir.path, keep=train.keep_checkpoints, keep_every=train.keep_every
+    )
+    stack.callback(checkpoints.close)
+    return checkpoints
+
+
+def _open_log(workdir: Workdir, done: int, stack: contextlib.ExitStack) -> MetricsLog | NoLog:
+    log = MetricsLog(workdir.path, resume_step=done or -1) if distributed.is_primary() else NoLog()
+    stack.callback(log.close)
+    return log
+
+
+def _common_step(checkpoints: Iterable[Checkpoints]) -> int:
+    """The newest step of which there is a checkpoint of every network, -1 if there is none.
+
+    A run may be killed when it has saved some of its networks.
+    """
+    common = set.intersection(*(set(one.steps) for one in checkpoints))
+    return distributed.agree(max(common, default=-1))
+
+
+def _places(trainees: Mapping[str, Trainee]) -> str:
+    paths = ", ".join(str(one.workdir.path) for one in trainees.values())
+    return f"{paths} {'are' if len(trainees) > 1 else 'is'}"
+
+
+def _summarise(loop: Loop, trainee: Trainee, steps: int) -> dict[str, Any]:
+    """The figures of a run that has come to its end, but for those of the test split."""
+    primary = distributed.is_primary()
+    last = read_metrics(trainee.workdir.path)[-1] if primary else {}
     summary = {
         "steps": steps,
-        "parameters": network.parameter_count(),
+        "parameters": trainee.network.parameter_count(without=(PROJECTIONS,)),
         "images_per_second": round(loop.clock.mean_rate(steps), 1),
         "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loop.position()["skipped"],
-    } | {key: value for key, value in last.items() if key.split("/")[0] not in ("step", "train")}
-    if config.branch_from:
-        summary["branched_from"] = config.branch_from
-    if splits.test:
-        summary |= evaluator("test", splits.test)(state.weights, frozen)
-    if primary:
-        workdir.write_summary(summary)
-    return Trained(state.weights, summary)
+    }
+    summary |= {key: value for key, value in last.items() if key.split("/")[0] not in _NOT_FINAL}
+    if trainee.config.branch_from:
+        summary["branched_from"] = trainee.config.branch_from
+    return summary
 
 
 def _start(
     checkpoints: Checkpoints,
-    config: RunConfig,
-    network: Network,
+    step: int,
+    trainee: Trainee,
     optimizer: optax.GradientTransformation,
-    initial: Callable[[], Params] | None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state to go on with, and the data's position.
 
-    They are those of the newest checkpoint, of the run this one branches off, or from before the
-    first step.
+    They are those of the checkpoint of `step`, or where that is -1 of the run this one branches
+    off, or from before the first step.
     """
+    config, network = trainee.config, trainee.network
     averaged = config.optimizer.average_decay is not None
-    step = distributed.agree(-1 if checkpoints.latest_step is None else checkpoints.latest_step)
     if step < 0 and config.branch_from is None:
         start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
-        params = None if initial is None else initial()
+        params = None if trainee.initial is None else trainee.initial()
         state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
         return state, start
     abstract = abstract_state(network, optimizer, averaged=averaged)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from distill.train.metrics import MetricsLog, NoLog
 from distill.train.progress import Progress, format_scores, format_seconds, say
 from distill.train.signals import StopRequest
 from distill.train.state import TrainState
-from distill.train.step import Step
+from distill.train.step import JointStep, States
 
 # Steps handed to the device before the host waits: enough to keep it busy, few enough that
 # batches do not pile up in its memory.
@@ -100,6 +100,15 @@ class Evaluation(NamedTuple):
     evaluate: Callable[[Params, Any], dict[str, float]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """What is kept of one learner: how it is evaluated, and where that and its state go."""
+
+    evaluations: Sequence[Evaluation]
+    checkpoints: Checkpoints
+    metrics: MetricsLog | NoLog
+
+
 @dataclasses.dataclass
 class Loop:
     """Runs steps, and logs, evaluates and saves when they are due.
@@ -112,60 +121,60 @@ class Loop:
     name: str
     config: TrainConfig
     total_steps: int
-    step: Step
+    step: JointStep
     loader: TrainLoader
-    evaluations: Sequence[Evaluation]
-    checkpoints: Checkpoints
-    metrics: MetricsLog | NoLog
+    tracks: Mapping[str, Track]
+    """By the names of the learners that the step updates."""
     clock: Clock
 
-    def run(self, state: TrainState, frozen: Any = None) -> TrainState:
-        """Trains to the end and returns the last state.
+    def run(self, states: States, frozen: Any = None) -> States:
+        """Trains to the end and returns the last states.
 
         Raises:
           NonFinite: at a non-finite loss or gradient; the last good checkpoint stays the newest.
           Stopped: after SIGTERM or SIGINT, once the state is saved.
           RunFailed: if the data is too corrupt to go on.
         """
-        start = int(state.step)
+        start = int(next(iter(states.values())).step)
         if start >= self.total_steps:
-            return state
+            return states
         batch = next(self.loader)
-        step = self._compile(state, frozen, batch)
+        step = self._compile(states, frozen, batch)
         progress = Progress(self.name, self.total_steps, start)
         self.clock.start(start, self.loader.wait_seconds)
         if start == 0 and self.config.evaluate_first:
             with self.clock.paused():
-                evaluation = _Due(log=False, evaluations=self.evaluations, save=False, stop=False)
-                self._record(0, evaluation, {}, state, frozen)
+                first = _Due(log=False, evaluate=True, save=False, stop=False)
+                self._record(0, first, {}, states, frozen)
         pending = _Pending()
 
         with StopRequest() as request:
             for number in range(start + 1, self.total_steps + 1):
                 # Nothing may cross between host and device on the way of a step.
                 with jax.transfer_guard("disallow"):
-                    state, metrics = step(state, frozen, batch)
+                    states, metrics = step(states, frozen, batch)
                 pending.add(number, metrics)
                 stop = request.after(number)
                 due = self._due(number, stop is not None)
                 if any(due):
-                    row = self._fetch(pending)
+                    rows = self._fetch(pending)
                     self.clock.advance()
                     if due.log:
-                        row |= self.clock.window(number, self.loader.wait_seconds)
-                        progress.show(number, row)
+                        speed = self.clock.window(number, self.loader.wait_seconds)
+                        rows = {name: row | speed for name, row in rows.items()}
+                        progress.show(number, rows)
                     with self.clock.paused():
-                        self._record(number, due, row, state, frozen)
+                        self._record(number, due, rows, states, frozen)
                 if due.stop:
-                    self.checkpoints.wait()
+                    self._wait()
                     raise Stopped(
                         f"stopped by {stop} after step {number} of {self.total_steps}; "
                         "everything is saved. Run the same command to continue"
                     )
                 if number < self.total_steps:
                     batch = next(self.loader)
-        self.checkpoints.wait()
-        return state
+        self._wait()
+        return states
 
     def _due(self, number: int, stop: bool) -> "_Due":
         last = number == self.total_steps
@@ -173,33 +182,51 @@ class Loop:
         kept = self.config.keep_every is not None and number % self.config.keep_every == 0
         return _Due(
             log=last or number == 1 or number % self.config.log_every == 0,
-            evaluations=[e for e in self.evaluations if last or number % e.every == 0],
+            evaluate=any(
+                last or number % evaluation.every == 0
+                for track in self.tracks.values()
+                for evaluation in track.evaluations
+            ),
             save=last or stopping or kept or number % self.config.checkpoint_every == 0,
             stop=stopping,
         )
 
     def _record(
-        self, number: int, due: "_Due", row: dict[str, float], state: TrainState, frozen: Any
+        self, number: int, due: "_Due", rows: dict[str, dict], states: States, frozen: Any
     ) -> None:
-        """Evaluates, writes the step's row and saves, in this order, as far as due."""
-        if not due.log:
-            row = {}
-        if due.evaluations:
-            scores = {}
-            for evaluation in due.evaluations:
-                scores |= evaluation.evaluate(state.weights, frozen)
-            say(f"{self.name} {number}/{self.total_steps}  {format_scores(scores)}")
-            row |= scores
-        if row:
-            self.metrics.write(number, row)
-        if due.save:
+        """Evaluates, writes the step's rows and saves, in this order, as far as due."""
+        for name, track in self.tracks.items():
+            row = rows[name] if due.log else {}
+            if due.evaluate:
+                row = row | self._evaluate(number, name, states[name], frozen)
+            if row:
+                track.metrics.write(number, row)
+        if not due.save:
+            return
+        progress = self.position() | {
+            "training_seconds": self.clock.training_seconds,
+            "seconds": self.clock.seconds,
+        }
+        for name, track in self.tracks.items():
             # A checkpoint that stands has its metrics on disk.
-            self.metrics.flush()
-            spent = {
-                "training_seconds": self.clock.training_seconds,
-                "seconds": self.clock.seconds,
-            }
-            self.checkpoints.save(state, self.position() | spent)
+            track.metrics.flush()
+            track.checkpoints.save(states[name], progress)
+
+    def _evaluate(self, number: int, name: str, state: TrainState, frozen: Any) -> dict[str, float]:
+        """What the evaluations that are due find, said and returned."""
+        scores = {}
+        for evaluation in self.tracks[name].evaluations:
+            if number in (0, self.total_steps) or number % evaluation.every == 0:
+                scores |= evaluation.evaluate(state.weights, frozen)
+        if scores:
+            whose = f"{self.name} {name}" if len(self.tracks) > 1 else self.name
+            say(f"{whose} {number}/{self.total_steps}  {format_scores(scores)}")
+        return scores
+
+    def _wait(self) -> None:
+        """Returns when everything saved is on disk."""
+        for track in self.tracks.values():
+            track.checkpoints.wait()
 
     def position(self) -> dict[str, int]:
         """The data's position; all processes must ask for it."""
@@ -207,28 +234,33 @@ class Loop:
         # Each row of a batch is read by as many processes as hold it.
         return self.loader.state(found * self.config.batch_size // rows)
 
-    def _compile(self, state: TrainState, frozen: Any, batch: Any) -> Step:
+    def _compile(self, states: States, frozen: Any, batch: Any) -> JointStep:
         """Compiles ahead of the first step, so that no step's time hides the compiler's."""
         began = time.perf_counter()
-        compiled = self.step.lower(state, frozen, batch).compile()
+        compiled = self.step.lower(states, frozen, batch).compile()
         say(f"{self.name}: compiled in {format_seconds(time.perf_counter() - began)}")
         return compiled
 
-    def _fetch(self, pending: "_Pending") -> dict[str, float]:
+    def _fetch(self, pending: "_Pending") -> dict[str, dict[str, float]]:
         """The last step's metrics as `train/name`, once all pending steps are known to be sound."""
         for number, metrics in pending.take():
-            for name in ("loss", "grad_norm", "update_norm"):
-                if not np.isfinite(metrics[name]):
-                    raise NonFinite(self._explain(number, name, metrics[name]))
-        return {f"train/{name}": float(value) for name, value in metrics.items()}
+            for learner, found in metrics.items():
+                for name in ("loss", "grad_norm", "update_norm"):
+                    if not np.isfinite(found[name]):
+                        raise NonFinite(self._explain(number, learner, name, found[name]))
+        return {
+            learner: {f"train/{name}": float(value) for name, value in found.items()}
+            for learner, found in metrics.items()
+        }
 
-    def _explain(self, number: int, name: str, value: float) -> str:
-        saved = self.checkpoints.latest_step
+    def _explain(self, number: int, learner: str, name: str, value: float) -> str:
+        saved = self.tracks[learner].checkpoints.latest_step
         kept = (
             "nothing was saved yet" if saved is None else f"the checkpoint of step {saved} stands"
         )
+        whose = f"{learner}: " if len(self.tracks) > 1 else ""
         return (
-            f"{name} is {value} at step {number}; {kept}. In a new --workdir, a lower "
+            f"{whose}{name} is {value} at step {number}; {kept}. In a new --workdir, a lower "
             "config.optimizer.learning_rate, a longer warmup or a smaller clip_norm usually helps"
         )
 
@@ -237,7 +269,7 @@ class _Due(NamedTuple):
     """What is to be done after a step."""
 
     log: bool
-    evaluations: Sequence[Evaluation]
+    evaluate: bool
     save: bool
     stop: bool
 
@@ -252,9 +284,9 @@ class _Pending:
         """Adds a step; returns when no more than a few are still running."""
         self._metrics.append((number, metrics))
         if len(self._metrics) > _IN_FLIGHT:
-            self._metrics[-1 - _IN_FLIGHT][1]["loss"].block_until_ready()
+            jax.block_until_ready(self._metrics[-1 - _IN_FLIGHT][1])
 
-    def take(self) -> list[tuple[int, dict[str, np.ndarray]]]:
+    def take(self) -> list[tuple[int, dict[str, dict[str, np.ndarray]]]]:
         """Fetches everything, which waits for the last step."""
         fetched = jax.device_get(self._metrics)
         self._metrics = []

@@ -17,18 +17,22 @@ class Progress:
         self._began = time.perf_counter()
         self._terminal = sys.stderr.isatty()
 
-    def show(self, step: int, row: Mapping[str, float]) -> None:
-        """Prints the line from a row of metrics; on a terminal it replaces the last one.
+    def show(self, step: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        """Prints the line from each learner's row of metrics; on a terminal it replaces the last.
 
         Only the primary process prints it.
         """
         if not distributed.is_primary():
             return
+        row = next(iter(rows.values()))
+        loss = f"{row['train/loss']:.4f}"
+        if len(rows) > 1:
+            loss = "  ".join(f"{name} {one['train/loss']:.4f}" for name, one in rows.items())
         elapsed = time.perf_counter() - self._began
         remaining = elapsed / max(step - self._start, 1) * (self._total - step)
         line = (
             f"{self._name} {format_steps(step, self._total)}  "
-            f"loss {row['train/loss']:.4f}  {row['train/images_per_second']:,.0f} images/s  "
+            f"loss {loss}  {row['train/images_per_second']:,.0f} images/s  "
             f"data wait {row['train/data_wait']:.0%}  ETA {format_seconds(remaining)}"
         )
         end = "\n" if not self._terminal or step == self._total else ""

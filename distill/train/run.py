@@ -53,19 +53,13 @@ HOW_IT_RUNS = (
     "data.data_dir",
     "data.threads",
     "data.workers",
-    "model.async_linear",
-    "model.attention",
-    "model.fused",
-    "model.remat",
-    "model.remat_keep",
-    "model.unroll",
-    "teacher.model.async_linear",
-    "teacher.model.attention",
-    "teacher.model.fused",
-    "teacher.model.remat",
-    "teacher.model.remat_keep",
-    "teacher.model.unroll",
+    *(
+        f"{model}.{key}"
+        for model in ("model", "teacher.model", "teachers.*.model")
+        for key in ("async_linear", "attention", "fused", "remat", "remat_keep", "unroll")
+    ),
     "teacher.rules",
+    "teachers.*.rules",
     "train.checkpoint_every",
     "train.eval_every",
     "train.keep_checkpoints",

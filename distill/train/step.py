@@ -1,6 +1,7 @@
 """The one training step, for every pipeline."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -11,7 +12,9 @@ from distill.nn import Params
 from distill.train.state import STEP_STREAM, TrainState
 
 Metrics = dict[str, jax.Array]
+States = dict[str, TrainState]
 Step = Callable[[TrainState, Any, dict[str, jax.Array]], tuple[TrainState, Metrics]]
+JointStep = Callable[[States, Any, dict[str, jax.Array]], tuple[States, dict[str, Metrics]]]
 
 
 class Task(Protocol):
@@ -30,54 +33,110 @@ class Task(Protocol):
         """The mean loss over the batch, and scalars to log."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """A network in training: what for, and how it is updated."""
+
+    task: Task
+    optimizer: optax.GradientTransformation
+    """On the parameters' tree."""
+    trained: Params | None = None
+    """Which parameters get a gradient, a tree of bools; None is all."""
+    average_decay: float | None = None
+    """Of the state's moving average; a state without one needs none."""
+
+
 def make_train_step(
-    task: Task,
-    optimizer: optax.GradientTransformation,
+    learner: Learner,
     seed: int,
     placement: TrainState | None = None,
     *,
     microbatches: int = 1,
-    trained: Params | None = None,
-    average_decay: float | None = None,
 ) -> Step:
-    """The jitted update; it consumes (donates) the state it is given.
+    """The jitted update of a state; it consumes (donates) the state it is given.
 
     Args:
-      task: what to train for.
-      optimizer: on the parameters' tree.
+      learner: what to train.
       seed: of the run.
       placement: a state of shardings, in which the new state is returned. Left to itself, the
         compiler may place the new state elsewhere than the old; on one device it cannot.
       microbatches: parts of the batch whose gradients are computed one after another and averaged,
         so that only one part's activations are in memory. What the task prepares, a teacher's
         outputs among it, is prepared for the whole batch at once.
-      trained: which parameters get a gradient, a tree of bools; None is all.
-      average_decay: of the state's moving average; a state without one needs none.
     """
+    update = _make_update(learner, microbatches, placement and placement.params)
+
+    def train_step(state, frozen, batch):
+        return update(state, _prepare(learner.task, seed, state.step, frozen, batch))
+
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))
+
+
+def make_joint_step(
+    learners: Mapping[str, Learner],
+    seed: int,
+    placements: States | None = None,
+    *,
+    microbatches: int = 1,
+) -> JointStep:
+    """`make_train_step` for several states, by name.
+
+    Learners share the batch and what is prepared from it, and nothing else: each is updated as it
+    would be alone.
+
+    Args:
+      learners: what to train; their tasks prepare the same.
+      seed: of the run.
+      placements: states of shardings.
+      microbatches: parts of the batch.
+    """
+    first = next(iter(learners))
+    updates = {
+        name: _make_update(learner, microbatches, placements and placements[name].params)
+        for name, learner in learners.items()
+    }
+
+    def train_step(states, frozen, batch):
+        task, step = learners[first].task, states[first].step
+        prepared = _prepare(task, seed, step, frozen, batch)
+        done = {name: update(states[name], prepared) for name, update in updates.items()}
+        return (
+            {name: state for name, (state, _) in done.items()},
+            {name: metrics for name, (_, metrics) in done.items()},
+        )
+
+    return jax.jit(train_step, donate_argnums=0, out_shardings=(placements, None))
+
+
+def _prepare(task: Task, seed: int, step: jax.Array, frozen: Any, batch: dict) -> Any:
+    stream = jax.random.fold_in(jax.random.key(seed), STEP_STREAM)
+    return task.prepare(frozen, batch, jax.random.fold_in(stream, step))
+
+
+def _make_update(learner: Learner, microbatches: int, placement: Params | None) -> Callable:
+    """One learner's update, from its state and what is prepared to its new state and metrics."""
 
     def loss(params, prepared):
-        return task.loss(params if trained is None else _stop(params, trained), prepared)
+        params = params if learner.trained is None else _stop(params, learner.trained)
+        return learner.task.loss(params, prepared)
 
     gradient = jax.value_and_grad(loss, has_aux=True)
     if microbatches > 1:
-        gradient = _accumulate(gradient, microbatches, placement and placement.params)
+        gradient = _accumulate(gradient, microbatches, placement)
 
-    def train_step(state, frozen, batch):
-        stream = jax.random.fold_in(jax.random.key(seed), STEP_STREAM)
-        key = jax.random.fold_in(stream, state.step)
-        prepared = task.prepare(frozen, batch, key)
+    def update(state, prepared):
         (loss, metrics), grads = gradient(state.params, prepared)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         metrics = metrics | norms | {"loss": loss}
         metrics = jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
         average = state.average
         if average is not None:
-            average = _move(average, params, average_decay, state.step)
+            average = _move(average, params, learner.average_decay, state.step)
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))
+    return update
 
 
 def _stop(params: Params, trained: Params) -> Params:

@@ -114,13 +114,20 @@ def differences(
     Args:
       there: a resolved config, as JSON can hold it.
       here: another.
-      may_change: keys or whole sections that do not count.
+      may_change: keys or whole sections that do not count; a `*` is any one name.
     """
     return {
         key: values
         for key, values in _differences(there, here)
-        if not any(f"{key}.".startswith(f"{allowed}.") for allowed in may_change)
+        if not any(_covers(allowed, key) for allowed in may_change)
     }
+
+
+def _covers(allowed: str, key: str) -> bool:
+    wanted, parts = allowed.split("."), key.split(".")
+    return len(wanted) <= len(parts) and all(
+        name in ("*", part) for name, part in zip(wanted, parts, strict=False)
+    )
 
 
 def _differences(

@@ -10,14 +10,11 @@ import optax
 import pytest
 from PIL import Image
 
-from distill.matching.distillation import (
-    FunctionMatching,
-    MatchingConfig,
-    distillation_metrics,
-)
-from distill.nn import ViTOutput
+from distill.matching.config import MatchingConfig
+from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics
+from distill.nn import Network, ViTOutput
 from distill.train.state import TrainState
-from distill.train.step import make_train_step
+from distill.train.step import Learner, make_train_step
 from students import vit
 
 BATCH, VIEW, CLASSES = 5, 16, 4
@@ -57,23 +54,35 @@ def random_batch(seed=0):
 class Recorder:
     """Remembers what it was fed; its parameters are its logits."""
 
-    prepare: object
+    network: Network
     seen: list = dataclasses.field(default_factory=list)
+
+    @property
+    def config(self):
+        return self.network.config
+
+    def prepare(self, images):
+        return self.network.prepare(images)
 
     def apply(self, params, images):
         self.seen.append(np.asarray(images))
         return ViTOutput(logits=params, embedding=None, tokens=None)
 
 
+def matching(student, teacher, config):
+    """The task with a single teacher."""
+    return FunctionMatching(student, {"teacher": Teacher(teacher)}, config)
+
+
 def fed(config, *, student_side=VIEW, teacher_side=VIEW, key=0):
     """What student and teacher are fed from one batch."""
     student, teacher = (
-        Recorder(network(student_side).prepare),
-        Recorder(network(teacher_side).prepare),
+        Recorder(network(student_side)),
+        Recorder(network(teacher_side)),
     )
-    task = FunctionMatching(student, teacher, config)
+    task = matching(student, teacher, config)
     logits = jnp.zeros((BATCH, CLASSES))
-    task.loss(logits, task.prepare(logits, random_batch(), jax.random.key(key)))
+    task.loss(logits, task.prepare({"teacher": logits}, random_batch(), jax.random.key(key)))
     [student_input], [teacher_input] = student.seen, teacher.seen
     return student_input, teacher_input
 
@@ -126,10 +135,10 @@ def test_without_mixup_both_see_the_clean_view():
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_loss_is_the_mean_divergence_at_the_configured_temperature(temperature):
-    student, teacher = Recorder(network(VIEW).prepare), Recorder(network(VIEW).prepare)
-    task = FunctionMatching(student, teacher, MatchingConfig(temperature=temperature))
+    student, teacher = Recorder(network(VIEW)), Recorder(network(VIEW))
+    task = matching(student, teacher, MatchingConfig(temperature=temperature))
     s, t = 3 * np.random.default_rng(0).standard_normal((2, BATCH, CLASSES)).astype(np.float32)
-    prepared = task.prepare(jnp.asarray(t), random_batch(), jax.random.key(0))
+    prepared = task.prepare({"teacher": jnp.asarray(t)}, random_batch(), jax.random.key(0))
     loss, metrics = task.loss(jnp.asarray(s), prepared)
 
     p, q = (np.exp(z.astype(np.float64) / temperature) for z in (t, s))
@@ -141,21 +150,21 @@ def test_loss_is_the_mean_divergence_at_the_configured_temperature(temperature):
 
 def test_student_with_the_teachers_parameters_has_no_loss():
     net = network(VIEW)
-    task, params = FunctionMatching(net, net, MatchingConfig()), random_params(net, 1)
-    prepared = jax.jit(task.prepare)(params, random_batch(), jax.random.key(0))
+    task, params = matching(net, net, MatchingConfig()), random_params(net, 1)
+    prepared = jax.jit(task.prepare)({"teacher": params}, random_batch(), jax.random.key(0))
     loss, metrics = jax.jit(task.loss)(params, prepared)
     assert float(loss) == pytest.approx(0, abs=1e-5)
     assert float(metrics["agreement"]) == 1.0
 
 
 def test_labels_reach_only_the_logs():
-    recorder = Recorder(network(VIEW).prepare)
-    task = FunctionMatching(recorder, recorder, MatchingConfig())
+    recorder = Recorder(network(VIEW))
+    task = matching(recorder, recorder, MatchingConfig())
     s, t = jnp.asarray(np.random.default_rng(0).standard_normal((2, BATCH, CLASSES)), jnp.float32)
     results = []
     for label in range(CLASSES):
         batch = random_batch() | {"label": jnp.full(BATCH, label, jnp.int32)}
-        results.append(task.loss(s, task.prepare(t, batch, jax.random.key(0))))
+        results.append(task.loss(s, task.prepare({"teacher": t}, batch, jax.random.key(0))))
     assert len({float(loss) for loss, _ in results}) == 1
     accuracies = [float(metrics["accuracy"]) for _, metrics in results]
     assert sum(accuracies) == pytest.approx(1.0)
@@ -175,6 +184,8 @@ not_differentiable.defvjp(_refuse, _refuse)
 
 class GuardedTeacher:
     """A linear teacher that cannot be differentiated and counts how often it is traced."""
+
+    config = network(8).config
 
     def __init__(self):
         self.calls = 0
@@ -203,13 +214,13 @@ def run():
     """Thirty training steps of a student under a guarded teacher."""
     student, teacher = network(8), GuardedTeacher()
     frozen = jnp.asarray(30 * np.random.default_rng(0).standard_normal((3, CLASSES)), jnp.float32)
-    task, optimizer = FunctionMatching(student, teacher, MatchingConfig()), optax.adam(1e-2)
+    task, optimizer = matching(student, teacher, MatchingConfig()), optax.adam(1e-2)
     params = random_params(student, 1)
     classifier_before, frozen_before = np.array(params["classifier"]["kernel"]), np.array(frozen)
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
-    step, history = make_train_step(task, optimizer, seed=0), []
+    step, history = make_train_step(Learner(task, optimizer), seed=0), []
     for _ in range(30):
-        state, metrics = step(state, frozen, random_batch())
+        state, metrics = step(state, {"teacher": frozen}, random_batch())
         history.append(metrics)
     return Run(
         calls=teacher.calls,
@@ -243,9 +254,9 @@ def test_training_brings_the_student_closer_to_the_teacher(run):
 def test_loss_does_not_run_the_teacher():
     """The loss and its gradient are functions of the student and of prepared targets alone."""
     student, teacher = network(8), GuardedTeacher()
-    task = FunctionMatching(student, teacher, MatchingConfig())
+    task = matching(student, teacher, MatchingConfig())
     prepared = jax.eval_shape(
-        task.prepare, jnp.ones((3, CLASSES)), random_batch(), jax.random.key(0)
+        task.prepare, {"teacher": jnp.ones((3, CLASSES))}, random_batch(), jax.random.key(0)
     )
     teacher.calls = 0
     gradient, _ = jax.eval_shape(
@@ -256,10 +267,10 @@ def test_loss_does_not_run_the_teacher():
 
 
 def test_metrics_compare_the_student_with_labels_and_teacher():
-    student, teacher = Recorder(network(8).prepare), Recorder(network(VIEW).prepare)
+    student, teacher = Recorder(network(8)), Recorder(network(VIEW))
     s, t = np.random.default_rng(0).standard_normal((2, BATCH, CLASSES)).astype(np.float32)
     batch = random_batch()
-    metrics = distillation_metrics(student, teacher)(s, t, batch)
+    metrics = distillation_metrics(student, {"teacher": Teacher(teacher)})(s, {"teacher": t}, batch)
     np.testing.assert_array_equal(metrics["agreement"], s.argmax(-1) == t.argmax(-1))
     np.testing.assert_array_equal(metrics["accuracy"], s.argmax(-1) == batch["label"])
     p, q = (np.exp(z) / np.exp(z).sum(-1, keepdims=True) for z in (t, s))

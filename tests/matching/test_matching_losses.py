@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 
 from distill.matching import kl_divergence, sigmoid_cross_entropy, softmax_cross_entropy
+from distill.matching.losses import (
+    cosine_distance,
+    euclidean_distance,
+    mean_squared_error,
+    squared_distance,
+)
 
 
 def log_softmax(z):
@@ -118,3 +124,28 @@ def test_kl_is_finite_at_extreme_logits():
     value, gradient = jax.value_and_grad(lambda z: jnp.sum(kl_divergence(teacher, z)))(student)
     assert value == pytest.approx(np.log(1e8), rel=1e-5)
     assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_distances_of_vectors_are_the_formulas():
+    a, b = np.random.default_rng(0).standard_normal((2, 6, 9))
+    norms = np.linalg.norm(a - b, axis=-1)
+    np.testing.assert_allclose(euclidean_distance(a, b), norms, rtol=1e-5)
+    np.testing.assert_allclose(squared_distance(a, b), norms**2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (6, 4, 9)])
+def test_distances_of_features_are_means_over_all_but_the_batch(shape):
+    a, b = np.random.default_rng(0).standard_normal((2, *shape))
+    cosine = np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+    expected = [1 - np.mean(c) for c in cosine]
+    np.testing.assert_allclose(cosine_distance(a, b), expected, rtol=1e-5)
+    np.testing.assert_allclose(cosine_distance(3 * a, b), expected, rtol=1e-5)
+    expected = [np.mean(d**2) for d in a - b]
+    np.testing.assert_allclose(mean_squared_error(a, b), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("distance", [euclidean_distance, cosine_distance])
+def test_gradients_are_finite_where_a_distance_has_a_corner(distance):
+    zeros = jnp.zeros((2, 3))
+    gradient = jax.grad(lambda x: jnp.sum(distance(zeros, x)))(zeros)
+    np.testing.assert_array_equal(gradient, zeros)

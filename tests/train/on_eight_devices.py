@@ -15,12 +15,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from distill.matching.distillation import FunctionMatching, MatchingConfig
+from distill.matching.config import MatchingConfig
+from distill.matching.distillation import FunctionMatching, Teacher
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, make_mesh, override_rules, put_batch
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.state import init_state
-from distill.train.step import make_train_step
+from distill.train.step import Learner, make_train_step
 from pipelines.models import load_model
 from students import vit
 from teachers import vit_22b
@@ -90,7 +91,7 @@ def train(mesh, network, task, optimizer, frozen=None, *, microbatches=1):
     optimizer = optimizer_of(optimizer, network)
     state = init_state(network, optimizer, seed=0)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = make_train_step(task, optimizer, 0, placement, microbatches=microbatches)
+    step = make_train_step(Learner(task, optimizer), 0, placement, microbatches=microbatches)
     step = step.lower(state, frozen, next(batches(mesh))).compile()
     history = []
     for number, batch in enumerate(batches(mesh), start=1):
@@ -114,8 +115,8 @@ def distil(sizes, rules=(), dtype="float32"):
     mesh = mesh_of(sizes)
     teacher = teacher_of(mesh, rules, dtype)
     student = vit.build(vit.configure("S/4", **SHAPE)).placed(mesh)
-    task = FunctionMatching(student, teacher, MatchingConfig())
-    return train(mesh, student, task, "adam", teacher_params(teacher))
+    task = FunctionMatching(student, {"teacher": Teacher(teacher)}, MatchingConfig())
+    return train(mesh, student, task, "adam", {"teacher": teacher_params(teacher)})
 
 
 def apart(run, other):

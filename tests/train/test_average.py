@@ -12,7 +12,7 @@ from distill.optim import OptimizerConfig, make_optimizer, trained_params
 from distill.train.checkpoints import Checkpoints
 from distill.train.classification import Classification
 from distill.train.state import abstract_state, init_state
-from distill.train.step import make_train_step
+from distill.train.step import Learner, make_train_step
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 
@@ -37,13 +37,13 @@ def train(network, batch, optimizer_config, steps):
     optimizer = make_optimizer(optimizer_config, lambda step: 1.0, params, network.axes)
     averaged = optimizer_config.average_decay is not None
     state = init_state(network, optimizer, 0, averaged=averaged)
-    step = make_train_step(
+    learner = Learner(
         Classification(network, pretrain_config().loss),
         optimizer,
-        0,
         trained=trained_params(optimizer_config, params),
         average_decay=optimizer_config.average_decay,
     )
+    step = make_train_step(learner, 0)
     states = [jax.device_get(state)]
     for _ in range(steps):
         state, _ = step(state, None, batch)

@@ -65,6 +65,12 @@ def test_less_of_what_is_wrong_is_better(metric):
     assert not any(map(less_is_better, ("val/accuracy", "fewshot/10", "knn/20", "val/cka")))
 
 
+def test_projections_are_not_handed_on(tmp_path):
+    with contextlib.closing(Best(tmp_path, "val/accuracy")) as best:
+        best.offer(1, 0.5, weights(1.0) | {"projections": {"embedding": jnp.ones((2, 2))}})
+    assert kept(tmp_path) == 1
+
+
 def test_the_first_among_equals_stays(tmp_path):
     assert offer(tmp_path, (1, 0.5), (2, 0.5)) == [True, False]
     assert kept(tmp_path) == 1

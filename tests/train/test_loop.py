@@ -109,7 +109,7 @@ def test_workdir_holds_what_the_design_promises(teacher_workdir):
 def test_the_step_donates_its_state(teacher_workdir):
     from distill.optim import make_optimizer, make_schedule
     from distill.train.state import init_state
-    from distill.train.step import make_train_step
+    from distill.train.step import Learner, make_train_step
 
     config = pretrain_config()
     mesh = open_mesh(config)
@@ -118,7 +118,7 @@ def test_the_step_donates_its_state(teacher_workdir):
         config.optimizer, make_schedule(config.schedule, 10), network.abstract_params, network.axes
     )
     state = init_state(network, optimizer, 0)
-    step = make_train_step(Classification(network, config.loss), optimizer, 0)
+    step = make_train_step(Learner(Classification(network, config.loss), optimizer), 0)
     batch = {
         "image": np.zeros((32, 8, 8, 1), np.uint8),
         "label": np.zeros(32, np.int32),

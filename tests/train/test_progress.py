@@ -51,7 +51,7 @@ def test_the_rest_is_estimated_from_what_this_start_has_done(monkeypatch, capsys
     line = Progress("distill", 1_200_000, start_step=200_000)
     now[0] += 1000.0
     row = {"train/loss": 0.12345, "train/images_per_second": 40960.4, "train/data_wait": 0.034}
-    line.show(204_000, row)
+    line.show(204_000, {"student": row})
     assert capsys.readouterr().err == (
         "distill 204,000/1,200,000 (17.0%)  loss 0.1235  40,960 images/s  data wait 3%  "
         "ETA 2d 21h\n"

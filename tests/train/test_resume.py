@@ -108,11 +108,12 @@ def test_one_seed_is_one_run_and_another_seed_another(uninterrupted, tmp_path):
     again, other = tmp_path / "again", tmp_path / "other"
     pretrain.run(pretrain_config(**RUN), Workdir(again), overview=False)
     assert_same_run(uninterrupted, again)
-    # Its first step says all: it has other weights, and has seen other images.
+    # Its first steps say all; before the first, every classifier is zero.
     first = dict(train__total_steps=3, train__eval_every=3, train__checkpoint_every=3)
     pretrain.run(pretrain_config(**(RUN | first), seed=1), Workdir(other), overview=False)
-    losses = [metrics.read(path)[0]["train/loss"] for path in (again, other)]
-    assert losses[0] != losses[1]
+    rows = [metrics.read(path)[1] for path in (again, other)]
+    assert rows[0]["step"] == rows[1]["step"] == 2
+    assert rows[0]["train/loss"] != rows[1]["train/loss"]
 
 
 def test_only_the_newest_checkpoints_are_kept(uninterrupted):

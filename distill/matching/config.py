@@ -1,0 +1,141 @@
+"""How a student is matched to its teachers."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Literal
+
+from distill.errors import check_choices
+
+# What each term of the loss compares.
+FEATURES = {
+    "kl": "logits",
+    "logits_l2": "logits",
+    "logits_euclidean": "logits",
+    "embedding_cosine": "embedding",
+    "embedding_mse": "embedding",
+    "tokens_cosine": "tokens",
+    "tokens_mse": "tokens",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """The loss is the sum of its terms times these weights; terms of weight 0 cost nothing.
+
+    Terms on embeddings and tokens compare a learned projection of the student's features, which is
+    no part of the finished model. Tokens of another grid are resampled to the student's.
+
+    Raises:
+      ValueError: if a weight is negative or all are 0.
+    """
+
+    kl: float = 1.0
+    """T²·KL( softmax(z_t/T) ‖ softmax(z_s/T) ) of logits z at the temperature T."""
+    labels: float = 0.0
+    """Softmax cross-entropy against the labels, mixed as the images are."""
+    logits_l2: float = 0.0
+    """‖z_s − z_t‖²."""
+    logits_euclidean: float = 0.0
+    """‖z_s − z_t‖."""
+    embedding_cosine: float = 0.0
+    """1 − cos of the angle between embeddings."""
+    embedding_mse: float = 0.0
+    """Mean squared difference of embeddings."""
+    tokens_cosine: float = 0.0
+    """1 − cos of the angle between patch tokens, averaged over the patches."""
+    tokens_mse: float = 0.0
+    """Mean squared difference of patch tokens."""
+
+    def __post_init__(self):
+        weights = dataclasses.asdict(self)
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"{name} must not be negative, not {weight}")
+        if not any(weights.values()):
+            raise ValueError(f"give one of {', '.join(weights)} a weight, or nothing is learned")
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The weights of the terms that compare with teachers, but for those of weight 0."""
+        return {name: getattr(self, name) for name in FEATURES if getattr(self, name)}
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What the terms compare: some of logits, embedding, tokens."""
+        return tuple(dict.fromkeys(FEATURES[name] for name in self.terms))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MatchingConfig:
+    """How a student is matched (arXiv 2106.05237, §3).
+
+    The defaults are function matching. The study's other ways to teach are `mixup=0`, the same
+    crop without mixup ("consistent teaching"); `teacher_view="independent"`, crops of their own
+    ("independent noise"); `teacher_view="fixed"`, targets from the clean centre crop ("fixed
+    teacher").
+
+    Raises:
+      ValueError: for values out of bounds or choices that contradict each other.
+    """
+
+    losses: LossWeights = LossWeights()
+    temperature: float = 1.0
+    """T of the term `kl`."""
+    teacher_view: Literal["same", "independent", "fixed"] = "same"
+    """What teachers see: the student's view, a random view of their own, or the centre crop."""
+    mixup: float = 1.0
+    """Both parameters of mixup's Beta distribution; 0 does not mix."""
+    per_example: bool = False
+    """Draw mixup's coefficient for each image instead of once for the batch."""
+    several_teachers: Literal["sum", "average"] = "sum"
+    """Sum the terms of all teachers, or match the average of their probabilities, which is for the
+    term `kl`; both as the teachers are weighted."""
+
+    def __post_init__(self):
+        check_choices(self)
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if self.mixup < 0:
+            raise ValueError(f"mixup must not be negative, not {self.mixup}")
+        if self.teacher_view != "same" and self.mixup:
+            raise ValueError(
+                f"a teacher with teacher_view={self.teacher_view!r} does not see the student's "
+                "mixture; set mixup=0"
+            )
+        foreign = [name for name in self.losses.terms if name.startswith("logits_")]
+        if self.several_teachers == "average" and foreign:
+            raise ValueError(
+                f"several_teachers='average' averages probabilities, which {', '.join(foreign)} "
+                "cannot match; use kl, or several_teachers='sum'"
+            )
+
+    def check_teacher(self, name: str, classes: int, expected: int) -> None:
+        """Checks that a teacher has what the terms compare.
+
+        Args:
+          name: what messages call it.
+          classes: of the teacher; 0 has no classifier.
+          expected: of the student.
+
+        Raises:
+          ValueError: if it has not.
+        """
+        if "logits" not in self.losses.features:
+            return
+        if classes != expected:
+            terms = [t for t in self.losses.terms if FEATURES[t] == "logits"]
+            has = f"{classes} classes" if classes else "no classifier"
+            raise ValueError(
+                f"{name} has {has} and the student {expected} classes, but config.matching.losses "
+                f"compares logits ({', '.join(terms)}); match embeddings or tokens instead"
+            )
+
+
+def check_labels(config: MatchingConfig, class_names: Iterable[str]) -> None:
+    """Checks that there are labels where the loss needs them.
+
+    Raises:
+      ValueError: if there are none.
+    """
+    if config.losses.labels and not tuple(class_names):
+        raise ValueError("losses.labels needs labels, but the training images have none")

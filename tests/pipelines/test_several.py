@@ -1,0 +1,130 @@
+"""Several students, several teachers, and teachers without a classifier."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from support import REPOSITORY, distill_config, final_params, without_timings
+
+from distill.config import ConfigError, load_file, resolve, to_dict
+from distill.train import metrics
+from distill.train.workdir import Workdir
+from pipelines import distill_student, evaluate
+from pipelines.distill_student import DistillConfig
+
+SMALL = dict(model__width=8, model__heads=1)
+LARGE = dict(model__width=24, model__depth=1, optimizer__learning_rate=1e-2)
+RUN = dict(train__checkpoint_every=4)
+
+
+@pytest.fixture(scope="module")
+def alone(teacher_workdir):
+    """What each student would be distilled with alone."""
+    return {
+        name: distill_config(teacher_workdir, **RUN, **own)
+        for name, own in {"small": SMALL, "large": LARGE}.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def together(alone):
+    """One config that has both students."""
+    tree = to_dict(alone["small"]) | {"model": None}
+    tree["students"] = {
+        name: {"model": vars(one.model), "optimizer": vars(one.optimizer)}
+        for name, one in alone.items()
+    }
+    return resolve(DistillConfig, tree)
+
+
+@pytest.fixture(scope="module")
+def trained(together, tmp_path_factory):
+    path = tmp_path_factory.mktemp("together")
+    distill_student.run_all(together, Workdir(path), overview=False)
+    return path
+
+
+def test_a_student_is_what_it_would_be_alone(alone, trained, tmp_path):
+    for name, config in alone.items():
+        path = tmp_path / name
+        distill_student.run(config, Workdir(path), overview=False)
+        jax.tree.map(
+            np.testing.assert_array_equal, final_params(path), final_params(trained / name)
+        )
+        rows = [without_timings(metrics.read(p)) for p in (path, trained / name)]
+        assert rows[0] == rows[1]
+        recorded = [json.loads((p / "config.json").read_text()) for p in (path, trained / name)]
+        assert recorded[0] == recorded[1]
+
+
+def test_students_that_were_saved_at_different_steps_go_on_from_the_same(
+    together, trained, tmp_path, capsys
+):
+    """As a kill between two checkpoints leaves them."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    for name in together.students:
+        (tmp_path / name / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "large" / "checkpoints" / "10")
+    distill_student.run_all(together, Workdir(tmp_path), overview=False)
+    assert "resuming after step 8" in capsys.readouterr().err
+    for name in together.students:
+        paths = tmp_path / name, trained / name
+        jax.tree.map(np.testing.assert_array_equal, *map(final_params, paths))
+        rows = [without_timings(metrics.read(path)) for path in paths]
+        assert rows[0] == rows[1]
+
+
+def test_a_students_directory_is_the_workdir_of_a_run(trained):
+    found = evaluate.run(trained / "large")
+    summary = json.loads((trained / "large" / "summary.json").read_text())
+    assert found["test/agreement"] == pytest.approx(summary["test/agreement"])
+
+
+def test_teachers_are_weighted_by_name(teacher_workdir, tmp_path):
+    """Two copies of a teacher are that teacher, if its loss counts half for each."""
+    tree = to_dict(distill_config(teacher_workdir)) | {"teacher": None}
+    halves = {name: {"workdir": str(teacher_workdir), "weight": 0.5} for name in ("one", "two")}
+    several = resolve(DistillConfig, tree | {"teachers": halves})
+    distill_student.run(several, Workdir(tmp_path / "several"), overview=False)
+    config = distill_config(teacher_workdir)
+    distill_student.run(config, Workdir(tmp_path / "single"), overview=False)
+    rows = [metrics.read(tmp_path / name)[-1] for name in ("several", "single")]
+    for name in ("train/loss", "val/kl"):
+        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-3)
+
+
+def test_a_student_of_embeddings_leaves_its_projections_behind(teacher_workdir, tmp_path):
+    config = distill_config(
+        teacher_workdir, matching__losses__kl=0.0, matching__losses__embedding_cosine=1.0, **RUN
+    )
+    trained = distill_student.run(config, Workdir(tmp_path), overview=False)
+    losses = [row["train/loss"] for row in metrics.read(tmp_path)]
+    assert losses[-1] < losses[0]
+    params = final_params(tmp_path)
+    assert "projections" not in params
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert trained.summary["parameters"] == count == config.model.network().parameter_count()
+    # It goes on from what a kill has left, projections and all.
+    whole = final_params(tmp_path)
+    (tmp_path / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "checkpoints" / "10")
+    distill_student.run(config, Workdir(tmp_path), overview=False)
+    jax.tree.map(np.testing.assert_array_equal, whole, final_params(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": None}, "give teacher"),
+        ({"teachers": {"other": {"workdir": "there"}}}, "or several teachers by name"),
+        ({"students": {"small": {}}}, r"students\.small\.model\.family is missing"),
+        ({"model": None}, "give model, the student, or several students"),
+        ({"teacher": {"workdir": "there", "weight": 0.0}}, "weight must be positive"),
+    ],
+)
+def test_a_run_has_teachers_and_students(change, message):
+    tree = load_file(str(REPOSITORY / "configs/distill/digits.py"))
+    with pytest.raises(ConfigError, match=message):
+        resolve(DistillConfig, tree | change)
