@@ -35,10 +35,16 @@ class StudentConfig:
     """One of several students."""
 
     model: ModelConfig
+    learning_rate: float | None = None
+    """With the rest of the run's optimizer; None takes the run's."""
     optimizer: OptimizerConfig | None = None
-    """None takes the run's."""
+    """In place of the run's, of which nothing is taken over; None takes the run's."""
     schedule: ScheduleConfig | None = None
-    """None takes the run's."""
+    """In place of the run's, of which nothing is taken over; None takes the run's."""
+
+    def __post_init__(self):
+        if self.learning_rate is not None and self.optimizer is not None:
+            raise ValueError("give learning_rate or optimizer, which has a learning rate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,16 +83,19 @@ class DistillConfig(RunConfig):
     @property
     def alone(self) -> dict[str, "DistillConfig"]:
         """What each of several students would be distilled with alone, by name."""
-        return {
-            name: dataclasses.replace(
+        found = {}
+        for name, student in self.students.items():
+            optimizer = student.optimizer or self.optimizer
+            if student.learning_rate is not None:
+                optimizer = dataclasses.replace(optimizer, learning_rate=student.learning_rate)
+            found[name] = dataclasses.replace(
                 self,
                 students={},
                 model=student.model,
-                optimizer=student.optimizer or self.optimizer,
+                optimizer=optimizer,
                 schedule=student.schedule or self.schedule,
             )
-            for name, student in self.students.items()
-        }
+        return found
 
 
 def run(
