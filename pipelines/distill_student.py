@@ -157,9 +157,8 @@ def _open_splits(config: DistillConfig, students: dict[str, Network]) -> Splits:
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
     splits = config.data.open_splits(channels=channels.pop())
-    if splits.train.class_names:
-        for student in students.values():
-            splits.check_classes(student.config.num_classes, "config.model")
+    for student in students.values():
+        splits.check_classes(student.config.num_classes, "config.model")
     with blame("config.matching"):
         check_labels(config.matching, splits.train.class_names)
     return splits
@@ -189,9 +188,7 @@ def _trainee(
         workdir=workdir,
         network=projected,
         task=FunctionMatching(projected, teachers, matching, labelled=labelled),
-        per_example=distillation_metrics(
-            projected, teachers, labelled=bool((splits.validation or splits.train).class_names)
-        ),
+        per_example=distillation_metrics(projected, teachers),
     )
 
 
@@ -204,7 +201,7 @@ def _introduce_teachers(
     view_size: int,
 ) -> None:
     """Says how good the teachers are on the images at hand."""
-    if splits.validation is None or not splits.validation.class_names:
+    if splits.validation is None:
         return
     mesh: Any = next(iter(teachers.values())).network.placement.mesh
     for key, teacher in teachers.items():
