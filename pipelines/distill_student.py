@@ -35,10 +35,16 @@ class StudentConfig:
     """One of several students."""
 
     model: ModelConfig
+    learning_rate: float | None = None
+    """With the rest of the run's optimizer; None takes the run's."""
     optimizer: OptimizerConfig | None = None
-    """None takes the run's."""
+    """In place of the run's, of which nothing is taken over; None takes the run's."""
     schedule: ScheduleConfig | None = None
-    """None takes the run's."""
+    """In place of the run's, of which nothing is taken over; None takes the run's."""
+
+    def __post_init__(self):
+        if self.learning_rate is not None and self.optimizer is not None:
+            raise ValueError("give learning_rate or optimizer, which has a learning rate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,16 +83,19 @@ class DistillConfig(RunConfig):
     @property
     def alone(self) -> dict[str, "DistillConfig"]:
         """What each of several students would be distilled with alone, by name."""
-        return {
-            name: dataclasses.replace(
+        found = {}
+        for name, student in self.students.items():
+            optimizer = student.optimizer or self.optimizer
+            if student.learning_rate is not None:
+                optimizer = dataclasses.replace(optimizer, learning_rate=student.learning_rate)
+            found[name] = dataclasses.replace(
                 self,
                 students={},
                 model=student.model,
-                optimizer=student.optimizer or self.optimizer,
+                optimizer=optimizer,
                 schedule=student.schedule or self.schedule,
             )
-            for name, student in self.students.items()
-        }
+        return found
 
 
 def run(
@@ -148,9 +157,8 @@ def _open_splits(config: DistillConfig, students: dict[str, Network]) -> Splits:
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
     splits = config.data.open_splits(channels=channels.pop())
-    if splits.train.class_names:
-        for student in students.values():
-            splits.check_classes(student.config.num_classes, "config.model")
+    for student in students.values():
+        splits.check_classes(student.config.num_classes, "config.model")
     with blame("config.matching"):
         check_labels(config.matching, splits.train.class_names)
     return splits
@@ -180,9 +188,7 @@ def _trainee(
         workdir=workdir,
         network=projected,
         task=FunctionMatching(projected, teachers, matching, labelled=labelled),
-        per_example=distillation_metrics(
-            projected, teachers, labelled=bool((splits.validation or splits.train).class_names)
-        ),
+        per_example=distillation_metrics(projected, teachers),
     )
 
 
@@ -195,7 +201,7 @@ def _introduce_teachers(
     view_size: int,
 ) -> None:
     """Says how good the teachers are on the images at hand."""
-    if splits.validation is None or not splits.validation.class_names:
+    if splits.validation is None:
         return
     mesh: Any = next(iter(teachers.values())).network.placement.mesh
     for key, teacher in teachers.items():

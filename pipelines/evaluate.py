@@ -77,23 +77,26 @@ def run(
       best: whether to take the run's best weights instead of its last.
     """
     recorded, data, split, mesh = _open(workdir, split, batch_size)
-    data = dataclasses.replace(data, source=source or data.source, classes=classes or data.classes)
+    data = dataclasses.replace(
+        data, eval_source=source or data.eval_source, classes=classes or data.classes
+    )
     network, params = load_model(workdir, mesh, best=best)
     teachers, teacher_params = _load_teachers(recorded, mesh)
     networks = (network, *(teacher.network for teacher in teachers.values()))
     view_size = max(side for one in networks for side in one.config.image_shape[:2])
     per_example = distillation_metrics(network, teachers)
-    images = data.open(split, channels=network.config.channels)
+    images = data.open_evaluation(split, channels=network.config.channels)
     if len(images.class_names) != network.config.num_classes:
         raise UserError(
-            f"the model in {workdir} has {network.config.num_classes} classes, but {data.source} "
-            f"has {len(images.class_names)}; --fewshot, --knn and --probe ask for features alone"
+            f"the model in {workdir} has {network.config.num_classes} classes, but "
+            f"{data.evaluation_source} has {len(images.class_names)}; --fewshot, --knn and --probe "
+            "ask for features alone"
         )
     batches = split_loader(images, data, mesh, size=view_size, batch_size=batch_size)
     metrics = Evaluator(split, batches, per_example)(params, teacher_params)
     if distributed.is_primary():
         width = max(map(len, metrics))
-        print(f"{len(images):,} images of {data.source}")
+        print(f"{len(images):,} images of {data.evaluation_source}")
         for name, value in metrics.items():
             print(f"{name:<{width}}  {format_figure(name, value)}")
     return metrics
@@ -127,7 +130,7 @@ def run_transfer(
     evaluator = TransferEvaluator(config, data, network, batch_size=batch_size)
     metrics = evaluator(params)
     if distributed.is_primary():
-        names = config.sources or (data.source,)
+        names = config.sources or (data.evaluation_source,)
         for name, task in zip(names, evaluator.tasks.values(), strict=True):
             print(
                 f"{len(task.test):,} images of {name}, {len(task.test.class_names)} classes; "

@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from distill.config import resolve
-from distill.data import DataConfig
+from distill.data import DataConfig, Source
 from distill.data.examples import readable_views
 from distill.export.saved_model import export_saved_model
 from distill.parallel import MeshConfig, make_mesh
@@ -42,23 +42,29 @@ def run(workdir: Path, output: Path | None = None, best: bool = False) -> tuple[
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     network, params = load_model(workdir, mesh, best=best, dtype="float32")
     data = resolve(DataConfig, recorded["data"])
-    images = data.open(
-        data.test_split or data.validation_split or data.train_split,
-        channels=network.config.channels,
-    )
+    images = _samples(data, network.config.channels)
+    # A student may have been distilled without labels.
+    names = images.class_names or tuple(map(str, range(network.config.num_classes)))
     size = network.config.image_shape[0]
     samples = np.stack([e["image"] for e in readable_views(images, data.view, size, most=64)])
     sigmoid = recorded.get("loss", {}).get("kind") == "sigmoid"
     version, difference = export_saved_model(
         network,
         params,
-        images.class_names,
+        names,
         output or workdir / "export",
         activation="sigmoid" if sigmoid else "softmax",
         samples=samples,
     )
     print(f"exported {version}; logits differ from JAX by at most {difference:.1e}")
     return version, difference
+
+
+def _samples(data: DataConfig, channels: int) -> Source:
+    split = data.test_split or data.validation_split
+    if split is None:
+        return data.open(data.train_split, channels=channels)
+    return data.open_evaluation(split, channels=channels)
 
 
 def main(arguments: list[str]) -> None:

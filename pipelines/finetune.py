@@ -70,6 +70,7 @@ def run(
     mesh = open_mesh(config)
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
+    splits.check_labels("fine-tuning")
     splits.check_classes(config.model.num_classes, "config.model")
     new_classifier = config.start.classifier == "new"
     key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)

@@ -47,6 +47,9 @@ class ModelConfig:
     """Shape and patch size, such as B/16."""
     image_size: int = 224
     channels: Literal[1, 3] = 3
+    mean: tuple[float, ...] | None = None
+    """Of pixel values in [0, 1], for all channels or each; with `std` it normalises images."""
+    std: tuple[float, ...] | None = None
     num_classes: int = 1000
     head: Literal["map", "gap", "cls"] | None = None
     width: int | None = None

@@ -1,7 +1,7 @@
 """Image sources, views and loaders."""
 
 from distill.data.config import DataConfig, Splits
-from distill.data.examples import Batch
+from distill.data.examples import Batch, TeacherView
 from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.sources import Source, open_source
 from distill.data.subsets import ChosenClasses, Subset
@@ -15,6 +15,7 @@ __all__ = [
     "Source",
     "Splits",
     "Subset",
+    "TeacherView",
     "TrainLoader",
     "ViewConfig",
     "open_source",

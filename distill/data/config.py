@@ -17,7 +17,10 @@ class DataConfig:
     """
 
     source: str = "digits"
-    """`digits`, `folder:PATH` or `tfds:NAME`."""
+    """`digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`; only distillation can do without
+    labels, which `images:PATH` has not."""
+    eval_source: str | None = None
+    """Where validation and test splits come from; None takes `source`."""
     data_dir: str | None = None
     """Where TFDS keeps its data sets; None for its default."""
     classes: tuple[str, ...] = ()
@@ -45,19 +48,40 @@ class DataConfig:
             raise ValueError(f"max_corrupt_share must be in [0, 1], not {self.max_corrupt_share}")
         check_each_once("classes", self.classes)
 
+    @property
+    def evaluation_source(self) -> str:
+        """Where validation and test splits come from."""
+        return self.eval_source or self.source
+
     def open(self, split: str, *, channels: int) -> Source:
-        """Opens one split.
+        """Opens one split of `source`.
 
         Raises:
           UserError: if there is no such source, split or class, or nothing in it.
         """
-        source = open_source(self.source, split, channels=channels, data_dir=self.data_dir)
+        return self._open(self.source, split, channels)
+
+    def open_evaluation(self, split: str, *, channels: int) -> Source:
+        """Opens one split to evaluate on.
+
+        Raises:
+          UserError: if there is no such source, split or class, nothing in it, or no labels.
+        """
+        images = self._open(self.evaluation_source, split, channels)
+        if not images.class_names:
+            raise UserError(
+                f"{self.evaluation_source} has no labels to evaluate against; name labelled data"
+            )
+        return images
+
+    def _open(self, name: str, split: str, channels: int) -> Source:
+        source = open_source(name, split, channels=channels, data_dir=self.data_dir)
         if not self.classes:
             return source
         chosen = ChosenClasses(source, self.classes)
         if not len(chosen):
             raise UserError(
-                f"split {split!r} of {self.source} holds no images of {abbreviate(self.classes)}"
+                f"split {split!r} of {name} holds no images of {abbreviate(self.classes)}"
             )
         return chosen
 
@@ -65,19 +89,16 @@ class DataConfig:
         """Opens all splits of a run.
 
         Raises:
-          UserError: if one is missing or empty, or they do not have the same classes.
+          UserError: if one is missing or empty, those to evaluate on have no labels, or those with
+            labels do not have the same classes.
         """
-        names = (self.train_split, self.validation_split, self.test_split)
-        train, validation, test = (
-            None if name is None else self.open(name, channels=channels) for name in names
-        )
-        for name, split in zip(names[1:], (validation, test), strict=True):
-            if split is not None and split.class_names != train.class_names:
-                raise UserError(
-                    f"splits {self.train_split!r} and {name!r} of {self.source} have different "
-                    f"classes: {_compare(train.class_names, split.class_names)}"
-                )
-        return Splits(train, validation, test)
+        train = self.open(self.train_split, channels=channels)
+        opened = [(self.source, self.train_split, train)]
+        for name in (self.validation_split, self.test_split):
+            split = None if name is None else self.open_evaluation(name, channels=channels)
+            opened.append((self.evaluation_source, name, split))
+        _check_same_classes([place for place in opened if place[2] and place[2].class_names])
+        return Splits(*(split for _, _, split in opened))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +109,50 @@ class Splits:
     validation: Source | None
     test: Source | None
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of all splits that have labels; empty if none has."""
+        splits = (self.train, self.validation, self.test)
+        return next((s.class_names for s in splits if s is not None and s.class_names), ())
+
     def check_classes(self, classes: int, whose: str) -> None:
-        """Checks that a model distinguishes the classes of the data.
+        """Checks that a model distinguishes the classes of the data, if any of it has labels.
 
         Raises:
           UserError: if the counts differ.
         """
-        if classes != len(self.train.class_names):
+        names = self.class_names
+        if names and classes != len(names):
             raise UserError(
-                f"{whose} has {classes} classes, but the data has {len(self.train.class_names)} "
-                f"({abbreviate(self.train.class_names)})"
+                f"{whose} has {classes} classes, but the data has {len(names)} "
+                f"({abbreviate(names)})"
+            )
+
+    def check_labels(self, purpose: str, key: str = "config.data.source") -> None:
+        """Checks that there are labels to learn from.
+
+        Args:
+          purpose: what needs them, for the error.
+          key: where labelled data is named, for the error.
+
+        Raises:
+          UserError: if there are none.
+        """
+        if not self.train.class_names:
+            raise UserError(
+                f"{purpose} learns from labels, but the training images have none; name labelled "
+                f"data in {key}"
+            )
+
+
+def _check_same_classes(labelled: list[tuple[str, str, Source]]) -> None:
+    """Of (source's name, split's name, images), all that have labels."""
+    for source, name, split in labelled[1:]:
+        first_source, first_name, first = labelled[0]
+        if split.class_names != first.class_names:
+            raise UserError(
+                f"splits {first_name!r} of {first_source} and {name!r} of {source} have different "
+                f"classes: {_compare(first.class_names, split.class_names)}"
             )
 
 

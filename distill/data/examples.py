@@ -1,7 +1,8 @@
 """Sequences of examples, read at random: what stands at each position of a run or of a split.
 
 The training example at position p (p counts from 0 and never restarts) is image
-`shuffle(p mod n)` of epoch `p div n`, seen through the view drawn for (seed, epoch, index).
+`shuffle(p mod n)` of epoch `p div n`, seen through the view drawn for (seed, epoch, index); a
+teacher that is not to see the same gets a view of its own.
 Batch k holds positions k·B … (k+1)·B − 1, whatever the number of processes or workers, so the
 whole state of an iterator is one number: the next position. A process reads those rows of each
 batch that its devices hold.
@@ -11,16 +12,20 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from grain.experimental import index_shuffle
 
 from distill.data.sources import CorruptImage, Source
 from distill.data.views import ViewConfig, evaluation_view, generator, training_view
-from distill.errors import RunFailed
+from distill.errors import RunFailed, check_choices
 
 Batch = dict[str, Any]
+
+TeacherView = Literal["same", "independent", "fixed"]
+"""What a teacher sees of a training image (arXiv 2106.05237, §3): the student's view, a training
+view of its own, or the evaluation view, which never changes."""
 
 # The epoch of training views that are for evaluation. Training never gets there: its positions end
 # at 2^62, and its epochs with them. Nor can its keys look like this one to NumPy, which joins the
@@ -46,6 +51,11 @@ class TrainingViews:
     """Of each batch, those to read."""
     start: int = 0
     """First global position; a multiple of the batch size unless a run changed its batch size."""
+    teacher_view: TeacherView = "same"
+    """Unless it is "same", examples also hold `teacher_image`, uint8 [size, size, C]."""
+
+    def __post_init__(self):
+        check_choices(self)
 
     def __len__(self) -> int:
         return (2**62 - self.start) // self.batch_size * len(self.rows)
@@ -74,6 +84,7 @@ class TrainingViews:
             rng = generator(self.seed, epoch, index)
             return {
                 "image": training_view(image, self.size, self.view, rng),
+                **self._for_teacher(image, epoch, index),
                 "label": np.int32(label),
                 "index": np.int64(index),
                 "mask": np.True_,
@@ -83,6 +94,14 @@ class TrainingViews:
             f"{_ATTEMPTS} images in a row cannot be decoded, the last is "
             f"{self.source.describe(index)}; check the data"
         )
+
+    def _for_teacher(self, image: np.ndarray, epoch: int, index: int) -> Batch:
+        if self.teacher_view == "same":
+            return {}
+        if self.teacher_view == "fixed":
+            return {"teacher_image": evaluation_view(image, self.size, self.view)}
+        rng = generator(self.seed, epoch, index, 1)
+        return {"teacher_image": training_view(image, self.size, self.view, rng)}
 
 
 @dataclasses.dataclass(frozen=True)

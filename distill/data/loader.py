@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags, logging
 
 from distill.data.config import DataConfig
-from distill.data.examples import Batch, EvaluationViews, TrainingViews
+from distill.data.examples import Batch, EvaluationViews, TeacherView, TrainingViews
 from distill.data.sources import Source
 from distill.errors import RunFailed, UserError
 
@@ -118,6 +118,7 @@ class TrainLoader:
       rows: of each batch, those to read here; None reads all.
       seed: of order and views.
       put: places these rows on the devices.
+      teacher_view: what `teacher_image` of a batch holds; "same" leaves it out.
       next_example: global position to start at; what `state()` returned.
       skipped: corrupt images that all processes met before that; what `state()` returned.
       ahead: how many batches to keep ready.
@@ -133,6 +134,7 @@ class TrainLoader:
         seed: int,
         put: Callable[[Batch], Batch],
         rows: Sequence[int] | None = None,
+        teacher_view: TeacherView = "same",
         next_example: int = 0,
         skipped: int = 0,
         ahead: int = 2,
@@ -150,6 +152,7 @@ class TrainLoader:
             batch_size=batch_size,
             rows=self.rows,
             start=next_example,
+            teacher_view=teacher_view,
         )
         # Of what was met before, these rows' share.
         self._monitor = CorruptionMonitor(

@@ -1,12 +1,12 @@
-"""Where images come from: random-access collections of labelled images.
+"""Where images come from: random-access collections of images, most of them labelled.
 
-A source is named in a config by one string: `digits`, `folder:PATH` or `tfds:NAME`.
+A source is named in a config by one string: `digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`.
 """
 
 import functools
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -27,9 +27,10 @@ class CorruptImage(Exception):
 
 
 class Source(Protocol):
-    """A fixed, ordered collection of labelled images, read by index."""
+    """A fixed, ordered collection of images, read by index."""
 
     class_names: tuple[str, ...]
+    """Empty where images have no labels."""
     channels: int
 
     def __len__(self) -> int:
@@ -37,7 +38,7 @@ class Source(Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """Of all images, int32 [N]; no image is decoded."""
+        """Of all images, int32 [N], −1 for an image without; no image is decoded."""
 
     def read(self, index: int) -> tuple[np.ndarray, int]:
         """The image, uint8 [height, width, channels], and its label.
@@ -54,7 +55,7 @@ def open_source(name: str, split: str, *, channels: int, data_dir: str | None = 
     """Opens the split of the source a config names.
 
     Args:
-      name: `digits`, `folder:PATH` or `tfds:NAME`.
+      name: `digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`.
       split: the split's name; for TFDS also a slice such as `train[:98%]`.
       channels: 1 for grey or 3 for colour; images are converted.
       data_dir: where TFDS keeps its data sets; None for its default.
@@ -67,10 +68,14 @@ def open_source(name: str, split: str, *, channels: int, data_dir: str | None = 
         source = Digits(split, channels)
     elif kind == "folder" and argument:
         source = ImageFolder(Path(argument).expanduser(), split, channels)
+    elif kind == "images" and argument:
+        source = UnlabelledImages(Path(argument).expanduser(), split, channels)
     elif kind == "tfds" and argument:
         source = TfdsSource(argument, split, channels, data_dir)
     else:
-        raise UserError(f"unknown data source {name!r}; expected digits, folder:PATH or tfds:NAME")
+        raise UserError(
+            f"unknown data source {name!r}; expected digits, folder:PATH, images:PATH or tfds:NAME"
+        )
     if not len(source):
         raise UserError(f"split {split!r} of {name} holds no images")
     return source
@@ -144,7 +149,30 @@ def _stratified_order(labels: np.ndarray) -> np.ndarray:
     return np.argsort(position, kind="stable")
 
 
-class ImageFolder:
+class _ImageFiles:
+    """Images in files, each with its label."""
+
+    _files: list[tuple[Path, int]]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N]; no file is opened."""
+        return np.array([label for _, label in self._files], np.int32)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Decodes the file."""
+        path, label = self._files[index]
+        return decode(path, self.channels), label
+
+    def describe(self, index: int) -> str:
+        """The file's path."""
+        return str(self._files[index][0])
+
+
+class ImageFolder(_ImageFiles):
     """Images in `root/split/class/*.jpg|png|webp`; classes are the sorted folder names."""
 
     def __init__(self, root: Path, split: str, channels: int):
@@ -164,30 +192,39 @@ class ImageFolder:
         self._files = [
             (path, label)
             for label, name in enumerate(self.class_names)
-            for path in sorted((folder / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+            for path in _image_files(folder / name)
         ]
         if not self._files:
             raise UserError(
                 f"no images under {folder}; expected {folder}/class/*{'|'.join(IMAGE_SUFFIXES)}"
             )
 
-    def __len__(self) -> int:
-        return len(self._files)
 
-    @functools.cached_property
-    def labels(self) -> np.ndarray:
-        """Of all images, int32 [N], from the names of their folders."""
-        return np.array([label for _, label in self._files], np.int32)
+class UnlabelledImages(_ImageFiles):
+    """Every image under `root`, in the order of paths, as one split, `train`; labels are −1."""
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Decodes the file."""
-        path, label = self._files[index]
-        return decode(path, self.channels), label
+    class_names = ()
 
-    def describe(self, index: int) -> str:
-        """The file's path."""
-        return str(self._files[index][0])
+    def __init__(self, root: Path, split: str, channels: int):
+        if not root.is_dir():
+            raise UserError(f"image folder {root} does not exist")
+        if split != "train":
+            raise UserError(
+                f"images:{root} has no split {split!r}: images without labels are one split, "
+                "'train'. Set config.data.validation_split=none and config.data.test_split=none, "
+                "or name labelled data in config.data.eval_source"
+            )
+        self.channels = channels
+        self._files = [(path, -1) for path in _image_files(root)]
+        if not self._files:
+            raise UserError(f"no images under {root}; expected *{'|'.join(IMAGE_SUFFIXES)}")
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    """All images under a folder at any depth, in the order of their paths."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            yield path
 
 
 class TfdsSource:

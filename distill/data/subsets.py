@@ -48,10 +48,15 @@ class ChosenClasses(Subset):
       classes: names, each once.
 
     Raises:
-      UserError: if the source does not have a class.
+      UserError: if the source does not have a class, or no labels.
     """
 
     def __init__(self, source: Source, classes: Sequence[str]):
+        if not source.class_names:
+            raise UserError(
+                f"classes {abbreviate(tuple(classes))} cannot be chosen: the images have no "
+                "labels. Choose none, or name labelled data"
+            )
         for name in classes:
             if name not in source.class_names:
                 raise UserError(_unknown_class(name, source.class_names))

@@ -1,7 +1,8 @@
 """Views: what of an image a model sees. Host side, uint8 in and out.
 
-A training view is drawn from a generator of its own, keyed by (seed, epoch, index), and so does
-not depend on the order of the data, the number of workers or the number of hosts.
+A training view is drawn from a generator of its own, keyed by (seed, epoch, index), or by (seed,
+epoch, index, 1) where the image has a second view, and so does not depend on the order of the data,
+the number of workers or the number of hosts.
 """
 
 import dataclasses
@@ -46,9 +47,9 @@ class ViewConfig:
             raise ValueError(f"eval_crop must be in (0, 1], not {self.eval_crop}")
 
 
-def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers that belong to one view of one image."""
-    return np.random.default_rng((seed, epoch, index))
+def generator(seed: int, epoch: int, index: int, *view: int) -> np.random.Generator:
+    """The random numbers of one view of one image; `view` names others than the first."""
+    return np.random.default_rng((seed, epoch, index, *view))
 
 
 def training_view(

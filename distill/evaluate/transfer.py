@@ -138,12 +138,14 @@ def _open(
     data = dataclasses.replace(
         data,
         source=source or data.source,
+        eval_source=None if source else data.eval_source,
         classes=config.classes or (() if source else data.classes),
         train_split=config.train_split or data.train_split,
         validation_split=test_split,
         test_split=None,
     )
     splits = data.open_splits(channels=channels)
+    splits.check_labels("the evaluation of features", "transfer.sources or --source")
     return splits.train, splits.validation
 
 

@@ -85,8 +85,11 @@ class MatchingConfig:
     """What teachers see: the student's view, a random view of their own, or the centre crop."""
     mixup: float = 1.0
     """Both parameters of mixup's Beta distribution; 0 does not mix."""
+    cutmix: float = 0.0
+    """Both parameters of CutMix's Beta distribution; 0 pastes nothing. Where mixup is on too, each
+    batch gets one of them with equal chance."""
     per_example: bool = False
-    """Draw mixup's coefficient for each image instead of once for the batch."""
+    """Draw mixup's coefficient, or CutMix's box, for each image instead of once for the batch."""
     several_teachers: Literal["sum", "average"] = "sum"
     """Sum the terms of all teachers, or match the average of their probabilities, which is for the
     term `kl`; both as the teachers are weighted."""
@@ -95,12 +98,13 @@ class MatchingConfig:
         check_choices(self)
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
-        if self.mixup < 0:
-            raise ValueError(f"mixup must not be negative, not {self.mixup}")
-        if self.teacher_view != "same" and self.mixup:
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.teacher_view != "same" and (self.mixup or self.cutmix):
             raise ValueError(
                 f"a teacher with teacher_view={self.teacher_view!r} does not see the student's "
-                "mixture; set mixup=0"
+                "mixture; set mixup=0 and cutmix=0"
             )
         foreign = [name for name in self.losses.terms if name.startswith("logits_")]
         if self.several_teachers == "average" and foreign:

@@ -17,7 +17,7 @@ from distill.matching.losses import (
     softmax_cross_entropy,
     squared_distance,
 )
-from distill.matching.mixup import mix_labels, mixup
+from distill.matching.mixup import mix, mix_labels
 from distill.nn import Network, Params, ViTOutput
 from distill.nn.embeddings import resample_tokens
 
@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
     images: jax.Array
     """Mixed views, [B, height, width, C] float32 in [0, 255]."""
     labels: jax.Array
-    """[B], of the images that have the larger share."""
+    """[B], of the images that partners are mixed into."""
     targets: jax.Array | None
     """Mixed labels, [B, classes]; None if the loss does not look at them."""
     teachers: dict[str, dict[str, jax.Array]]
@@ -75,7 +75,13 @@ class FunctionMatching:
     ) -> Prepared:
         """Mixes the batch and asks the teachers, whose parameters are `frozen`, by name."""
         config = self.config
-        mixed = mixup(key, batch["image"], config.mixup, per_example=config.per_example)
+        mixed = mix(
+            key,
+            batch["image"],
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            per_example=config.per_example,
+        )
         view = mixed.images if config.teacher_view == "same" else batch["teacher_image"]
         targets = None
         if config.losses.labels:
@@ -165,20 +171,17 @@ def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:
     return bool(classes) and classes == {student.config.num_classes} - {0}
 
 
-def distillation_metrics(
-    student: Network, teachers: Mapping[str, Teacher], *, labelled: bool = True
-):
+def distillation_metrics(student: Network, teachers: Mapping[str, Teacher]):
     """Per-example metrics of the student, and of the student against its teachers.
 
     Args:
       student: what is evaluated.
       teachers: whose parameters the metrics get as `frozen`, by name.
-      labelled: whether the images have labels.
     """
 
     def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
         logits = student.apply(params, student.prepare(batch["image"])).logits
-        metrics = label_metrics(logits, batch["label"]) if labelled else {}
+        metrics = label_metrics(logits, batch["label"])
         if comparable(student, teachers):
             theirs = {
                 name: teacher.network.apply(

@@ -56,7 +56,8 @@ class Network:
     def prepare(self, images: jax.Array) -> jax.Array:
         """Views [B, any height, any width, C] in [0, 255] as the model takes them."""
         with self._sharding_context():
-            prepared = prepare_images(images, self.config.image_shape[:2])
+            config = self.config
+            prepared = prepare_images(images, config.image_shape[:2], config.mean, config.std)
             return constrain(prepared, "batch", None, None, None)
 
     def apply(self, params: Params, images: jax.Array) -> ViTOutput:

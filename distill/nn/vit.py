@@ -44,6 +44,10 @@ class ViTConfig:
     image_size: int | tuple[int, int] = 224
     """Side of a square image, or (height, width), in pixels."""
     channels: int = 3
+    mean: tuple[float, ...] = (0.5,)
+    """Of pixel values in [0, 1], taken off before the model sees them: for all channels or each."""
+    std: tuple[float, ...] = (0.5,)
+    """Of pixel values in [0, 1], by which they are then divided: for all channels or each."""
     num_classes: int = 1000
     """0 leaves the classifier out."""
     head: Literal["map", "gap", "cls"] = "map"
@@ -74,6 +78,15 @@ class ViTConfig:
         for name in ("width", "depth", "mlp_dim", "heads", "patch_size", "channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if len(values) not in (1, self.channels):
+                raise ValueError(
+                    f"{name} must have one value, or one for each of {self.channels} channels, "
+                    f"not {values}"
+                )
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std must be positive, not {self.std}")
         if self.num_classes < 0:
             raise ValueError(f"num_classes must not be negative, not {self.num_classes}")
         if self.width % self.heads:
@@ -165,7 +178,7 @@ class VisionTransformer(nnx.Module):
         self.classifier = _make_classifier(c, rngs) if c.num_classes else None
 
     def __call__(self, images: jax.Array) -> ViTOutput:
-        """Maps images [B, height, width, C], float in [−1, 1], to logits, embedding and tokens.
+        """Maps images [B, height, width, C], normalised, to logits, embedding and tokens.
 
         The images may have another size than the model was built for, as long as both sides are
         multiples of the patch size: the position embedding is interpolated.

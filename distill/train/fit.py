@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from distill.config import to_dict
 from distill.data import EvalLoader, Source, Splits, TrainLoader
+from distill.data.examples import TeacherView
 from distill.evaluate import Evaluator, PerExample
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferEvaluator
@@ -77,7 +78,7 @@ def fit(
     splits: Splits,
     view_size: int,
     frozen: Any = None,
-    teacher_view: str = "same",
+    teacher_view: TeacherView = "same",
 ) -> dict[str, Trained]:
     """Trains networks, or goes on where their workdirs' newest checkpoints stand.
 
@@ -149,6 +150,7 @@ def fit(
             rows=local_rows(mesh, config.train.batch_size),
             next_example=progress["next_example"],
             skipped=progress["skipped"],
+            teacher_view=teacher_view,
         )
         stack.callback(loader.close)
         loop = Loop(

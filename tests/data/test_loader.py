@@ -324,7 +324,7 @@ def test_splits_have_the_same_classes_or_are_refused(tmp_path):
     source = f"folder:{tmp_path}"
     splits = DataConfig(source=source, test_split=None).open_splits(channels=1)
     assert splits.test is None and len(splits.validation) == 2
-    with pytest.raises(UserError, match=r"'train' and 'test'.*2 and 3"):
+    with pytest.raises(UserError, match=r"'train' of .* and 'test' of .*2 and 3"):
         DataConfig(source=source).open_splits(channels=1)
 
 

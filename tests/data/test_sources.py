@@ -78,9 +78,12 @@ def test_unknown_digits_split_names_the_splits():
         open_source("digits", "dev", channels=1)
 
 
-@pytest.mark.parametrize("name", ["imagenet", "folder", "folder:", "tfds:", "digits:8", "", "a:b"])
+UNKNOWN = ["imagenet", "folder", "folder:", "images", "images:", "tfds:", "digits:8", "", "a:b"]
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_source_names_what_there_is(name):
-    with pytest.raises(UserError, match="expected digits, folder:PATH or tfds:NAME"):
+    with pytest.raises(UserError, match="expected digits, folder:PATH, images:PATH or tfds:NAME"):
         open_source(name, "train", channels=3)
 
 

@@ -161,7 +161,7 @@ def test_every_term_has_a_feature_and_a_weight():
     [
         (lambda: LossWeights(kl=-1.0), "kl must not be negative"),
         (lambda: LossWeights(kl=0.0), "nothing is learned"),
-        (lambda: MatchingConfig(teacher_view="fixed"), "set mixup=0"),
+        (lambda: MatchingConfig(teacher_view="fixed"), "set mixup=0 and cutmix=0"),
         (lambda: MatchingConfig(teacher_view="own"), "teacher_view must be one of"),
         (
             lambda: MatchingConfig(several_teachers="average", losses=LossWeights(logits_l2=1.0)),

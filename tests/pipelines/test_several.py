@@ -33,8 +33,8 @@ def together(alone):
     """One config that has both students."""
     tree = to_dict(alone["small"]) | {"model": None}
     tree["students"] = {
-        name: {"model": vars(one.model), "optimizer": vars(one.optimizer)}
-        for name, one in alone.items()
+        "small": {"model": vars(alone["small"].model), "optimizer": vars(alone["small"].optimizer)},
+        "large": {"model": vars(alone["large"].model), "learning_rate": 1e-2},
     }
     return resolve(DistillConfig, tree)
 
