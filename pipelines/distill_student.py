@@ -11,10 +11,10 @@ resumes.
 """
 
 import dataclasses
-from typing import Any
 
 from distill.data import Splits
 from distill.evaluate import Evaluator, classification_metrics
+from distill.evaluate.chance import warn_if_near_chance
 from distill.matching.config import MatchingConfig, check_labels
 from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics
 from distill.matching.projections import with_projections
@@ -189,6 +189,7 @@ def _trainee(
         network=projected,
         task=FunctionMatching(projected, teachers, matching, labelled=labelled),
         per_example=distillation_metrics(projected, teachers),
+        view_metrics=distillation_metrics(projected, teachers, mixed=matching, labelled=labelled),
     )
 
 
@@ -203,15 +204,18 @@ def _introduce_teachers(
     """Says how good the teachers are on the images at hand."""
     if splits.validation is None:
         return
-    mesh: Any = next(iter(teachers.values())).network.placement.mesh
+    images = splits.validation
+    mesh = next(iter(teachers.values())).network.placement.mesh
     for key, teacher in teachers.items():
-        if teacher.network.config.num_classes != len(splits.validation.class_names):
+        if teacher.network.config.num_classes != len(images.class_names):
             continue
-        batches = evaluation_loader(config, splits.validation, mesh, view_size)
+        batches = evaluation_loader(config, images, mesh, view_size)
         per_example = classification_metrics(teacher.network)
         accuracy = Evaluator(key, batches, per_example)(params[key])[f"{key}/accuracy"]
         whose = "teacher" if key == TEACHER else f"teacher {key}"
         say(f"{name}: {whose} accuracy {accuracy:.2%} on validation")
+        if warning := warn_if_near_chance(accuracy, len(images.class_names), len(images)):
+            say(f"{name}: warning: {whose}: {warning}")
 
 
 if __name__ == "__main__":

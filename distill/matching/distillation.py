@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from distill.evaluate.classification import agreement, label_metrics
+from distill.evaluate.classification import agreement, label_metrics, top5_agreement
+from distill.evaluate.similarity import FeaturePair
 from distill.matching.config import FEATURES, MatchingConfig
 from distill.matching.losses import (
     cosine_distance,
@@ -17,7 +18,7 @@ from distill.matching.losses import (
     softmax_cross_entropy,
     squared_distance,
 )
-from distill.matching.mixup import mix, mix_labels
+from distill.matching.mixup import Mixed, mix, mix_labels
 from distill.nn import Network, Params, ViTOutput
 from distill.nn.embeddings import resample_tokens
 
@@ -75,13 +76,7 @@ class FunctionMatching:
     ) -> Prepared:
         """Mixes the batch and asks the teachers, whose parameters are `frozen`, by name."""
         config = self.config
-        mixed = mix(
-            key,
-            batch["image"],
-            mixup=config.mixup,
-            cutmix=config.cutmix,
-            per_example=config.per_example,
-        )
+        mixed = _mix(config, key, batch["image"])
         view = mixed.images if config.teacher_view == "same" else batch["teacher_image"]
         targets = None
         if config.losses.labels:
@@ -171,29 +166,49 @@ def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:
     return bool(classes) and classes == {student.config.num_classes} - {0}
 
 
-def distillation_metrics(student: Network, teachers: Mapping[str, Teacher]):
+def distillation_metrics(
+    student: Network,
+    teachers: Mapping[str, Teacher],
+    *,
+    mixed: MatchingConfig | None = None,
+    labelled: bool = True,
+):
     """Per-example metrics of the student, and of the student against its teachers.
 
     Args:
       student: what is evaluated.
       teachers: whose parameters the metrics get as `frozen`, by name.
+      mixed: how images are mixed before they are shown, always by the same draw; None shows them
+        as they are.
+      labelled: whether the images have labels.
     """
 
     def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
-        logits = student.apply(params, student.prepare(batch["image"])).logits
-        metrics = label_metrics(logits, batch["label"])
+        images = batch["image"]
+        if mixed is not None:
+            images = _mix(mixed, jax.random.key(0), images).images
+        ours = student.apply(params, student.prepare(images))
+        theirs = {
+            name: teacher.network.apply(frozen[name], teacher.network.prepare(images))
+            for name, teacher in teachers.items()
+        }
+        metrics = label_metrics(ours.logits, batch["label"]) if labelled else {}
         if comparable(student, teachers):
-            theirs = {
-                name: teacher.network.apply(
-                    frozen[name], teacher.network.prepare(batch["image"])
-                ).logits
-                for name, teacher in teachers.items()
-            }
-            teacher_logits = combine(theirs, teachers)
+            logits = combine({name: output.logits for name, output in theirs.items()}, teachers)
             metrics |= {
-                "agreement": agreement(logits, teacher_logits),
-                "kl": kl_divergence(teacher_logits, logits),
+                "agreement": agreement(ours.logits, logits),
+                "top5_agreement": top5_agreement(ours.logits, logits),
+                "kl": kl_divergence(logits, ours.logits),
             }
+        for name, output in theirs.items():
+            metric = "cka" if len(theirs) == 1 else f"cka_{name}"
+            metrics[metric] = FeaturePair(ours.embedding, output.embedding)
         return metrics
 
     return per_example
+
+
+def _mix(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:
+    return mix(
+        key, images, mixup=config.mixup, cutmix=config.cutmix, per_example=config.per_example
+    )

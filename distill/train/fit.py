@@ -15,11 +15,12 @@ from distill.config import to_dict
 from distill.data import EvalLoader, Source, Splits, TrainLoader
 from distill.data.examples import TeacherView
 from distill.evaluate import Evaluator, PerExample
-from distill.evaluate.features import split_loader
+from distill.evaluate.features import split_loader, training_view_loader
 from distill.evaluate.transfer import TransferEvaluator
 from distill.matching.projections import PROJECTIONS
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
+from distill.train.best import Best
 from distill.train.branch import restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
@@ -66,6 +67,8 @@ class Trainee:
     task: Task
     per_example: PerExample
     """Metrics of the evaluations."""
+    view_metrics: PerExample | None = None
+    """Metrics on a fixed sample of training views; None skips them."""
     initial: Callable[[], Params] | None = None
     """Makes the parameters that a new run starts with; None draws them."""
 
@@ -109,6 +112,17 @@ def fit(
         transfer, every = trainee.config.transfer, config.train.eval_every
         if splits.validation:
             yield Evaluation(every, evaluator(trainee, "val", splits.validation))
+        if trainee.view_metrics:
+            views = training_view_loader(
+                splits.train,
+                config.data,
+                mesh,
+                size=view_size,
+                batch_size=config.train.batch_size,
+                seed=config.seed,
+                limit=len(splits.validation or splits.train),
+            )
+            yield Evaluation(every, Evaluator("views", views, trainee.view_metrics))
         if transfer:
             features = TransferEvaluator(
                 transfer, config.data, trainee.network, batch_size=config.train.batch_size
@@ -165,7 +179,12 @@ def fit(
             ),
             loader=loader,
             tracks={
-                key: Track(evaluated[key], checkpoints[key], _open_log(one.workdir, done, stack))
+                key: Track(
+                    evaluated[key],
+                    checkpoints[key],
+                    _open_log(one.workdir, done, stack),
+                    _open_best(one, stack),
+                )
                 for key, one in trainees.items()
             },
             clock=Clock(config.train.batch_size, progress["training_seconds"], progress["seconds"]),
@@ -211,6 +230,15 @@ def _open_log(workdir: Workdir, done: int, stack: contextlib.ExitStack) -> Metri
     log = MetricsLog(workdir.path, resume_step=done or -1) if distributed.is_primary() else NoLog()
     stack.callback(log.close)
     return log
+
+
+def _open_best(trainee: Trainee, stack: contextlib.ExitStack) -> Best | None:
+    metric = trainee.config.train.keep_best
+    if metric is None:
+        return None
+    best = Best(trainee.workdir.path, metric)
+    stack.callback(best.close)
+    return best
 
 
 def _common_step(checkpoints: Iterable[Checkpoints]) -> int:

@@ -13,6 +13,7 @@ from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.nn import Params
 from distill.parallel import distributed
+from distill.train.best import Best
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.metrics import MetricsLog, NoLog
@@ -52,6 +53,9 @@ class TrainConfig:
     """How many of the newest checkpoints to keep."""
     keep_every: int | None = None
     """Steps between checkpoints that are kept for good, for instance to branch cooldowns off."""
+    keep_best: str | None = None
+    """Metric, such as val/accuracy, whose best weights are kept beside the checkpoints; see
+    `distill.train.best`."""
     evaluate_first: bool = False
     """Whether to evaluate before the first step, which is logged as step 0."""
 
@@ -61,7 +65,7 @@ class TrainConfig:
             raise ValueError("give exactly one of total_steps, total_epochs and total_examples")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is not None and not isinstance(value, bool) and value <= 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
                 raise ValueError(f"{field.name} must be positive, not {value}")
 
     def steps(self, examples: int) -> int:
@@ -107,6 +111,7 @@ class Track:
     evaluations: Sequence[Evaluation]
     checkpoints: Checkpoints
     metrics: MetricsLog | NoLog
+    best: Best | None = None
 
 
 @dataclasses.dataclass
@@ -208,25 +213,38 @@ class Loop:
             "seconds": self.clock.seconds,
         }
         for name, track in self.tracks.items():
-            # A checkpoint that stands has its metrics on disk.
+            # A checkpoint that stands has its metrics and what was best before it on disk.
             track.metrics.flush()
+            if track.best:
+                track.best.wait()
             track.checkpoints.save(states[name], progress)
 
     def _evaluate(self, number: int, name: str, state: TrainState, frozen: Any) -> dict[str, float]:
         """What the evaluations that are due find, said and returned."""
-        scores = {}
-        for evaluation in self.tracks[name].evaluations:
+        track, scores, complete = self.tracks[name], {}, True
+        for evaluation in track.evaluations:
             if number in (0, self.total_steps) or number % evaluation.every == 0:
                 scores |= evaluation.evaluate(state.weights, frozen)
+            else:
+                complete = False
         if scores:
             whose = f"{self.name} {name}" if len(self.tracks) > 1 else self.name
-            say(f"{whose} {number}/{self.total_steps}  {format_scores(scores)}")
+            say(f"{whose} {number:,}/{self.total_steps:,}  {format_scores(scores)}")
+        if track.best and self.config.keep_best in scores:
+            track.best.offer(number, scores[self.config.keep_best], state.weights)
+        elif track.best and complete:
+            raise UserError(
+                f"config.train.keep_best is {self.config.keep_best!r}, which is not evaluated; "
+                f"there are {', '.join(scores) or 'no evaluations'}"
+            )
         return scores
 
     def _wait(self) -> None:
         """Returns when everything saved is on disk."""
         for track in self.tracks.values():
             track.checkpoints.wait()
+            if track.best:
+                track.best.wait()
 
     def position(self) -> dict[str, int]:
         """The data's position; all processes must ask for it."""

@@ -62,6 +62,7 @@ HOW_IT_RUNS = (
     "teachers.*.rules",
     "train.checkpoint_every",
     "train.eval_every",
+    "train.keep_best",
     "train.keep_checkpoints",
     "train.keep_every",
     "train.log_every",

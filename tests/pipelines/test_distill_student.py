@@ -30,6 +30,10 @@ def test_student_is_scored_against_labels_and_teacher(student_workdir):
     assert {"test/accuracy", "test/agreement", "test/kl", "val/agreement"} <= summary.keys()
     rows = metrics.read(student_workdir)
     assert {"train/loss", "train/agreement", "train/accuracy"} <= rows[0].keys()
+    watched = {"agreement", "top5_agreement", "kl", "cka", "accuracy"}
+    assert {f"{name}/{metric}" for name in ("val", "views") for metric in watched} <= summary.keys()
+    assert summary["views/accuracy"] != summary["val/accuracy"]
+    assert 0 < summary["val/cka"] < 1
 
 
 def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, tmp_path, capsys):
@@ -38,6 +42,27 @@ def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, tmp_pat
     known = json.loads((teacher_workdir / "summary.json").read_text())["val/accuracy"]
     said = printed.index(f"teacher accuracy {known:.2%}")
     assert said < printed.index("distill 1/10")
+
+
+def test_the_best_weights_are_kept_by_the_metric_that_is_named(teacher_workdir, tmp_path):
+    every = dict(train__eval_every=2, train__keep_checkpoints=1)
+    config = distill_config(teacher_workdir, train__keep_best="val/cka", **every)
+    distill_student.run(config, Workdir(tmp_path / "run"), overview=False)
+    rows = [row for row in metrics.read(tmp_path / "run") if "val/cka" in row]
+    best = max(rows, key=lambda row: row["val/cka"])
+    assert [path.name for path in (tmp_path / "run" / "best").iterdir()] == [str(best["step"])]
+    found = evaluate.run(tmp_path / "run", split="validation", best=True)
+    assert found["validation/cka"] == pytest.approx(best["val/cka"], rel=1e-3)
+    config = distill_config(teacher_workdir, train__keep_best="val/acuracy", **every)
+    with pytest.raises(UserError, match="'val/acuracy', which is not evaluated; there are val/acc"):
+        distill_student.run(config, Workdir(tmp_path / "other"), overview=False)
+
+
+def test_a_teacher_that_guesses_is_warned_of(teacher_workdir, tmp_path, capsys):
+    # Ten steps have not taught it anything yet.
+    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path), overview=False)
+    known = json.loads((teacher_workdir / "summary.json").read_text())["val/accuracy"]
+    assert ("cannot be told from guessing" in capsys.readouterr().err) == (known < 0.17)
 
 
 def test_the_teacher_is_not_in_the_students_checkpoint(student_workdir):
