@@ -27,7 +27,7 @@ from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
 from pipelines.story import finish, introduce
-from pipelines.teachers import TEACHER, TeacherConfig, load_teachers
+from pipelines.teacher_models import TEACHER, TeacherConfig, load_teachers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from distill.train.progress import format_figure, say
 from distill.train.workdir import read_config
 from pipelines.launch import define_process_flags, join, launch, parse
 from pipelines.models import load_model
-from pipelines.teachers import load_teachers, recorded_teachers
+from pipelines.teacher_models import load_teachers, recorded_teachers
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAGS)

@@ -36,7 +36,7 @@ from distill.train.state import with_shardings
 from pipelines.distill_student import DistillConfig
 from pipelines.launch import launch, parse, split_overrides
 from pipelines.pretrain import PretrainConfig
-from pipelines.teachers import TEACHER
+from pipelines.teacher_models import TEACHER
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("config", None, "Config file: path.py or path.py:argument.", flag_values=FLAGS)

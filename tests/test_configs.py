@@ -8,6 +8,7 @@ import pytest
 from support import REPOSITORY
 
 from distill.config import load_file, resolve, to_dict
+from distill.errors import UserError
 from distill.optim import make_optimizer, make_schedule
 from pipelines.distill_student import DistillConfig
 from pipelines.finetune import FinetuneConfig
@@ -22,6 +23,11 @@ VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/imagenet.py:300",
+    *(
+        f"distill/downstream.py:{data}/{speed}"
+        for data in ("flowers", "pets", "food", "sun")
+        for speed in ("fast", "medium", "long")
+    ),
     "finetune/imagenet.py:518",
 ]
 # What the runs that fine-tuning starts from have trained.
@@ -30,7 +36,14 @@ STARTS = {
     "finetune/imagenet.py": "pretrain/imagenet.py",
     "finetune/imagenet.py:518": "pretrain/vit_g14.py",
 }
-IMAGES = {"digits": 1197, "tfds:imagenet2012": 1_255_544}
+IMAGES = {
+    "digits": 1197,
+    "tfds:imagenet2012": 1_255_544,
+    "tfds:oxford_flowers102": 1020,
+    "tfds:oxford_iiit_pet": 3312,
+    "tfds:food101": 68_175,
+    "tfds:sun397": 76_128,
+}
 
 
 def test_the_promised_configs_are_there():
@@ -43,6 +56,7 @@ def test_the_promised_configs_are_there():
         "finetune/digits.py",
         "finetune/imagenet.py",
         "distill/digits.py",
+        "distill/downstream.py",
         "distill/imagenet.py",
         "distill/b16_from_22b.py",
         "distill/l16_from_22b.py",
@@ -93,3 +107,13 @@ def test_the_published_lengths_come_out():
     assert config.train.steps(1_268_355) == 27_869
     config = resolve(PretrainConfig, load_file(str(CONFIGS / "pretrain/vit_22b.py")))
     assert (config.train.batch_size, config.train.steps(1)) == (65_536, 177_000)
+
+
+def test_patience_is_as_published():
+    long = resolve(DistillConfig, load_file(str(CONFIGS / "distill/downstream.py:flowers/long")))
+    assert long.train.steps(1020) == 1_992_187
+    assert (long.matching.temperature, long.optimizer.learning_rate) == (1.0, 3e-4)
+    fast = resolve(DistillConfig, load_file(str(CONFIGS / "distill/downstream.py:sun/fast")))
+    assert (fast.train.total_epochs, fast.matching.temperature) == (100, 10.0)
+    with pytest.raises(UserError, match="expected one of flowers, pets, food, sun"):
+        load_file(str(CONFIGS / "distill/downstream.py:flowers/slow"))

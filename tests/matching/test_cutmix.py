@@ -170,6 +170,7 @@ print(json.dumps([found, "[8,6,10,3]" in compiled.as_text()]))
 """
 
 
+@pytest.mark.slow
 def test_a_batch_cut_over_devices_is_mixed_where_it_lies():
     found, gathered = run_script(
         SHARDED, XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"

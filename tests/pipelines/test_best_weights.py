@@ -13,6 +13,8 @@ from distill.train.best import Best
 from pipelines import evaluate, export
 from pipelines.models import load_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workdir(teacher_workdir, tmp_path_factory):

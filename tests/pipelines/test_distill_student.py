@@ -42,6 +42,8 @@ def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, tmp_pat
     known = json.loads((teacher_workdir / "summary.json").read_text())["val/accuracy"]
     said = printed.index(f"teacher accuracy {known:.2%}")
     assert said < printed.index("distill 1/10")
+    # Ten steps have hardly taught it anything; of 240 guesses, 40 are right once in a thousand.
+    assert ("cannot be told from guessing" in printed) == (known < 39.5 / 240)
 
 
 def test_the_best_weights_are_kept_by_the_metric_that_is_named(teacher_workdir, tmp_path):
@@ -56,13 +58,6 @@ def test_the_best_weights_are_kept_by_the_metric_that_is_named(teacher_workdir, 
     config = distill_config(teacher_workdir, train__keep_best="val/acuracy", **every)
     with pytest.raises(UserError, match="'val/acuracy', which is not evaluated; there are val/acc"):
         distill_student.run(config, Workdir(tmp_path / "other"), overview=False)
-
-
-def test_a_teacher_that_guesses_is_warned_of(teacher_workdir, tmp_path, capsys):
-    # Ten steps have not taught it anything yet.
-    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path), overview=False)
-    known = json.loads((teacher_workdir / "summary.json").read_text())["val/accuracy"]
-    assert ("cannot be told from guessing" in capsys.readouterr().err) == (known < 0.17)
 
 
 def test_the_teacher_is_not_in_the_students_checkpoint(student_workdir):

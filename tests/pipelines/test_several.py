@@ -14,6 +14,8 @@ from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate
 from pipelines.distill_student import DistillConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(model__width=8, model__heads=1)
 LARGE = dict(model__width=24, model__depth=1, optimizer__learning_rate=1e-2)
 RUN = dict(train__checkpoint_every=4)
