@@ -73,8 +73,10 @@ def make_job(
     """What a run of `config` on `mesh` would compile.
 
     Raises:
-      UserError: if the config does not say what its teacher is.
+      UserError: if the config does not say what its teacher is, or has several students.
     """
+    if config.model is None:
+        raise UserError("a plan is of one student at a time; give it as config.model")
     network = config.model.network().placed(mesh, config.mesh.table)
     with blame("config.schedule"):
         # What is not known does not change what is compiled.

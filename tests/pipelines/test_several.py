@@ -9,9 +9,11 @@ import pytest
 from support import REPOSITORY, distill_config, final_params, without_timings
 
 from distill.config import ConfigError, load_file, resolve, to_dict
+from distill.errors import UserError
+from distill.parallel import MeshConfig, make_mesh
 from distill.train import metrics
 from distill.train.workdir import Workdir
-from pipelines import distill_student, evaluate
+from pipelines import distill_student, evaluate, plan
 from pipelines.distill_student import DistillConfig
 
 pytestmark = pytest.mark.slow
@@ -82,6 +84,11 @@ def test_a_students_directory_is_the_workdir_of_a_run(trained):
     found = evaluate.run(trained / "large")
     summary = json.loads((trained / "large" / "summary.json").read_text())
     assert found["test/agreement"] == pytest.approx(summary["test/agreement"])
+
+
+def test_a_plan_is_of_one_student(together):
+    with pytest.raises(UserError, match="one student at a time"):
+        plan.make_job(together, make_mesh(MeshConfig()), None)
 
 
 def test_teachers_are_weighted_by_name(teacher_workdir, tmp_path):
