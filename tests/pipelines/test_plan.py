@@ -12,11 +12,12 @@ from support import REPOSITORY, TINY, run_python
 from distill.errors import UserError
 from pipelines.plan import FLAGS, main
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
+    ),
+]
 
 DISTILL = """
 def get_config():

@@ -7,11 +7,12 @@ import os
 import pytest
 from support import run_python
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
+    ),
+]
 
 PROGRAMS = """
 import json
