@@ -10,6 +10,7 @@ JOBS ?= 2
 export JAX_PLATFORMS ?= cpu
 
 installed := $(VENV)/installed
+pytest := $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-demo lint format clean
 
@@ -17,11 +18,11 @@ demo: $(installed)
 	$(VENV)/bin/distill demo --workdir=$(WORKDIR)
 
 test: lint
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not demo and not slow"
+	$(pytest) -m "not demo and not slow"
 
 # Several processes, eight devices, kills, the TPU's compiler: as long again.
 test-slow: $(installed)
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m slow
+	$(pytest) -m slow
 
 # The demo as a test: minutes long, and it checks the figures the README gives.
 test-demo: $(installed)
