@@ -12,10 +12,9 @@ from distill.nn.adapt import adapt
 from distill.nn.embeddings import resize_grid
 from distill.train import metrics
 from distill.train.workdir import Workdir
-from pipelines import finetune, pretrain
+from pipelines import finetune
 from pipelines.finetune import FinetuneConfig, complete
 from pipelines.models import ModelConfig
-from pipelines.pretrain import PretrainConfig
 
 CONFIG = REPOSITORY / "configs/finetune/digits.py"
 
@@ -76,28 +75,6 @@ def test_doubling_the_grid_interpolates_positions_alone(teacher_workdir):
     jax.tree.map(
         np.testing.assert_array_equal, without(params, "position"), without(adapted, "position")
     )
-
-
-@pytest.mark.slow
-def test_double_resolution_starts_as_good_as_the_base(tmp_path):
-    keys = {
-        "model.variant": "22B/1",
-        "model.width": "32",
-        "model.mlp_dim": "128",
-        "train.total_steps": "500",
-        "train.eval_every": "500",
-        "schedule.cooldown_steps": "200",
-    }
-    pretraining = resolve(
-        PretrainConfig, load_file(str(REPOSITORY / "configs/pretrain/digits.py")), keys
-    )
-    base = pretrain.run(pretraining, Workdir(tmp_path / "base"), overview=False).summary
-    once = dict(train__total_steps=1, schedule__warmup_steps=0)
-    finetune.run(config_of(tmp_path / "base", **once), Workdir(tmp_path / "fine"), overview=False)
-    before = metrics.read(tmp_path / "fine")[0]
-    assert before["step"] == 0
-    assert base["val/accuracy"] > 0.8
-    assert before["val/accuracy"] == pytest.approx(base["val/accuracy"], abs=0.03)
 
 
 def test_a_new_classifier_starts_at_zero_for_its_own_classes(teacher_workdir):
