@@ -15,9 +15,8 @@ import dataclasses
 from distill.data import Splits
 from distill.evaluate import Evaluator, classification_metrics
 from distill.evaluate.chance import warn_if_near_chance
-from distill.matching.config import MatchingConfig, check_labels
-from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics
-from distill.matching.projections import with_projections
+from distill.matching.config import MatchingConfig
+from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics, projected
 from distill.nn import Network, Params
 from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.train.fit import Trained, Trainee, evaluation_loader, fit
@@ -159,8 +158,8 @@ def _open_splits(config: DistillConfig, students: dict[str, Network]) -> Splits:
     splits = config.data.open_splits(channels=channels.pop())
     for student in students.values():
         splits.check_classes(student.config.num_classes, "config.model")
-    with blame("config.matching"):
-        check_labels(config.matching, splits.train.class_names)
+    if config.matching.losses.labels:
+        splits.check_labels("config.matching.losses.labels")
     return splits
 
 
@@ -177,19 +176,15 @@ def _trainee(
             teacher.network.check(config.train.batch_size)
             whose = f"the teacher in {config.every_teacher[name].workdir}"
             matching.check_teacher(whose, teacher.network.config.num_classes, classes)
-    projected = with_projections(
-        student,
-        tuple(feature for feature in matching.losses.features if feature != "logits"),
-        {name: teacher.network.config.width for name, teacher in teachers.items()},
-    )
+    student = projected(student, teachers, matching)
     labelled = bool(splits.train.class_names)
     return Trainee(
         config=config,
         workdir=workdir,
-        network=projected,
-        task=FunctionMatching(projected, teachers, matching, labelled=labelled),
-        per_example=distillation_metrics(projected, teachers),
-        view_metrics=distillation_metrics(projected, teachers, mixed=matching, labelled=labelled),
+        network=student,
+        task=FunctionMatching(student, teachers, matching, labelled=labelled),
+        per_example=distillation_metrics(student, teachers),
+        view_metrics=distillation_metrics(student, teachers, mixed=matching, labelled=labelled),
     )
 
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from distill import config as configs
 from distill.errors import RunFailed, UserError
-from distill.matching.distillation import FunctionMatching, Teacher
+from distill.matching.distillation import FunctionMatching, Teacher, projected
 from distill.nn import Params
 from distill.optim import make_optimizer, make_schedule
 from distill.parallel import override_rules
@@ -78,6 +78,10 @@ def make_job(
     if config.model is None:
         raise UserError("a plan is of one student at a time; give it as config.model")
     network = config.model.network().placed(mesh, config.mesh.table)
+    teachers, frozen = {}, None
+    if isinstance(config, DistillConfig):
+        teachers, frozen = _abstract_teachers(config, mesh)
+        network = projected(network, teachers, config.matching)
     with blame("config.schedule"):
         # What is not known does not change what is compiled.
         schedule = make_schedule(
@@ -101,7 +105,6 @@ def make_job(
     if isinstance(config, PretrainConfig):
         task = Classification(network, config.loss)
         return Job(task=task, view_size=max(network.config.image_shape[:2]), **common)
-    teachers, frozen = _abstract_teachers(config, mesh)
     with blame("config.teacher.model"):
         for name, teacher in teachers.items():
             teacher.network.check(config.train.batch_size)
@@ -112,6 +115,7 @@ def make_job(
     return Job(
         task=FunctionMatching(network, teachers, config.matching),
         view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
+        teacher_image=config.matching.teacher_view != "same",
         teachers=networks,
         frozen=frozen,
         **common,

@@ -1,7 +1,6 @@
 """How a student is matched to its teachers."""
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Literal
 
 from distill.errors import check_choices
@@ -133,13 +132,3 @@ class MatchingConfig:
                 f"{name} has {has} and the student {expected} classes, but config.matching.losses "
                 f"compares logits ({', '.join(terms)}); match embeddings or tokens instead"
             )
-
-
-def check_labels(config: MatchingConfig, class_names: Iterable[str]) -> None:
-    """Checks that there are labels where the loss needs them.
-
-    Raises:
-      ValueError: if there are none.
-    """
-    if config.losses.labels and not tuple(class_names):
-        raise ValueError("losses.labels needs labels, but the training images have none")

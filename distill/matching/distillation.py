@@ -19,11 +19,9 @@ from distill.matching.losses import (
     squared_distance,
 )
 from distill.matching.mixup import Mixed, mix, mix_labels
+from distill.matching.projections import with_projections
 from distill.nn import Network, Params, ViTOutput
 from distill.nn.embeddings import resample_tokens
-
-# The name under which the average of all teachers goes.
-AVERAGE = "average"
 
 _TERMS = {
     "logits_l2": squared_distance,
@@ -117,12 +115,13 @@ class FunctionMatching:
         }
         if self.config.several_teachers == "average" and "logits" in found:
             average = combine(found["logits"], self.teachers, self.config.temperature)
-            found["logits"] = {AVERAGE: average}
+            found["logits"] = {"average": average}
         return found
 
     def _term(self, name: str, params: Params, output: ViTOutput, prepared: Prepared) -> jax.Array:
         """One term, averaged over the batch and summed over the teachers."""
         feature = FEATURES[name]
+        averaged = feature == "logits" and self.config.several_teachers == "average"
         total = 0.0
         for teacher, target in prepared.teachers[feature].items():
             if feature == "logits":
@@ -132,7 +131,7 @@ class FunctionMatching:
             if feature == "tokens":
                 grid = self.teachers[teacher].network.config.grid
                 target = resample_tokens(target, grid, self.student.config.grid)
-            weight = 1.0 if teacher == AVERAGE else self.teachers[teacher].weight
+            weight = 1.0 if averaged else self.teachers[teacher].weight
             total += weight * jnp.mean(self._distance(name)(target.astype(jnp.float32), ours))
         return total
 
@@ -158,6 +157,13 @@ def combine(
     stacked = jax.nn.log_softmax(jnp.stack(list(logits.values())) / temperature)
     shares = jnp.log(weights / jnp.sum(weights))[:, None, None]
     return temperature * jax.nn.logsumexp(stacked + shares, axis=0)
+
+
+def projected(student: Network, teachers: Mapping[str, Teacher], config: MatchingConfig) -> Network:
+    """The student with the projections that the terms of its loss compare by."""
+    features = tuple(feature for feature in config.losses.features if feature != "logits")
+    widths = {name: teacher.network.config.width for name, teacher in teachers.items()}
+    return with_projections(student, features, widths)
 
 
 def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:

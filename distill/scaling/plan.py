@@ -37,6 +37,8 @@ class Job:
     microbatches: int = 1
     view_size: int
     """Side of the views in pixels."""
+    teacher_image: bool = False
+    """Whether batches hold another view for teachers."""
     teachers: tuple[Network, ...] = ()
     frozen: Any = None
     """The teachers' parameters as `jax.ShapeDtypeStruct`s with shardings."""
@@ -169,6 +171,8 @@ def _abstract_batch(job: Job, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
         "index": ((batch,), jnp.int32),
         "mask": ((batch,), jnp.bool_),
     }
+    if job.teacher_image:
+        shapes["teacher_image"] = shapes["image"]
     return {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
         for name, (shape, dtype) in shapes.items()

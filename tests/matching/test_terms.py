@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill.matching.config import FEATURES, LossWeights, MatchingConfig, check_labels
+from distill.matching.config import FEATURES, LossWeights, MatchingConfig
 from distill.matching.distillation import FunctionMatching, Teacher, combine
 from distill.matching.projections import PROJECTIONS, with_projections
 from distill.nn.embeddings import resample_tokens
@@ -127,6 +127,11 @@ def test_several_teachers_are_summed_or_averaged_as_they_are_weighted():
     average = (a + 3 * b) / 4
     agrees = np.mean(q.argmax(-1) == average.argmax(-1))
     assert float(metrics["agreement"]) == pytest.approx(agrees)
+    # Whatever they are called.
+    renamed = {"average": teachers["a"], "b": teachers["b"]}
+    weighted = {"average": Teacher(network(), 2.0), "b": teachers["b"]}
+    once, twice = (run({"kl": 1.0}, named)[0] for named in (renamed, weighted))
+    assert twice - once == pytest.approx(reference_kl(a, q), rel=1e-3)
     loss, *_ = run({"kl": 1.0}, teachers, several_teachers="average")
     assert loss == pytest.approx(reference_kl(average, q), rel=1e-4)
 
@@ -172,7 +177,6 @@ def test_every_term_has_a_feature_and_a_weight():
             lambda: MatchingConfig().check_teacher("it", 5, 10),
             "it has 5 classes and the student 10",
         ),
-        (lambda: check_labels(MatchingConfig(losses=LossWeights(labels=1.0)), ()), "have none"),
     ],
 )
 def test_what_cannot_be_matched_is_refused(choice, message):

@@ -77,6 +77,18 @@ def test_pretraining_needs_labels(photos, tmp_path):
         pretrain.run(config, Workdir(tmp_path), overview=False)
 
 
+def test_a_loss_of_labels_needs_labels(teacher_workdir, photos, tmp_path):
+    config = distill_config(
+        teacher_workdir,
+        data__source=f"images:{photos}",
+        data__eval_source="digits",
+        matching__losses__labels=1.0,
+        train__batch_size=8,
+    )
+    with pytest.raises(UserError, match=r"losses\.labels learns from labels, .* have none"):
+        distill_student.run(config, Workdir(tmp_path), overview=False)
+
+
 def test_a_student_is_not_evaluated_on_images_without_labels(student, photos):
     with pytest.raises(UserError, match=r"images:.* has no labels to evaluate against"):
         evaluate.run(student, split="train", source=f"images:{photos}")

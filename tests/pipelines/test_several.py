@@ -91,6 +91,24 @@ def test_a_plan_is_of_one_student(together):
         plan.make_job(together, make_mesh(MeshConfig()), None)
 
 
+def test_a_plan_has_projections_and_the_teachers_own_view(alone, teacher_workdir):
+    """The job's step can be traced with what it describes."""
+    tree = to_dict(alone["large"])
+    recorded = json.loads((teacher_workdir / "config.json").read_text())["model"]
+    tree["teacher"]["model"] = recorded
+    tree["matching"] |= {"mixup": 0.0, "teacher_view": "fixed"}
+    tree["matching"]["losses"] |= {"kl": 0.0, "embedding_mse": 1.0}
+    job = plan.make_job(resolve(DistillConfig, tree), make_mesh(MeshConfig()), None)
+    image = jax.ShapeDtypeStruct((2, 8, 8, 1), "uint8")
+    batch = {"image": image, "label": jax.ShapeDtypeStruct((2,), "int32")}
+    key = jax.random.key(0)
+    assert job.teacher_image
+    prepared = jax.eval_shape(job.task.prepare, job.frozen, batch | {"teacher_image": image}, key)
+    loss, _ = jax.eval_shape(job.task.loss, job.network.abstract_params, prepared)
+    assert loss.shape == ()
+    assert "projections" in job.network.abstract_params
+
+
 def test_teachers_are_weighted_by_name(teacher_workdir, tmp_path):
     """Two copies of a teacher are that teacher, if its loss counts half for each."""
     tree = to_dict(distill_config(teacher_workdir)) | {"teacher": None}
