@@ -2,6 +2,7 @@
 
   distill pretrain         --config=FILE --workdir=DIR      pre-train a teacher, or any ViT
   distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
+  distill store_targets    --config=FILE --workdir=DIR      teachers' answers, kept for later
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
   distill export           --workdir=DIR                    SavedModel of a trained model
@@ -20,6 +21,7 @@ import sys
 COMMANDS = (
     "pretrain",
     "distill_student",
+    "store_targets",
     "finetune",
     "evaluate",
     "export",

@@ -11,22 +11,24 @@ resumes.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 
-from distill.data import Splits
-from distill.evaluate import Evaluator, classification_metrics
-from distill.evaluate.chance import warn_if_near_chance
+from distill.data import Splits, Store
+from distill.data.examples import STORED
 from distill.matching.config import MatchingConfig
 from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics, projected
-from distill.nn import Network, Params
+from distill.nn import Network
 from distill.optim import OptimizerConfig, ScheduleConfig
-from distill.train.fit import Trained, Trainee, evaluation_loader, fit
-from distill.train.progress import say
+from distill.train.fit import Trained, Trainee, fit
 from distill.train.run import RunConfig, blame, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
+from pipelines.start import StartConfig, starting_params
+from pipelines.stored_teachers import check_store, stored_teachers
 from pipelines.story import finish, introduce
-from pipelines.teacher_models import TEACHER, TeacherConfig, load_teachers
+from pipelines.teacher_models import TEACHER, TeacherConfig, load_teachers, say_accuracies, score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class StudentConfig:
     """One of several students."""
 
     model: ModelConfig
+    start: StartConfig | None = None
+    """A trained model to start from; None starts from nothing."""
     learning_rate: float | None = None
     """With the rest of the run's optimizer; None takes the run's."""
     optimizer: OptimizerConfig | None = None
@@ -58,26 +62,36 @@ class DistillConfig(RunConfig):
     """The student."""
     students: dict[str, StudentConfig] = dataclasses.field(default_factory=dict)
     """Several students, by name, in place of `model`."""
+    start: StartConfig | None = None
+    """A trained model for the student to start from; None starts from nothing."""
     teacher: TeacherConfig | None = None
     teachers: dict[str, TeacherConfig] = dataclasses.field(default_factory=dict)
     """Several teachers, by name, in place of `teacher`."""
+    targets: str | None = None
+    """Directory that pipelines/store_targets.py wrote, to replay in place of asking teachers. With
+    `teacher` or `teachers`, they must be the ones that were asked; without, the store knows."""
     matching: MatchingConfig = MatchingConfig()
 
     def __post_init__(self):
         super().__post_init__()
-        if (self.teacher is None) == (not self.teachers):
+        if self.teacher is not None and self.teachers:
+            raise ValueError("give teacher, or several teachers by name, not both")
+        if self.teacher is None and not self.teachers and self.targets is None:
             raise ValueError(
-                "give teacher, or several teachers by name; teacher.workdir says where"
+                "give teacher, several teachers by name, or stored targets; teacher.workdir says "
+                "where"
             )
         if (self.model is None) == (not self.students):
             raise ValueError("give model, the student, or several students by name")
         if self.students and self.branch_from:
             raise ValueError("branch off a single student; each has a workdir of its own")
+        if self.students and self.start:
+            raise ValueError("each of several students has a start of its own, students.NAME.start")
 
     @property
     def every_teacher(self) -> dict[str, TeacherConfig]:
-        """All teachers by name."""
-        return self.teachers or {TEACHER: self.teacher}
+        """All teachers by name; none where only what they said is given."""
+        return self.teachers or ({TEACHER: self.teacher} if self.teacher else {})
 
     @property
     def alone(self) -> dict[str, "DistillConfig"]:
@@ -91,6 +105,7 @@ class DistillConfig(RunConfig):
                 self,
                 students={},
                 model=student.model,
+                start=student.start,
                 optimizer=optimizer,
                 schedule=student.schedule or self.schedule,
             )
@@ -124,32 +139,47 @@ def _run(
     students = {
         key: one.model.network().placed(mesh, one.mesh.table) for key, (one, _) in runs.items()
     }
-    splits = _open_splits(config, students)
+    splits = open_splits(config, students)
     for key, (one, _) in runs.items():
         plan(one, students[key], splits)
-    teachers, params = load_teachers(config.every_teacher, mesh)
+    store = None if config.targets is None else Store(Path(config.targets))
+    if store is None:
+        teachers, params = load_teachers(config.every_teacher, mesh)
+    else:
+        teachers, params = stored_teachers(store, config.every_teacher, mesh), {}
+    size = view_size(students, teachers)
+    if store is not None:
+        check_store(store, config, config.matching, splits, size)
     trainees = {
-        key: _trainee(one, directory, students[key], teachers, splits)
+        key: _trainee(one, directory, students[key], teachers, splits, stored=store is not None)
         for key, (one, directory) in runs.items()
     }
-    networks = (*students.values(), *(teacher.network for teacher in teachers.values()))
-    view_size = max(side for network in networks for side in network.config.image_shape[:2])
     for key, student in students.items():
         introduce(key, student, splits, mesh, overview)
-    _introduce_teachers(config, name, teachers, params, splits, view_size)
+    if store is None:
+        say_accuracies(name, score(config, teachers, params, splits, size), splits)
+    else:
+        say_accuracies(name, store.contents.about["accuracy"], splits, stored=True)
     trained = fit(
         name,
         trainees,
         mesh=mesh,
         splits=splits,
-        view_size=view_size,
+        view_size=size,
         frozen=params,
         teacher_view=config.matching.teacher_view,
+        store=store,
     )
     return {key: finish(key, one, runs[key][1]) for key, one in trained.items()}
 
 
-def _open_splits(config: DistillConfig, students: dict[str, Network]) -> Splits:
+def view_size(students: Mapping[str, Network], teachers: Mapping[str, Teacher]) -> int:
+    """Side of views that no model has to enlarge."""
+    networks = (*students.values(), *(teacher.network for teacher in teachers.values()))
+    return max(side for network in networks for side in network.config.image_shape[:2])
+
+
+def open_splits(config: DistillConfig, students: Mapping[str, Network]) -> Splits:
     """The images, which must have as many channels and classes as every student."""
     channels = {student.config.channels for student in students.values()}
     with blame("config.students"):
@@ -163,54 +193,55 @@ def _open_splits(config: DistillConfig, students: dict[str, Network]) -> Splits:
     return splits
 
 
+def check_teachers(
+    config: DistillConfig, student: Network, teachers: Mapping[str, Teacher]
+) -> None:
+    """Checks that teachers have what the student's loss compares.
+
+    Raises:
+      ConfigError: if they have not.
+    """
+    classes = student.config.num_classes
+    with blame("config.targets" if config.targets else "config.teacher.model"):
+        for name, teacher in teachers.items():
+            where = config.targets or config.every_teacher[name].workdir
+            config.matching.check_teacher(
+                f"the teacher in {where}", teacher.network.config.num_classes, classes
+            )
+
+
 def _trainee(
     config: DistillConfig,
     workdir: Workdir,
     student: Network,
     teachers: dict[str, Teacher],
     splits: Splits,
+    *,
+    stored: bool,
 ) -> Trainee:
-    matching, classes = config.matching, student.config.num_classes
-    with blame("config.teacher.model"):
-        for name, teacher in teachers.items():
-            teacher.network.check(config.train.batch_size)
-            whose = f"the teacher in {config.every_teacher[name].workdir}"
-            matching.check_teacher(whose, teacher.network.config.num_classes, classes)
+    matching = config.matching
+    check_teachers(config, student, teachers)
+    if not stored:
+        with blame("config.teacher.model"):
+            for teacher in teachers.values():
+                teacher.network.check(config.train.batch_size)
     student = projected(student, teachers, matching)
     labelled = bool(splits.train.class_names)
+    # Teachers that are not there cannot be compared with.
+    present = {} if stored else teachers
     return Trainee(
         config=config,
         workdir=workdir,
         network=student,
-        task=FunctionMatching(student, teachers, matching, labelled=labelled),
-        per_example=distillation_metrics(student, teachers),
-        view_metrics=distillation_metrics(student, teachers, mixed=matching, labelled=labelled),
+        task=FunctionMatching(
+            student, teachers, matching, labelled=labelled, stored=STORED if stored else None
+        ),
+        per_example=distillation_metrics(student, present),
+        view_metrics=distillation_metrics(student, present, mixed=matching, labelled=labelled)
+        if present or labelled
+        else None,
+        initial=starting_params(config.start, student, config),
     )
-
-
-def _introduce_teachers(
-    config: DistillConfig,
-    name: str,
-    teachers: dict[str, Teacher],
-    params: dict[str, Params],
-    splits: Splits,
-    view_size: int,
-) -> None:
-    """Says how good the teachers are on the images at hand."""
-    if splits.validation is None:
-        return
-    images = splits.validation
-    mesh = next(iter(teachers.values())).network.placement.mesh
-    for key, teacher in teachers.items():
-        if teacher.network.config.num_classes != len(images.class_names):
-            continue
-        batches = evaluation_loader(config, images, mesh, view_size)
-        per_example = classification_metrics(teacher.network)
-        accuracy = Evaluator(key, batches, per_example)(params[key])[f"{key}/accuracy"]
-        whose = "teacher" if key == TEACHER else f"teacher {key}"
-        say(f"{name}: {whose} accuracy {accuracy:.2%} on validation")
-        if warning := warn_if_near_chance(accuracy, len(images.class_names), len(images)):
-            say(f"{name}: warning: {whose}: {warning}")
 
 
 if __name__ == "__main__":

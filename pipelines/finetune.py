@@ -11,36 +11,18 @@ of patches the position embedding is interpolated, a number of classes. The reci
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-import jax
+from typing import Any
 
 from distill.config import ConfigError
-from distill.errors import check_choices
 from distill.evaluate import classification_metrics
-from distill.nn.adapt import adapt, check_adaptable
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
-from distill.train.run import RunConfig, blame, open_mesh
-from distill.train.state import INIT_STREAM
+from distill.train.run import RunConfig, open_mesh
 from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch_training
-from pipelines.models import ModelConfig, load_model
+from pipelines.models import ModelConfig
+from pipelines.start import StartConfig, starting_params
 from pipelines.story import finish, introduce
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StartConfig:
-    """The trained model to start from."""
-
-    workdir: str
-    step: int | None = None
-    """Of its checkpoint; None takes the last of a complete run."""
-    classifier: Literal["new", "keep"] = "new"
-    """A new one starts at zero; one that is kept needs the same classes."""
-
-    def __post_init__(self):
-        check_choices(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,17 +54,6 @@ def run(
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_labels("fine-tuning")
     splits.check_classes(config.model.num_classes, "config.model")
-    new_classifier = config.start.classifier == "new"
-    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
-
-    def initial():
-        source, params = load_model(
-            Path(config.start.workdir), mesh, step=config.start.step, rules=config.mesh.rules
-        )
-        with blame("config.model"):
-            check_adaptable(source, network, new_classifier=new_classifier)
-        return adapt(params, network, key, new_classifier=new_classifier)
-
     introduce(name, network, splits, mesh, overview)
     trainee = Trainee(
         config=config,
@@ -90,7 +61,7 @@ def run(
         network=network,
         task=Classification(network, config.loss),
         per_example=classification_metrics(network),
-        initial=initial,
+        initial=starting_params(config.start, network, config),
     )
     trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)
     return finish(name, trained, workdir)

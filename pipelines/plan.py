@@ -77,6 +77,8 @@ def make_job(
     """
     if config.model is None:
         raise UserError("a plan is of one student at a time; give it as config.model")
+    if isinstance(config, DistillConfig) and config.targets:
+        raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
     network = config.model.network().placed(mesh, config.mesh.table)
     teachers, frozen = {}, None
     if isinstance(config, DistillConfig):

@@ -1,4 +1,4 @@
-"""Teachers: what a config says of them, and the trained networks it stands for."""
+"""Teachers: what a config says of them, their trained networks, and how good they are."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,10 +8,18 @@ from typing import Any, Literal
 from jax.sharding import Mesh
 
 from distill.config import resolve
+from distill.data import Splits
+from distill.evaluate import Evaluator, classification_metrics
+from distill.evaluate.chance import warn_if_near_chance
 from distill.matching.distillation import Teacher
 from distill.nn import Params
+from distill.nn.fingerprint import fingerprint
 from distill.parallel import Rules, override_rules
-from pipelines.models import ModelConfig, load_model
+from distill.train.fit import evaluation_loader
+from distill.train.progress import say
+from distill.train.run import RunConfig
+from distill.train.workdir import read_config
+from pipelines.models import EXECUTION, ModelConfig, load_model
 
 # What a single teacher is called.
 TEACHER = "teacher"
@@ -69,3 +77,53 @@ def recorded_teachers(recorded: Mapping[str, Any]) -> dict[str, TeacherConfig]:
     if recorded.get("teacher"):
         named[TEACHER] = recorded["teacher"]
     return {name: resolve(TeacherConfig, config) for name, config in named.items()}
+
+
+def fingerprints(
+    configs: Mapping[str, TeacherConfig], params: Mapping[str, Params]
+) -> dict[str, str]:
+    """Of each teacher, by name: a text that another function would not have."""
+    found = {}
+    for name, config in configs.items():
+        recorded = read_config(Path(config.workdir))["model"]
+        model = {key: value for key, value in recorded.items() if key not in EXECUTION}
+        if config.dtype is not None:
+            model["dtype"] = config.dtype
+        found[name] = fingerprint(params[name], model)
+    return found
+
+
+def score(
+    config: RunConfig,
+    teachers: Mapping[str, Teacher],
+    params: Mapping[str, Params],
+    splits: Splits,
+    view_size: int,
+) -> dict[str, float]:
+    """The accuracy on the validation split of each teacher that tells its classes apart."""
+    images = splits.validation
+    if images is None:
+        return {}
+    found = {}
+    for name, teacher in teachers.items():
+        if teacher.network.config.num_classes != len(images.class_names):
+            continue
+        batches = evaluation_loader(config, images, teacher.network.placement.mesh, view_size)
+        evaluate = Evaluator(name, batches, classification_metrics(teacher.network))
+        found[name] = evaluate(params[name])[f"{name}/accuracy"]
+    return found
+
+
+def say_accuracies(
+    name: str, accuracies: Mapping[str, float], splits: Splits, *, stored: bool = False
+) -> None:
+    """Says how good teachers are, or were when what they say was stored, and warns of guessing."""
+    when = ", when its targets were stored" if stored else ""
+    for key, accuracy in accuracies.items():
+        whose = "teacher" if key == TEACHER else f"teacher {key}"
+        say(f"{name}: {whose} accuracy {accuracy:.2%} on validation{when}")
+        if splits.validation is None:
+            continue
+        classes = len(splits.validation.class_names)
+        if warning := warn_if_near_chance(accuracy, classes, len(splits.validation)):
+            say(f"{name}: warning: {whose}: {warning}")

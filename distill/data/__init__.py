@@ -4,16 +4,20 @@ from distill.data.config import DataConfig, Splits
 from distill.data.examples import Batch, TeacherView
 from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.sources import Source, open_source
+from distill.data.store import Contents, Store, StoreWriter
 from distill.data.subsets import ChosenClasses, Subset
 from distill.data.views import ViewConfig
 
 __all__ = [
     "Batch",
     "ChosenClasses",
+    "Contents",
     "DataConfig",
     "EvalLoader",
     "Source",
     "Splits",
+    "Store",
+    "StoreWriter",
     "Subset",
     "TeacherView",
     "TrainLoader",

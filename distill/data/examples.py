@@ -3,6 +3,8 @@
 The training example at position p (p counts from 0 and never restarts) is image
 `shuffle(p mod n)` of epoch `p div n`, seen through the view drawn for (seed, epoch, index); a
 teacher that is not to see the same gets a view of its own.
+A run that replays a store reads image and view from the record of position `p mod N` instead, N
+records being stored.
 Batch k holds positions k·B … (k+1)·B − 1, whatever the number of processes or workers, so the
 whole state of an iterator is one number: the next position. A process reads those rows of each
 batch that its devices hold.
@@ -18,7 +20,15 @@ import numpy as np
 from grain.experimental import index_shuffle
 
 from distill.data.sources import CorruptImage, Source
-from distill.data.views import ViewConfig, evaluation_view, generator, training_view
+from distill.data.store import Store, view_of
+from distill.data.views import (
+    ViewConfig,
+    cut_view,
+    draw_view,
+    evaluation_view,
+    generator,
+    training_view,
+)
 from distill.errors import RunFailed, check_choices
 
 Batch = dict[str, Any]
@@ -31,6 +41,9 @@ view of its own, or the evaluation view, which never changes."""
 # at 2^62, and its epochs with them. Nor can its keys look like this one to NumPy, which joins the
 # numbers of a key as 32-bit words: no epoch has two words of ones.
 EVALUATION_EPOCH = 2**64 - 1
+
+# What precedes the names of stored arrays in a batch.
+STORED = "stored/"
 
 _ATTEMPTS = 100
 # Up to this size an epoch's order is a table. Grain's cipher needs no memory, but permutes at
@@ -53,6 +66,11 @@ class TrainingViews:
     """First global position; a multiple of the batch size unless a run changed its batch size."""
     teacher_view: TeacherView = "same"
     """Unless it is "same", examples also hold `teacher_image`, uint8 [size, size, C]."""
+    describe: bool = False
+    """Whether examples also hold their `epoch` and their view: `box`, float64 [4], and `flip`."""
+    store: Store | None = None
+    """Whose examples to show again, in a circle, in place of new ones. Examples hold the stored
+    arrays, by name after `STORED`, and nothing else for teachers."""
 
     def __post_init__(self):
         check_choices(self)
@@ -69,8 +87,10 @@ class TrainingViews:
         """The example at a global position; the next readable image stands in for a corrupt one.
 
         Raises:
-          RunFailed: if a long stretch of images cannot be decoded.
+          RunFailed: if a long stretch of images cannot be decoded, or a stored example's image.
         """
+        if self.store is not None:
+            return self._replayed(self.store, position)
         count = len(self.source)
         epoch, within = divmod(position, count)
         skipped = -1
@@ -81,19 +101,32 @@ class TrainingViews:
             except CorruptImage:
                 skipped = index if skipped < 0 else skipped
                 continue
-            rng = generator(self.seed, epoch, index)
+            view = draw_view(*image.shape[:2], self.view, generator(self.seed, epoch, index))
+            described = {"epoch": np.int64(epoch), "box": np.array(view.box), "flip": view.flip}
             return {
-                "image": training_view(image, self.size, self.view, rng),
+                "image": cut_view(image, view, self.size),
                 **self._for_teacher(image, epoch, index),
-                "label": np.int32(label),
-                "index": np.int64(index),
-                "mask": np.True_,
-                "skipped": np.int64(skipped),
+                **(described if self.describe else {}),
+                **_identity(label, index, skipped),
             }
         raise RunFailed(
             f"{_ATTEMPTS} images in a row cannot be decoded, the last is "
             f"{self.source.describe(index)}; check the data"
         )
+
+    def _replayed(self, store: Store, position: int) -> Batch:
+        record = store.read(position % len(store))
+        index = int(record["index"])
+        try:
+            image, label = self.source.read(index)
+        except CorruptImage as error:
+            raise RunFailed(
+                f"{self.source.describe(index)} cannot be decoded ({error}), but could when its "
+                f"targets were stored in {store.path}; restore it, or store the targets anew"
+            ) from error
+        arrays = {STORED + name: record[name] for name in store.contents.arrays}
+        view = cut_view(image, view_of(record), self.size)
+        return {"image": view, **arrays, **_identity(label, index)}
 
     def _for_teacher(self, image: np.ndarray, epoch: int, index: int) -> Batch:
         if self.teacher_view == "same":
@@ -102,6 +135,15 @@ class TrainingViews:
             return {"teacher_image": evaluation_view(image, self.size, self.view)}
         rng = generator(self.seed, epoch, index, 1)
         return {"teacher_image": training_view(image, self.size, self.view, rng)}
+
+
+def _identity(label: int, index: int, skipped: int = -1) -> Batch:
+    return {
+        "label": np.int32(label),
+        "index": np.int64(index),
+        "mask": np.True_,
+        "skipped": np.int64(skipped),
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from absl import flags, logging
 from distill.data.config import DataConfig
 from distill.data.examples import Batch, EvaluationViews, TeacherView, TrainingViews
 from distill.data.sources import Source
+from distill.data.store import Store
 from distill.errors import RunFailed, UserError
 
 # Threads and workers take turns at so many examples, or fewer where a batch needs it.
@@ -119,6 +120,8 @@ class TrainLoader:
       seed: of order and views.
       put: places these rows on the devices.
       teacher_view: what `teacher_image` of a batch holds; "same" leaves it out.
+      store: whose examples to show again in place of new ones.
+      describe: whether batches say which views they hold.
       next_example: global position to start at; what `state()` returned.
       skipped: corrupt images that all processes met before that; what `state()` returned.
       ahead: how many batches to keep ready.
@@ -135,6 +138,8 @@ class TrainLoader:
         put: Callable[[Batch], Batch],
         rows: Sequence[int] | None = None,
         teacher_view: TeacherView = "same",
+        store: Store | None = None,
+        describe: bool = False,
         next_example: int = 0,
         skipped: int = 0,
         ahead: int = 2,
@@ -153,6 +158,8 @@ class TrainLoader:
             rows=self.rows,
             start=next_example,
             teacher_view=teacher_view,
+            store=store,
+            describe=describe,
         )
         # Of what was met before, these rows' share.
         self._monitor = CorruptionMonitor(

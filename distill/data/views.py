@@ -7,6 +7,7 @@ the number of workers or the number of hosts.
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,14 @@ from PIL import Image
 Box = tuple[float, float, float, float]
 
 _ATTEMPTS = 10
+
+
+class View(NamedTuple):
+    """What is cut out of an image, and whether it is mirrored."""
+
+    box: Box
+    """Left, top, right and bottom in pixels, not necessarily whole."""
+    flip: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,11 +65,19 @@ def training_view(
     image: np.ndarray, size: int, config: ViewConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Draws a view, uint8 [size, size, C], of an image, uint8 [height, width, C]."""
-    box = inception_box(image.shape[0], image.shape[1], config, rng)
-    view = resize_box(image, box, (size, size))
-    if config.flip and rng.random() < 0.5:
-        view = view[:, ::-1]
-    return view
+    return cut_view(image, draw_view(*image.shape[:2], config, rng), size)
+
+
+def draw_view(height: int, width: int, config: ViewConfig, rng: np.random.Generator) -> View:
+    """Draws a training view of an image of this size."""
+    box = inception_box(height, width, config, rng)
+    return View(box, bool(config.flip and rng.random() < 0.5))
+
+
+def cut_view(image: np.ndarray, view: View, size: int) -> np.ndarray:
+    """The view of an image, uint8 [height, width, C], as uint8 [size, size, C]."""
+    cut = resize_box(image, view.box, (size, size))
+    return cut[:, ::-1] if view.flip else cut
 
 
 def evaluation_view(image: np.ndarray, size: int, config: ViewConfig) -> np.ndarray:

@@ -20,6 +20,7 @@ from distill.matching.losses import (
 )
 from distill.matching.mixup import Mixed, mix, mix_labels
 from distill.matching.projections import with_projections
+from distill.matching.targets import Answers, decode
 from distill.nn import Network, Params, ViTOutput
 from distill.nn.embeddings import resample_tokens
 
@@ -50,8 +51,10 @@ class Prepared(NamedTuple):
     """[B], of the images that partners are mixed into."""
     targets: jax.Array | None
     """Mixed labels, [B, classes]; None if the loss does not look at them."""
-    teachers: dict[str, dict[str, jax.Array]]
-    """What teachers make of the view, by logits, embedding or tokens and by teacher."""
+    weights: jax.Array
+    """[B], the share of each image itself in its mixture."""
+    teachers: Answers
+    """What teachers make of the view."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,19 +71,28 @@ class FunctionMatching:
     config: MatchingConfig
     labelled: bool = True
     """Whether the images have labels, to log an accuracy."""
+    stored: str | None = None
+    """What the names of stored answers begin with in a batch; None asks the teachers."""
 
     def prepare(
         self, frozen: Mapping[str, Params], batch: dict[str, jax.Array], key: jax.Array
     ) -> Prepared:
         """Mixes the batch and asks the teachers, whose parameters are `frozen`, by name."""
-        config = self.config
-        mixed = _mix(config, key, batch["image"])
-        view = mixed.images if config.teacher_view == "same" else batch["teacher_image"]
+        config, classes = self.config, self.student.config.num_classes
+        # What comes after a barrier compiles to the same whatever is before it, and the other way
+        # round: whoever else is taught, and whether the answers are given now or were stored.
+        mixed = jax.lax.optimization_barrier(mix_views(config, key, batch["image"]))
+        if self.stored is None:
+            view = mixed.images if config.teacher_view == "same" else batch["teacher_image"]
+            answers = self._ask(frozen, view)
+        else:
+            prefix = len(self.stored)
+            stored = {k[prefix:]: v for k, v in batch.items() if k.startswith(self.stored)}
+            answers = decode(stored, classes)
         targets = None
         if config.losses.labels:
-            targets = mix_labels(batch["label"], mixed.weights, self.student.config.num_classes)
-        prepared = Prepared(mixed.images, batch["label"], targets, self._ask(frozen, view))
-        # What follows compiles to the same, whoever else is taught and wherever this comes from.
+            targets = mix_labels(batch["label"], mixed.weights, classes)
+        prepared = Prepared(mixed.images, batch["label"], targets, mixed.weights, answers)
         return jax.lax.optimization_barrier(prepared)
 
     def loss(self, params: Params, prepared: Prepared) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -101,7 +113,7 @@ class FunctionMatching:
             metrics = metrics | {"accuracy": jnp.mean(correct)}
         return loss, metrics
 
-    def _ask(self, frozen: Mapping[str, Params], view: jax.Array) -> dict[str, dict]:
+    def _ask(self, frozen: Mapping[str, Params], view: jax.Array) -> Answers:
         outputs = {
             name: teacher.network.apply(frozen[name], teacher.network.prepare(view))
             for name, teacher in self.teachers.items()
@@ -192,7 +204,7 @@ def distillation_metrics(
     def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
         images = batch["image"]
         if mixed is not None:
-            images = _mix(mixed, jax.random.key(0), images).images
+            images = mix_views(mixed, jax.random.key(0), images).images
         ours = student.apply(params, student.prepare(images))
         theirs = {
             name: teacher.network.apply(frozen[name], teacher.network.prepare(images))
@@ -214,7 +226,8 @@ def distillation_metrics(
     return per_example
 
 
-def _mix(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:
+def mix_views(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:
+    """Mixes a batch of views, [B, height, width, C], as a run with this config does."""
     return mix(
         key, images, mixup=config.mixup, cutmix=config.cutmix, per_example=config.per_example
     )

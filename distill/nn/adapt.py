@@ -1,5 +1,7 @@
 """Trained parameters for a model of another resolution or with another classifier."""
 
+from collections.abc import Collection
+
 import jax
 
 from distill.nn.embeddings import resize_grid
@@ -8,15 +10,20 @@ from distill.nn.network import Network, Params
 CLASSIFIER, POSITION = "classifier", "position"
 
 
-def check_adaptable(source: Network, target: Network, *, new_classifier: bool) -> None:
+def check_adaptable(source: Network, target: Network, *, fresh: Collection[str] = ()) -> None:
     """Checks that `adapt` can make parameters of `target` from those of `source`.
+
+    Args:
+      source: the trained network.
+      target: the network to be.
+      fresh: modules that `target` gets anew.
 
     Raises:
       ValueError: naming the parameters that do not fit.
     """
 
     def shapes(network):
-        free = {POSITION} | ({CLASSIFIER} if new_classifier else set())
+        free = {POSITION, *fresh}
         kept = {k: v for k, v in network.abstract_params.items() if k not in free}
         return {
             jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
@@ -36,25 +43,27 @@ def check_adaptable(source: Network, target: Network, *, new_classifier: bool) -
         raise ValueError("the trained model is another one: " + "; ".join(different))
 
 
-def adapt(params: Params, target: Network, key: jax.Array, *, new_classifier: bool) -> Params:
+def adapt(
+    params: Params, target: Network, key: jax.Array, *, fresh: Collection[str] = ()
+) -> Params:
     """Parameters of `target` from those of a model that `check_adaptable` accepts.
 
     A learned position embedding is interpolated bicubically in 2-D to the grid of `target`
-    (arXiv 2010.11929, §3.2); a new classifier is drawn as for a new model.
+    (arXiv 2010.11929, §3.2).
 
     Args:
       params: of the trained model.
       target: placed on a mesh.
-      key: of the classifier.
-      new_classifier: whether `target` gets a classifier of its own.
+      key: of what is drawn.
+      fresh: top-level modules, such as the classifier, that are drawn as for a new model, whether
+        the trained one has them or not.
     """
 
     def build(params):
-        adapted = dict(params)
-        if new_classifier:
-            fresh = target.init(key)
-            adapted.pop(CLASSIFIER, None)
-            adapted |= {CLASSIFIER: fresh[CLASSIFIER]} if CLASSIFIER in fresh else {}
+        adapted = {name: module for name, module in params.items() if name not in fresh}
+        if fresh:
+            drawn = target.init(key)
+            adapted |= {name: drawn[name] for name in fresh if name in drawn}
         if POSITION in params:
             grid = target.config.grid
             adapted[POSITION] = jax.tree.map(lambda t: resize_grid(t, grid), params[POSITION])

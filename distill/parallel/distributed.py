@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -212,6 +213,22 @@ def total(*counts: int) -> tuple[int, ...]:
         return counts
     gathered = multihost_utils.process_allgather(np.asarray(counts, np.int32))
     return tuple(int(count) for count in np.asarray(gathered, np.int64).sum(axis=0))
+
+
+def gather_rows(rows: Sequence[int], values: np.ndarray) -> np.ndarray:
+    """The whole of what each process has some rows of; all must call it.
+
+    Args:
+      rows: those of this process, as many as every other has.
+      values: uint8 [len(rows), …].
+    """
+    if not several():
+        return values
+    everyone = np.asarray(multihost_utils.process_allgather(np.asarray(rows, np.int32)))
+    gathered = np.asarray(multihost_utils.process_allgather(values))
+    whole = np.empty((everyone.max() + 1, *values.shape[1:]), values.dtype)
+    whole[everyone.reshape(-1)] = gathered.reshape(-1, *values.shape[1:])
+    return whole
 
 
 def check_same(what: str, content: str) -> None:

@@ -3,10 +3,11 @@
 import dataclasses
 from typing import Any
 
+from distill.json_files import read_json, write_json
 from distill.scaling.plan import GIB
 from distill.scaling.shapes import Found, Shape
 from distill.train.progress import format_seconds, say
-from distill.train.workdir import Workdir, read_json, write_json
+from distill.train.workdir import Workdir
 
 
 class ShapeLog:

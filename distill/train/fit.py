@@ -7,12 +7,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import jax
 import optax
 from jax.sharding import Mesh
 
 from distill.config import to_dict
-from distill.data import EvalLoader, Source, Splits, TrainLoader
+from distill.data import EvalLoader, Source, Splits, Store, TrainLoader
 from distill.data.examples import TeacherView
 from distill.evaluate import Evaluator, PerExample
 from distill.evaluate.features import split_loader, training_view_loader
@@ -30,7 +29,7 @@ from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
 from distill.train.run import HOW_IT_RUNS, Plan, RunConfig, plan
 from distill.train.state import TrainState, abstract_state, init_state
-from distill.train.step import Learner, Task, make_joint_step
+from distill.train.step import Learner, Task, compile_joint_step
 from distill.train.workdir import Workdir
 
 # First parts of the names of metrics that a summary leaves out.
@@ -82,6 +81,7 @@ def fit(
     view_size: int,
     frozen: Any = None,
     teacher_view: TeacherView = "same",
+    store: Store | None = None,
 ) -> dict[str, Trained]:
     """Trains networks, or goes on where their workdirs' newest checkpoints stand.
 
@@ -96,6 +96,8 @@ def fit(
       view_size: side of the views in pixels; every model resizes them to its own resolution.
       frozen: parameters the tasks need that are not trained; never saved.
       teacher_view: what else batches hold for teachers.
+      store: whose examples to train on, again and again, in place of new views; made with the
+        same seed and batch size.
 
     Raises:
       UserError: for anything the user can mend; see `distill.train.loop` for what can stop a run.
@@ -165,17 +167,19 @@ def fit(
             next_example=progress["next_example"],
             skipped=progress["skipped"],
             teacher_view=teacher_view,
+            store=store,
         )
         stack.callback(loader.close)
         loop = Loop(
             name=name,
             config=config.train,
             total_steps=steps,
-            step=make_joint_step(
+            compile=functools.partial(
+                compile_joint_step,
                 {key: _learner(one, plans[key]) for key, one in trainees.items()},
                 config.seed,
-                jax.tree.map(lambda leaf: leaf.sharding, states),
                 microbatches=config.train.microbatches,
+                repeat_after=None if store is None else len(store) // config.train.batch_size,
             ),
             loader=loader,
             tracks={

@@ -126,7 +126,8 @@ class Loop:
     name: str
     config: TrainConfig
     total_steps: int
-    step: JointStep
+    compile: Callable[[States, Any, Any], JointStep]
+    """Compiles the step for states, frozen parameters and batches like these."""
     loader: TrainLoader
     tracks: Mapping[str, Track]
     """By the names of the learners that the step updates."""
@@ -255,7 +256,7 @@ class Loop:
     def _compile(self, states: States, frozen: Any, batch: Any) -> JointStep:
         """Compiles ahead of the first step, so that no step's time hides the compiler's."""
         began = time.perf_counter()
-        compiled = self.step.lower(states, frozen, batch).compile()
+        compiled = self.compile(states, frozen, batch)
         say(f"{self.name}: compiled in {format_seconds(time.perf_counter() - began)}")
         return compiled
 

@@ -22,18 +22,23 @@ class Progress:
 
         Only the primary process prints it.
         """
-        if not distributed.is_primary():
-            return
         row = next(iter(rows.values()))
         loss = f"{row['train/loss']:.4f}"
         if len(rows) > 1:
             loss = "  ".join(f"{name} {one['train/loss']:.4f}" for name, one in rows.items())
+        speed = (row["train/images_per_second"], row["train/data_wait"])
+        self.line(step, *speed, news=f"loss {loss}  ")
+
+    def line(self, step: int, images_per_second: float, data_wait: float, news: str = "") -> None:
+        """Prints the line with `news` in its middle, and the data's share of the time."""
+        if not distributed.is_primary():
+            return
         elapsed = time.perf_counter() - self._began
         remaining = elapsed / max(step - self._start, 1) * (self._total - step)
         line = (
-            f"{self._name} {format_steps(step, self._total)}  "
-            f"loss {loss}  {row['train/images_per_second']:,.0f} images/s  "
-            f"data wait {row['train/data_wait']:.0%}  ETA {format_seconds(remaining)}"
+            f"{self._name} {format_steps(step, self._total)}  {news}"
+            f"{images_per_second:,.0f} images/s  "
+            f"data wait {data_wait:.0%}  ETA {format_seconds(remaining)}"
         )
         end = "\n" if not self._terminal or step == self._total else ""
         clear = "\r\033[K" if self._terminal else ""

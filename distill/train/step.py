@@ -1,6 +1,7 @@
 """The one training step, for every pipeline."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -67,50 +68,88 @@ def make_train_step(
     update = _make_update(learner, microbatches, placement and placement.params)
 
     def train_step(state, frozen, batch):
-        return update(state, _prepare(learner.task, seed, state.step, frozen, batch))
+        return update(state, prepare(learner.task, seed, state.step, frozen, batch))
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))
 
 
-def make_joint_step(
+def compile_joint_step(
     learners: Mapping[str, Learner],
     seed: int,
-    placements: States | None = None,
+    states: States,
+    frozen: Any,
+    batch: dict[str, jax.Array],
     *,
     microbatches: int = 1,
+    repeat_after: int | None = None,
 ) -> JointStep:
-    """`make_train_step` for several states, by name.
+    """`make_train_step` for several states, by name, compiled for arguments like these.
 
     Learners share the batch and what is prepared from it, and nothing else: each is updated as it
     would be alone.
 
+    On CPUs, to the last bit: what is prepared and each update are programs of their own there, so
+    that none compiles to something else beside other learners, or where targets are read that a
+    teacher gave elsewhere. Accelerators get one program, whose parts the compiler can overlap.
+
     Args:
       learners: what to train; their tasks prepare the same.
       seed: of the run.
-      placements: states of shardings.
+      states: on the mesh, where the new ones are returned as well.
+      frozen: parameters that are not trained.
+      batch: of the first step.
       microbatches: parts of the batch.
+      repeat_after: steps after which batches come again, and with them the draws of `prepare`.
     """
     first = next(iter(learners))
+    placements = jax.tree.map(lambda leaf: leaf.sharding, states)
     updates = {
-        name: _make_update(learner, microbatches, placements and placements[name].params)
+        name: _make_update(learner, microbatches, placements[name].params)
         for name, learner in learners.items()
     }
 
-    def train_step(states, frozen, batch):
-        task, step = learners[first].task, states[first].step
-        prepared = _prepare(task, seed, step, frozen, batch)
+    def begin(frozen, batch, step):
+        step = step if repeat_after is None else step % repeat_after
+        return prepare(learners[first].task, seed, step, frozen, batch)
+
+    def train_step(states, frozen, batch, begin=begin, updates=updates):
+        prepared = begin(frozen, batch, states[first].step)
         done = {name: update(states[name], prepared) for name, update in updates.items()}
         return (
             {name: state for name, (state, _) in done.items()},
             {name: metrics for name, (_, metrics) in done.items()},
         )
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(placements, None))
+    if placements[first].step.mesh.devices.flat[0].platform != "cpu":
+        step = jax.jit(train_step, donate_argnums=0, out_shardings=(placements, None))
+        return step.lower(states, frozen, batch).compile()
+    arguments = (frozen, batch, states[first].step)
+    compiled = jax.jit(begin).lower(*arguments).compile()
+    prepared = jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        jax.eval_shape(begin, *arguments),
+        compiled.output_shardings,
+    )
+    programs = {
+        name: jax.jit(update, donate_argnums=0, out_shardings=(placements[name], None))
+        .lower(states[name], prepared)
+        .compile()
+        for name, update in updates.items()
+    }
+    return functools.partial(train_step, begin=compiled, updates=programs)
 
 
-def _prepare(task: Task, seed: int, step: jax.Array, frozen: Any, batch: dict) -> Any:
+def prepare(
+    task: Task, seed: int, step: jax.Array, frozen: Any, batch: dict[str, jax.Array]
+) -> Any:
+    """What `task` prepares in a step of a run."""
+    return task.prepare(frozen, batch, step_key(seed, step))
+
+
+def step_key(seed: int, step: jax.Array | int) -> jax.Array:
+    """The key of everything that is drawn in a step, counted from 0, of a run."""
     stream = jax.random.fold_in(jax.random.key(seed), STEP_STREAM)
-    return task.prepare(frozen, batch, jax.random.fold_in(stream, step))
+    return jax.random.fold_in(stream, step)
 
 
 def _make_update(learner: Learner, microbatches: int, placement: Params | None) -> Callable:

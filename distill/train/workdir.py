@@ -1,13 +1,12 @@
 """The directory of a run: whose it is, and what it says at the end."""
 
-import json
-import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.errors import UserError
+from distill.json_files import read_json, write_json
 from distill.parallel import distributed
 
 
@@ -81,29 +80,6 @@ def read_config(workdir: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{workdir} is not the workdir of a run: it has no config.json")
     return read_json(file)
-
-
-def read_json(file: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-      UserError: if it is not JSON.
-    """
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file} is damaged: {error}") from error
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes a JSON file so that a reader finds the old content or the new, never half."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("w") as out:
-        json.dump(content, out, indent=2)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
 
 
 def differences(

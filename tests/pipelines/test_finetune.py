@@ -8,7 +8,7 @@ import pytest
 from support import REPOSITORY, final_params, run_python
 
 from distill.config import ConfigError, load_file, resolve
-from distill.nn.adapt import adapt
+from distill.nn.adapt import CLASSIFIER, adapt
 from distill.nn.embeddings import resize_grid
 from distill.train import metrics
 from distill.train.workdir import Workdir
@@ -69,7 +69,7 @@ def test_doubling_the_grid_interpolates_positions_alone(teacher_workdir):
     network = config_of(teacher_workdir).model.network()
     mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
     params = final_params(teacher_workdir)
-    adapted = adapt(params, network.placed(mesh), jax.random.key(0), new_classifier=False)
+    adapted = adapt(params, network.placed(mesh), jax.random.key(0))
     old, new = (np.asarray(tree["position"]["table"]) for tree in (params, adapted))
     np.testing.assert_array_equal(new, resize_grid(old, (8, 8)))
     jax.tree.map(
@@ -81,7 +81,7 @@ def test_a_new_classifier_starts_at_zero_for_its_own_classes(teacher_workdir):
     config = config_of(teacher_workdir, model__num_classes=3)
     mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
     network = config.model.network().placed(mesh)
-    adapted = adapt(final_params(teacher_workdir), network, jax.random.key(0), new_classifier=True)
+    adapted = adapt(final_params(teacher_workdir), network, jax.random.key(0), fresh=(CLASSIFIER,))
     kernel = adapted["classifier"]["kernel"]
     assert kernel.shape == (16, 3)
     assert not np.any(kernel)

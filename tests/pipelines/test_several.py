@@ -119,7 +119,7 @@ def test_teachers_are_weighted_by_name(teacher_workdir, tmp_path):
     distill_student.run(config, Workdir(tmp_path / "single"), overview=False)
     rows = [metrics.read(tmp_path / name)[-1] for name in ("several", "single")]
     for name in ("train/loss", "val/kl"):
-        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-3)
+        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-2)
 
 
 def test_a_student_of_embeddings_leaves_its_projections_behind(teacher_workdir, tmp_path):

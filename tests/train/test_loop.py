@@ -62,26 +62,23 @@ def test_a_non_finite_step_stops_the_run_and_saves_nothing(task, tmp_path, monke
 def stopping_after(step, run):
     """`Loop.run`, cut short from outside after `step` steps."""
 
-    def cut(self, state, frozen=None):
-        numbered = self.step
-        count = 0
+    def cut(self, states, frozen=None):
+        make = self.compile
 
-        class Cut:
-            def lower(self, *args):
-                return self
+        def compile(*args):
+            compiled, count = make(*args), 0
 
-            def compile(self):
-                return self
-
-            def __call__(self, *args):
+            def counted(*args):
                 nonlocal count
                 count += 1
                 if count > step:
                     raise KeyboardInterrupt
-                return numbered(*args)
+                return compiled(*args)
 
-        self.step = Cut()
-        return run(self, state, frozen)
+            return counted
+
+        self.compile = compile
+        return run(self, states, frozen)
 
     return cut
 

@@ -7,8 +7,9 @@ import pytest
 from support import REPOSITORY
 
 from distill.errors import UserError
+from distill.json_files import read_json, write_json
 from distill.train.run import HOW_IT_RUNS
-from distill.train.workdir import Workdir, read_config, read_json, write_json
+from distill.train.workdir import Workdir, read_config
 
 CONFIG = {
     "seed": 0,

@@ -1,0 +1,200 @@
+"""Training examples kept on disk: the view each was seen through, and arrays computed for it.
+
+A store is a directory of ArrayRecord files and `store.json`, which says what their records hold.
+Record p belongs to the training example at position p of a run (see `distill.data.examples`).
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from distill.data.views import View
+from distill.errors import UserError
+from distill.json_files import read_json, write_json
+
+DESCRIPTION = "store.json"
+
+# Of the image at this position: its epoch and number, the view drawn for (seed, epoch, index), and
+# how it was mixed: its partner's number and its own share, 1 where nothing was mixed.
+VIEW_FIELDS = (
+    ("epoch", "<i8"),
+    ("index", "<i8"),
+    ("box", "<f8", (4,)),
+    ("flip", "?"),
+    ("partner", "<i8"),
+    ("share", "<f4"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a store holds."""
+
+    examples: int
+    batch_size: int
+    """Of the run; `examples` are whole batches."""
+    examples_per_file: int
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]]
+    """Dtype and shape per example, by name."""
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What the arrays were computed from, as JSON can hold it."""
+
+    @property
+    def files(self) -> int:
+        """Number of files."""
+        return -(-self.examples // self.examples_per_file)
+
+    @property
+    def record(self) -> np.dtype:
+        """The layout of a record."""
+        arrays = ((name, dtype, tuple(shape)) for name, (dtype, shape) in self.arrays.items())
+        return np.dtype([*VIEW_FIELDS, *arrays])
+
+    def file(self, number: int) -> str:
+        """The name of a file."""
+        return f"targets-{number:05d}-of-{self.files:05d}.array_record"
+
+
+class StoreWriter:
+    """Writes a store file by file; after an interruption, files that were finished stand.
+
+    Args:
+      path: a directory.
+      contents: what will be written; of an interrupted store, the same again.
+
+    Raises:
+      UserError: if the directory holds a store with other contents.
+    """
+
+    def __init__(self, path: Path, contents: Contents):
+        self._path = path
+        self._contents = contents
+        self._writer: ArrayRecordWriter | None = None
+        description = path / DESCRIPTION
+        mine = _to_json(contents)
+        there = read_json(description) if description.exists() else mine
+        if there != mine:
+            different = sorted(k for k in there.keys() | mine.keys() if there.get(k) != mine.get(k))
+            raise UserError(
+                f"{path} holds other targets ({', '.join(different)} differ); write to a new "
+                "--workdir"
+            )
+        write_json(description, mine)
+        finished = 0
+        while finished < contents.files and (path / contents.file(finished)).exists():
+            finished += 1
+        self.position = min(finished * contents.examples_per_file, contents.examples)
+        """The next example to write; all before it are in finished files."""
+
+    def write(self, records: np.ndarray) -> None:
+        """Appends records, [N] of the dtype `Contents.record`."""
+        for record in records:
+            if self._writer is None:
+                # Groups of one record are read at random without reading their neighbours.
+                self._writer = ArrayRecordWriter(str(self._partial), "group_size:1,uncompressed")
+            self._writer.write(record.tobytes())
+            self.position += 1
+            if self.position in (
+                self._contents.examples,
+                (self._number + 1) * self._contents.examples_per_file,
+            ):
+                self._finish()
+
+    @property
+    def _number(self) -> int:
+        """Of the file that is written to; of the one just filled, until it is finished."""
+        return (self.position - 1) // self._contents.examples_per_file
+
+    @property
+    def _partial(self) -> Path:
+        return self._path / "unfinished.array_record"
+
+    def _finish(self) -> None:
+        self._writer.close()
+        self._writer = None
+        with self._partial.open("rb") as file:
+            os.fsync(file.fileno())
+        self._partial.replace(self._path / self._contents.file(self._number))
+
+    def close(self) -> None:
+        """Gives up the file that is not finished."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._partial.unlink(missing_ok=True)
+
+
+class Store:
+    """A complete store, read at random.
+
+    Raises:
+      UserError: if there is none, or it is not complete, or its files are damaged.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not (path / DESCRIPTION).is_file():
+            raise UserError(f"{path} holds no stored targets: it has no {DESCRIPTION}")
+        self.contents = _from_json(read_json(path / DESCRIPTION), path)
+        names = [self.contents.file(number) for number in range(self.contents.files)]
+        missing = [name for name in names if not (path / name).is_file()]
+        if missing:
+            raise UserError(
+                f"the targets in {path} are not complete: {len(missing)} of {len(names)} files are "
+                f"missing, the first is {missing[0]}. Run the same store_targets command again"
+            )
+        try:
+            self._records = ArrayRecordDataSource([str(path / name) for name in names])
+            count = len(self._records)
+        except RuntimeError as error:
+            raise UserError(f"the targets in {path} are damaged: {error}") from error
+        if count != self.contents.examples:
+            raise UserError(
+                f"the targets in {path} are damaged: {count} records, expected "
+                f"{self.contents.examples}"
+            )
+        self._layout = self.contents.record
+
+    def __len__(self) -> int:
+        return self.contents.examples
+
+    def read(self, position: int) -> np.void:
+        """The record of an example, with the fields of `Contents.record`.
+
+        Raises:
+          UserError: if it is damaged.
+        """
+        try:
+            record = self._records[position]
+        except RuntimeError as error:
+            raise UserError(f"the targets in {self.path} are damaged: {error}") from error
+        return np.frombuffer(record, self._layout)[0]
+
+
+def view_of(record: np.void) -> View:
+    """The view a record's image was seen through."""
+    return View(tuple(record["box"].tolist()), bool(record["flip"]))
+
+
+def _to_json(contents: Contents) -> dict[str, Any]:
+    arrays = {name: [dtype, list(shape)] for name, (dtype, shape) in contents.arrays.items()}
+    content = dataclasses.asdict(contents) | {"arrays": arrays, "about": dict(contents.about)}
+    return json.loads(json.dumps(content))
+
+
+def _from_json(content: Any, path: Path) -> Contents:
+    try:
+        arrays = {name: (dtype, tuple(shape)) for name, (dtype, shape) in content["arrays"].items()}
+        contents = Contents(**content | {"arrays": arrays})
+        if not (contents.examples > 0 and contents.examples_per_file > 0 and contents.record):
+            raise ValueError(f"of {contents.examples} examples")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path / DESCRIPTION} is not the description of a store") from error
+    return contents

@@ -1,0 +1,31 @@
+"""JSON files that are whole, whatever happens while they are written."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from distill.errors import UserError
+
+
+def read_json(file: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: if it is not JSON.
+    """
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes a JSON file so that a reader finds the old content or the new, never half."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with temporary.open("w") as out:
+        json.dump(content, out, indent=2)
+        out.write("\n")
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)

@@ -1,0 +1,61 @@
+"""Training that starts from a trained model instead of drawn parameters."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+from distill.errors import check_choices
+from distill.matching.projections import PROJECTIONS
+from distill.nn import Network, Params
+from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
+from distill.train.run import RunConfig, blame
+from distill.train.state import INIT_STREAM
+from pipelines.models import load_model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """The trained model to start from."""
+
+    workdir: str
+    step: int | None = None
+    """Of its checkpoint; None takes the last of a complete run."""
+    classifier: Literal["new", "keep"] = "new"
+    """A new one starts at zero; one that is kept needs the same classes."""
+
+    def __post_init__(self):
+        check_choices(self)
+
+
+def starting_params(
+    start: StartConfig | None, network: Network, config: RunConfig
+) -> Callable[[], Params] | None:
+    """Reads the parameters to start from, once they are asked for; None draws them.
+
+    A new classifier, and projections, which no finished model has, are drawn as in a run that
+    starts from nothing. A position embedding is interpolated to the network's grid.
+
+    Args:
+      start: the trained model.
+      network: placed on a mesh.
+      config: of the run.
+
+    Raises:
+      UserError: when asked for the parameters, if there are none or they are another model's.
+    """
+    if start is None:
+        return None
+    fresh = (PROJECTIONS, CLASSIFIER) if start.classifier == "new" else (PROJECTIONS,)
+
+    def initial():
+        mesh, rules = network.placement.mesh, config.mesh.rules
+        source, params = load_model(Path(start.workdir), mesh, step=start.step, rules=rules)
+        with blame("config.model"):
+            check_adaptable(source, network, fresh=fresh)
+        key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+        return adapt(params, network, key, fresh=fresh)
+
+    return initial

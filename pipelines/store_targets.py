@@ -1,0 +1,265 @@
+r"""Stores what teachers say of a run's views, so that students can be distilled without them.
+
+  python pipelines/store_targets.py --config=configs/distill/digits.py --workdir=runs/targets \
+      --config.teacher.workdir=runs/teacher [--config.store.epochs=30]
+  python pipelines/distill_student.py --config=configs/distill/digits.py --workdir=runs/student \
+      --config.targets=runs/targets
+
+The config is that of the distillation: the same seed, data and mixing make the same views. A run
+that is longer than what is stored sees it again and again. Running the same command again goes on
+after the last file that was finished.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from distill.config import to_dict
+from distill.data import Batch, Contents, Splits, Store, StoreWriter, TrainLoader
+from distill.matching.distillation import FunctionMatching
+from distill.matching.targets import TargetFormat, encode
+from distill.nn import Params
+from distill.parallel import distributed, local_rows, put_batch, replicated
+from distill.train.clock import Clock
+from distill.train.loop import Stopped
+from distill.train.progress import Progress, say
+from distill.train.run import HOW_IT_RUNS, blame, open_mesh
+from distill.train.signals import StopRequest
+from distill.train.step import prepare
+from distill.train.workdir import Workdir
+from pipelines.distill_student import DistillConfig, check_teachers, open_splits, view_size
+from pipelines.launch import launch_training
+from pipelines.stored_teachers import describe_teachers, views_shown
+from pipelines.teacher_models import fingerprints, load_teachers, say_accuracies, score
+
+# Batches handed to the device before the host waits for answers.
+_IN_FLIGHT = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoreConfig(TargetFormat):
+    """What of the teachers' outputs to store, and for how long a run."""
+
+    epochs: float | None = None
+    """Of views; None stores the whole run's."""
+    examples_per_file: int = 65_536
+    """Rounded down to whole batches, at least one; what an interruption can cost."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.epochs is not None and self.epochs <= 0:
+            raise ValueError(f"epochs must be positive, not {self.epochs}")
+        if self.examples_per_file < 1:
+            raise ValueError(f"examples_per_file must be positive, not {self.examples_per_file}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoreTargetsConfig(DistillConfig):
+    """A distillation, and what to store of it."""
+
+    store: StoreConfig = StoreConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.targets is not None:
+            raise ValueError("targets are stored in --workdir; leave config.targets out")
+
+    def batches(self, images: int) -> int:
+        """How many batches to store.
+
+        Raises:
+          ConfigError: if that is less than one.
+        """
+        if self.store.epochs is None:
+            with blame("config.train"):
+                return self.train.steps(images)
+        batches = math.floor(self.store.epochs * images / self.train.batch_size)
+        with blame("config.store.epochs"):
+            if batches < 1:
+                raise ValueError(
+                    f"{self.store.epochs:g} of {images} images are less than one batch of "
+                    f"{self.train.batch_size}"
+                )
+        return batches
+
+
+def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> Store:
+    """Asks the teachers for every view of the run and writes what they say."""
+    mesh = open_mesh(config)
+    models = [one.model for one in config.students.values()] or [config.model]
+    students = {
+        str(number): model.network().placed(mesh, config.mesh.table)
+        for number, model in enumerate(models)
+    }
+    splits = open_splits(config, students)
+    batches = config.batches(len(splits.train))
+    teachers, params = load_teachers(config.every_teacher, mesh)
+    for student in students.values():
+        check_teachers(config, student, teachers)
+    size = view_size(students, teachers)
+    answers = _Answers(config, FunctionMatching(students["0"], teachers, config.matching), mesh)
+    batch_size, store = config.train.batch_size, config.store
+    arrays = answers.arrays(params, size)
+    accuracies = score(config, teachers, params, splits, size)
+    say_accuracies(name, accuracies, splits)
+    contents = Contents(
+        examples=batches * batch_size,
+        batch_size=batch_size,
+        examples_per_file=max(store.examples_per_file // batch_size, 1) * batch_size,
+        arrays=arrays,
+        about={
+            "format": {"dtype": store.dtype, "top_k": store.top_k},
+            "views": views_shown(config, config.matching, splits, size),
+            "teachers": describe_teachers(
+                config.every_teacher, fingerprints(config.every_teacher, params)
+            ),
+            "accuracy": accuracies,
+            "jax": jax.__version__,
+        },
+    )
+    workdir.claim(to_dict(config), may_change=HOW_IT_RUNS)
+    _write(name, config, workdir.path, contents, functools.partial(answers, params), splits, size)
+    stored = sum(file.stat().st_size for file in workdir.path.glob("*.array_record"))
+    epochs = contents.examples / len(splits.train)
+    say(
+        f"{name}: {contents.examples:,} views ({epochs:.4g} epochs) in {contents.files} file(s), "
+        f"{stored / 2**20:,.1f} MiB, {contents.record.itemsize:,} bytes each: {workdir.path}"
+    )
+    return Store(workdir.path)
+
+
+class _Answers:
+    """What teachers say of a batch, as it is stored."""
+
+    def __init__(self, config: StoreTargetsConfig, task: FunctionMatching, mesh: Mesh):
+        self._config = config
+        self._channels = task.student.config.channels
+
+        # What training compiles on a CPU: nothing else would give the same last bits.
+        self._prepare = jax.jit(
+            lambda frozen, batch, step: prepare(task, config.seed, step, frozen, batch)
+        )
+        self._encode = jax.jit(
+            lambda answers: encode(answers, config.store), out_shardings=replicated(mesh)
+        )
+
+    def __call__(self, params: dict[str, Params], batch: Batch, step: int) -> Any:
+        """The arrays to store, and each image's share of its mixture; not waited for."""
+        prepared = self._prepare(params, batch, np.int32(step))
+        return self._encode(prepared.teachers), prepared.weights
+
+    def arrays(self, params: dict[str, Params], size: int) -> dict[str, tuple[str, tuple]]:
+        """Dtypes and shapes per example, by name.
+
+        Raises:
+          ConfigError: if there are none, or not as many classes as are to be kept.
+        """
+        count = self._config.train.batch_size
+        image = jax.ShapeDtypeStruct((count, size, size, self._channels), np.uint8)
+        label = jax.ShapeDtypeStruct((count,), np.int32)
+        batch = {"image": image, "teacher_image": image, "label": label}
+        with blame("config.store"):
+            prepared = jax.eval_shape(self._prepare, params, batch, np.int32(0))
+            found = jax.eval_shape(self._encode, prepared.teachers)
+            if not found:
+                raise ValueError("config.matching.losses compares nothing with a teacher")
+        return {name: (one.dtype.name, one.shape[1:]) for name, one in found.items()}
+
+
+def _write(
+    name: str,
+    config: StoreTargetsConfig,
+    path: Path,
+    contents: Contents,
+    answer: Callable[[Batch, int], Any],
+    splits: Splits,
+    size: int,
+) -> None:
+    """Writes what is not written yet, a few batches behind the device."""
+    mesh, batch_size = open_mesh(config), contents.batch_size
+    rows = local_rows(mesh, batch_size)
+    with contextlib.ExitStack() as stack:
+        writer = StoreWriter(path, contents) if distributed.is_primary() else None
+        if writer is not None:
+            stack.callback(writer.close)
+        first = distributed.agree(0 if writer is None else writer.position // batch_size)
+        last = contents.examples // batch_size
+        if first == last:
+            return
+        if first:
+            say(f"{name}: {first} of {last} batches are there already")
+        loader = TrainLoader(
+            splits.train,
+            config.data,
+            size=size,
+            batch_size=batch_size,
+            seed=config.seed,
+            put=lambda batch: (batch, put_batch(mesh, _for_device(batch), size=batch_size)),
+            rows=rows,
+            teacher_view=config.matching.teacher_view,
+            describe=True,
+            next_example=first * batch_size,
+        )
+        stack.callback(loader.close)
+        request = stack.enter_context(StopRequest())
+        progress, clock = Progress(name, last, first), Clock(batch_size)
+        clock.start(first, loader.wait_seconds)
+        waiting = collections.deque()
+        for step in range(first, last):
+            host, batch = next(loader)
+            waiting.append((host, answer(batch, step)))
+            done, stop = step + 1, request.after(step + 1)
+            while waiting and (len(waiting) > _IN_FLIGHT or stop or done == last):
+                host, (arrays, shares) = waiting.popleft()
+                views = _views(contents, host, rows)
+                if writer is not None:
+                    writer.write(_records(contents, views, *jax.device_get((arrays, shares))))
+            if stop:
+                raise Stopped(
+                    f"stopped by {stop} after batch {done} of {last}; files that were finished "
+                    "stand. Run the same command to continue"
+                )
+            if done == last or done % config.train.log_every == 0:
+                clock.advance()
+                speed = clock.window(done, loader.wait_seconds)
+                progress.line(done, speed["train/images_per_second"], speed["train/data_wait"])
+
+
+def _for_device(batch: Batch) -> Batch:
+    return {key: batch[key] for key in ("image", "teacher_image", "label") if key in batch}
+
+
+def _views(contents: Contents, batch: Batch, rows: Sequence[int]) -> np.ndarray:
+    """The whole batch's records without what is known of the mixture, gathered from everywhere."""
+    views = np.zeros(len(rows), contents.record)
+    for field in ("epoch", "index", "box", "flip"):
+        views[field] = batch[field]
+    width = contents.record.itemsize
+    gathered = distributed.gather_rows(rows, views.view(np.uint8).reshape(-1, width))
+    return gathered.reshape(-1).view(contents.record)
+
+
+def _records(
+    contents: Contents, views: np.ndarray, arrays: dict[str, np.ndarray], shares: np.ndarray
+) -> np.ndarray:
+    """The records of a batch: its views, what was mixed, and what teachers said of it."""
+    records = views.copy()
+    # As `distill.matching.mixup.roll` pairs them.
+    records["partner"] = np.roll(views["index"], 1)
+    records["share"] = shares
+    for name in contents.arrays:
+        records[name] = arrays[name]
+    return records
+
+
+if __name__ == "__main__":
+    launch_training(__doc__, StoreTargetsConfig, run)
