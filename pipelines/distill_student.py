@@ -16,6 +16,7 @@ from pathlib import Path
 
 from distill.data import Splits, Store
 from distill.data.examples import STORED
+from distill.errors import UserError
 from distill.matching.config import MatchingConfig
 from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics, projected
 from distill.nn import Network
@@ -186,9 +187,14 @@ def open_splits(config: DistillConfig, students: Mapping[str, Network]) -> Split
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
     splits = config.data.open_splits(channels=channels.pop())
+    labels = config.matching.losses.labels
     for student in students.values():
-        splits.check_classes(student.config.num_classes, "config.model")
-    if config.matching.losses.labels:
+        if labels and not student.config.num_classes:
+            raise UserError("config.matching.losses.labels needs a student with classes")
+        # One that has none learns embeddings or tokens, whatever the images show.
+        if student.config.num_classes:
+            splits.check_classes(student.config.num_classes, "config.model")
+    if labels:
         splits.check_labels("config.matching.losses.labels")
     return splits
 
@@ -226,7 +232,7 @@ def _trainee(
             for teacher in teachers.values():
                 teacher.network.check(config.train.batch_size)
     student = projected(student, teachers, matching)
-    labelled = bool(splits.train.class_names)
+    labelled = bool(splits.train.class_names) and bool(student.config.num_classes)
     # Teachers that are not there cannot be compared with.
     present = {} if stored else teachers
     return Trainee(

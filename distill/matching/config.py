@@ -125,10 +125,10 @@ class MatchingConfig:
         """
         if "logits" not in self.losses.features:
             return
-        if classes != expected:
+        if classes != expected or not classes:
             terms = [t for t in self.losses.terms if FEATURES[t] == "logits"]
-            has = f"{classes} classes" if classes else "no classifier"
+            has, wants = (f"{n} classes" if n else "no classifier" for n in (classes, expected))
             raise ValueError(
-                f"{name} has {has} and the student {expected} classes, but config.matching.losses "
+                f"{name} has {has} and the student {wants}, but config.matching.losses "
                 f"compares logits ({', '.join(terms)}); match embeddings or tokens instead"
             )

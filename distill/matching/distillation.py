@@ -108,7 +108,7 @@ class FunctionMatching:
         if "logits" in prepared.teachers:
             teacher = combine(prepared.teachers["logits"], self.teachers)
             metrics = metrics | {"agreement": jnp.mean(agreement(output.logits, teacher))}
-        if self.labelled:
+        if self.labelled and self.student.config.num_classes:
             correct = jnp.argmax(output.logits, -1) == prepared.labels
             metrics = metrics | {"accuracy": jnp.mean(correct)}
         return loss, metrics
@@ -210,7 +210,9 @@ def distillation_metrics(
             name: teacher.network.apply(frozen[name], teacher.network.prepare(images))
             for name, teacher in teachers.items()
         }
-        metrics = label_metrics(ours.logits, batch["label"]) if labelled else {}
+        metrics = {}
+        if labelled and student.config.num_classes:
+            metrics = label_metrics(ours.logits, batch["label"])
         if comparable(student, teachers):
             logits = combine({name: output.logits for name, output in theirs.items()}, teachers)
             metrics |= {

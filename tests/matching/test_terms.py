@@ -173,6 +173,7 @@ def test_every_term_has_a_feature_and_a_weight():
             "logits_l2 cannot match",
         ),
         (lambda: MatchingConfig().check_teacher("it", 0, 10), "it has no classifier and the"),
+        (lambda: MatchingConfig().check_teacher("it", 0, 0), "and the student no classifier"),
         (
             lambda: MatchingConfig().check_teacher("it", 5, 10),
             "it has 5 classes and the student 10",

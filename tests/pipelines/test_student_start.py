@@ -8,13 +8,15 @@ import pytest
 from support import distill_config, final_params
 
 from distill.config import ConfigError
+from distill.errors import UserError
+from distill.evaluate.transfer import TransferConfig
 from distill.matching.projections import PROJECTIONS, with_projections
 from distill.nn.adapt import CLASSIFIER
 from distill.train import metrics
 from distill.train.run import open_mesh
 from distill.train.state import init_params
 from distill.train.workdir import Workdir
-from pipelines import distill_student
+from pipelines import distill_student, evaluate
 from pipelines.start import StartConfig, starting_params
 
 
@@ -74,3 +76,28 @@ def test_another_architecture_is_no_start(config, first, tmp_path):
     begun = dataclasses.replace(config, model=wider, start=StartConfig(workdir=str(first)))
     with pytest.raises(ConfigError, match="the trained model is another one"):
         distill_student.run(begun, Workdir(tmp_path), overview=False)
+
+
+def test_a_student_without_a_classifier_is_taught_embeddings(config, tmp_path):
+    """And is of use to what asks for features alone."""
+    losses = dataclasses.replace(config.matching.losses, kl=0.0)
+    bare = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_classes=0),
+        matching=dataclasses.replace(config.matching, losses=losses),
+    )
+    trained = distill_student.run(bare, Workdir(tmp_path), overview=False)
+    scores = {name for name in trained.summary if "/" in name}
+    assert scores == {"val/cka", "views/cka", "test/cka"}
+    assert CLASSIFIER not in trained.params
+    probed = evaluate.run_transfer(tmp_path, TransferConfig(shots=(5,), seeds=(0,)))
+    assert 0 < probed["fewshot/5"] <= 1
+    for term, message in {"kl": "no classifier", "labels": "needs a student with classes"}.items():
+        asking = dataclasses.replace(
+            bare,
+            matching=dataclasses.replace(
+                bare.matching, losses=dataclasses.replace(losses, **{term: 1.0})
+            ),
+        )
+        with pytest.raises(UserError, match=message):
+            distill_student.run(asking, Workdir(tmp_path / term))
