@@ -22,7 +22,8 @@ FILES = sorted(
 VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
-    "distill/imagenet.py:300",
+    "distill/imagenet.py:fast",
+    "distill/imagenet.py:9600",
     *(
         f"distill/downstream.py:{data}/{speed}"
         for data in ("flowers", "pets", "food", "sun")
@@ -117,3 +118,8 @@ def test_patience_is_as_published():
     assert (fast.train.total_epochs, fast.matching.temperature) == (100, 10.0)
     with pytest.raises(UserError, match="expected one of flowers, pets, food, sun"):
         load_file(str(CONFIGS / "distill/downstream.py:flowers/slow"))
+    for patience, epochs in {"fast": 300, "medium": 600, "long": 1200, "9600": 9600}.items():
+        config = resolve(DistillConfig, load_file(str(CONFIGS / f"distill/imagenet.py:{patience}")))
+        assert config.train.total_epochs == epochs
+    with pytest.raises(UserError, match="expected fast, medium, long or a number of epochs"):
+        load_file(str(CONFIGS / "distill/imagenet.py:ages"))
