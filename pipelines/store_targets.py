@@ -149,13 +149,13 @@ class _Answers:
             lambda frozen, batch, step: prepare(task, config.seed, step, frozen, batch)
         )
         self._encode = jax.jit(
-            lambda answers: encode(answers, config.store), out_shardings=replicated(mesh)
+            lambda prepared: (encode(prepared.teachers, config.store), prepared.weights),
+            out_shardings=replicated(mesh),
         )
 
     def __call__(self, params: dict[str, Params], batch: Batch, step: int) -> Any:
         """The arrays to store, and each image's share of its mixture; not waited for."""
-        prepared = self._prepare(params, batch, np.int32(step))
-        return self._encode(prepared.teachers), prepared.weights
+        return self._encode(self._prepare(params, batch, np.int32(step)))
 
     def arrays(self, params: dict[str, Params], size: int) -> dict[str, tuple[str, tuple]]:
         """Dtypes and shapes per example, by name.
@@ -169,7 +169,7 @@ class _Answers:
         batch = {"image": image, "teacher_image": image, "label": label}
         with blame("config.store"):
             prepared = jax.eval_shape(self._prepare, params, batch, np.int32(0))
-            found = jax.eval_shape(self._encode, prepared.teachers)
+            found, _ = jax.eval_shape(self._encode, prepared)
             if not found:
                 raise ValueError("config.matching.losses compares nothing with a teacher")
         return {name: (one.dtype.name, one.shape[1:]) for name, one in found.items()}
