@@ -46,12 +46,7 @@ def start(workdir: Path, processes: int = 1, devices: int = 8, mesh: dict = EIGH
             port = free.getsockname()[1]
         together = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", "--lost_after=8"]
         flags = [[*together, f"--process={number}"] for number in range(processes)]
-    environment = {
-        **os.environ,
-        "JAX_NUM_CPU_DEVICES": str(devices // processes),
-        # Most of these runs' time is the compiler's.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-    }
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices // processes)}
     started = []
     for number, own in enumerate(flags):
         with output(workdir, number).open("w") as out:
