@@ -8,9 +8,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# Compiling is most of what tests do, and what they run is tiny.
+# Compiling is most of what tests do, and what they run is tiny. The last two flags, an older code
+# generator and one module instead of many, make a training step compile in a third of the time.
+OLDER_CODE_GENERATOR = "--xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    f"{OLDER_CODE_GENERATOR} --xla_cpu_parallel_codegen_split_count=1",
 )
 # Tests compile the same tiny programs again and again, in this process and in those it starts.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -25,6 +29,18 @@ import pytest
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: item.path.parent.name not in ("pipelines", "train"))
+
+
+@pytest.fixture(scope="module")
+def tpu_compiler():
+    """Lets libtpu compile, which ends the process over a flag for CPUs that it does not know."""
+    import jax
+
+    # Has the CPU's flags read.
+    jax.devices()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(OLDER_CODE_GENERATOR, ""))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,24 @@
 """What tests share: commands as a user runs them, and runs that take seconds."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
+import pytest
 
 from distill.config import load_file, resolve
 from distill.data import Source, Subset
 from distill.data.sources import CorruptImage
+from pipelines import cli
 from pipelines.distill_student import DistillConfig
 from pipelines.models import load_model
 from pipelines.pretrain import PretrainConfig
@@ -59,6 +65,27 @@ def run_python(*command: object, **options) -> subprocess.CompletedProcess:
         check=False,
         **options,
     )
+
+
+def run_command(*command: object) -> subprocess.CompletedProcess:
+    """Runs `distill *command` in this process and returns what it printed.
+
+    Another process would spend most of its time on starting Python and loading TensorFlow. What
+    would be a traceback is raised.
+    """
+    arguments = ["distill", *map(str, command)]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", arguments),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        pytest.raises(SystemExit) as ended,
+    ):
+        # The command's module runs as the program, and is imported as a module elsewhere.
+        warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
+        cli.main()
+    return subprocess.CompletedProcess(arguments, ended.value.code, out.getvalue(), err.getvalue())
 
 
 def run_script(script: str, **environment: str) -> Any:

@@ -20,8 +20,7 @@ SCRIPT = "benchmarks/step_time.py"
 SIZES = {"width": 16, "depth": 2, "mlp_dim": 32, "heads": 2}
 COMMON = "--batch_size=8 --image_size=32 --num_classes=10 --warmup=1 --steps=4".split()
 PEAK = 1e9
-# Compiling is most of what these runs do.
-XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+XLA_FLAGS = os.environ["XLA_FLAGS"]
 
 
 def sizes(prefix="", **changes):

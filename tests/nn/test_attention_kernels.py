@@ -316,7 +316,7 @@ print(json.dumps({
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("libtpu"), reason="libtpu is not installed")
-def test_compiled_for_a_tpu_the_weights_never_reach_its_memory():
+def test_compiled_for_a_tpu_the_weights_never_reach_its_memory(tpu_compiler):
     facts = run_script(TOPOLOGY, **topology.ENVIRONMENT)
     assert facts["plain"]["calls"] == 0 and facts["plain"]["weights"] > 0, facts
     assert facts["auto"]["calls"] >= 2 and facts["auto"]["weights"] == 0, facts

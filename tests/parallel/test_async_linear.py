@@ -213,7 +213,7 @@ def facts():
 
 
 @pytest.fixture(scope="module")
-def schedule():
+def schedule(tpu_compiler):
     """What the TPU compiler makes of the rings, without a TPU."""
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("libtpu is not installed")

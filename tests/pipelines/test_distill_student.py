@@ -1,12 +1,13 @@
 """Distillation from a workdir: what it promises and what it refuses."""
 
+import contextlib
 import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
-from support import distill_config, pretrain_config
+from support import distill_config
 
 from distill.data.sources import Digits
 from distill.errors import UserError
@@ -14,14 +15,15 @@ from distill.optim import parameter_names
 from distill.parallel import MeshConfig, make_mesh
 from distill.train import metrics
 from distill.train.workdir import Workdir
-from pipelines import distill_student, evaluate, pretrain
+from pipelines import distill_student, evaluate
 from pipelines.models import load_model
 
 
 @pytest.fixture(scope="module")
 def student_workdir(teacher_workdir, tmp_path_factory):
     path = tmp_path_factory.mktemp("student")
-    distill_student.run(distill_config(teacher_workdir), Workdir(path), overview=False)
+    with (path / "printed.txt").open("w") as out, contextlib.redirect_stderr(out):
+        distill_student.run(distill_config(teacher_workdir), Workdir(path), overview=False)
     return path
 
 
@@ -36,9 +38,8 @@ def test_student_is_scored_against_labels_and_teacher(student_workdir):
     assert 0 < summary["val/cka"] < 1
 
 
-def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, tmp_path, capsys):
-    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path), overview=False)
-    printed = capsys.readouterr().err
+def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, student_workdir):
+    printed = (student_workdir / "printed.txt").read_text()
     known = json.loads((teacher_workdir / "summary.json").read_text())["val/accuracy"]
     said = printed.index(f"teacher accuracy {known:.2%}")
     assert said < printed.index("distill 1/10")
@@ -73,19 +74,18 @@ def test_the_teacher_is_not_in_the_students_checkpoint(student_workdir):
     assert saved == set(jax.tree.leaves(parameter_names(student.abstract_params)))
 
 
-def test_labels_do_not_reach_the_student(teacher_workdir, tmp_path, monkeypatch):
+def test_labels_do_not_reach_the_student(teacher_workdir, student_workdir, tmp_path, monkeypatch):
     """Shuffled labels change what is logged and nothing that is learned."""
-    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path / "a"), overview=False)
     read = Digits.read
     monkeypatch.setattr(Digits, "read", lambda self, i: (read(self, i)[0], (i * 7) % 10))
-    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path / "b"), overview=False)
+    distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path), overview=False)
     mesh = make_mesh(MeshConfig())
-    (_, one), (_, other) = (load_model(tmp_path / name, mesh) for name in "ab")
+    (_, one), (_, other) = (load_model(path, mesh) for path in (student_workdir, tmp_path))
     assert all(
         np.array_equal(x, y)
         for x, y in zip(*(jax.tree.leaves(params) for params in (one, other)), strict=True)
     )
-    scores = [metrics.read(tmp_path / name)[-1]["val/cross_entropy"] for name in "ab"]
+    scores = [metrics.read(path)[-1]["val/cross_entropy"] for path in (student_workdir, tmp_path)]
     assert scores[0] != scores[1]
 
 
@@ -160,21 +160,3 @@ def test_evaluate_repeats_the_runs_own_figures(student_workdir, teacher_workdir,
     known = json.loads((teacher_workdir / "summary.json").read_text())
     assert teacher["validation/accuracy"] == pytest.approx(known["val/accuracy"])
     assert "360 images of digits" in capsys.readouterr().out
-
-
-def test_pretraining_on_a_folder_of_images(image_folder, tmp_path):
-    config = pretrain_config(
-        data__source=f"folder:{image_folder}",
-        data__view__flip="true",
-        model__image_size=16,
-        model__variant="22B/8",
-        model__channels=3,
-        model__num_classes=3,
-        train__batch_size=8,
-        train__total_steps="none",
-        train__total_epochs=2,
-    )
-    trained = pretrain.run(config, Workdir(tmp_path), overview=False)
-    # 24 images × 2 epochs / 8
-    assert trained.summary["steps"] == 6
-    assert trained.summary["skipped_images"] == 0

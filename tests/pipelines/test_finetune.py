@@ -5,14 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
-from support import REPOSITORY, final_params, run_python
+from support import REPOSITORY, final_params, run_command
 
 from distill.config import ConfigError, load_file, resolve
 from distill.nn.adapt import CLASSIFIER, adapt
 from distill.nn.embeddings import resize_grid
 from distill.train import metrics
 from distill.train.workdir import Workdir
-from pipelines import finetune
+from pipelines import evaluate, finetune
 from pipelines.finetune import FinetuneConfig, complete
 from pipelines.models import ModelConfig
 
@@ -36,9 +36,22 @@ def without(tree, *names):
 @pytest.fixture(scope="module")
 def finetuned(teacher_workdir, tmp_path_factory):
     path = tmp_path_factory.mktemp("finetuned")
-    config = config_of(teacher_workdir, optimizer__freeze='(("encoder", True), ("head", True))')
-    finetune.run(config, Workdir(path), overview=False)
+    done = run_command(*command_of(teacher_workdir, path))
+    assert done.returncode == 0, done.stderr
     return path
+
+
+def command_of(teacher, workdir):
+    return (
+        "finetune",
+        f"--config={CONFIG}",
+        f"--workdir={workdir}",
+        f"--config.start.workdir={teacher}",
+        "--config.train.total_steps=4",
+        "--config.train.checkpoint_every=2",
+        "--config.schedule.warmup_steps=1",
+        '--config.optimizer.freeze=(("encoder", True), ("head", True))',
+    )
 
 
 def test_the_model_is_the_trained_one_but_for_what_the_config_says(teacher_workdir):
@@ -87,19 +100,12 @@ def test_a_new_classifier_starts_at_zero_for_its_own_classes(teacher_workdir):
     assert not np.any(kernel)
 
 
-def test_the_command_resumes_and_its_model_can_be_evaluated(teacher_workdir, tmp_path):
-    command = (
-        "-m",
-        "pipelines.finetune",
-        f"--config={CONFIG}",
-        f"--workdir={tmp_path}",
-        f"--config.start.workdir={teacher_workdir}",
-        "--config.train.total_steps=2",
-        "--config.schedule.warmup_steps=0",
-    )
-    done = run_python(*command)
+def test_the_command_resumes_and_its_model_can_be_evaluated(teacher_workdir, finetuned):
+    done = run_command(*command_of(teacher_workdir, finetuned))
     assert done.returncode == 0, done.stderr
-    assert "complete already" in run_python(*command).stderr
+    assert "complete already" in done.stderr
+    summary = json.loads((finetuned / "summary.json").read_text())
+    assert evaluate.run(finetuned)["test/accuracy"] == pytest.approx(summary["test/accuracy"])
 
 
 @pytest.mark.parametrize(

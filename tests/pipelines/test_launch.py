@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 from absl import flags
+from support import run_python
 
 from distill.errors import RunFailed, UserError
 from pipelines.launch import launch, launch_training, parse, split_overrides
@@ -215,6 +216,18 @@ def test_error_in_the_program_is_not_hidden(config_file, tmp_path):
         launch_training(
             "", Config, fail, [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
         )
+
+
+def test_warnings_reach_the_user_and_lesser_messages_do_not():
+    code = """
+from absl import flags, logging
+from pipelines.launch import launch
+launch("", flags.FlagValues(), lambda _: [logging.info("so far"), logging.warning("broken image")])
+"""
+    done = run_python("-c", code)
+    assert done.returncode == 0
+    assert done.stderr.count("broken image") == 1
+    assert "so far" not in done.stderr
 
 
 def test_arguments_come_from_the_command_line_by_default(monkeypatch, capsys):

@@ -3,17 +3,17 @@
 import copy
 import importlib.util
 import json
-import os
 import re
 
 import pytest
-from support import REPOSITORY, TINY, run_python
+from support import REPOSITORY, TINY, run_command
 
 from distill.errors import UserError
 from pipelines.plan import FLAGS, main
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("tpu_compiler"),
     pytest.mark.skipif(
         importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
     ),
@@ -35,14 +35,7 @@ def get_config():
 
 
 def plan(*flags, config="configs/pretrain/digits.py"):
-    done = run_python(
-        "pipelines/plan.py",
-        f"--config={REPOSITORY / config}",
-        *flags,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
-    assert "Traceback" not in done.stderr
-    return done
+    return run_command("plan", f"--config={REPOSITORY / config}", *flags)
 
 
 def tiny(**overrides):

@@ -50,10 +50,17 @@ def trained(together, tmp_path_factory):
     return path
 
 
-def test_a_student_is_what_it_would_be_alone(alone, trained, tmp_path):
+@pytest.fixture(scope="module")
+def trained_alone(alone, tmp_path_factory):
+    path = tmp_path_factory.mktemp("alone")
     for name, config in alone.items():
-        path = tmp_path / name
-        distill_student.run(config, Workdir(path), overview=False)
+        distill_student.run(config, Workdir(path / name), overview=False)
+    return path
+
+
+def test_a_student_is_what_it_would_be_alone(alone, trained, trained_alone):
+    for name in alone:
+        path = trained_alone / name
         jax.tree.map(
             np.testing.assert_array_equal, final_params(path), final_params(trained / name)
         )
@@ -109,17 +116,16 @@ def test_a_plan_has_projections_and_the_teachers_own_view(alone, teacher_workdir
     assert "projections" in job.network.abstract_params
 
 
-def test_teachers_are_weighted_by_name(teacher_workdir, tmp_path):
+def test_teachers_are_weighted_by_name(alone, trained_alone, teacher_workdir, tmp_path):
     """Two copies of a teacher are that teacher, if its loss counts half for each."""
-    tree = to_dict(distill_config(teacher_workdir)) | {"teacher": None}
+    tree = to_dict(alone["small"]) | {"teacher": None}
     halves = {name: {"workdir": str(teacher_workdir), "weight": 0.5} for name in ("one", "two")}
     several = resolve(DistillConfig, tree | {"teachers": halves})
-    distill_student.run(several, Workdir(tmp_path / "several"), overview=False)
-    config = distill_config(teacher_workdir)
-    distill_student.run(config, Workdir(tmp_path / "single"), overview=False)
-    rows = [metrics.read(tmp_path / name)[-1] for name in ("several", "single")]
+    distill_student.run(several, Workdir(tmp_path), overview=False)
+    rows = [metrics.read(path)[-1] for path in (tmp_path, trained_alone / "small")]
     for name in ("train/loss", "val/kl"):
-        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-2)
+        # A divergence so small is a difference of logarithms that float32 rounds.
+        assert rows[0][name] == pytest.approx(rows[1][name], rel=1e-3, abs=1e-7)
 
 
 def test_a_student_of_embeddings_leaves_its_projections_behind(teacher_workdir, tmp_path):

@@ -11,9 +11,12 @@ from support import REPOSITORY
 from distill.errors import RunFailed, UserError
 from pipelines.shapefinder import FLAGS, main
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
-)
+pytestmark = [
+    pytest.mark.usefixtures("tpu_compiler"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
+    ),
+]
 TINY = (
     f"--config={REPOSITORY / 'configs/pretrain/digits.py'}",
     *("--patch=4", "--batch=8", "--widths=16", "--depths=1:2:1", "--head_dims=8", "--base=none"),

@@ -68,7 +68,7 @@ print(json.dumps(facts))
 
 
 @pytest.fixture(scope="module")
-def facts():
+def facts(tpu_compiler):
     done = run_python("-c", PROGRAMS, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)

@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from support import REPOSITORY, final_params, pretrain_config, run_python, without_timings
+from support import REPOSITORY, final_params, pretrain_config, run_command, without_timings
 
 from distill.config import ConfigError
 from distill.errors import UserError
@@ -25,6 +25,7 @@ ENDLESS = dict(
     train__log_every=1,
     loss__mixup=0.2,
 )
+BRANCH = dict(schedule__cooldown_steps=6, train__checkpoint_every=2, train__keep_checkpoints=3)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,16 @@ def branch(parent, workdir, step, **overrides):
     return pretrain.run(config, Workdir(workdir), overview=False)
 
 
+@pytest.fixture(scope="module")
+def branched(parent, tmp_path_factory):
+    """A branch of 6 steps with a checkpoint of every other one, and what its parent became."""
+    path = tmp_path_factory.mktemp("branched")
+    before = files(parent)
+    branch(parent, path, 16, **BRANCH)
+    assert files(parent) == before
+    return path
+
+
 def files(path):
     return {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
 
@@ -49,12 +60,9 @@ def test_checkpoints_at_multiples_of_keep_every_are_kept(parent):
     assert kept == {8, 16, 24}
 
 
-def test_a_branch_is_the_run_of_its_length_bit_for_bit(parent, tmp_path):
-    before = files(parent)
-    branched, alone = tmp_path / "branched", tmp_path / "alone"
-    summary = branch(parent, branched, 16, schedule__cooldown_steps=6).summary
-    assert files(parent) == before
-
+def test_a_branch_is_the_run_of_its_length_bit_for_bit(parent, branched, tmp_path):
+    alone = tmp_path / "alone"
+    summary = Workdir(branched).summary
     separate = ENDLESS | dict(train__total_steps=22, schedule__cooldown_steps=6)
     pretrain.run(pretrain_config(**separate), Workdir(alone), overview=False)
     jax.tree.map(np.testing.assert_array_equal, final_params(branched), final_params(alone))
@@ -65,29 +73,26 @@ def test_a_branch_is_the_run_of_its_length_bit_for_bit(parent, tmp_path):
     assert without_timings([summary]) == without_timings([Workdir(alone).summary])
 
 
-def test_a_stopped_branch_goes_on_with_its_own_checkpoint(parent, tmp_path):
+def test_a_stopped_branch_goes_on_with_its_own_checkpoint(parent, branched, tmp_path):
     workdir = tmp_path / "branch"
-    length = dict(schedule__cooldown_steps=6, train__checkpoint_every=2, train__keep_checkpoints=3)
-    branch(parent, workdir, 8, **length)
-    whole = final_params(workdir)
+    shutil.copytree(branched, workdir)
     # As a kill between a checkpoint and the end leaves it.
     (workdir / "summary.json").unlink()
-    (workdir / "checkpoints" / "14").rename(tmp_path / "gone")
-    before = (workdir / "checkpoints" / "12").stat().st_mtime_ns
-    branch(parent, workdir, 8, **length)
-    assert (workdir / "checkpoints" / "12").stat().st_mtime_ns == before
-    jax.tree.map(np.testing.assert_array_equal, whole, final_params(workdir))
+    shutil.rmtree(workdir / "checkpoints" / "22")
+    before = (workdir / "checkpoints" / "20").stat().st_mtime_ns
+    branch(parent, workdir, 16, **BRANCH)
+    assert (workdir / "checkpoints" / "20").stat().st_mtime_ns == before
+    jax.tree.map(np.testing.assert_array_equal, final_params(branched), final_params(workdir))
 
 
 def test_the_command_line_branches_the_newest_checkpoint_and_resumes_it(parent, tmp_path):
     command = (
-        "-m",
-        "pipelines.pretrain",
+        "pretrain",
         f"--branch_from={parent}",
         f"--workdir={tmp_path}",
         "--config.schedule.cooldown_steps=3",
     )
-    done = run_python(*command)
+    done = run_command(*command)
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["branch_from"] == f"{parent.resolve()}@24"
@@ -149,9 +154,8 @@ def test_a_parent_that_cannot_be_branched_is_refused(parent, tmp_path, schedule,
 
 
 def test_config_and_branch_exclude_each_other(parent, tmp_path):
-    both = run_python(
-        "-m",
-        "pipelines.pretrain",
+    both = run_command(
+        "pretrain",
         f"--config={REPOSITORY / 'configs/pretrain/digits.py'}",
         f"--branch_from={parent}",
         f"--workdir={tmp_path}",

@@ -39,24 +39,24 @@ class ExplodingGradient(Exploding):
     spoil = staticmethod(lambda loss, bad: loss + jnp.sqrt(jnp.where(bad, loss - loss, 1.0)))
 
 
-@pytest.mark.parametrize("task", [Exploding, ExplodingGradient])
-def test_a_non_finite_step_stops_the_run_and_saves_nothing(task, tmp_path, monkeypatch):
+def test_a_non_finite_step_stops_the_run_and_saves_nothing(tmp_path, monkeypatch):
     # The run does five good steps and a checkpoint first, then goes on with a task that explodes.
-    good = pretrain_config(train__total_steps=20)
+    good = pretrain_config()
     monkeypatch.setattr(fit.Loop, "run", stopping_after(7, fit.Loop.run))
     with pytest.raises(KeyboardInterrupt):
         pretrain.run(good, Workdir(tmp_path), overview=False)
     monkeypatch.undo()
-    monkeypatch.setattr(pretrain, "Classification", task)
-    with pytest.raises(NonFinite, match="at step 6; the checkpoint of step 5 stands") as caught:
-        pretrain.run(good, Workdir(tmp_path), overview=False)
-    assert caught.value.exit_code != 0
-    assert [n for n in os.listdir(tmp_path / "checkpoints") if n.isdigit()] == ["5"]
-    assert not (tmp_path / "summary.json").exists()
+    for task in (Exploding, ExplodingGradient):
+        monkeypatch.setattr(pretrain, "Classification", task)
+        with pytest.raises(NonFinite, match="at step 6; the checkpoint of step 5 stands") as caught:
+            pretrain.run(good, Workdir(tmp_path), overview=False)
+        assert caught.value.exit_code != 0
+        assert [n for n in os.listdir(tmp_path / "checkpoints") if n.isdigit()] == ["5"]
+        assert not (tmp_path / "summary.json").exists()
     # What was wrong is mended: the run goes on from step 5 and completes.
     monkeypatch.undo()
     trained = pretrain.run(good, Workdir(tmp_path), overview=False)
-    assert trained.summary["steps"] == 20
+    assert trained.summary["steps"] == 10
 
 
 def stopping_after(step, run):
