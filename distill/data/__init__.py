@@ -4,7 +4,7 @@ from distill.data.config import DataConfig, Splits
 from distill.data.examples import Batch, TeacherView
 from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.sources import Source, open_source
-from distill.data.subsets import ChosenClasses, Subset
+from distill.data.subsets import ChosenClasses, FewImages, Subset
 from distill.data.views import ViewConfig
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "ChosenClasses",
     "DataConfig",
     "EvalLoader",
+    "FewImages",
     "Source",
     "Splits",
     "Subset",
