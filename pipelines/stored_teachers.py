@@ -89,6 +89,7 @@ def views_shown(
             "source": data.source,
             "classes": list(data.classes),
             "train_split": data.train_split,
+            "train_images": data.train_images,
             "view": {key: _listed(value) for key, value in dataclasses.asdict(data.view).items()},
         },
         "matching": {

@@ -5,7 +5,7 @@ from distill.data.examples import Batch, TeacherView
 from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.sources import Source, open_source
 from distill.data.store import Contents, Store, StoreWriter
-from distill.data.subsets import ChosenClasses, Subset
+from distill.data.subsets import ChosenClasses, FewImages, Subset
 from distill.data.views import ViewConfig
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Contents",
     "DataConfig",
     "EvalLoader",
+    "FewImages",
     "Source",
     "Splits",
     "Store",

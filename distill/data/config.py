@@ -3,7 +3,7 @@
 import dataclasses
 
 from distill.data.sources import Source, abbreviate, open_source
-from distill.data.subsets import ChosenClasses
+from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_each_once
 
@@ -26,6 +26,9 @@ class DataConfig:
     classes: tuple[str, ...] = ()
     """Only images of these classes, numbered in this order; empty takes all."""
     train_split: str = "train"
+    train_images: int | None = None
+    """Only so many images of `train_split`, always the same, spread evenly over the classes; None
+    takes all."""
     validation_split: str | None = "validation"
     """Evaluated during training; None skips it."""
     test_split: str | None = "test"
@@ -46,6 +49,8 @@ class DataConfig:
             )
         if not 0 <= self.max_corrupt_share <= 1:
             raise ValueError(f"max_corrupt_share must be in [0, 1], not {self.max_corrupt_share}")
+        if self.train_images is not None and self.train_images < 1:
+            raise ValueError(f"train_images must be 1 or more, not {self.train_images}")
         check_each_once("classes", self.classes)
 
     @property
@@ -89,10 +94,12 @@ class DataConfig:
         """Opens all splits of a run.
 
         Raises:
-          UserError: if one is missing or empty, those to evaluate on have no labels, or those with
-            labels do not have the same classes.
+          UserError: if one is missing or empty, there are fewer images to train on than asked for,
+            those to evaluate on have no labels, or those with labels do not have the same classes.
         """
         train = self.open(self.train_split, channels=channels)
+        if self.train_images is not None:
+            train = FewImages(train, self.train_images)
         opened = [(self.source, self.train_split, train)]
         for name in (self.validation_split, self.test_split):
             split = None if name is None else self.open_evaluation(name, channels=channels)

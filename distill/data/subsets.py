@@ -1,4 +1,4 @@
-"""Parts of a source: some of its images, or the images of some of its classes."""
+"""Parts of a source: some of its images, an even draw of them, or those of some classes."""
 
 import difflib
 from collections.abc import Sequence
@@ -38,6 +38,37 @@ class Subset:
     def describe(self, index: int) -> str:
         """What the source says of the image."""
         return self._source.describe(int(self._indices[index]))
+
+
+class FewImages(Subset):
+    """So many images of a source, always the same, in the order of the source.
+
+    As many of each class as there can be: where a class has too few, the others make up for it,
+    and what does not divide evenly goes to the first classes. Fewer images are among more.
+
+    Args:
+      source: where they are; images without a label are one class.
+      count: how many.
+
+    Raises:
+      UserError: if the source has fewer.
+    """
+
+    def __init__(self, source: Source, count: int):
+        if count > len(source):
+            raise UserError(
+                f"config.data.train_images is {count:,}, more than the {len(source):,} images to "
+                "train on; ask for fewer, or none for all"
+            )
+        labels = source.labels
+        order = np.random.default_rng(0).permutation(len(labels))
+        # An image's turn is how many of its class come before it; within a turn, the classes are in
+        # the order of their numbers.
+        turns = np.empty(len(labels), np.int64)
+        for label in np.unique(labels):
+            members = order[labels[order] == label]
+            turns[members] = np.arange(len(members))
+        super().__init__(source, np.sort(np.lexsort((labels, turns))[:count]))
 
 
 class ChosenClasses(Subset):

@@ -32,7 +32,8 @@ class TransferConfig:
     classes: tuple[str, ...] = ()
     """Only images of these classes; empty takes all, and of the run's own data its classes."""
     train_split: str | None = None
-    """Of shots, neighbours and the probe's training images; None takes the run's train_split."""
+    """Of shots, neighbours and the probe's training images; None takes the run's train_split, of
+    the run's own data only its train_images."""
     test_split: str | None = None
     """Classified; None takes the run's validation_split, or test_split if there is none."""
     shots: tuple[int, ...] = (1, 5, 10, 25)
@@ -141,6 +142,7 @@ def _open(
         eval_source=None if source else data.eval_source,
         classes=config.classes or (() if source else data.classes),
         train_split=config.train_split or data.train_split,
+        train_images=None if source or config.train_split else data.train_images,
         validation_split=test_split,
         test_split=None,
     )

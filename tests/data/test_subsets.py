@@ -85,3 +85,61 @@ def test_a_model_of_another_number_of_classes_is_refused():
     splits = DataConfig(classes=("3", "5", "8")).open_splits(channels=1)
     with pytest.raises(UserError, match=r"config\.model has 10 classes, .* has 3 \(3, 5, 8\)"):
         splits.check_classes(10, "config.model")
+
+
+def opened(**options):
+    return DataConfig(**options).open_splits(channels=1)
+
+
+def descriptions(source):
+    return [source.describe(i) for i in range(len(source))]
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 95, 500, 1197])
+def test_few_images_are_spread_evenly_over_the_classes(count):
+    labels = [label for _, label in read_all(opened(train_images=count).train)]
+    assert len(labels) == count
+    there = np.bincount(open_source("digits", "train", channels=1).labels)
+    # The evenest split: give one image at a time to the class with the fewest that has more.
+    expected = np.zeros(10, int)
+    for _ in range(count):
+        expected[np.where(expected < there, expected, count).argmin()] += 1
+    assert np.bincount(labels, minlength=10).tolist() == expected.tolist()
+
+
+def test_few_images_are_always_the_same_in_the_order_of_the_source_and_among_more():
+    whole = opened()
+    few, again, more = (opened(train_images=count) for count in (50, 50, 70))
+    assert descriptions(few.train) == descriptions(again.train)
+    places = [descriptions(whole.train).index(text) for text in descriptions(few.train)]
+    assert places == sorted(set(places)) and places != list(range(50))
+    assert set(descriptions(few.train)) < set(descriptions(more.train))
+
+
+def test_images_to_evaluate_on_are_all_there_beside_few_to_train_on():
+    few, whole = opened(train_images=50), opened()
+    assert descriptions(few.validation) == descriptions(whole.validation)
+    assert descriptions(few.test) == descriptions(whole.test)
+
+
+def test_few_images_of_chosen_classes_are_of_these():
+    labels = opened(train_images=6, classes=("9", "4")).train.labels
+    assert np.bincount(labels).tolist() == [3, 3]
+
+
+def test_few_images_without_labels_are_drawn_from_all(image_folder):
+    options = dict(source=f"images:{image_folder}", validation_split=None, test_split=None)
+    whole, few = opened(**options).train, opened(**options, train_images=9).train
+    assert len(few) == 9 and set(descriptions(few)) < set(descriptions(whole))
+    assert descriptions(few) != descriptions(whole)[:9]
+    assert few.labels.tolist() == [-1] * 9
+
+
+def test_more_images_than_there_are_to_train_on_are_refused():
+    with pytest.raises(UserError, match=r"train_images is 1,198, more than the 1,197 images"):
+        opened(train_images=1198)
+
+
+def test_no_images_to_train_on_are_refused():
+    with pytest.raises(ValueError, match="train_images must be 1 or more, not 0"):
+        DataConfig(train_images=0)

@@ -178,6 +178,13 @@ def test_other_classes_and_splits_may_be_asked_for(network):
     assert len(opened(network, data, sources=("digits",))[0].class_names) == 10
 
 
+def test_few_images_to_train_on_are_few_to_learn_from_unless_others_are_asked_for(network):
+    data = DataConfig(train_images=30)
+    assert len(opened(network, data)[0]) == 30
+    assert len(opened(network, data, train_split="validation", test_split="test")[0]) == 240
+    assert len(opened(network, data, sources=("digits",))[0]) == 1197
+
+
 def test_without_a_validation_split_the_test_split_is_classified(network):
     _, test = opened(network, DataConfig(validation_split=None))
     assert len(test) == 360
