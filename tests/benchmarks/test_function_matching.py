@@ -14,7 +14,7 @@ from pipelines.models import load_model
 
 SCRIPT = "benchmarks/function_matching.py"
 # Sections of a config that only labels or only teachers have.
-OF_A_WAY = {"loss", "matching", "students", "teacher", "teachers"}
+OF_A_WAY = {"loss", "matching", "start", "students", "targets", "teacher", "teachers"}
 
 
 @pytest.fixture(scope="module")
