@@ -24,7 +24,7 @@ class WeightsConfig:
     family: (
         Literal["big_vision", "timm", "vit", "deit", "clip", "siglip", "dinov2", "dinov3"] | None
     ) = None
-    """None finds out from the names in the file and the config.json beside it."""
+    """What is expected; None takes what the names in the file and its config.json say."""
     image_size: int | None = None
     """In pixels; None takes what the model is published for. Positions are interpolated."""
     mean: tuple[float, ...] | None = None

@@ -23,6 +23,7 @@ VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/imagenet.py:300",
+    "distill/published.py:logits",
     *(
         f"distill/downstream.py:{data}/{speed}"
         for data in ("flowers", "pets", "food", "sun")
@@ -58,6 +59,7 @@ def test_the_promised_configs_are_there():
         "distill/digits.py",
         "distill/downstream.py",
         "distill/imagenet.py",
+        "distill/published.py",
         "distill/b16_from_22b.py",
         "distill/l16_from_22b.py",
     }

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
@@ -148,7 +148,7 @@ class _Npz:
             array = np.lib.format.read_array(file, allow_pickle=False)
         if array.dtype == np.dtype("V2"):
             # NumPy has no name for bfloat16 and saves its bytes.
-            array = array.view(ml_dtypes.bfloat16)
+            array = array.view(jnp.dtype("bfloat16"))
         elif array.dtype.kind != "f":
             raise UserError(
                 f"{self.path}: {name} is {array.dtype}; expected floating-point numbers"

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.errors import UserError
-from distill.nn import Network, Params
+from distill.nn import Network, Params, VisionTransformer
 from distill.nn.embeddings import resize_grid
-from students import vit
 from teachers.pretrained import big_vision, huggingface, timm
 from teachers.pretrained.files import Settings, TensorFile, open_file
 from teachers.pretrained.rules import PREFIX_POSITIONS, Description, Source, match
@@ -88,7 +87,7 @@ def open_published(
     Args:
       path: of a .safetensors or .npz file, or a directory that holds one; config.json and
         preprocessor_config.json beside it are read.
-      family: one of `FAMILIES`; None finds out.
+      family: what is expected, one of `FAMILIES`; None takes what is there.
       image_size: in pixels; None takes what the model is published for. The position embedding is
         interpolated.
       mean: of pixel values in [0, 1]; None takes what the model is published with.
@@ -102,11 +101,15 @@ def open_published(
     """
     file = open_file(path)
     settings = Settings.beside(path, "config.json")
-    family = family or _family(file, settings)
+    found = _family(file, settings)
+    if family not in (None, found):
+        raise UserError(f"{path} holds a model of the family {found}, not {family}")
+    if heads is not None and found != "timm":
+        raise UserError(f"{path} says how many heads its model has; leave heads out")
     try:
-        if family == "big_vision":
+        if found == "big_vision":
             description = big_vision.describe(file)
-        elif family == "timm":
+        elif found == "timm":
             description = timm.describe(file, settings, heads)
         else:
             description = huggingface.describe(file, settings)
@@ -128,11 +131,13 @@ def open_published(
         if more := len(problems) - len(listing):
             listing.append(f"and {more} more")
         raise UserError(
-            f"{path} is no {family} model of width {stored.width} and depth {stored.depth}\n"
+            f"{path} is no {found} model of width {stored.width} and depth {stored.depth}\n"
             + "\n".join(f"  {line}" for line in listing)
         )
     names = description.class_names if len(description.class_names) == config.num_classes else ()
-    return Published(vit.build(config), family, names, file, description, tuple(sources))
+    return Published(
+        Network(config, VisionTransformer), found, names, file, description, tuple(sources)
+    )
 
 
 def _family(file: TensorFile, settings: Settings) -> str:
@@ -169,7 +174,7 @@ def _as_fed(path: Path, description: Description) -> Description:
 
 def _parameter_shapes(description: Description) -> dict[str, tuple[int, ...]]:
     """Of the model as it is stored, by name."""
-    params = vit.build(description.config).abstract_params
+    params = Network(description.config, VisionTransformer).abstract_params
     shapes = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
         for path, leaf in jax.tree.leaves_with_path(params)

@@ -249,6 +249,14 @@ def test_a_path_without_weights_is_refused(tmp_path, timm):
         open_published(tmp_path)
 
 
+def test_a_model_of_another_family_is_refused(npz, timm):
+    with pytest.raises(UserError, match="of the family big_vision, not dinov2"):
+        open_published(npz(), family="dinov2")
+    with pytest.raises(UserError, match="says how many heads its model has; leave heads out"):
+        open_published(npz(), heads=3)
+    assert open_published(timm(), family="timm", heads=4).family == "timm"
+
+
 def test_heads_that_nothing_says_are_asked_for(timm):
     with pytest.raises(UserError, match="how many heads a model of width 32 has; give heads"):
         open_published(timm())
