@@ -6,9 +6,8 @@ patch size that is stored.
 
 import math
 
-from distill.errors import UserError
 from distill.nn import ViTConfig
-from teachers.pretrained.files import Shape, TensorFile
+from teachers.pretrained.files import Shape, TensorFile, shape_of
 from teachers.pretrained.normalisation import HALF
 from teachers.pretrained.rules import PREFIX_POSITIONS, ROWS, SAME, Description, Rule, flax, rule
 
@@ -37,13 +36,7 @@ def describe(file: TensorFile) -> Description:
     shapes = {name.removeprefix(prefix): shape for name, shape in file.shapes.items()}
 
     def shape(name: str, rank: int) -> Shape:
-        found = shapes.get(name)
-        if found is None or len(found) != rank:
-            raise UserError(
-                f"{file.path}: {prefix}{name} is {'missing' if found is None else list(found)}; "
-                f"expected {rank} axes"
-            )
-        return found
+        return shape_of(file, prefix + name, rank)
 
     patch, _, channels, width = shape("embedding/kernel", 4)
     # big_vision may stack the layers, as this project does.

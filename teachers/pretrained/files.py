@@ -63,6 +63,21 @@ def open_file(path: Path) -> TensorFile:
     raise UserError(f"{path} is no file of weights that is known; expected .safetensors or .npz")
 
 
+def shape_of(file: TensorFile, name: str, rank: int) -> Shape:
+    """The shape of a tensor that says how large a model is.
+
+    Raises:
+      UserError: if it is missing or has another number of axes.
+    """
+    found = file.shapes.get(name)
+    if found is None or len(found) != rank:
+        raise UserError(
+            f"{file.path}: {name} is {'missing' if found is None else list(found)}; expected "
+            f"{rank} axes"
+        )
+    return found
+
+
 def _open_directory(path: Path) -> TensorFile:
     index = path / "model.safetensors.index.json"
     if index.is_file():

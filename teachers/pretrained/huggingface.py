@@ -42,17 +42,17 @@ def _block(
     layer: str,
     *,
     norms: tuple[str, str],
-    attention: str,
-    projections: tuple[str, str, str, str],
+    attention: tuple[str, str, str, str],
     mlp: tuple[str, ...],
 ) -> tuple[Rule, ...]:
-    """A block: its norms, its projections by attention, and its MLP in, out and gate."""
-    parts = zip(("query", "key", "value"), projections, strict=False)
+    """A block: both norms, query, key, value and out of its attention, its MLP in, out and gate."""
+    *qkv, out = attention
+    parts = zip(("query", "key", "value"), qkv, strict=True)
     mlp_parts = zip(("input", "output", "gate"), mlp, strict=False)
     return (
         *norm(f"{layer}.{norms[0]}", f"{_BLOCK}/attention_norm"),
-        *sum((linear(f"{layer}.{attention}{t}", f"{_BLOCK}/attention/{p}") for p, t in parts), ()),
-        *linear(f"{layer}.{projections[3]}", f"{_BLOCK}/attention/out", layout=FROM_HEADS),
+        *sum((linear(f"{layer}.{t}", f"{_BLOCK}/attention/{p}") for p, t in parts), ()),
+        *linear(f"{layer}.{out}", f"{_BLOCK}/attention/out", layout=FROM_HEADS),
         *norm(f"{layer}.{norms[1]}", f"{_BLOCK}/mlp_norm"),
         *sum((linear(f"{layer}.{t}", f"{_BLOCK}/mlp/{p}") for p, t in mlp_parts), ()),
         *rule(f"{layer}.layer_scale1.lambda1", VECTOR, f"{_BLOCK}/attention_scale/scale"),
@@ -65,17 +65,19 @@ _EMBEDDINGS = (
     *linear("embeddings.patch_embeddings.projection", "patch_embed/linear", layout=CONVOLUTION),
     *rule("embeddings.position_embeddings", ROWS, *_POSITIONS),
 )
-_ATTENTION = dict(
-    attention="attention.attention.",
-    projections=("query", "key", "value", "attention.output.dense"),
+_ATTENTION = (
+    "attention.attention.query",
+    "attention.attention.key",
+    "attention.attention.value",
+    "attention.output.dense",
 )
 _VIT = (
     *_EMBEDDINGS,
     *_block(
         "encoder.layer.#",
         norms=("layernorm_before", "layernorm_after"),
+        attention=_ATTENTION,
         mlp=("intermediate.dense", "output.dense"),
-        **_ATTENTION,
     ),
     *norm("layernorm", "encoder/norm"),
     *linear("classifier", "classifier"),
@@ -89,7 +91,12 @@ _DEIT = (
 _DINOV2 = (
     *_EMBEDDINGS,
     *rule("embeddings.register_tokens", ROWS, "registers"),
-    *_block("encoder.layer.#", norms=("norm1", "norm2"), mlp=("mlp.fc1", "mlp.fc2"), **_ATTENTION),
+    *_block(
+        "encoder.layer.#",
+        norms=("norm1", "norm2"),
+        attention=_ATTENTION,
+        mlp=("mlp.fc1", "mlp.fc2"),
+    ),
     *norm("layernorm", "encoder/norm"),
 )
 _DINOV2_SWIGLU = (
@@ -104,8 +111,7 @@ _DINOV3 = (
     *_block(
         "layer.#",
         norms=("norm1", "norm2"),
-        attention="attention.",
-        projections=("q_proj", "k_proj", "v_proj", "attention.o_proj"),
+        attention=tuple(f"attention.{part}_proj" for part in "qkvo"),
         mlp=("mlp.up_proj", "mlp.down_proj", "mlp.gate_proj"),
     ),
     *norm("norm", "encoder/norm"),
@@ -117,8 +123,7 @@ _TOWER = (
     *_block(
         "encoder.layers.#",
         norms=("layer_norm1", "layer_norm2"),
-        attention="self_attn.",
-        projections=("q_proj", "k_proj", "v_proj", "self_attn.out_proj"),
+        attention=tuple(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")),
         mlp=("mlp.fc1", "mlp.fc2"),
     ),
     *norm("post_layernorm", "encoder/norm"),

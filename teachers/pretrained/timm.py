@@ -9,7 +9,7 @@ import re
 
 from distill.errors import UserError
 from distill.nn import ViTConfig
-from teachers.pretrained.files import Settings, Shape, TensorFile
+from teachers.pretrained.files import Settings, Shape, TensorFile, shape_of
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
 from teachers.pretrained.rules import (
     CONVOLUTION,
@@ -61,13 +61,7 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
     shapes, args = file.shapes, settings.section("model_args")
 
     def shape(name: str, rank: int) -> Shape:
-        found = shapes.get(name)
-        if found is None or len(found) != rank:
-            raise UserError(
-                f"{file.path}: {name} is {'missing' if found is None else list(found)}; "
-                f"expected {rank} axes"
-            )
-        return found
+        return shape_of(file, name, rank)
 
     width, channels, patch, _ = shape("patch_embed.proj.weight", 4)
     heads = heads or args.integer("num_heads", _HEADS.get(width, 0))

@@ -1,6 +1,7 @@
 """Distillation from published weights, and what it refuses of them."""
 
 import json
+import typing
 from pathlib import Path
 
 import jax
@@ -15,6 +16,8 @@ from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate, store_targets
 from pipelines.store_targets import StoreTargetsConfig
+from pipelines.weights import WeightsConfig
+from teachers.pretrained import FAMILIES
 
 EMBEDDING = dict(matching__losses__kl=0, matching__losses__embedding_cosine=1)
 
@@ -123,6 +126,15 @@ def test_a_teacher_with_the_classes_in_another_order_is_refused(tmp_path):
 def test_a_grey_student_of_a_teacher_in_colour_is_refused(vit_npz, tmp_path):
     with pytest.raises(UserError, match=r"3 channels and the student 1; set config\.model\.chan"):
         run(config_for(vit_npz, model__channels=1), tmp_path / "run")
+
+
+def test_every_family_can_be_expected():
+    (families,) = (
+        typing.get_args(option)
+        for option in typing.get_args(typing.get_type_hints(WeightsConfig)["family"])
+        if typing.get_origin(option) is typing.Literal
+    )
+    assert families == FAMILIES
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path):
