@@ -16,7 +16,7 @@ def read_json(file: Path) -> Any:
     """
     try:
         return json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
 
 

@@ -29,7 +29,14 @@ from pipelines.models import ModelConfig
 from pipelines.start import StartConfig, starting_params
 from pipelines.stored_teachers import check_store, stored_teachers
 from pipelines.story import finish, introduce
-from pipelines.teacher_models import TEACHER, TeacherConfig, load_teachers, say_accuracies, score
+from pipelines.teacher_models import (
+    TEACHER,
+    TeacherConfig,
+    check_class_names,
+    load_teachers,
+    say_accuracies,
+    score,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,8 +86,8 @@ class DistillConfig(RunConfig):
             raise ValueError("give teacher, or several teachers by name, not both")
         if self.teacher is None and not self.teachers and self.targets is None:
             raise ValueError(
-                "give teacher, several teachers by name, or stored targets; teacher.workdir says "
-                "where"
+                "give teacher, several teachers by name, or stored targets; teacher.workdir or "
+                "teacher.weights.path says where"
             )
         if (self.model is None) == (not self.students):
             raise ValueError("give model, the student, or several students by name")
@@ -146,6 +153,7 @@ def _run(
     store = None if config.targets is None else Store(Path(config.targets))
     if store is None:
         teachers, params = load_teachers(config.every_teacher, mesh)
+        check_class_names(teachers, splits)
     else:
         teachers, params = stored_teachers(store, config.every_teacher, mesh), {}
     size = view_size(students, teachers)
@@ -202,15 +210,21 @@ def open_splits(config: DistillConfig, students: Mapping[str, Network]) -> Split
 def check_teachers(
     config: DistillConfig, student: Network, teachers: Mapping[str, Teacher]
 ) -> None:
-    """Checks that teachers have what the student's loss compares.
+    """Checks that teachers see what the student sees and have what its loss compares.
 
     Raises:
       ConfigError: if they have not.
     """
-    classes = student.config.num_classes
+    classes, channels = student.config.num_classes, student.config.channels
     with blame("config.targets" if config.targets else "config.teacher.model"):
         for name, teacher in teachers.items():
-            where = config.targets or config.every_teacher[name].workdir
+            where = config.targets or config.every_teacher[name].source
+            wanted = teacher.network.config.channels
+            if wanted != channels:
+                raise ValueError(
+                    f"the teacher in {where} takes images of {wanted} channels and the student "
+                    f"{channels}; set config.model.channels={wanted}"
+                )
             config.matching.check_teacher(
                 f"the teacher in {where}", teacher.network.config.num_classes, classes
             )

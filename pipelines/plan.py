@@ -128,11 +128,14 @@ def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Tea
     """Teachers as the config describes them, and their parameters' shapes."""
     teachers, frozen = {}, {}
     for name, one in config.every_teacher.items():
-        if one.model is None:
+        if one.weights is not None:
+            network = one.weights.open(one.dtype).network
+        elif one.model is not None:
+            network = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype).network()
+        else:
             key = "config.teacher" if name == TEACHER else f"config.teachers.{name}"
             raise UserError(f"a plan needs {key}.model: there is no teacher's workdir to read")
-        model = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype)
-        network = model.network().placed(mesh, override_rules(one.rules))
+        network = network.placed(mesh, override_rules(one.rules))
         shapes = jax.tree.map(
             lambda leaf, dtype=one.dtype or "float32": jax.ShapeDtypeStruct(leaf.shape, dtype),
             network.abstract_params,

@@ -39,7 +39,13 @@ from distill.train.workdir import Workdir
 from pipelines.distill_student import DistillConfig, check_teachers, open_splits, view_size
 from pipelines.launch import launch_training
 from pipelines.stored_teachers import describe_teachers, views_shown
-from pipelines.teacher_models import fingerprints, load_teachers, say_accuracies, score
+from pipelines.teacher_models import (
+    check_class_names,
+    fingerprints,
+    load_teachers,
+    say_accuracies,
+    score,
+)
 
 # Batches handed to the device before the host waits for answers.
 _IN_FLIGHT = 2
@@ -103,6 +109,7 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     splits = open_splits(config, students)
     batches = config.batches(len(splits.train))
     teachers, params = load_teachers(config.every_teacher, mesh)
+    check_class_names(teachers, splits)
     for student in students.values():
         check_teachers(config, student, teachers)
     size = view_size(students, teachers)

@@ -2,13 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
-from distill.config import resolve
 from distill.data import Splits, Store
 from distill.errors import UserError
 from distill.matching.config import MatchingConfig
@@ -16,9 +14,9 @@ from distill.matching.distillation import Teacher, mix_views
 from distill.matching.targets import features_of
 from distill.train.run import RunConfig
 from distill.train.step import step_key
-from distill.train.workdir import differences, read_config
-from pipelines.models import ModelConfig
+from distill.train.workdir import differences
 from pipelines.teacher_models import TeacherConfig, fingerprints, load_teachers
+from pipelines.weights import described_network
 
 
 def describe_teachers(
@@ -29,9 +27,9 @@ def describe_teachers(
         name: {
             "fingerprint": found[name],
             "weight": config.weight,
-            "workdir": config.workdir,
+            "source": config.source,
             "step": config.step,
-            "model": read_config(Path(config.workdir))["model"],
+            "model": config.described,
         }
         for name, config in configs.items()
     }
@@ -62,8 +60,8 @@ def stored_teachers(
             if found != asked[name]["fingerprint"]:
                 raise UserError(
                     f"the targets in {store.path} are not those of the teacher in "
-                    f"{configs[name].workdir}: its fingerprint is {found}, and that of the one "
-                    f"that was asked (from {asked[name]['workdir']}) {asked[name]['fingerprint']}. "
+                    f"{configs[name].source}: its fingerprint is {found}, and that of the one "
+                    f"that was asked (from {asked[name]['source']}) {asked[name]['fingerprint']}. "
                     "Store targets of this teacher, or name the right one"
                 )
             if configs[name].weight != asked[name]["weight"]:
@@ -72,7 +70,7 @@ def stored_teachers(
                     f"{asked[name]['weight']} in {store.path}; use that or store targets anew"
                 )
     return {
-        name: Teacher(resolve(ModelConfig, one["model"]).network().placed(mesh), one["weight"])
+        name: Teacher(described_network(one["model"]).placed(mesh), one["weight"])
         for name, one in asked.items()
     }
 

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from distill.config import resolve
 from distill.data import Splits
+from distill.errors import UserError
 from distill.evaluate import Evaluator, classification_metrics
 from distill.evaluate.chance import warn_if_near_chance
 from distill.matching.distillation import Teacher
@@ -20,6 +21,7 @@ from distill.train.progress import say
 from distill.train.run import RunConfig
 from distill.train.workdir import read_config
 from pipelines.models import EXECUTION, ModelConfig, load_model
+from pipelines.weights import WeightsConfig, describe_network, load_weights
 
 # What a single teacher is called.
 TEACHER = "teacher"
@@ -29,8 +31,10 @@ TEACHER = "teacher"
 class TeacherConfig:
     """Whose function the student matches."""
 
-    workdir: str
+    workdir: str | None = None
     """Of the run that trained the teacher."""
+    weights: WeightsConfig | None = None
+    """Published weights, in place of `workdir`."""
     step: int | None = None
     """Of the teacher's checkpoint; None takes the last of a run that is complete, which pins it."""
     weight: float = 1.0
@@ -45,8 +49,31 @@ class TeacherConfig:
 
     def __post_init__(self):
         override_rules(self.rules)
+        if (self.workdir is None) == (self.weights is None):
+            raise ValueError(
+                "give workdir, of the run that trained the teacher, or weights.path, of published "
+                "weights; none takes away the one that a config file gives"
+            )
+        if self.weights is not None and (self.step is not None or self.model is not None):
+            raise ValueError("step and model are those of a workdir; weights have neither")
         if self.weight <= 0:
             raise ValueError(f"weight must be positive, not {self.weight}")
+
+    @property
+    def source(self) -> str:
+        """Where the teacher is: the workdir or the path of its weights."""
+        return self.workdir if self.weights is None else self.weights.path
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the teacher is, from which `pipelines.weights.described_network` builds it.
+
+        Raises:
+          UserError: if it is not there.
+        """
+        if self.weights is None:
+            return read_config(Path(self.workdir))["model"]
+        return describe_network(self.weights.open(self.dtype).network)
 
 
 def load_teachers(
@@ -55,20 +82,41 @@ def load_teachers(
     """The networks of trained teachers and their parameters, by name.
 
     Raises:
-      UserError: for a workdir that does not hold the model that is expected.
+      UserError: for a workdir that does not hold the model that is expected, or weights that
+        cannot be read.
     """
     teachers, params = {}, {}
     for name, config in configs.items():
-        network, params[name] = load_model(
-            Path(config.workdir),
-            mesh,
-            step=config.step,
-            dtype=config.dtype,
-            rules=config.rules,
-            expected=config.model,
-        )
-        teachers[name] = Teacher(network, config.weight)
+        names, common = (), dict(dtype=config.dtype, rules=config.rules)
+        if config.weights is not None:
+            network, params[name], names = load_weights(config.weights, mesh, **common)
+        else:
+            path, step = Path(config.workdir), config.step
+            network, params[name] = load_model(
+                path, mesh, step=step, expected=config.model, **common
+            )
+        teachers[name] = Teacher(network, config.weight, names)
     return teachers, params
+
+
+def check_class_names(teachers: Mapping[str, Teacher], splits: Splits) -> None:
+    """Checks that teachers who name the classes of the data have them in its order.
+
+    Raises:
+      UserError: if one has them in another.
+    """
+    ours = tuple(splits.train.class_names)
+    for teacher in teachers.values():
+        theirs = teacher.class_names
+        if theirs != ours and sorted(theirs) == sorted(ours):
+            first = next(
+                i for i, pair in enumerate(zip(theirs, ours, strict=True)) if len({*pair}) > 1
+            )
+            raise UserError(
+                f"the teacher has the classes of the data in another order: its class {first} is "
+                f"{theirs[first]!r}, and the data's {ours[first]!r}; set config.data.classes to "
+                f"{theirs}"
+            )
 
 
 def recorded_teachers(recorded: Mapping[str, Any]) -> dict[str, TeacherConfig]:
@@ -85,8 +133,7 @@ def fingerprints(
     """Of each teacher, by name: a text that another function would not have."""
     found = {}
     for name, config in configs.items():
-        recorded = read_config(Path(config.workdir))["model"]
-        model = {key: value for key, value in recorded.items() if key not in EXECUTION}
+        model = {k: value for k, value in config.described.items() if k not in EXECUTION}
         if config.dtype is not None:
             model["dtype"] = config.dtype
         found[name] = fingerprint(params[name], model)

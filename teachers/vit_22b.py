@@ -48,6 +48,16 @@ class ViT22BConfig(ViTConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.parallel and (
+            self.layer_scale
+            or self.gated
+            or self.activation != "gelu_tanh"
+            or self.position_embedding == "rotary"
+        ):
+            raise ValueError(
+                "parallel blocks have no layer_scale, gate, rotary positions or activation other "
+                "than gelu_tanh"
+            )
         if self.async_linear and self.fused:
             raise ValueError(
                 "async_linear and fused are two ways to run the projections; set one of them"

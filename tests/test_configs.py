@@ -24,6 +24,7 @@ VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:e/14",
     "distill/imagenet.py:fast",
     "distill/imagenet.py:9600",
+    "distill/published.py:logits",
     *(
         f"distill/downstream.py:{data}/{speed}"
         for data in ("flowers", "pets", "food", "sun")
@@ -59,6 +60,7 @@ def test_the_promised_configs_are_there():
         "distill/digits.py",
         "distill/downstream.py",
         "distill/imagenet.py",
+        "distill/published.py",
         "distill/b16_from_22b.py",
         "distill/l16_from_22b.py",
     }

@@ -40,6 +40,8 @@ class Teacher:
 
     network: Network
     weight: float = 1.0
+    class_names: tuple[str, ...] = ()
+    """In the order of its logits; empty where nothing says them."""
 
 
 class Prepared(NamedTuple):

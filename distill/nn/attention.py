@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from distill.nn.embeddings import Rotation, rotate
 from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import LayerNorm, Linear
 from distill.parallel import constrain, materialize
@@ -77,10 +78,21 @@ class Attention(nnx.Module):
         self.qk_norm = qk_norm
         self.kernel = kernel
 
-    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
-        """Attends from x [B, T, D] to `context` [B, S, D] (x itself where None)."""
+    def __call__(
+        self,
+        x: jax.Array,
+        context: jax.Array | None = None,
+        *,
+        rotation: Rotation | None = None,
+    ) -> jax.Array:
+        """Attends from x [B, T, D] to `context` [B, S, D] (x itself where None).
+
+        `rotation` turns queries and keys by where their patches are.
+        """
         context = x if context is None else context
         q, k, v = split_heads(self.query(x), self.key(context), self.value(context))
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
         return self.out(materialize(attend(q, k, v, kernel=self.kernel)))

@@ -1,5 +1,7 @@
 """From pixels to tokens: patch embedding and position embeddings."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +69,43 @@ def sincos2d(grid: Grid, width: int, temperature: float = 10_000.0) -> np.ndarra
     return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], -1).astype(np.float32)
 
 
+class Rotation(NamedTuple):
+    """By how much queries and keys are turned; the tokens in front of the patches are not."""
+
+    cos: jax.Array
+    """[patches, head_dim] float32."""
+    sin: jax.Array
+    """[patches, head_dim] float32."""
+
+
+def rotary2d(grid: Grid, head_dim: int, base: float = 100.0) -> Rotation:
+    """The rotary position embedding of DINOv3 (arXiv 2508.10104): centres of patches in [−1, 1]².
+
+    A quarter of the head's dimensions turns with each of head_dim/4 frequencies, for rows and for
+    columns, and both are repeated for the second half of the dimensions.
+
+    Raises:
+      ValueError: if `head_dim` is not a multiple of 4.
+    """
+    if head_dim % 4:
+        raise ValueError(f"rotary needs a head of 4·n dimensions, not {head_dim}")
+    centres = [2 * (np.arange(size) + 0.5) / size - 1 for size in grid]
+    y, x = np.meshgrid(*centres, indexing="ij")
+    frequencies = base ** -(np.arange(head_dim // 4) * 4 / head_dim)
+    angles = 2 * np.pi * np.stack([y, x], -1)[..., None] * frequencies
+    angles = np.tile(angles.reshape(-1, head_dim // 2), 2)
+    return Rotation(*(jnp.asarray(f(angles), jnp.float32) for f in (np.cos, np.sin)))
+
+
+def rotate(x: jax.Array, rotation: Rotation) -> jax.Array:
+    """Turns queries or keys [B, T, H, K], whose last tokens are the patches of `rotation`."""
+    front, patches = jnp.split(x, [x.shape[1] - len(rotation.cos)], axis=1)
+    cos, sin = (part[:, None].astype(x.dtype) for part in rotation)
+    first, second = jnp.split(patches, 2, axis=-1)
+    turned = patches * cos + jnp.concatenate([-second, first], -1) * sin
+    return jnp.concatenate([front, turned], axis=1)
+
+
 def resize_grid(embedding: jax.Array, grid: Grid) -> jax.Array:
     """Interpolates a position embedding [rows, columns, D] bicubically to another `grid`.
 
@@ -91,7 +130,8 @@ def resample_tokens(tokens: jax.Array, grid: Grid, to: Grid) -> jax.Array:
 class PositionEmbedding(nnx.Module):
     """Added after the patch embedding: learned, drawn from N(0, 1/√D), or fixed sincos2d.
 
-    An image whose patch grid differs from `grid` gets the embedding interpolated in 2-D.
+    "rotary" adds nothing here: attention turns queries and keys instead (`rotary2d`). An image
+    whose patch grid differs from `grid` gets the embedding interpolated in 2-D.
     """
 
     def __init__(self, kind: str, grid: Grid, width: int, *, rngs: nnx.Rngs):
@@ -107,6 +147,8 @@ class PositionEmbedding(nnx.Module):
     def __call__(self, patches: jax.Array) -> jax.Array:
         """Adds positions to patches [B, rows, columns, D]."""
         grid = patches.shape[1:3]
+        if self.kind == "rotary":
+            return patches
         if self.table is None:
             table = jnp.asarray(sincos2d(grid, self.width))
         else:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distill.nn.attention import Attention, QKNorm
+from distill.nn.embeddings import Rotation
 from distill.nn.kernels import Kernel
-from distill.nn.layers import LayerNorm, Mlp
+from distill.nn.layers import Activation, LayerNorm, LayerScale, Mlp
 from distill.parallel import constrain, materialize
 
 # What the backward pass finds in memory; the rest is computed again.
@@ -31,6 +32,10 @@ class BlockConfig(Protocol):
     qk_norm_center: bool
     norm_bias: bool
     norm_center: bool
+    norm_epsilon: float
+    activation: Activation
+    gated: bool
+    layer_scale: bool
     attention: Kernel
     compute_dtype: jnp.dtype
 
@@ -42,6 +47,7 @@ def make_norm(config: BlockConfig) -> LayerNorm:
         config.width,
         use_bias=config.norm_bias,
         center=config.norm_center,
+        epsilon=config.norm_epsilon,
         dtype=config.compute_dtype,
     )
 
@@ -54,8 +60,12 @@ def make_qk_norm(config: BlockConfig) -> QKNorm | None:
     return QKNorm(head_dim, center=config.qk_norm_center, dtype=config.compute_dtype)
 
 
+def _make_scale(config: BlockConfig) -> LayerScale | None:
+    return LayerScale(config.width, dtype=config.compute_dtype) if config.layer_scale else None
+
+
 class SequentialBlock(nnx.Module):
-    """x ← x + Attention(LN(x)); x ← x + MLP(LN(x))."""
+    """x ← x + Attention(LN(x)); x ← x + MLP(LN(x)); each branch scaled if the config says so."""
 
     def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs):
         self.attention_norm = make_norm(config)
@@ -69,12 +79,23 @@ class SequentialBlock(nnx.Module):
             rngs=rngs,
         )
         self.mlp_norm = make_norm(config)
-        self.mlp = Mlp(config.width, config.mlp_dim, dtype=config.compute_dtype, rngs=rngs)
+        self.mlp = Mlp(
+            config.width,
+            config.mlp_dim,
+            activation=config.activation,
+            gated=config.gated,
+            dtype=config.compute_dtype,
+            rngs=rngs,
+        )
+        self.attention_scale = _make_scale(config)
+        self.mlp_scale = _make_scale(config)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps tokens [B, T, D] to [B, T, D]."""
-        x = x + self.attention(materialize(self.attention_norm(x)))
-        return x + self.mlp(materialize(self.mlp_norm(x)))
+    def __call__(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
+        """Maps tokens [B, T, D] to [B, T, D]; `rotation` says where they are in the image."""
+        attended = self.attention(materialize(self.attention_norm(x)), rotation=rotation)
+        x = x + (attended if self.attention_scale is None else self.attention_scale(attended))
+        hidden = self.mlp(materialize(self.mlp_norm(x)))
+        return x + (hidden if self.mlp_scale is None else self.mlp_scale(hidden))
 
 
 def stack_layers(make_block: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs):
@@ -117,12 +138,13 @@ class Encoder(nnx.Module):
         self.remat_keep = remat_keep
         self.unroll = unroll
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps tokens [B, T, D] to [B, T, D]."""
+    def __call__(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
+        """Maps tokens [B, T, D] to [B, T, D]; every block gets `rotation` if there is one."""
         graphdef, stacked = nnx.split(self.blocks)
+        where = () if rotation is None else (rotation,)
 
         def layer(x, params):
-            x = nnx.merge(graphdef, _keep_sharded(params))(x)
+            x = nnx.merge(graphdef, _keep_sharded(params))(x, *where)
             return constrain(x, "batch", "tokens", "residual"), None
 
         if self.remat != "none":

@@ -50,8 +50,8 @@ def encoder_flops(config: ViTConfig) -> int:
     as much, 6·N·T + 12·L·D·T², which is what MFU counts (arXiv 2204.02311, appendix B): no
     embedding, no head, and nothing that rematerialisation computes again.
     """
-    width, tokens = config.width, math.prod(config.grid) + (config.head == "cls")
-    kernels = config.depth * (4 * width * width + 2 * width * config.mlp_dim)
+    width, tokens = config.width, math.prod(config.grid) + config.prefix
+    kernels = config.depth * (4 * width * width + (2 + config.gated) * width * config.mlp_dim)
     return 2 * kernels * tokens + 4 * config.depth * width * tokens**2
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distill.nn.attention import Attention
-from distill.nn.layers import LayerNorm, Mlp, xavier_uniform
+from distill.nn.layers import Activation, LayerNorm, Mlp, xavier_uniform
 
 
 class MapHead(nnx.Module):
@@ -23,14 +23,23 @@ class MapHead(nnx.Module):
         *,
         norm_bias: bool = True,
         norm_center: bool = True,
+        norm_epsilon: float = 1e-6,
+        activation: Activation = "gelu_tanh",
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         probe = xavier_uniform(rngs.params(), (1, 1, width), jnp.float32)
         self.probe = nnx.Param(probe, axes=(None, None, "embed"))
         self.attention = Attention(width, heads, dtype=dtype, rngs=rngs)
-        self.norm = LayerNorm("embed", width, use_bias=norm_bias, center=norm_center, dtype=dtype)
-        self.mlp = Mlp(width, mlp_dim, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(
+            "embed",
+            width,
+            use_bias=norm_bias,
+            center=norm_center,
+            epsilon=norm_epsilon,
+            dtype=dtype,
+        )
+        self.mlp = Mlp(width, mlp_dim, activation=activation, dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Maps tokens [B, T, D] to [B, D]."""

@@ -4,8 +4,10 @@ Every parameter carries `axes`, one logical axis name (or None) per dimension, w
 `distill.parallel` maps to the mesh and `distill.optim` reads to tell stacked layers apart.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,14 @@ Initializer = jax.nn.initializers.Initializer
 xavier_uniform = jax.nn.initializers.xavier_uniform()
 zeros = jax.nn.initializers.zeros
 mlp_bias = jax.nn.initializers.normal(stddev=1e-6)
+
+Activation = Literal["gelu_tanh", "gelu", "quick_gelu", "silu"]
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "silu": jax.nn.silu,
+}
 
 
 class Linear(nnx.Module):
@@ -72,7 +82,7 @@ def _constrain_last(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
 
 
 class LayerNorm(nnx.Module):
-    """Normalises the last axis in float32; epsilon 1e-6.
+    """Normalises the last axis in float32.
 
     `center=False, use_bias=False` is the scale-only RMS form of ViT-22B (arXiv 2302.05442, §2.1).
     """
@@ -106,14 +116,45 @@ class LayerNorm(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Linear, GELU (tanh form), Linear; biases drawn from N(0, 1e-6)."""
+    """Linear, activation, Linear; biases drawn from N(0, 1e-6).
 
-    def __init__(self, width: int, mlp_dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    A gated MLP multiplies the input projection by the activation of a second one, the gate: with
+    "silu" that is SwiGLU (arXiv 2002.05202).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        mlp_dim: int,
+        *,
+        activation: Activation = "gelu_tanh",
+        gated: bool = False,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
         options = dict(bias_init=mlp_bias, dtype=dtype, rngs=rngs)
         self.input = Linear({"embed": width}, {"mlp": mlp_dim}, **options)
         self.output = Linear({"mlp": mlp_dim}, {"embed": width}, **options)
+        self.gate = Linear({"embed": width}, {"mlp": mlp_dim}, **options) if gated else None
+        self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, T, D] to [B, T, D]."""
+        activate = ACTIVATIONS[self.activation]
         hidden = checkpoint_name(constrain(self.input(x), "batch", "tokens", "mlp"), "hidden")
-        return self.output(jax.nn.gelu(hidden, approximate=True))
+        if self.gate is None:
+            return self.output(activate(hidden))
+        gate = constrain(self.gate(x), "batch", "tokens", "mlp")
+        return self.output(activate(gate) * hidden)
+
+
+class LayerScale(nnx.Module):
+    """Multiplies each feature of a branch by a learned factor (arXiv 2103.17239)."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype):
+        self.scale = nnx.Param(jnp.full((width,), 1e-5, jnp.float32), axes=("embed",))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., D] to [..., D]."""
+        return x * self.scale[...].astype(self.dtype)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from distill.errors import check_choices
-from distill.nn.embeddings import PatchEmbed, PositionEmbedding, patch_grid
-from distill.nn.encoder import Encoder, SequentialBlock
+from distill.nn.embeddings import PatchEmbed, PositionEmbedding, patch_grid, rotary2d
+from distill.nn.encoder import Encoder, SequentialBlock, make_norm
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
 from distill.nn.kernels import Kernel
-from distill.nn.layers import Linear, zeros
+from distill.nn.layers import Activation, Linear, zeros
 
 
 class ViTOutput(NamedTuple):
@@ -24,7 +24,8 @@ class ViTOutput(NamedTuple):
     embedding: jax.Array
     """[B, D], the pooled representation before the classifier, in the compute dtype."""
     tokens: jax.Array
-    """[B, T, D], patch tokens after the final norm (no class token), in the compute dtype."""
+    """[B, T, D], patch tokens after the final norm (no class token or registers), in the compute
+    dtype."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,12 +52,29 @@ class ViTConfig:
     num_classes: int = 1000
     """0 leaves the classifier out."""
     head: Literal["map", "gap", "cls"] = "map"
-    position_embedding: Literal["learned", "sincos2d"] = "learned"
+    distilled: bool = False
+    """DeiT's distillation token is the first register and has a classifier of its own: embedding
+    and logits are the means of both tokens' (arXiv 2012.12877)."""
+    registers: int = 0
+    """Tokens behind the class token that are no patches and are dropped at the end."""
+    position_embedding: Literal["learned", "sincos2d", "rotary"] = "learned"
+    rotary_base: float = 100.0
+    """Of the wavelengths of "rotary"; see `distill.nn.embeddings.rotary2d`."""
+    pre_norm: bool = False
+    """A LayerNorm over all tokens before the first block, as CLIP has it."""
     qkv_bias: bool = True
     qk_norm: bool = False
     qk_norm_center: bool = False
     norm_bias: bool = True
     norm_center: bool = True
+    norm_epsilon: float = 1e-6
+    """Of LayerNorms over tokens."""
+    activation: Activation = "gelu_tanh"
+    """In MLPs: GELU in its tanh form, exactly, or as x·σ(1.702x); SiLU."""
+    gated: bool = False
+    """The encoder's MLPs have a gate (SwiGLU with "silu")."""
+    layer_scale: bool = False
+    """A learned factor for each feature of every branch (arXiv 2103.17239)."""
     classifier_bias: float = 0.0
     """Initial value; −10 for sigmoid cross-entropy over about 30k classes, −6.9 over 1000."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -95,6 +113,14 @@ class ViTConfig:
             raise ValueError(f'remat_keep belongs to remat "full", not to {self.remat!r}')
         if self.position_embedding == "sincos2d" and self.width % 4:
             raise ValueError(f"sincos2d needs a width divisible by 4, not {self.width}")
+        if self.position_embedding == "rotary" and self.width // self.heads % 4:
+            raise ValueError(
+                f"rotary needs a head of 4·n dimensions, not {self.width // self.heads}"
+            )
+        if self.norm_epsilon <= 0 or self.registers < 0:
+            raise ValueError("norm_epsilon must be positive and registers not negative")
+        if self.distilled and (self.head != "cls" or not self.registers):
+            raise ValueError('distilled needs head="cls" and a register, the distillation token')
         _ = self.grid
 
     @property
@@ -107,6 +133,11 @@ class ViTConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return patch_grid(self.image_shape[:2], self.patch_size)
+
+    @property
+    def prefix(self) -> int:
+        """Tokens in front of the patches: the class token and registers."""
+        return (self.head == "cls") + self.registers
 
     @property
     def compute_dtype(self) -> jnp.dtype:
@@ -125,6 +156,8 @@ def _make_head(c: ViTConfig, rngs: nnx.Rngs) -> nnx.Module:
         c.heads,
         norm_bias=c.norm_bias,
         norm_center=c.norm_center,
+        norm_epsilon=c.norm_epsilon,
+        activation=c.activation,
         dtype=c.compute_dtype,
         rngs=rngs,
     )
@@ -156,8 +189,7 @@ class VisionTransformer(nnx.Module):
         rngs: nnx.Rngs,
     ):
         c, dtype = config, config.compute_dtype
-        self.channels = c.channels
-        self.dtype = dtype
+        self.config = c
         self.patch_embed = PatchEmbed(c.patch_size, c.channels, c.width, dtype=dtype, rngs=rngs)
         self.position = PositionEmbedding(c.position_embedding, c.grid, c.width, rngs=rngs)
         self.class_token = (
@@ -165,6 +197,12 @@ class VisionTransformer(nnx.Module):
             if c.head == "cls"
             else None
         )
+        self.registers = (
+            nnx.Param(jnp.zeros((1, c.registers, c.width)), axes=(None, None, "embed"))
+            if c.registers
+            else None
+        )
+        self.pre_norm = make_norm(c) if c.pre_norm else None
         self.encoder = Encoder(
             c,
             lambda rngs: block(c, rngs=rngs),
@@ -176,6 +214,9 @@ class VisionTransformer(nnx.Module):
         )
         self.head = _make_head(c, rngs)
         self.classifier = _make_classifier(c, rngs) if c.num_classes else None
+        self.distillation_classifier = (
+            _make_classifier(c, rngs) if c.num_classes and c.distilled else None
+        )
 
     def __call__(self, images: jax.Array) -> ViTOutput:
         """Maps images [B, height, width, C], normalised, to logits, embedding and tokens.
@@ -186,22 +227,32 @@ class VisionTransformer(nnx.Module):
         Raises:
           ValueError: for images of another rank, channel count or an indivisible size.
         """
-        if images.ndim != 4 or images.shape[-1] != self.channels:
+        c = self.config
+        if images.ndim != 4 or images.shape[-1] != c.channels:
             raise ValueError(
-                f"images have shape {images.shape}; expected [batch, height, width, "
-                f"{self.channels}]"
+                f"images have shape {images.shape}; expected [batch, height, width, {c.channels}]"
             )
-        x = self.position(self.patch_embed(images.astype(self.dtype)))
+        x = self.position(self.patch_embed(images.astype(c.compute_dtype)))
+        rotation = None
+        if c.position_embedding == "rotary":
+            rotation = rotary2d(x.shape[1:3], c.width // c.heads, c.rotary_base)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
-        if self.class_token is not None:
-            token = self.class_token[...].astype(x.dtype)
-            x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], *token.shape[1:])), x], 1)
-        x = self.encoder(x)
-        embedding = self.head(x)
-        if self.class_token is not None:
-            x = x[:, 1:]
+        for front in (self.registers, self.class_token):
+            if front is not None:
+                front = jnp.broadcast_to(front[...], (x.shape[0], *front.shape[1:]))
+                x = jnp.concatenate([front.astype(x.dtype), x], 1)
+        if self.pre_norm is not None:
+            x = self.pre_norm(x)
+        x = self.encoder(x, rotation)
+        tokens = x[:, c.prefix :] if c.prefix else x
+        embedding = self.head(x if c.head == "cls" else tokens)
         if self.classifier is None:
             logits = jnp.zeros((images.shape[0], 0), jnp.float32)
         else:
             logits = self.classifier(embedding)
-        return ViTOutput(logits, embedding, x)
+        if c.distilled:
+            distilled = jax.lax.index_in_dim(x, 1, axis=1, keepdims=False)
+            embedding = (embedding + distilled) / 2
+            if self.distillation_classifier is not None:
+                logits = (logits + self.distillation_classifier(distilled)) / 2
+        return ViTOutput(logits, embedding, tokens)

@@ -1,0 +1,383 @@
+"""Hugging Face's safetensors: ViT, DeiT, CLIP and SigLIP vision, DINOv2 and DINOv3.
+
+config.json beside the weights says what the model is, as `transformers` writes it; what it leaves
+out are the defaults of its config class.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from distill.errors import UserError
+from distill.nn import ViTConfig
+from teachers.pretrained.files import Settings, TensorFile
+from teachers.pretrained.interpolation import bicubic
+from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
+from teachers.pretrained.rules import (
+    CONVOLUTION,
+    FROM_HEADS,
+    LINEAR,
+    PREFIX_POSITIONS,
+    ROWS,
+    VECTOR,
+    Description,
+    Rule,
+    linear,
+    norm,
+    rule,
+)
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
+}
+_BLOCK = "encoder/blocks"
+_POSITIONS = (PREFIX_POSITIONS, "position/table")
+
+
+def _block(
+    layer: str,
+    *,
+    norms: tuple[str, str],
+    attention: tuple[str, str, str, str],
+    mlp: tuple[str, ...],
+) -> tuple[Rule, ...]:
+    """A block: both norms, query, key, value and out of its attention, its MLP in, out and gate."""
+    *qkv, out = attention
+    parts = zip(("query", "key", "value"), qkv, strict=True)
+    mlp_parts = zip(("input", "output", "gate"), mlp, strict=False)
+    return (
+        *norm(f"{layer}.{norms[0]}", f"{_BLOCK}/attention_norm"),
+        *sum((linear(f"{layer}.{t}", f"{_BLOCK}/attention/{p}") for p, t in parts), ()),
+        *linear(f"{layer}.{out}", f"{_BLOCK}/attention/out", layout=FROM_HEADS),
+        *norm(f"{layer}.{norms[1]}", f"{_BLOCK}/mlp_norm"),
+        *sum((linear(f"{layer}.{t}", f"{_BLOCK}/mlp/{p}") for p, t in mlp_parts), ()),
+        *rule(f"{layer}.layer_scale1.lambda1", VECTOR, f"{_BLOCK}/attention_scale/scale"),
+        *rule(f"{layer}.layer_scale2.lambda1", VECTOR, f"{_BLOCK}/mlp_scale/scale"),
+    )
+
+
+_EMBEDDINGS = (
+    *rule("embeddings.cls_token", ROWS, "class_token"),
+    *linear("embeddings.patch_embeddings.projection", "patch_embed/linear", layout=CONVOLUTION),
+    *rule("embeddings.position_embeddings", ROWS, *_POSITIONS),
+)
+_ATTENTION = (
+    "attention.attention.query",
+    "attention.attention.key",
+    "attention.attention.value",
+    "attention.output.dense",
+)
+_VIT = (
+    *_EMBEDDINGS,
+    *_block(
+        "encoder.layer.#",
+        norms=("layernorm_before", "layernorm_after"),
+        attention=_ATTENTION,
+        mlp=("intermediate.dense", "output.dense"),
+    ),
+    *norm("layernorm", "encoder/norm"),
+    *linear("classifier", "classifier"),
+)
+_DEIT = (
+    *_VIT,
+    *rule("embeddings.distillation_token", ROWS, "registers"),
+    *linear("cls_classifier", "classifier"),
+    *linear("distillation_classifier", "distillation_classifier"),
+)
+_DINOV2 = (
+    *_EMBEDDINGS,
+    *rule("embeddings.register_tokens", ROWS, "registers"),
+    *_block(
+        "encoder.layer.#",
+        norms=("norm1", "norm2"),
+        attention=_ATTENTION,
+        mlp=("mlp.fc1", "mlp.fc2"),
+    ),
+    *norm("layernorm", "encoder/norm"),
+)
+_DINOV2_SWIGLU = (
+    *(one for one in _DINOV2 if ".mlp." not in one.tensor),
+    *linear("encoder.layer.#.mlp.weights_in", f"{_BLOCK}/mlp/gate", f"{_BLOCK}/mlp/input"),
+    *linear("encoder.layer.#.mlp.weights_out", f"{_BLOCK}/mlp/output"),
+)
+_DINOV3 = (
+    *rule("embeddings.cls_token", ROWS, "class_token"),
+    *rule("embeddings.register_tokens", ROWS, "registers"),
+    *linear("embeddings.patch_embeddings", "patch_embed/linear", layout=CONVOLUTION),
+    *_block(
+        "layer.#",
+        norms=("norm1", "norm2"),
+        attention=tuple(f"attention.{part}_proj" for part in "qkvo"),
+        mlp=("mlp.up_proj", "mlp.down_proj", "mlp.gate_proj"),
+    ),
+    *norm("norm", "encoder/norm"),
+)
+_TOWER = (
+    *rule("embeddings.class_embedding", ROWS, "class_token"),
+    *linear("embeddings.patch_embedding", "patch_embed/linear", layout=CONVOLUTION),
+    *norm("pre_layrnorm", "pre_norm"),
+    *_block(
+        "encoder.layers.#",
+        norms=("layer_norm1", "layer_norm2"),
+        attention=tuple(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")),
+        mlp=("mlp.fc1", "mlp.fc2"),
+    ),
+    *norm("post_layernorm", "encoder/norm"),
+    *linear("classifier", "classifier"),
+)
+_CLIP = (*_TOWER, *rule("embeddings.position_embedding.weight", ROWS, *_POSITIONS))
+_PROBE = tuple(f"head/attention/{part}" for part in ("query", "key", "value"))
+_SIGLIP = (
+    *_TOWER,
+    *rule("embeddings.position_embedding.weight", ROWS, "position/table"),
+    *rule("head.probe", ROWS, "head/probe"),
+    *rule("head.attention.in_proj_weight", LINEAR, *(f"{part}/kernel" for part in _PROBE)),
+    *rule("head.attention.in_proj_bias", VECTOR, *(f"{part}/bias" for part in _PROBE)),
+    *linear("head.attention.out_proj", "head/attention/out", layout=FROM_HEADS),
+    *norm("head.layernorm", "head/norm"),
+    *linear("head.mlp.fc1", "head/mlp/input"),
+    *linear("head.mlp.fc2", "head/mlp/output"),
+)
+# In the file of a pair of towers; buffers of older files; heads that pool in another way.
+_PAIR = (
+    r"text_model\..*|text_projection\..*|visual_projection\.weight|logit_scale|logit_bias",
+    r"embeddings\.position_ids",
+)
+_MASK = (r"embeddings\.mask_token",)
+
+
+def describe(file: TensorFile, settings: Settings) -> Description:
+    """The model that config.json tells of.
+
+    Raises:
+      UserError: if that is none of those known here.
+    """
+    kind = settings.text("model_type")
+    if kind not in MODEL_TYPES:
+        raise UserError(
+            f"{settings.about} has model_type {kind!r}; expected one of {', '.join(MODEL_TYPES)}"
+        )
+    return MODEL_TYPES[kind][1](file, settings)
+
+
+def family_of(settings: Settings) -> str | None:
+    """The family that config.json names, or None."""
+    kind = settings.text("model_type")
+    return MODEL_TYPES[kind][0] if kind in MODEL_TYPES else None
+
+
+def _vit(file: TensorFile, settings: Settings) -> Description:
+    return Description(
+        config=_config(settings, HALF, num_classes=_classes(file, "classifier"), head="cls"),
+        rules=_VIT,
+        ignored=(*_MASK, r"pooler\..*"),
+        prefix="vit.",
+        prefix_positions=1,
+        class_names=_class_names(settings),
+        interpolation=bicubic,
+    )
+
+
+def _deit(file: TensorFile, settings: Settings) -> Description:
+    distilled = "distillation_classifier.weight" in file.shapes
+    classes = _classes(file, "cls_classifier" if distilled else "classifier")
+    table = tuple(
+        one
+        for one in _DEIT
+        if not one.tensor.startswith("classifier." if distilled else "cls_classifier.")
+    )
+    return Description(
+        config=_config(
+            settings,
+            IMAGENET,
+            num_classes=classes,
+            head="cls",
+            registers=1,
+            distilled=distilled,
+        ),
+        rules=table,
+        ignored=(*_MASK, r"pooler\..*"),
+        prefix="deit.",
+        prefix_positions=2,
+        class_names=_class_names(settings),
+        interpolation=bicubic,
+    )
+
+
+def _clip(file: TensorFile, settings: Settings) -> Description:
+    vision = _vision(settings)
+    return Description(
+        config=_config(
+            vision,
+            CLIP,
+            patch_size=32,
+            layer_norm_eps=1e-5,
+            hidden_act="quick_gelu",
+            num_classes=0,
+            head="cls",
+            pre_norm=True,
+        ),
+        rules=_CLIP,
+        ignored=_PAIR,
+        prefix="vision_model.",
+        zeros=("patch_embed/linear/bias",),
+        prefix_positions=1,
+        interpolation=bicubic,
+    )
+
+
+def _siglip(file: TensorFile, settings: Settings) -> Description:
+    vision = _vision(settings)
+    # The classifier that `transformers` adds reads the mean of the tokens.
+    classes = _classes(file, "classifier")
+    pooled = not classes and vision.boolean("vision_use_head", True)
+    return Description(
+        config=_config(
+            vision,
+            HALF,
+            layer_norm_eps=1e-6,
+            hidden_act="gelu_pytorch_tanh",
+            num_classes=classes,
+            head="map" if pooled else "gap",
+        ),
+        rules=_SIGLIP,
+        ignored=_PAIR if pooled else (*_PAIR, r"head\..*"),
+        prefix="vision_model.",
+        class_names=_class_names(settings),
+        interpolation=bicubic,
+    )
+
+
+def _dinov2(file: TensorFile, settings: Settings) -> Description:
+    width = settings.integer("hidden_size", 768)
+    mlp_dim = width * settings.integer("mlp_ratio", 4)
+    swiglu = settings.boolean("use_swiglu_ffn", False)
+    if swiglu:
+        mlp_dim = (mlp_dim * 2 // 3 + 7) // 8 * 8
+    registers = settings.text("model_type") == "dinov2_with_registers"
+    return Description(
+        config=_config(
+            settings,
+            IMAGENET,
+            patch_size=16 if registers else 14,
+            layer_norm_eps=1e-6,
+            mlp_dim=mlp_dim,
+            num_classes=0,
+            head="cls",
+            registers=settings.integer("num_register_tokens", 4) if registers else 0,
+            gated=swiglu,
+            layer_scale=True,
+            **(dict(activation="silu") if swiglu else {}),
+        ),
+        rules=_DINOV2_SWIGLU if swiglu else _DINOV2,
+        # Its classifier reads class token and patches side by side, which no embedding here is.
+        ignored=(*_MASK, r"classifier\..*"),
+        prefix="dinov2_with_registers." if registers else "dinov2.",
+        prefix_positions=1,
+        interpolation=bicubic,
+    )
+
+
+def _dinov3(file: TensorFile, settings: Settings) -> Description:
+    registers = settings.integer("num_register_tokens", 0)
+    absent = {"query": True, "key": False, "value": True}
+    zeros = [
+        f"{_BLOCK}/attention/{part}/bias"
+        for part, default in absent.items()
+        if not settings.boolean(f"{part}_bias", default)
+    ]
+    if not settings.boolean("proj_bias", True):
+        zeros.append(f"{_BLOCK}/attention/out/bias")
+    if not settings.boolean("mlp_bias", True):
+        zeros.append(f"{_BLOCK}/mlp/.*/bias")
+    return Description(
+        config=_config(
+            settings,
+            IMAGENET,
+            hidden_size=384,
+            num_attention_heads=6,
+            intermediate_size=1536,
+            layer_norm_eps=1e-5,
+            num_classes=0,
+            head="cls",
+            registers=registers,
+            position_embedding="rotary",
+            rotary_base=settings.number("rope_theta", 100.0),
+            gated=settings.boolean("use_gated_mlp", False),
+            layer_scale=True,
+        ),
+        rules=_DINOV3,
+        ignored=_MASK if registers else (*_MASK, r"embeddings\.register_tokens"),
+        prefix="dinov3_vit.",
+        zeros=tuple(zeros),
+    )
+
+
+def _config(
+    settings: Settings,
+    normalisation: dict[str, tuple[float, ...]],
+    *,
+    hidden_size: int = 768,
+    num_attention_heads: int = 12,
+    intermediate_size: int = 3072,
+    patch_size: int = 16,
+    layer_norm_eps: float = 1e-12,
+    hidden_act: str = "gelu",
+    **choices: Any,
+) -> ViTConfig:
+    """The configuration of config.json, with its class's defaults and what `choices` say."""
+    act = settings.text("hidden_act", hidden_act)
+    if act not in _ACTIVATIONS:
+        raise UserError(
+            f"{settings.about} has hidden_act {act!r}; expected one of {', '.join(_ACTIVATIONS)}"
+        )
+    values = dict(
+        width=settings.integer("hidden_size", hidden_size),
+        depth=settings.integer("num_hidden_layers", 12),
+        heads=settings.integer("num_attention_heads", num_attention_heads),
+        mlp_dim=settings.integer("intermediate_size", intermediate_size),
+        patch_size=settings.integer("patch_size", patch_size),
+        image_size=settings.size("image_size", 224),
+        channels=settings.integer("num_channels", 3),
+        norm_epsilon=settings.number("layer_norm_eps", layer_norm_eps),
+        activation=_ACTIVATIONS[act],
+        qkv_bias=settings.boolean("qkv_bias", True),
+    )
+    return ViTConfig(**(values | normalisation | choices))
+
+
+def _vision(settings: Settings) -> Settings:
+    """The image tower's part of config.json."""
+    return settings.section("vision_config") if "vision_config" in settings else settings
+
+
+def _classes(file: TensorFile, name: str) -> int:
+    """As many as the classifier has rows; 0 without one."""
+    return file.shapes.get(f"{name}.weight", (0,))[0]
+
+
+def _class_names(settings: Settings) -> tuple[str, ...]:
+    """The names in id2label, in the order of their numbers, unless they are made up."""
+    labels = settings.section("id2label").content
+    names = [labels.get(str(number)) for number in range(len(labels))]
+    made_up = names == [f"LABEL_{number}" for number in range(len(names))]
+    return () if made_up or not all(isinstance(name, str) for name in names) else tuple(names)
+
+
+Describe = Callable[[TensorFile, Settings], Description]
+MODEL_TYPES: dict[str, tuple[str, Describe]] = {
+    "vit": ("vit", _vit),
+    "deit": ("deit", _deit),
+    "clip": ("clip", _clip),
+    "clip_vision_model": ("clip", _clip),
+    "siglip": ("siglip", _siglip),
+    "siglip_vision_model": ("siglip", _siglip),
+    "dinov2": ("dinov2", _dinov2),
+    "dinov2_with_registers": ("dinov2", _dinov2),
+    "dinov3_vit": ("dinov3", _dinov3),
+}
+"""By the model_type of config.json: the family and what describes it."""

@@ -1,0 +1,174 @@
+"""The safetensors of timm's `VisionTransformer`: ViT, DeiT, CLIP, SigLIP and DINOv2.
+
+Tensors say how large the model is, but not how many heads it has or which activation: config.json
+beside the weights may (`model_args`), or else the widths and names that timm has.
+"""
+
+import math
+import re
+
+from distill.errors import UserError
+from distill.nn import ViTConfig
+from teachers.pretrained.files import Settings, Shape, TensorFile, shape_of
+from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
+from teachers.pretrained.rules import (
+    CONVOLUTION,
+    FROM_HEADS,
+    PREFIX_POSITIONS,
+    ROWS,
+    VECTOR,
+    Description,
+    Rule,
+    linear,
+    norm,
+    rule,
+)
+
+# By width, in timm's vit_* models.
+_HEADS = {
+    192: 3,
+    384: 6,
+    512: 8,
+    768: 12,
+    1024: 16,
+    1152: 16,
+    1280: 16,
+    1408: 16,
+    1536: 24,
+    1664: 16,
+}
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "quickgelu": "quick_gelu",
+    "silu": "silu",
+}
+_BLOCK = "encoder/blocks"
+
+
+def recognises(file: TensorFile) -> bool:
+    """Whether the names are those of timm's VisionTransformer."""
+    return "blocks.0.attn.qkv.weight" in file.shapes
+
+
+def describe(file: TensorFile, settings: Settings, heads: int | None) -> Description:
+    """The model in the file.
+
+    Raises:
+      UserError: if tensors that say how large it is are missing, or nothing says its heads.
+    """
+    shapes, args = file.shapes, settings.section("model_args")
+
+    def shape(name: str, rank: int) -> Shape:
+        return shape_of(file, name, rank)
+
+    width, channels, patch, _ = shape("patch_embed.proj.weight", 4)
+    heads = heads or args.integer("num_heads", _HEADS.get(width, 0))
+    if not heads:
+        raise UserError(
+            f"{file.path} does not say how many heads a model of width {width} has; give heads"
+        )
+    (into, _), (_, mlp_dim) = (
+        shape("blocks.0.mlp.fc1.weight", 2),
+        shape("blocks.0.mlp.fc2.weight", 2),
+    )
+    gated = into == 2 * mlp_dim
+    distilled = "dist_token" in shapes
+    registers = 1 if distilled else shape("reg_token", 3)[1] if "reg_token" in shapes else 0
+    head = "map" if "attn_pool.latent" in shapes else "cls" if "cls_token" in shapes else "gap"
+    pooling = settings.text("global_pool")
+    if pooling not in ("", {"map": "map", "cls": "token", "gap": "avg"}[head]):
+        raise UserError(f"{settings.about} has global_pool {pooling!r}, which is not supported")
+    prefix_positions, rows = _positions(file, shape("pos_embed", 3)[1], head == "cls", registers)
+    pre_norm = "norm_pre.weight" in shapes
+    return Description(
+        config=ViTConfig(
+            width=width,
+            depth=len({n.split(".")[1] for n in shapes if re.match(r"blocks\.\d+\.", n)}),
+            mlp_dim=mlp_dim,
+            heads=heads,
+            patch_size=patch,
+            image_size=rows * patch,
+            channels=channels,
+            num_classes=shape("head.weight", 2)[0] if "head.weight" in shapes else 0,
+            head=head,
+            registers=registers,
+            distilled=distilled,
+            pre_norm=pre_norm,
+            qkv_bias="blocks.0.attn.qkv.bias" in shapes,
+            norm_epsilon=1e-5 if pre_norm else 1e-6,
+            activation=_activation(settings, gated),
+            gated=gated,
+            layer_scale="blocks.0.ls1.gamma" in shapes,
+            **_normalisation(settings, pre_norm, distilled or "blocks.0.ls1.gamma" in shapes),
+        ),
+        rules=_table(prefix_positions, distilled, gated),
+        zeros=("patch_embed/linear/bias",) if pre_norm else (),
+        prefix_positions=prefix_positions,
+        class_names=_class_names(settings),
+    )
+
+
+def _positions(file: TensorFile, tokens: int, class_token: bool, registers: int) -> tuple[int, int]:
+    """How many tokens in front have a position, and how many rows of patches there are."""
+    for front in sorted({0, int(class_token), class_token + registers}):
+        rows = math.isqrt(max(tokens - front, 0))
+        if rows and rows**2 == tokens - front:
+            return front, rows
+    raise UserError(f"{file.path}: pos_embed has {tokens} positions, which make no square")
+
+
+def _activation(settings: Settings, gated: bool) -> str:
+    name = settings.section("model_args").text("act_layer")
+    if not name:
+        name = "quick_gelu" if "quickgelu" in settings.text("architecture") else "gelu"
+        name = "silu" if gated else name
+    if name not in _ACTIVATIONS:
+        raise UserError(
+            f"{settings.about} has act_layer {name!r}; expected one of {', '.join(_ACTIVATIONS)}"
+        )
+    return _ACTIVATIONS[name]
+
+
+def _normalisation(settings: Settings, clip: bool, imagenet: bool) -> dict[str, tuple[float, ...]]:
+    known = settings.section("pretrained_cfg")
+    default = CLIP if clip else IMAGENET if imagenet else HALF
+    return {key: known.numbers(key) or default[key] for key in ("mean", "std")}
+
+
+def _class_names(settings: Settings) -> tuple[str, ...]:
+    names = settings.content.get("label_names")
+    valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if valid else ()
+
+
+def _table(prefix_positions: int, distilled: bool, gated: bool) -> tuple[Rule, ...]:
+    front = (PREFIX_POSITIONS,) if prefix_positions else ()
+    hidden = (f"{_BLOCK}/mlp/gate",) if gated else ()
+    qkv = tuple(f"{_BLOCK}/attention/{part}" for part in ("query", "key", "value"))
+    return (
+        *rule("cls_token", ROWS, "class_token"),
+        *rule("dist_token" if distilled else "reg_token", ROWS, "registers"),
+        *rule("pos_embed", ROWS, *front, "position/table"),
+        *linear("patch_embed.proj", "patch_embed/linear", layout=CONVOLUTION),
+        *norm("norm_pre", "pre_norm"),
+        *norm("blocks.#.norm1", f"{_BLOCK}/attention_norm"),
+        *linear("blocks.#.attn.qkv", *qkv),
+        *linear("blocks.#.attn.proj", f"{_BLOCK}/attention/out", layout=FROM_HEADS),
+        *rule("blocks.#.ls1.gamma", VECTOR, f"{_BLOCK}/attention_scale/scale"),
+        *norm("blocks.#.norm2", f"{_BLOCK}/mlp_norm"),
+        *linear("blocks.#.mlp.fc1", *hidden, f"{_BLOCK}/mlp/input"),
+        *linear("blocks.#.mlp.fc2", f"{_BLOCK}/mlp/output"),
+        *rule("blocks.#.ls2.gamma", VECTOR, f"{_BLOCK}/mlp_scale/scale"),
+        *norm("norm", "encoder/norm"),
+        *rule("attn_pool.latent", ROWS, "head/probe"),
+        *linear("attn_pool.q", "head/attention/query"),
+        *linear("attn_pool.kv", "head/attention/key", "head/attention/value"),
+        *linear("attn_pool.proj", "head/attention/out", layout=FROM_HEADS),
+        *norm("attn_pool.norm", "head/norm"),
+        *linear("attn_pool.mlp.fc1", "head/mlp/input"),
+        *linear("attn_pool.mlp.fc2", "head/mlp/output"),
+        *linear("head", "classifier"),
+        *linear("head_dist", "distillation_classifier"),
+    )

@@ -1,0 +1,159 @@
+"""Distillation from published weights, and what it refuses of them."""
+
+import json
+import typing
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from published import CLASSES, big_vision_arrays
+from support import distill_config, final_params
+
+from distill.config import ConfigError, resolve, to_dict
+from distill.errors import UserError
+from distill.train import metrics
+from distill.train.workdir import Workdir
+from pipelines import distill_student, evaluate, store_targets
+from pipelines.store_targets import StoreTargetsConfig
+from pipelines.weights import WeightsConfig
+from teachers.pretrained import FAMILIES
+
+EMBEDDING = dict(matching__losses__kl=0, matching__losses__embedding_cosine=1)
+
+
+def config_for(weights: Path, **overrides: object):
+    """The digits distillation with published weights as its teacher; a student in colour."""
+    common = dict(teacher__weights__path=weights, model__channels=3)
+    return distill_config(Path("none"), **(common | overrides))
+
+
+@pytest.fixture(scope="module")
+def vit_npz(tmp_path_factory) -> Path:
+    """A ViT of ten classes as vision_transformer publishes it."""
+    path = tmp_path_factory.mktemp("npz") / "vit.npz"
+    np.savez(path, **big_vision_arrays("original", "cls", classes=10))
+    return path
+
+
+def run(config, path: Path):
+    distill_student.run(config, Workdir(path), overview=False)
+    return metrics.read(path)
+
+
+def huggingface(path: Path, kind: str, **config) -> Path:
+    """A model that transformers draws and writes."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    sizes = dict(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, image_size=16, patch_size=8
+    )
+    name = kind.replace("ForImageClassification", "").replace("Model", "") + "Config"
+    model = getattr(transformers, kind)(getattr(transformers, name)(**sizes, **config))
+    model.save_pretrained(path)
+    return path
+
+
+def test_from_the_logits_of_a_vit(tmp_path):
+    weights = huggingface(
+        tmp_path / "vit", "ViTForImageClassification", intermediate_size=32, num_labels=10
+    )
+    rows = run(config_for(weights), tmp_path / "run")
+    assert rows[-1]["train/loss"] > 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    # The command of its own reads the teacher again.
+    found = evaluate.run(tmp_path / "run")
+    for name in ("test/accuracy", "test/agreement", "test/kl", "test/cka"):
+        assert found[name] == pytest.approx(summary[name], abs=1e-5)
+
+
+def test_from_the_embedding_of_dinov2(tmp_path):
+    weights = huggingface(tmp_path / "dinov2", "Dinov2Model", mlp_ratio=2)
+    rows = run(config_for(weights, **EMBEDDING, train__total_steps=20), tmp_path / "run")
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+    assert "val/cka" in rows[-1]
+
+
+def test_from_the_embedding_of_siglip(tmp_path):
+    weights = tmp_path / "siglip.npz"
+    tower = big_vision_arrays("big_vision", "map", classes=0)
+    np.savez(weights, **{f"params/img/{name}": array for name, array in tower.items()})
+    rows = run(config_for(weights, **EMBEDDING, train__total_steps=20), tmp_path / "run")
+    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
+
+
+def test_a_replay_of_what_published_weights_said_is_the_live_run(vit_npz, tmp_path):
+    config = config_for(vit_npz, teacher__dtype="float32")
+    run(config, tmp_path / "live")
+    stored = resolve(
+        StoreTargetsConfig, to_dict(config) | {"store": {"dtype": "float32", "epochs": None}}
+    )
+    store = store_targets.run(stored, Workdir(tmp_path / "targets"))
+    assert store.contents.about["teachers"]["teacher"]["source"] == str(vit_npz)
+    for name, teacher in {"alone": "none", "compared": None}.items():
+        tree = to_dict(config) | {"targets": str(tmp_path / "targets")}
+        tree["teacher"] = None if teacher else tree["teacher"]
+        run(resolve(distill_student.DistillConfig, tree), tmp_path / name)
+        live, replayed = final_params(tmp_path / "live"), final_params(tmp_path / name)
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, live, replayed)))
+    other = tmp_path / "other.npz"
+    arrays = big_vision_arrays("original", "cls", classes=10)
+    np.savez(other, **arrays | {"cls": arrays["cls"] + 1})
+    tree = to_dict(config_for(other, targets=tmp_path / "targets"))
+    with pytest.raises(UserError, match=r"not those of the teacher in .*other\.npz"):
+        run(resolve(distill_student.DistillConfig, tree), tmp_path / "refused")
+
+
+def test_a_teacher_of_other_classes_teaches_embeddings_only(tmp_path):
+    weights = tmp_path / "vit.npz"
+    np.savez(weights, **big_vision_arrays("original", "cls"))
+    with pytest.raises(UserError, match=rf"vit\.npz has {CLASSES} classes and the student 10"):
+        run(config_for(weights), tmp_path / "refused")
+    rows = run(config_for(weights, **EMBEDDING), tmp_path / "run")
+    assert "val/cka" in rows[-1]
+
+
+def test_a_teacher_with_the_classes_in_another_order_is_refused(tmp_path):
+    names = {number: str((number + 1) % 10) for number in range(10)}
+    weights = huggingface(
+        tmp_path / "vit", "ViTForImageClassification", intermediate_size=32, id2label=names
+    )
+    with pytest.raises(UserError, match="its class 0 is '1', and the data's '0'"):
+        run(config_for(weights), tmp_path / "run")
+
+
+def test_a_grey_student_of_a_teacher_in_colour_is_refused(vit_npz, tmp_path):
+    with pytest.raises(UserError, match=r"3 channels and the student 1; set config\.model\.chan"):
+        run(config_for(vit_npz, model__channels=1), tmp_path / "run")
+
+
+def test_every_family_can_be_expected():
+    (families,) = (
+        typing.get_args(option)
+        for option in typing.get_args(typing.get_type_hints(WeightsConfig)["family"])
+        if typing.get_origin(option) is typing.Literal
+    )
+    assert families == FAMILIES
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(UserError, match="do not exist"):
+        run(config_for(tmp_path / "nowhere.safetensors"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        dict(teacher__weights="none"),
+        dict(teacher__workdir="runs/teacher"),
+        dict(teacher__step=3),
+        dict(teacher__model__family="vit", teacher__model__variant="mu/2"),
+        dict(teacher__weights__family="resnet"),
+    ],
+)
+def test_a_teacher_is_a_workdir_or_weights(vit_npz, overrides):
+    tree = to_dict(config_for(vit_npz))
+    with pytest.raises(ConfigError, match=r"config\.teacher"):
+        flat = {key.replace("__", "."): str(value) for key, value in overrides.items()}
+        resolve(distill_student.DistillConfig, tree, flat)

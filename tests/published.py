@@ -1,0 +1,96 @@
+"""What tests of published weights share: real images, and files as their authors write them."""
+
+import jax
+import numpy as np
+from sklearn.datasets import load_sample_image
+
+from distill.nn import ViTOutput
+from distill.nn.preprocess import prepare_images
+from teachers.pretrained import open_published
+
+# Of the models of `big_vision_arrays`, and the names of a block's parts.
+WIDTH, DEPTH, MLP, HEADS, PATCH, ROWS, CLASSES = 24, 2, 40, 3, 8, 4, 5
+STYLES = {
+    "big_vision": ("LayerNorm_0", "MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0"),
+    "original": ("LayerNorm_0", "MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3"),
+}
+
+
+def real_images(height: int, width: int | None = None) -> np.ndarray:
+    """Two photographs, [2, height, width, 3] float32 in [0, 255]."""
+    photographs = np.stack([load_sample_image(name) for name in ("china.jpg", "flower.jpg")])
+    shape = (2, height, width or height, 3)
+    return np.asarray(jax.image.resize(photographs.astype(np.float32), shape, "bilinear"))
+
+
+def outputs(path, **choices) -> tuple[ViTOutput, np.ndarray]:
+    """What the model in a file makes of real images, and these as it was fed with them."""
+    model = open_published(path, **choices)
+    config = model.network.config
+    images = prepare_images(
+        real_images(*config.image_shape[:2]), config.image_shape[:2], config.mean, config.std
+    )
+    with jax.default_matmul_precision("highest"):
+        found = jax.jit(model.network.apply)(model.read(), images)
+    return found, np.asarray(images)
+
+
+def assert_equal(found, wanted) -> None:
+    """To 1e-4, or as much relative to the largest value."""
+    wanted = np.asarray(wanted)
+    assert found.shape == wanted.shape
+    scale = max(1.0, float(np.abs(wanted).max()))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * scale)
+
+
+def big_vision_arrays(style, head, *, classes=CLASSES, sincos=False):
+    """The arrays of an .npz file of big_vision or vision_transformer, by name."""
+    rng, arrays = np.random.default_rng(0), {}
+
+    def draw(name, *shape):
+        values = 0.3 * rng.standard_normal(shape)
+        arrays[name] = (values + name.endswith("scale")).astype(np.float32)
+
+    def attention(name):
+        for part in ("query", "key", "value"):
+            draw(f"{name}/{part}/kernel", WIDTH, HEADS, WIDTH // HEADS)
+            draw(f"{name}/{part}/bias", HEADS, WIDTH // HEADS)
+        draw(f"{name}/out/kernel", HEADS, WIDTH // HEADS, WIDTH)
+        draw(f"{name}/out/bias", WIDTH)
+
+    def norm(name):
+        draw(f"{name}/scale", WIDTH)
+        draw(f"{name}/bias", WIDTH)
+
+    def mlp(name):
+        draw(f"{name}/Dense_0/kernel", WIDTH, MLP)
+        draw(f"{name}/Dense_0/bias", MLP)
+        draw(f"{name}/Dense_1/kernel", MLP, WIDTH)
+        draw(f"{name}/Dense_1/bias", WIDTH)
+
+    draw("embedding/kernel", PATCH, PATCH, 3, WIDTH)
+    draw("embedding/bias", WIDTH)
+    if style == "original":
+        front = head == "cls"
+        draw("Transformer/posembed_input/pos_embedding", 1, front + ROWS**2, WIDTH)
+    elif not sincos:
+        draw("pos_embedding", 1, ROWS**2, WIDTH)
+    for layer in range(DEPTH):
+        first, attend, second, hidden = STYLES[style]
+        block = f"Transformer/encoderblock_{layer}"
+        norm(f"{block}/{first}")
+        attention(f"{block}/{attend}")
+        norm(f"{block}/{second}")
+        mlp(f"{block}/{hidden}")
+    norm("Transformer/encoder_norm")
+    if head == "cls":
+        draw("cls", 1, 1, WIDTH)
+    if head == "map":
+        draw("MAPHead_0/probe", 1, 1, WIDTH)
+        attention("MAPHead_0/MultiHeadDotProductAttention_0")
+        norm("MAPHead_0/LayerNorm_0")
+        mlp("MAPHead_0/MlpBlock_0")
+    if classes:
+        draw("head/kernel", WIDTH, classes)
+        draw("head/bias", classes)
+    return arrays

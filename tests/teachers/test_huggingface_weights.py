@@ -1,0 +1,195 @@
+"""Published weights against the implementation they are published with: transformers."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from published import assert_equal, outputs
+
+from distill.errors import UserError
+from teachers.pretrained import open_published
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+SIZE = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8)
+MLP = dict(intermediate_size=72)
+
+
+def saved(path, kind, config, seed=0, **files):
+    """A model whose every parameter is random, in a directory as transformers writes it."""
+    torch.manual_seed(seed)
+    model = getattr(transformers, kind)(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.randn_like(parameter) * 0.15
+            scales = "norm" in name and name.endswith("weight")
+            parameter.copy_(values + 1 if scales or "lambda1" in name else values)
+    model.save_pretrained(path)
+    for name, content in files.items():
+        (path / f"{name}.json").write_text(json.dumps(content))
+    return model
+
+
+def run(model, images, **options):
+    with torch.no_grad():
+        return model(pixel_values=torch.tensor(images.transpose(0, 3, 1, 2)), **options)
+
+
+def config_of(name, **choices):
+    return getattr(transformers, name)(**(SIZE | MLP | choices))
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "config"),
+    [
+        ("gelu", "ViTForImageClassification", "ViTConfig"),
+        ("gelu_new", "ViTForImageClassification", "ViTConfig"),
+        ("gelu", "DeiTForImageClassificationWithTeacher", "DeiTConfig"),
+        ("gelu", "DeiTForImageClassification", "DeiTConfig"),
+        ("gelu_pytorch_tanh", "SiglipForImageClassification", "SiglipConfig"),
+    ],
+)
+def test_classifiers_give_the_same_logits(tmp_path, act, kind, config):
+    if config == "SiglipConfig":
+        text = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+        made = transformers.SiglipConfig(
+            vision_config=SIZE | MLP, text_config=text | MLP, num_labels=7
+        )
+    else:
+        made = config_of(config, num_labels=7, hidden_act=act)
+    model = saved(tmp_path, kind, made)
+    found, images = outputs(tmp_path)
+    assert_equal(found.logits, run(model, images).logits)
+    if config == "ViTConfig":
+        states = model.vit(pixel_values=torch.tensor(images.transpose(0, 3, 1, 2)))
+        last = states.last_hidden_state.detach()
+        assert_equal(found.embedding, last[:, 0])
+        assert_equal(found.tokens, last[:, 1:])
+
+
+@pytest.mark.parametrize("projection", [False, True])
+def test_clip_gives_the_same_embedding(tmp_path, projection):
+    kind = "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
+    model = saved(tmp_path, kind, config_of("CLIPVisionConfig", projection_dim=16))
+    found, images = outputs(tmp_path)
+    tower = model.vision_model if projection else model
+    assert_equal(found.embedding, run(tower, images).pooler_output)
+    assert found.logits.shape == (2, 0)
+
+
+def test_siglip_gives_the_same_embedding_and_tokens(tmp_path):
+    model = saved(tmp_path, "SiglipVisionModel", config_of("SiglipVisionConfig"))
+    found, images = outputs(tmp_path)
+    wanted = run(model, images)
+    assert_equal(found.embedding, wanted.pooler_output)
+    assert_equal(found.tokens, wanted.last_hidden_state)
+
+
+def test_the_image_tower_of_a_pair_is_found_beside_the_text_tower(tmp_path):
+    text = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+    config = transformers.SiglipConfig(vision_config=SIZE | MLP, text_config=text | MLP)
+    model = saved(tmp_path, "SiglipModel", config)
+    found, images = outputs(tmp_path)
+    assert_equal(found.embedding, run(model.vision_model, images).pooler_output)
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices"),
+    [
+        ("Dinov2", {}),
+        ("Dinov2", dict(use_swiglu_ffn=True)),
+        ("Dinov2WithRegisters", dict(num_register_tokens=3)),
+    ],
+)
+def test_dinov2_gives_the_same_embedding_and_tokens(tmp_path, kind, choices):
+    config = getattr(transformers, f"{kind}Config")(**SIZE, mlp_ratio=2, **choices)
+    model = saved(tmp_path, f"{kind}Model", config)
+    found, images = outputs(tmp_path)
+    wanted = run(model, images)
+    assert_equal(found.embedding, wanted.pooler_output)
+    front = 1 + choices.get("num_register_tokens", 0)
+    assert_equal(found.tokens, wanted.last_hidden_state[:, front:])
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        dict(use_gated_mlp=True, hidden_act="silu", query_bias=False, value_bias=False),
+        dict(num_register_tokens=0, rope_theta=30.0, key_bias=True, mlp_bias=False),
+    ],
+)
+def test_dinov3_gives_the_same_embedding_and_tokens(tmp_path, choices):
+    config = config_of("DINOv3ViTConfig", **(dict(num_register_tokens=4) | choices))
+    model = saved(tmp_path, "DINOv3ViTModel", config)
+    wide = dict(image_size=64)
+    for size in ({}, wide):
+        found, images = outputs(tmp_path, **size)
+        wanted = run(model, images)
+        assert_equal(found.embedding, wanted.pooler_output)
+        assert_equal(found.tokens, wanted.last_hidden_state[:, 1 + config.num_register_tokens :])
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_another_resolution_interpolates_positions_as_transformers_does(tmp_path, size):
+    model = saved(tmp_path, "ViTForImageClassification", config_of("ViTConfig", num_labels=5))
+    found, images = outputs(tmp_path, image_size=size)
+    assert images.shape[1] == size
+    assert_equal(found.logits, run(model, images, interpolate_pos_encoding=True).logits)
+
+
+def test_resolution_normalisation_and_class_names_come_along(tmp_path):
+    fed = dict(
+        image_mean=[0.1, 0.2, 0.3],
+        image_std=[0.5, 0.6, 0.7],
+        size={"shortest_edge": 64},
+        crop_size={"height": 32, "width": 32},
+        do_center_crop=True,
+    )
+    names = {0: "cat", 1: "dog", 2: "owl"}
+    config = config_of("ViTConfig", num_labels=3, id2label=names)
+    saved(tmp_path, "ViTForImageClassification", config, preprocessor_config=fed)
+    model = open_published(tmp_path)
+    assert model.class_names == ("cat", "dog", "owl")
+    config = model.network.config
+    assert (config.image_size, config.mean, config.std) == (32, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+    other = open_published(tmp_path, image_size=24, mean=(0.4,), std=(0.2,)).network.config
+    assert (other.image_size, other.mean, other.std) == (24, (0.4,), (0.2,))
+
+
+def test_half_precision_and_several_files_are_read(tmp_path):
+    config = config_of("ViTConfig", num_labels=3)
+    model = saved(tmp_path / "a", "ViTForImageClassification", config)
+    model.bfloat16().save_pretrained(tmp_path / "b", max_shard_size="30KB")
+    assert len(list((tmp_path / "b").glob("*.safetensors"))) > 1
+    (whole, _), (halved, _) = outputs(tmp_path / "a"), outputs(tmp_path / "b")
+    assert 0 < np.abs(whole.logits - halved.logits).max() < 0.1
+    low = open_published(tmp_path / "a", dtype="bfloat16")
+    assert low.network.config.dtype == "bfloat16"
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(low.read("bfloat16"))} == {"bfloat16"}
+
+
+def test_a_config_of_another_model_is_refused(tmp_path):
+    saved(tmp_path, "ViTForImageClassification", config_of("ViTConfig", num_labels=3))
+    file = tmp_path / "config.json"
+    content = json.loads(file.read_text())
+    for changed, message in {
+        "num_hidden_layers=2": r"layer\.2\..* belongs to nothing",
+        "num_hidden_layers=4": r"layer\.3\.layernorm_before\.weight is missing; expected \[32\]",
+        "num_hidden_layers=1000000": "not those of 1000000 layers",
+        "hidden_size=64": r"cls_token is \[1, 1, 32\]; expected \[1, 64\]",
+        "hidden_size=99999999999": "which no model has",
+        'model_type="resnet"': "model_type 'resnet'; expected one of vit, deit",
+        'hidden_act="relu"': "hidden_act 'relu'",
+        "num_attention_heads=5": "width 32 is not divisible by heads 5",
+        'patch_size="8"': "patch_size is '8'",
+    }.items():
+        key, _, value = changed.partition("=")
+        file.write_text(json.dumps(content | {key: json.loads(value)}))
+        with pytest.raises(UserError, match=message):
+            open_published(tmp_path)
+    file.unlink()
+    with pytest.raises(UserError, match=r"need the config\.json"):
+        open_published(tmp_path)

@@ -1,0 +1,103 @@
+"""Published weights against the implementation they are published with: timm."""
+
+import json
+
+import numpy as np
+import pytest
+from published import assert_equal, outputs
+from timm_without_torchvision import timm
+
+from distill.errors import UserError
+from teachers.pretrained import open_published
+
+torch = pytest.importorskip("torch")
+
+
+def saved(path, name, **choices):
+    """A small model of timm's architecture `name`, every parameter random, as timm publishes it."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    size = dict(img_size=48, patch_size=8, embed_dim=32, depth=2, num_heads=4)
+    model = timm.create_model(name, pretrained=False, **(size | choices)).eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            values = torch.randn_like(parameter) * 0.15
+            scales = "norm" in key and key.endswith("weight")
+            parameter.copy_(values + 1 if scales or "gamma" in key else values)
+    path.mkdir(exist_ok=True)
+    save_file(model.state_dict(), path / "model.safetensors")
+    about = {
+        "architecture": name,
+        "num_classes": model.num_classes,
+        "global_pool": model.global_pool,
+        "pretrained_cfg": {key: model.pretrained_cfg[key] for key in ("mean", "std")},
+    }
+    (path / "config.json").write_text(json.dumps(about))
+    return model
+
+
+MODELS = {
+    "vit_base_patch16_224": dict(num_classes=5),
+    "deit_base_distilled_patch16_224": dict(num_classes=5),
+    "vit_base_patch16_clip_224": dict(num_classes=0),
+    "vit_base_patch16_clip_quickgelu_224": dict(num_classes=6),
+    "vit_base_patch16_siglip_224": dict(num_classes=0),
+    "vit_base_patch16_siglip_gap_224": dict(num_classes=4),
+    "vit_base_patch14_dinov2": dict(num_classes=0),
+    "vit_base_patch14_reg4_dinov2": dict(num_classes=0),
+    "vit_giant_patch14_dinov2": dict(num_classes=0),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_timm_gives_the_same_outputs(tmp_path, name):
+    model = saved(tmp_path, name, **MODELS[name])
+    found, images = outputs(tmp_path, heads=4)
+    with torch.no_grad():
+        tokens = model.forward_features(torch.tensor(images.transpose(0, 3, 1, 2)))
+        assert_equal(found.tokens, tokens[:, model.num_prefix_tokens :])
+        assert_equal(found.embedding, model.forward_head(tokens, pre_logits=True))
+        if model.num_classes:
+            assert_equal(found.logits, model.forward_head(tokens))
+        else:
+            assert found.logits.shape == (2, 0)
+
+
+def test_what_config_json_says_comes_along(tmp_path):
+    saved(tmp_path, "vit_base_patch16_224", num_classes=2)
+    file = tmp_path / "config.json"
+    about = json.loads(file.read_text()) | {
+        "pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+        "label_names": ["cat", "dog"],
+        "model_args": {"num_heads": 8, "act_layer": "gelu_tanh"},
+    }
+    file.write_text(json.dumps(about))
+    model = open_published(tmp_path)
+    config = model.network.config
+    assert (config.mean, config.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (config.heads, config.activation) == (8, "gelu_tanh")
+    assert model.class_names == ("cat", "dog")
+    for changed, message in {
+        "global_pool": "global_pool 'avg', which is not supported",
+        "model_args": "act_layer 'avg'; expected one of gelu",
+    }.items():
+        value = {"act_layer": "avg", "num_heads": 8} if changed == "model_args" else "avg"
+        file.write_text(json.dumps(about | {changed: value}))
+        with pytest.raises(UserError, match=message):
+            open_published(tmp_path)
+
+
+def test_a_pooled_norm_is_named_as_unknown(tmp_path):
+    saved(tmp_path, "vit_medium_patch16_reg4_gap_256", num_classes=3)
+    with pytest.raises(UserError, match=r"fc_norm\.weight \[32\] belongs to nothing in the model"):
+        open_published(tmp_path, heads=4)
+
+
+def test_positions_of_a_square_grid_are_told_from_those_in_front(tmp_path):
+    model = saved(tmp_path, "vit_base_patch14_reg4_dinov2", num_classes=0)
+    assert model.pos_embed.shape == (1, 36, 32)
+    read = open_published(tmp_path, heads=4).read()
+    table = model.pos_embed.detach().numpy().reshape(6, 6, 32)
+    np.testing.assert_array_equal(read["position"]["table"], table)
+    np.testing.assert_array_equal(read["registers"], model.reg_token.detach().numpy())
