@@ -29,7 +29,7 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
       UserError: for a model that is not a plain one with a class token, or if PyTorch or
         transformers are missing.
     """
-    require("hf", "-e '.[reference]'", "safetensors", "torch", "transformers")
+    require("hf", "-c constraints.txt -e '.[reference]'", "safetensors", "torch", "transformers")
     # Its other models that pool do so before the last norm, or through another projection.
     check_plain(model, "hf", {"cls": "class token"})
     directory.mkdir()

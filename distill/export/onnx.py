@@ -18,7 +18,7 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     Raises:
       UserError: for another dtype than float32, or if a converter or runtime is missing.
     """
-    require("onnx", "-e '.[onnx]'", "jax2onnx", "onnx", "onnxruntime")
+    require("onnx", "-c constraints.txt -e '.[onnx]'", "jax2onnx", "onnx", "onnxruntime")
     if model.dtype != "float32":
         raise UserError(f"ONNX is written in float32, not in {model.dtype}")
     # The converter tells of plugins for libraries that are not asked for.
