@@ -5,7 +5,8 @@
   distill store_targets    --config=FILE --workdir=DIR      teachers' answers, kept for later
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
-  distill export           --workdir=DIR                    SavedModel of a trained model
+  distill export           --workdir=DIR                    a trained model for other programs
+  distill inspect          PATH                             what a run, weights or export are
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
   distill shapefinder      --topology=SLICE --widths=LIST --depths=LIST
                                                             the largest models that fit a TPU
@@ -25,11 +26,15 @@ COMMANDS = (
     "finetune",
     "evaluate",
     "export",
+    "inspect",
     "plan",
     "shapefinder",
     "scaling_study",
     "demo",
 )
+
+# Where the module has another name: scripts in pipelines/ would shadow the standard library's.
+MODULES = {"inspect": "inspect_path"}
 
 
 def main() -> None:
@@ -43,7 +48,7 @@ def main() -> None:
         print(f"error: unknown command {arguments[0]!r}\n\n{__doc__.strip()}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"distill {command}", *arguments[1:]]
-    runpy.run_module(f"pipelines.{command}", run_name="__main__")
+    runpy.run_module(f"pipelines.{MODULES.get(command, command)}", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def run(workdir: Workdir) -> dict[str, Any]:
             labels_config, _at(workdir, "labels_only"), "labels only", overview=False
         ),
     }
-    version, difference = export.run(workdir.path / "student")
+    version = export.run(workdir.path / "student")["saved_model"]
+    difference = max(checked.difference for checked in version.checked)
 
     source = teacher_config.data.open("test", channels=teacher_config.model.channels)
     predictions = {
@@ -67,7 +68,7 @@ def run(workdir: Workdir) -> dict[str, Any]:
             "agreement": float(np.mean(predictions[name] == predictions["teacher"])),
         }
         for name, trained in runs.items()
-    } | {"export": {"path": str(version), "largest_logit_difference": difference}}
+    } | {"export": {"path": str(version.path), "largest_logit_difference": difference}}
     workdir.write_summary(summary)
 
     rows = _rows(summary)
@@ -75,7 +76,7 @@ def run(workdir: Workdir) -> dict[str, Any]:
         workdir.path, HEADER, rows, source, predictions["student"], predictions["teacher"]
     )
     print(text_table(HEADER, rows))
-    print(f"\nexported student  {version} (logits agree with JAX to {difference:.1e})")
+    print(f"\nexported student  {version.path} (logits agree with JAX to {difference:.1e})")
     print(f"report            {report}")
     return summary
 

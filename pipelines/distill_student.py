@@ -27,12 +27,13 @@ from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
 from pipelines.start import StartConfig, starting_params
-from pipelines.stored_teachers import check_store, stored_teachers
+from pipelines.stored_teachers import check_store, describe_teachers, stored_teachers
 from pipelines.story import finish, introduce
 from pipelines.teacher_models import (
     TEACHER,
     TeacherConfig,
     check_class_names,
+    fingerprints,
     load_teachers,
     say_accuracies,
     score,
@@ -154,13 +155,19 @@ def _run(
     if store is None:
         teachers, params = load_teachers(config.every_teacher, mesh)
         check_class_names(teachers, splits)
+        named = config.every_teacher
+        known = describe_teachers(named, fingerprints(named, params))
     else:
         teachers, params = stored_teachers(store, config.every_teacher, mesh), {}
+        known = store.contents.about["teachers"]
     size = view_size(students, teachers)
     if store is not None:
         check_store(store, config, config.matching, splits, size)
     trainees = {
-        key: _trainee(one, directory, students[key], teachers, splits, stored=store is not None)
+        key: dataclasses.replace(
+            _trainee(one, directory, students[key], teachers, splits, stored=store is not None),
+            teachers=known,
+        )
         for key, (one, directory) in runs.items()
     }
     for key, student in students.items():

@@ -1,76 +1,214 @@
-"""Exports a trained model to SavedModel.
+"""Exports a trained model for other programs.
 
-  python pipelines/export.py --workdir=runs/student [--output=DIR] [--best]
+  python pipelines/export.py --workdir=runs/student [--format=saved_model,stablehlo,…]
+      [--output=DIR] [--best] [--dtype=bfloat16] [--licence=apache-2.0]
 
-Writes DIR/1, DIR/2, … (TF Serving's layout), each checked against JAX before it appears.
+Formats: saved_model (TensorFlow, TF Serving), stablehlo (JAX alone), tflite (float32 and int8),
+onnx, hf (Hugging Face's ViTForImageClassification), timm. Each is run in its own runtime, in a
+process without this project, on images of the evaluation split, and compared with JAX before it
+appears. SavedModels are DIR/1, DIR/2, … (TF Serving's layout), the others DIR/FORMAT/1, …, each
+with a MODEL_CARD.md.
 """
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from distill.config import resolve
-from distill.data import DataConfig, Source
+from distill.data import DataConfig, Subset
 from distill.data.examples import readable_views
-from distill.export.saved_model import export_saved_model
+from distill.errors import UserError
+from distill.export.model import Exportable
+from distill.export.verify import Samples, Verifier
+from distill.export.versions import FORMATS, Version, export_version, table
 from distill.parallel import MeshConfig, make_mesh
-from distill.train.workdir import read_config
+from distill.train import best as best_weights
+from distill.train.progress import format_figure
+from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch, parse
 from pipelines.models import load_model
+from pipelines.teacher_models import recorded_teachers
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Of the run to export.", flag_values=FLAGS)
+flags.DEFINE_list(
+    "format", ["saved_model"], f"One or more of {', '.join(FORMATS)}.", flag_values=FLAGS
+)
 flags.DEFINE_string(
     "output", None, "Directory of the versions; WORKDIR/export if not given.", flag_values=FLAGS
 )
 flags.DEFINE_bool(
     "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
 )
+flags.DEFINE_enum(
+    "dtype",
+    "float32",
+    ["float32", "bfloat16"],
+    "Of parameters and activations.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "licence", "unknown", "Of the weights, for the model card: an SPDX name.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "images",
+    1000,
+    "Of the evaluation split to compare on, evenly spread; all where there are fewer.",
+    1,
+    flag_values=FLAGS,
+)
+
+# Sections of a config that make up the recipe on a model card.
+_RECIPE = ("optimizer", "schedule", "matching", "loss")
 
 
-def run(workdir: Path, output: Path | None = None, best: bool = False) -> tuple[Path, float]:
-    """Exports the newest checkpoint; returns the version and the largest difference of a logit.
+def run(
+    workdir: Path,
+    output: Path | None = None,
+    best: bool = False,
+    *,
+    formats: Sequence[str] = ("saved_model",),
+    dtype: str = "float32",
+    licence: str = "unknown",
+    images: int = 1000,
+) -> dict[str, Version]:
+    """Exports the newest checkpoint, prints what was seen of each export and returns them.
 
     Args:
       workdir: of the run.
       output: directory of the versions; None takes WORKDIR/export.
       best: whether to take the run's best weights instead of its last.
+      formats: some of `distill.export.versions.FORMATS`.
+      dtype: of parameters and activations of the exports.
+      licence: of the weights, for the model card.
+      images: how many of the evaluation split to compare on.
     """
+    if unknown := [form for form in formats if form not in FORMATS]:
+        raise UserError(f"unknown format {unknown[0]!r}; expected some of {', '.join(FORMATS)}")
     recorded = read_config(workdir)
-    # In float32, whatever the run computed in: a server's CPU gains nothing from bfloat16.
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     network, params = load_model(workdir, mesh, best=best, dtype="float32")
     data = resolve(DataConfig, recorded["data"])
-    images = _samples(data, network.config.channels)
-    # A student may have been distilled without labels.
-    names = images.class_names or tuple(map(str, range(network.config.num_classes)))
-    size = network.config.image_shape[0]
-    samples = np.stack([e["image"] for e in readable_views(images, data.view, size, most=64)])
-    sigmoid = recorded.get("loss", {}).get("kind") == "sigmoid"
-    version, difference = export_saved_model(
-        network,
-        params,
-        names,
-        output or workdir / "export",
-        activation="sigmoid" if sigmoid else "softmax",
-        samples=samples,
+    classes, samples = _samples(data, network.config, images)
+    model = Exportable(
+        network=network,
+        params=params,
+        # A student may have been distilled without labels.
+        class_names=classes or tuple(map(str, range(network.config.num_classes))),
+        activation="sigmoid" if recorded.get("loss", {}).get("kind") == "sigmoid" else "softmax",
+        dtype=dtype,
+        eval_crop=data.view.eval_crop,
     )
-    print(f"exported {version}; logits differ from JAX by at most {difference:.1e}")
-    return version, difference
+    about = describe(workdir, recorded, best) | {"licence": licence, "checked_on": samples.name}
+    verifier = Verifier(model, samples)
+    directory = output or workdir / "export"
+    versions = {}
+    for form in formats:
+        # TF Serving looks for versions right in a model's directory.
+        place = directory if form == "saved_model" else directory / form
+        versions[form] = export_version(model, form, place, verifier, about)
+        print(f"exported {versions[form].path}")
+    print(f"compared with JAX on {samples.name}:\n")
+    print(table([checked for version in versions.values() for checked in version.checked]))
+    return versions
 
 
-def _samples(data: DataConfig, channels: int) -> Source:
+def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str, Any]:
+    """Where a trained model comes from, as its export's card tells it."""
+    summary = Workdir(workdir).summary or {}
+    folder = workdir / (best_weights.FOLDER if best else "checkpoints")
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    data, train = recorded["data"], recorded["train"]
+    recipe = {key: value for section in _RECIPE for key, value in _flat(recorded, section)}
+    return {
+        "name": workdir.resolve().name,
+        "workdir": str(workdir),
+        "step": max(steps, default=None),
+        "model": recorded["model"],
+        "data": {
+            "trained on": f"{data['source']}, split {data['train_split']}",
+            "evaluated on": data["eval_source"] or data["source"],
+            "classes": ", ".join(data["classes"]),
+        },
+        "recipe": {
+            "steps": summary.get("steps"),
+            "images a step": train["batch_size"],
+            "seed": recorded["seed"],
+            **recipe,
+        },
+        "metrics": {
+            name: format_figure(name, value) for name, value in summary.items() if "/" in name
+        },
+        "teachers": teachers_of(workdir, recorded),
+        "targets": recorded.get("targets"),
+        "start": recorded.get("start"),
+        "branched_from": recorded.get("branch_from"),
+    }
+
+
+def teachers_of(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The teachers a run recorded with their fingerprints; of an older run, those of its config."""
+    return Workdir(workdir).teachers or {
+        name: dataclasses.asdict(teacher) | {"source": teacher.source}
+        for name, teacher in recorded_teachers(recorded).items()
+    }
+
+
+def _flat(recorded: Mapping[str, Any], section: str) -> list[tuple[str, Any]]:
+    """The keys of a section with their values, as in config.section.key."""
+
+    def walk(value, name):
+        if isinstance(value, dict):
+            for key, part in value.items():
+                yield from walk(part, f"{name}.{key}")
+        else:
+            yield name, value
+
+    return list(walk(recorded.get(section) or {}, section))
+
+
+def _samples(data: DataConfig, config: Any, most: int) -> tuple[tuple[str, ...], Samples]:
+    """Class names and images of the evaluation split, or else of the training images."""
     split = data.test_split or data.validation_split
     if split is None:
-        return data.open(data.train_split, channels=channels)
-    return data.open_evaluation(split, channels=channels)
+        source, split, name = (
+            data.open(data.train_split, channels=config.channels),
+            None,
+            data.source,
+        )
+    else:
+        source, name = data.open_evaluation(split, channels=config.channels), data.evaluation_source
+    spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
+    chosen = Subset(source, spread)
+    size = config.image_shape[0]
+    examples = list(readable_views(chosen, data.view, size, most=len(chosen)))
+    if not examples:
+        raise UserError(f"no image of {name} can be decoded")
+    labelled = len(source.class_names) == config.num_classes > 0
+    samples = Samples(
+        np.stack([example["image"] for example in examples]),
+        np.array([example["label"] for example in examples]) if labelled else None,
+        f"{len(examples):,} images of {name}, split {split or data.train_split}",
+    )
+    return source.class_names if labelled else (), samples
 
 
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
     parse(FLAGS, arguments, required=("workdir",))
-    run(Path(FLAGS.workdir), Path(FLAGS.output) if FLAGS.output else None, FLAGS.best)
+    run(
+        Path(FLAGS.workdir),
+        Path(FLAGS.output) if FLAGS.output else None,
+        FLAGS.best,
+        formats=tuple(dict.fromkeys(FLAGS.format)),
+        dtype=FLAGS.dtype,
+        licence=FLAGS.licence,
+        images=FLAGS.images,
+    )
 
 
 if __name__ == "__main__":

@@ -70,6 +70,8 @@ class Trainee:
     """Metrics on a fixed sample of training views; None skips them."""
     initial: Callable[[], Params] | None = None
     """Makes the parameters that a new run starts with; None draws them."""
+    teachers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Who taught it, by name, for teachers.json."""
 
 
 def fit(
@@ -135,6 +137,8 @@ def fit(
     for one in trainees.values():
         distributed.check_same("the config", json.dumps(to_dict(one.config)))
         one.workdir.claim(to_dict(one.config), may_change=HOW_IT_RUNS)
+        if one.teachers and distributed.is_primary():
+            one.workdir.write_teachers(one.teachers)
 
     with contextlib.ExitStack() as stack:
         checkpoints = {key: _open_checkpoints(one, stack) for key, one in trainees.items()}

@@ -63,6 +63,16 @@ class Workdir:
         file = self.path / "summary.json"
         return read_json(file) if file.exists() else None
 
+    @property
+    def teachers(self) -> dict[str, Any]:
+        """What is known of the run's teachers, by name; nothing of a run that had none."""
+        file = self.path / "teachers.json"
+        return read_json(file) if file.exists() else {}
+
+    def write_teachers(self, teachers: Mapping[str, Any]) -> None:
+        """Writes to teachers.json who the run's teachers are, as JSON can hold it."""
+        write_json(self.path / "teachers.json", teachers)
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the run's final figures to summary.json."""
         write_json(self.path / "summary.json", summary)

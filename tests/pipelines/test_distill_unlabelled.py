@@ -1,6 +1,7 @@
 """Distillation on images without labels, evaluated on labelled ones."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -8,6 +9,7 @@ from support import distill_config, pretrain_config
 
 from distill.data import open_source
 from distill.errors import UserError
+from distill.export.versions import Version
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate, export, pretrain
 
@@ -42,13 +44,12 @@ def test_a_student_needs_no_labels_and_is_evaluated_where_there_are_some(student
 
 def exported_names(workdir, monkeypatch):
     names = []
-    monkeypatch.setattr(
-        export,
-        "export_saved_model",
-        lambda network, params, class_names, *rest, **options: (
-            names.extend(class_names) or ("1", 0.0)
-        ),
-    )
+
+    def export_version(model, *rest):
+        names.extend(model.class_names)
+        return Version(Path("1"), [])
+
+    monkeypatch.setattr(export, "export_version", export_version)
     export.run(workdir)
     return names
 

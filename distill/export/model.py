@@ -1,0 +1,119 @@
+"""What is exported: a trained network, and the function that most formats hold."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distill.errors import RunFailed, UserError, check_choices
+from distill.nn import Network, Params
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+class ExportMismatch(RunFailed):
+    """The exported model does not compute what JAX computes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exportable:
+    """A trained network.
+
+    Raises:
+      ValueError: for an unknown choice.
+    """
+
+    network: Network
+    """Computes in float32."""
+    params: Params
+    class_names: Sequence[str]
+    """One per logit."""
+    activation: Activation = "softmax"
+    """From logits to probabilities."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the export's parameters and activations; what it returns is float32."""
+    eval_crop: float = 1.0
+    """Share of an image's smaller side that views to evaluate on keep."""
+
+    def __post_init__(self):
+        check_choices(self)
+
+    @property
+    def host_params(self) -> Params:
+        """The parameters as NumPy arrays in the export's dtype."""
+        return jax.tree.map(lambda p: np.asarray(p).astype(self.dtype), self.params)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images it takes."""
+        return self.network.config.image_shape
+
+    def function(self, **execution: Any) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
+        """`serving_function` of the network in the export's dtype; `execution` sets how it runs."""
+        config = dataclasses.replace(self.network.config, dtype=self.dtype, **execution)
+        return serving_function(dataclasses.replace(self.network, config=config), self.activation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+    """A model that was written, and how it is to be checked."""
+
+    name: str
+    """As tables call it."""
+    runtime: str
+    """In which it is checked; one of those in check.py."""
+    path: Path
+    """Of a file or a directory."""
+    exact: bool
+    """Whether it promises JAX's figures, or only the classes that JAX prefers."""
+
+
+def serving_function(
+    network: Network, activation: Activation
+) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
+    """Maps (params, uint8 images [B, H, W, C]) to logits, probabilities and embedding, float32.
+
+    A network without classifier has the embedding alone.
+    """
+    # One program serves every platform, whatever this machine has.
+    network = dataclasses.replace(network.with_attention("plain"), placement=None)
+    probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[activation]
+
+    def serve(params: Params, images: jax.Array) -> dict[str, jax.Array]:
+        outputs = network.apply(params, network.prepare(images))
+        answers = {"embedding": outputs.embedding.astype(jnp.float32)}
+        if network.config.num_classes:
+            logits = outputs.logits.astype(jnp.float32)
+            answers |= {"logits": logits, "probabilities": probabilities(logits)}
+        return answers
+
+    return serve
+
+
+def signature(model: Exportable) -> Mapping[str, Any]:
+    """Names, dtypes and shapes of what `serving_function` takes and returns; None is the batch."""
+    images = jax.ShapeDtypeStruct((1, *model.image_shape), "uint8")
+    outputs = jax.eval_shape(model.function(), model.network.abstract_params, images)
+    return {
+        "inputs": {"images": ["uint8", [None, *model.image_shape]]},
+        "outputs": {n: [str(o.dtype), [None, *o.shape[1:]]] for n, o in outputs.items()},
+    }
+
+
+def require(form: str, extra: str, *modules: str) -> None:
+    """Checks that what writes or runs a format is installed.
+
+    Raises:
+      UserError: if it is not.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"the format {form} is written and checked with {', '.join(missing)}, which is not "
+            f"installed: pip install {extra}"
+        )

@@ -1,0 +1,129 @@
+"""Safetensors under timm's names, with the config that `timm.create_model` reads."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from distill.export.model import Artefact, Exportable, require
+from distill.export.torch_weights import (
+    Tensors,
+    check_plain,
+    convolution,
+    joined,
+    layer,
+    linear,
+    norm,
+    per_channel,
+    positions,
+    save,
+)
+from distill.json_files import write_json
+
+_POOLS = {"map": "map", "gap": "avg", "cls": "token"}
+
+# timm's plain transformers by width; whatever differs in ours is an argument.
+_ARCHITECTURES = {
+    192: "vit_tiny_patch16_224",
+    384: "vit_small_patch16_224",
+    768: "vit_base_patch16_224",
+    1024: "vit_large_patch16_224",
+    1280: "vit_huge_patch14_224",
+}
+_ARCHITECTURE = "vit_base_patch16_224"
+
+
+def write(model: Exportable, directory: Path) -> list[Artefact]:
+    """Writes model.safetensors and config.json, for `timm.create_model("local-dir:DIRECTORY")`.
+
+    Raises:
+      UserError: for a model that is not a plain one, or if PyTorch or timm are missing.
+    """
+    require("timm", "torch timm safetensors", "safetensors", "torch", "timm")
+    check_plain(model, "timm", _POOLS)
+    directory.mkdir()
+    save(tensors(model), directory)
+    write_json(directory / "config.json", _config(model))
+    return [Artefact("timm", "timm", directory, exact=model.dtype == "float32")]
+
+
+def tensors(model: Exportable) -> Tensors:
+    """The parameters by their names there."""
+    params = model.host_params
+    encoder = params["encoder"]
+    found = {
+        "pos_embed": positions(model, params),
+        **convolution("patch_embed.proj", params["patch_embed"]["linear"]),
+        **norm("norm", encoder["norm"]),
+    }
+    for number in range(model.network.config.depth):
+        block, name = layer(encoder["blocks"], number), f"blocks.{number}"
+        attention = block["attention"]
+        qkv = joined(attention["query"], attention["key"], attention["value"])
+        found |= norm(f"{name}.norm1", block["attention_norm"])
+        found |= linear(f"{name}.attn.qkv", qkv)
+        found |= linear(f"{name}.attn.proj", attention["out"], inputs=2)
+        found |= norm(f"{name}.norm2", block["mlp_norm"])
+        found |= linear(f"{name}.mlp.fc1", block["mlp"]["input"])
+        found |= linear(f"{name}.mlp.fc2", block["mlp"]["output"])
+    if "class_token" in params:
+        found["cls_token"] = params["class_token"]
+    if head := params.get("head"):
+        attention = head["attention"]
+        found["attn_pool.latent"] = head["probe"]
+        found |= linear("attn_pool.q", attention["query"])
+        found |= linear("attn_pool.kv", joined(attention["key"], attention["value"]))
+        found |= linear("attn_pool.proj", attention["out"], inputs=2)
+        found |= norm("attn_pool.norm", head["norm"])
+        found |= linear("attn_pool.mlp.fc1", head["mlp"]["input"])
+        found |= linear("attn_pool.mlp.fc2", head["mlp"]["output"])
+    if "classifier" in params:
+        found |= linear("head", params["classifier"])
+    return found
+
+
+def _config(model: Exportable) -> dict[str, Any]:
+    config = model.network.config
+    height, width, channels = config.image_shape
+    pool = _POOLS[config.head]
+    return {
+        "architecture": _ARCHITECTURES.get(config.width, _ARCHITECTURE),
+        "num_classes": config.num_classes,
+        "num_features": config.width,
+        "global_pool": pool,
+        "label_names": list(model.class_names),
+        "dtype": model.dtype,
+        "model_args": {
+            "img_size": [height, width],
+            "patch_size": config.patch_size,
+            "in_chans": channels,
+            "embed_dim": config.width,
+            "depth": config.depth,
+            "num_heads": config.heads,
+            "mlp_ratio": _ratio(config.mlp_dim, config.width),
+            "qkv_bias": config.qkv_bias,
+            "act_layer": "gelu_tanh",
+            "global_pool": pool,
+            "class_token": config.head == "cls",
+            # Tokens are normalised before they are pooled, and the class token has no position.
+            "fc_norm": False,
+            "no_embed_class": True,
+        },
+        "pretrained_cfg": {
+            "input_size": [channels, height, width],
+            "fixed_input_size": True,
+            "interpolation": "bilinear",
+            "crop_pct": model.eval_crop,
+            "crop_mode": "center",
+            **per_channel(model),
+            "num_classes": config.num_classes,
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+
+
+def _ratio(mlp_dim: int, width: int) -> float:
+    """What timm multiplies the width with, rounding down, to get the MLP's."""
+    ratio = mlp_dim / width
+    return ratio if int(width * ratio) == mlp_dim else math.nextafter(ratio, math.inf)

@@ -1,0 +1,183 @@
+"""Runs an export in its own runtime, in a process without this project, beside JAX."""
+
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from distill.export.model import Artefact, Exportable, ExportMismatch
+
+TOLERANCE = 1e-4
+"""Of any output of an exact export, against JAX in float32."""
+AGREEMENT = 0.99
+"""Share of the images on which an export that is not exact prefers JAX's class."""
+CHECKED_BATCH_SIZES = (1, 3)
+"""Besides the batches of 32 that all images are run in."""
+LARGEST_BATCH = 32
+
+CHECKER = Path(__file__).with_name("check.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Images to compare on."""
+
+    images: np.ndarray
+    """uint8 [N, H, W, C], at the model's resolution."""
+    labels: np.ndarray | None = None
+    """[N], where they are known and the model's classes are theirs."""
+    name: str = "random pixels"
+    """Where they are from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What was seen of one artefact."""
+
+    name: str
+    bytes: int
+    difference: float
+    """Largest, of a logit from JAX in float32; of the embedding where there are no logits."""
+    agreement: float
+    """Share of the images on which both prefer the same class; without classes the mean cosine
+    between the embeddings."""
+    accuracy: float | None
+    """On images with labels."""
+    milliseconds: dict[str, float]
+    """Median time of a batch of 1 and of 32, on this machine's CPU."""
+
+
+class Verifier:
+    """Compares exports of one model on the same images.
+
+    Args:
+      model: what JAX computes, in float32, whatever the exports compute in.
+      samples: at least one image.
+    """
+
+    def __init__(self, model: Exportable, samples: Samples):
+        self._model = dataclasses.replace(model, dtype="float32")
+        self._samples = samples
+
+    @functools.cached_property
+    def expected(self) -> dict[str, np.ndarray]:
+        """JAX's outputs for all images, computed on the CPU as runtimes do.
+
+        Accelerators round float32 products unless told not to.
+        """
+        images, cpu = self._samples.images, jax.devices("cpu")[0]
+        serve = jax.jit(self._model.function())
+        with jax.default_device(cpu), jax.default_matmul_precision("highest"):
+            params = jax.device_put(self._model.host_params, cpu)
+            parts = []
+            for start in range(0, len(images), LARGEST_BATCH):
+                # All batches have one shape, for one compilation.
+                part = images[start : start + LARGEST_BATCH]
+                padded = np.concatenate([part, np.repeat(part[:1], LARGEST_BATCH - len(part), 0)])
+                answers = jax.device_get(serve(params, padded))
+                parts.append({name: value[: len(part)] for name, value in answers.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def __call__(self, artefact: Artefact) -> Checked:
+        """Runs an artefact and compares.
+
+        Raises:
+          ExportMismatch: if its runtime cannot run it, or it differs by more than it may.
+        """
+        images = self._samples.images
+        inputs = {str(size): np.resize(images, (size, *images.shape[1:])) for size in self._sizes}
+        with tempfile.TemporaryDirectory(prefix="distill-export-") as directory:
+            np.savez(Path(directory) / "inputs.npz", **inputs, all=images)
+            said = _run(artefact, Path(directory))
+            with np.load(Path(directory) / "outputs.npz", allow_pickle=False) as file:
+                outputs = dict(file)
+        found = [self._compare(artefact, outputs, name) for name in (*inputs, "all")]
+        logits = outputs.get("all/logits")
+        labels = self._samples.labels
+        return Checked(
+            name=artefact.name,
+            bytes=size_of(artefact.path),
+            difference=max(difference for difference, _ in found),
+            agreement=found[-1][1],
+            accuracy=None
+            if labels is None or logits is None
+            else float(np.mean(logits.argmax(-1) == labels)),
+            milliseconds={size: 1000 * seconds for size, seconds in said["seconds"].items()},
+        )
+
+    @property
+    def _sizes(self) -> Sequence[int]:
+        return [size for size in CHECKED_BATCH_SIZES if size <= len(self._samples.images)]
+
+    def _compare(
+        self, artefact: Artefact, outputs: dict[str, np.ndarray], batch: str
+    ) -> tuple[float, float]:
+        """The largest difference of a logit and the agreement; refuses what is beyond."""
+        main = "logits" if "logits" in self.expected else "embedding"
+        names = [name for name in self.expected if f"{batch}/{name}" in outputs]
+        if main not in names:
+            raise ExportMismatch(f"the {artefact.name} export has no output {main!r}")
+        count = None if batch == "all" else int(batch)
+        differences = {}
+        for name in names:
+            got, expected = outputs[f"{batch}/{name}"], self.expected[name][:count]
+            if got.shape != expected.shape:
+                raise ExportMismatch(
+                    f"{name} of the {artefact.name} export has shape {got.shape}, expected "
+                    f"{expected.shape}"
+                )
+            differences[name] = float(np.max(np.abs(got - expected)))
+        # Of a tie with what is not a number, that is the worst.
+        worst = max(differences, key=lambda name: np.nan_to_num(differences[name], nan=np.inf))
+        agreement = _agreement(outputs[f"{batch}/{main}"], self.expected[main][:count], main)
+        if artefact.exact and not differences[worst] <= TOLERANCE:
+            raise ExportMismatch(
+                f"{worst} of the {artefact.name} export differs from JAX by "
+                f"{differences[worst]:.2e} in batches of {batch}; allowed is {TOLERANCE}. Nothing "
+                "was exported"
+            )
+        if not np.isfinite(differences[worst]):
+            raise ExportMismatch(
+                f"{worst} of the {artefact.name} export is not finite. Nothing was exported"
+            )
+        if batch == "all" and not agreement >= AGREEMENT:
+            raise ExportMismatch(
+                f"the {artefact.name} export agrees with JAX on {agreement:.2%} of "
+                f"{len(self._samples.images)} images; at least {AGREEMENT:.0%} is expected. "
+                "Nothing was exported"
+            )
+        return differences[main], agreement
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a directory."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _run(artefact: Artefact, directory: Path) -> dict:
+    command = [sys.executable, "-I", str(CHECKER), artefact.runtime, str(artefact.path), directory]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ExportMismatch(
+            f"the {artefact.name} export cannot be run:\n{done.stderr.strip()[-2000:]}"
+        )
+    said = json.loads(done.stdout.splitlines()[-1])
+    mine = {"distill", "flax"} | (set() if artefact.runtime == "stablehlo" else {"jax"})
+    if found := mine & set(said["modules"]):
+        raise ExportMismatch(f"the check of the {artefact.name} export loaded {sorted(found)}")
+    return said
+
+
+def _agreement(got: np.ndarray, expected: np.ndarray, what: str) -> float:
+    if what == "logits":
+        return float(np.mean(got.argmax(-1) == expected.argmax(-1)))
+    lengths = np.linalg.norm(got, axis=-1) * np.linalg.norm(expected, axis=-1)
+    return float(np.mean(np.sum(got * expected, axis=-1) / np.maximum(lengths, 1e-12)))

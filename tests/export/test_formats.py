@@ -1,0 +1,385 @@
+"""Every format is the model, in its own runtime, for whoever has only that."""
+
+import importlib.util
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import run_python
+
+from distill.errors import UserError
+from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
+from distill.export.model import Exportable, ExportMismatch
+from distill.export.verify import CHECKER, Samples, Verifier
+from distill.export.versions import FORMATS, export_version
+from students import vit
+from teachers import vit_22b
+
+HEADS = {"stablehlo": "map", "tflite": "map", "onnx": "map", "hf": "cls"}
+NEEDS = {"onnx": ("jax2onnx", "onnxruntime"), "hf": ("torch", "transformers")}
+
+
+def runnable(form: str):
+    absent = [name for name in NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]
+    return pytest.param(form, marks=pytest.mark.skipif(bool(absent), reason=f"needs {absent}"))
+
+
+def model(head="cls", *, dtype="float32", channels=3, num_classes=5, **choices) -> Exportable:
+    """A tiny student whose every parameter matters."""
+    network = vit.build(
+        vit.configure(
+            "mu/4",
+            image_size=12,
+            depth=2,
+            channels=channels,
+            head=head,
+            num_classes=num_classes,
+            **choices,
+        )
+    )
+    leaves, tree = jax.tree.flatten(network.init(jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    drawn = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    names = [f"class {number}" for number in range(num_classes)]
+    params = jax.tree.unflatten(tree, drawn)
+    return Exportable(network=network, params=params, class_names=names, dtype=dtype)
+
+
+def pixels(count, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (count, 12, 12, channels), np.uint8)
+
+
+def verifier(exported: Exportable, count=40) -> Verifier:
+    """Of the images that the model is surest of: rounding is not to decide between classes."""
+    images = pixels(4 * count, exported.image_shape[-1])
+    if exported.network.config.num_classes:
+        ordered = np.sort(expected(exported, images).logits, axis=-1)
+        images = images[np.argsort(ordered[:, -1] - ordered[:, -2])[-count:]]
+    return Verifier(exported, Samples(images))
+
+
+def expected(exported: Exportable, images: np.ndarray):
+    """What the network computes, called as training calls it."""
+    config = exported.network.config
+    scaled = (images.astype(np.float32) / 255 - np.float32(config.mean)) / np.float32(config.std)
+    return exported.network.apply(exported.params, jnp.asarray(scaled))
+
+
+STABLEHLO = """
+import json, pathlib, sys
+sys.modules.update(dict.fromkeys(("distill", "flax", "tensorflow", "orbax")))
+import jax, numpy as np
+file = pathlib.Path(sys.argv[1]) / "model.jax_export"
+model = jax.export.deserialize(bytearray(file.read_bytes()))
+with np.load(sys.argv[2]) as images:
+    np.savez(sys.argv[3], **{n: model.call(images[n])["logits"] for n in images})
+print(json.dumps([model.platforms, [str(a) for a in model.in_avals]]))
+"""
+
+TFLITE = """
+import json, sys
+sys.modules.update(dict.fromkeys(("distill", "flax", "jax", "orbax")))
+import numpy as np, tensorflow as tf
+serve = tf.lite.Interpreter(sys.argv[1] + "/model.tflite").get_signature_runner("serving_default")
+with np.load(sys.argv[2]) as images:
+    np.savez(sys.argv[3], **{n: serve(images=images[n])["logits"] for n in images})
+print(json.dumps([sorted(serve.get_input_details()), sorted(serve.get_output_details())]))
+"""
+
+ONNX = """
+import json, sys
+sys.modules.update(dict.fromkeys(("distill", "flax", "jax", "tensorflow", "orbax")))
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx")
+with np.load(sys.argv[2]) as images:
+    answers = {n: session.run(["logits"], {"images": images[n]})[0] for n in images}
+np.savez(sys.argv[3], **answers)
+print(json.dumps([json.loads(session.get_modelmeta().custom_metadata_map["class_names"])]))
+"""
+
+HF = """
+import json, sys
+sys.modules.update(dict.fromkeys(("distill", "flax", "jax", "tensorflow", "orbax")))
+import numpy as np, torch
+from transformers import AutoModelForImageClassification
+model = AutoModelForImageClassification.from_pretrained(sys.argv[1]).eval()
+with np.load(sys.argv[2]) as images, torch.inference_mode():
+    floats = {n: images[n].transpose(0, 3, 1, 2) / np.float32(127.5) - 1 for n in images}
+    answers = {n: model(torch.from_numpy(x)).logits for n, x in floats.items()}
+    np.savez(sys.argv[3], **{n: x.numpy() for n, x in answers.items()})
+print(json.dumps([type(model).__name__, list(model.config.id2label.values())]))
+"""
+
+CLASSES = [f"class {number}" for number in range(5)]
+SAID = {
+    "stablehlo": (STABLEHLO, [["cpu", "cuda", "tpu"], ["uint8[batch,12,12,3]"]]),
+    "tflite": (TFLITE, [["images"], ["embedding", "logits", "probabilities"]]),
+    "onnx": (ONNX, [CLASSES]),
+    "hf": (HF, ["ViTForImageClassification", CLASSES]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [runnable(form) for form in HEADS])
+def test_an_export_runs_without_this_project(form, tmp_path):
+    exported = model(HEADS[form])
+    version = export_version(exported, form, tmp_path / "out", verifier(exported))
+    assert version.path == tmp_path / "out" / "1"
+    assert version.checked[0].difference <= 1e-4
+
+    script, said = SAID[form]
+    images = {str(size): pixels(size) for size in (1, 3, 33)}
+    np.savez(tmp_path / "in.npz", **images)
+    done = run_python(
+        *("-I", "-c", script, version.path, tmp_path / "in.npz", tmp_path / "out.npz"),
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == said
+    with np.load(tmp_path / "out.npz") as outputs:
+        for size, batch in images.items():
+            logits = expected(exported, batch).logits
+            np.testing.assert_allclose(outputs[size], logits, atol=1e-4)
+    card = (version.path / "MODEL_CARD.md").read_text()
+    assert card.startswith("---\nlicense:")
+    assert "12×12, 3 channels" in card
+    described = json.loads((version.path / "export.json").read_text())
+    assert described["format"] == form
+    assert [one["name"] for one in described["checked"]] == [one.name for one in version.checked]
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_and_prefers_the_same_classes(tmp_path):
+    exported = model("map", width=64, mlp_dim=256)
+    whole, int8 = export_version(exported, "tflite", tmp_path, verifier(exported, 100)).checked
+    # Weights of 1 byte in place of 4, but for what is not a product.
+    assert int8.bytes < 0.5 * whole.bytes
+    assert int8.difference > whole.difference
+    assert int8.agreement >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [runnable("stablehlo"), runnable("hf")])
+def test_bfloat16_is_half_the_size(form, tmp_path):
+    exported = model("cls", width=64, mlp_dim=256)
+    checked = {
+        dtype: export_version(
+            Exportable(**{**vars(exported), "dtype": dtype}), form, tmp_path, verifier(exported)
+        ).checked[0]
+        for dtype in ("float32", "bfloat16")
+    }
+    assert checked["bfloat16"].bytes < 0.6 * checked["float32"].bytes
+    assert 1e-4 < checked["bfloat16"].difference < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [runnable("stablehlo"), runnable("hf")])
+def test_a_student_without_classes_exports_its_embedding(form, tmp_path):
+    exported = model("cls", num_classes=0)
+    checked = export_version(exported, form, tmp_path, verifier(exported)).checked[0]
+    assert checked.difference <= 1e-4
+    assert checked.accuracy is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [runnable("hf")])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        dict(channels=1, qkv_bias=False),
+        dict(position_embedding="sincos2d", norm_bias=False),
+        dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    ],
+)
+def test_hugging_face_takes_every_plain_student(form, choices, tmp_path):
+    exported = model("cls", **choices)
+    version = export_version(exported, form, tmp_path, verifier(exported))
+    assert version.checked[0].difference <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "choices"),
+    [("map", {}), ("gap", dict(channels=1)), ("cls", dict(position_embedding="sincos2d"))],
+)
+def test_timm_takes_every_head(head, choices, tmp_path):
+    if run_python("-I", "-c", "import timm").returncode:
+        pytest.skip("timm cannot be imported")
+    exported = model(head, **choices)
+    version = export_version(exported, "timm", tmp_path, verifier(exported))
+    assert version.checked[0].difference <= 1e-4
+
+
+def test_timms_names_and_shapes():
+    # As timm 1.0.31 names them in vit_base_patch16_siglip_224, at this size.
+    found = timm.tensors(model("map"))
+    assert {name: tensor.shape for name, tensor in found.items() if "blocks.1" not in name} == {
+        "pos_embed": (1, 9, 32),
+        "patch_embed.proj.weight": (32, 3, 4, 4),
+        "patch_embed.proj.bias": (32,),
+        "blocks.0.norm1.weight": (32,),
+        "blocks.0.norm1.bias": (32,),
+        "blocks.0.attn.qkv.weight": (96, 32),
+        "blocks.0.attn.qkv.bias": (96,),
+        "blocks.0.attn.proj.weight": (32, 32),
+        "blocks.0.attn.proj.bias": (32,),
+        "blocks.0.norm2.weight": (32,),
+        "blocks.0.norm2.bias": (32,),
+        "blocks.0.mlp.fc1.weight": (128, 32),
+        "blocks.0.mlp.fc1.bias": (128,),
+        "blocks.0.mlp.fc2.weight": (32, 128),
+        "blocks.0.mlp.fc2.bias": (32,),
+        "norm.weight": (32,),
+        "norm.bias": (32,),
+        "attn_pool.latent": (1, 1, 32),
+        "attn_pool.q.weight": (32, 32),
+        "attn_pool.q.bias": (32,),
+        "attn_pool.kv.weight": (64, 32),
+        "attn_pool.kv.bias": (64,),
+        "attn_pool.proj.weight": (32, 32),
+        "attn_pool.proj.bias": (32,),
+        "attn_pool.norm.weight": (32,),
+        "attn_pool.norm.bias": (32,),
+        "attn_pool.mlp.fc1.weight": (128, 32),
+        "attn_pool.mlp.fc1.bias": (128,),
+        "attn_pool.mlp.fc2.weight": (32, 128),
+        "attn_pool.mlp.fc2.bias": (32,),
+        "head.weight": (5, 32),
+        "head.bias": (5,),
+    }
+
+
+@pytest.mark.parametrize("form", ["hf", "timm"])
+def test_what_a_format_cannot_express_is_named(form, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"distill.export.{form}.require", lambda *names: None)
+    network = vit_22b.build(
+        vit_22b.configure("22B/4", width=16, depth=1, heads=2, mlp_dim=32, image_size=8, head="cls")
+    )
+    foreign = Exportable(network=network, params=network.init(jax.random.key(0)), class_names=[])
+    with pytest.raises(UserError, match=r"qk_norm=True, norm_center=False.*parallel=True"):
+        FORMATS[form](foreign, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("head", ["map", "gap"])
+def test_heads_that_hugging_face_has_not_are_refused(head, tmp_path, monkeypatch):
+    monkeypatch.setattr(hf, "require", lambda *names: None)
+    with pytest.raises(UserError, match=rf"hf has no '{head}' head.*config.model.head=cls"):
+        hf.write(model(head), tmp_path / "model")
+
+
+@pytest.mark.parametrize("module", [tflite, onnx])
+def test_dtypes_that_a_format_has_not_are_refused(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "require", lambda *names: None)
+    with pytest.raises(UserError, match="not in bfloat16"):
+        module.write(model(dtype="bfloat16"), tmp_path / "model")
+
+
+def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    exported = model()
+    with pytest.raises(UserError, match=r"onnxruntime, which is not installed: pip install"):
+        export_version(exported, "onnx", tmp_path / "out", verifier(exported))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stablehlo_file_that_would_be_too_large_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(stablehlo, "_MOST_BYTES", 1000)
+    with pytest.raises(UserError, match="holds less than 1,000 bytes"):
+        stablehlo.write(model(), tmp_path / "model")
+
+
+def worse(form, change):
+    """A format's writer, of a model with other parameters."""
+    write = FORMATS[form]
+
+    def wrong(exported, directory):
+        params = jax.tree.map(change, exported.params)
+        return write(Exportable(**{**vars(exported), "params": params}), directory)
+
+    return wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "change", "message"),
+    [
+        ("stablehlo", lambda p: p + 1e-3, "StableHLO export differs from JAX by"),
+        ("stablehlo", lambda p: p * jnp.nan, "StableHLO export differs from JAX by nan"),
+        ("stablehlo", lambda p: p[..., :0], "cannot be run|shape|got"),
+    ],
+)
+def test_an_export_that_differs_leaves_nothing(form, change, message, tmp_path, monkeypatch):
+    exported = model("map")
+    verify = verifier(exported)
+    if "shape" in message:
+        monkeypatch.setitem(FORMATS, form, _broken)
+        message = "cannot be run"
+    else:
+        monkeypatch.setitem(FORMATS, form, worse(form, change))
+    (tmp_path / "1").mkdir()
+    with pytest.raises(ExportMismatch, match=message):
+        export_version(exported, form, tmp_path, verify)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def _broken(exported, directory):
+    artefacts = stablehlo.write(exported, directory)
+    artefacts[0].path.write_bytes(artefacts[0].path.read_bytes()[:1000])
+    return artefacts
+
+
+@pytest.mark.slow
+def test_a_lossy_export_that_prefers_other_classes_is_refused(tmp_path, monkeypatch):
+    exported = model("map", dtype="bfloat16")
+    monkeypatch.setitem(FORMATS, "stablehlo", worse("stablehlo", lambda p: -p))
+    with pytest.raises(ExportMismatch, match=r"agrees with JAX on .* at least 99%"):
+        export_version(exported, "stablehlo", tmp_path / "out", verifier(exported))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_warm_up_request_is_one_that_tf_serving_reads(tmp_path):
+    import tensorflow as tf
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from tensorflow.core.framework import tensor_pb2
+
+    file = tmp_path / "requests"
+    images = pixels(2)
+    saved_model.write_warmup(file, images)
+    # The messages of tensorflow_serving/apis: prediction_log, predict and model, as far as used.
+    text = descriptor_pb2.FieldDescriptorProto
+    declared = descriptor_pb2.FileDescriptorProto(name="warmup.proto", package="t", syntax="proto3")
+    for name, fields in {
+        "ModelSpec": [("name", 1, None), ("signature_name", 3, None)],
+        "PredictRequest": [("model_spec", 1, "ModelSpec"), ("inputs", 2, "Entry")],
+        "Entry": [("key", 1, None), ("value", 2, bytes)],
+        "PredictLog": [("request", 1, "PredictRequest")],
+        "PredictionLog": [("predict_log", 6, "PredictLog")],
+    }.items():
+        message = declared.message_type.add(name=name)
+        for field, number, kind in fields:
+            added = message.field.add(name=field, number=number, label=text.LABEL_OPTIONAL)
+            added.type = text.TYPE_STRING if kind is None else text.TYPE_BYTES
+            if isinstance(kind, str):
+                added.type, added.type_name = text.TYPE_MESSAGE, f".t.{kind}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(declared)
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("t.PredictionLog"))
+    (record,) = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+    request = kind.FromString(record).predict_log.request
+    assert request.model_spec.signature_name == "serving_default"
+    assert request.inputs.key == "images"
+    tensor = tf.make_ndarray(tensor_pb2.TensorProto.FromString(request.inputs.value))
+    np.testing.assert_array_equal(tensor, images)
+
+
+def test_the_checker_is_a_plain_script():
+    assert "import distill" not in CHECKER.read_text()
+    assert "from distill" not in CHECKER.read_text()
