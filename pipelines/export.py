@@ -123,7 +123,13 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
     folder = workdir / (best_weights.FOLDER if best else "checkpoints")
     steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
     data, train = recorded["data"], recorded["train"]
-    recipe = {key: value for section in _RECIPE for key, value in _flat(recorded, section)}
+    recipe = {
+        key: value
+        for section in _RECIPE
+        for key, value in _flat(recorded, section)
+        # Terms that a loss does not have.
+        if value or not key.startswith("matching.losses.")
+    }
     return {
         "name": workdir.resolve().name,
         "workdir": str(workdir),
