@@ -135,6 +135,8 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     )
     workdir.claim(to_dict(config), may_change=HOW_IT_RUNS)
     _write(name, config, workdir.path, contents, functools.partial(answers, params), splits, size)
+    # The others wait until the primary has written its last file.
+    distributed.agree(0)
     stored = sum(file.stat().st_size for file in workdir.path.glob("*.array_record"))
     epochs = contents.examples / len(splits.train)
     say(
