@@ -18,10 +18,12 @@ import pytest
 from distill.config import load_file, resolve
 from distill.data import Source, Subset
 from distill.data.sources import CorruptImage
+from distill.export.model import Exportable
 from pipelines import cli
 from pipelines.distill_student import DistillConfig
 from pipelines.models import load_model
 from pipelines.pretrain import PretrainConfig
+from students import vit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -136,3 +138,27 @@ def final_params(workdir: Path):
     """The parameters a complete run ended with."""
     mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
     return load_model(workdir, mesh)[1]
+
+
+def exportable(head="cls", *, dtype="float32", channels=3, num_classes=5, **choices) -> Exportable:
+    """A tiny student whose every parameter matters."""
+    network = vit.build(
+        vit.configure(
+            "mu/4",
+            image_size=12,
+            depth=2,
+            channels=channels,
+            head=head,
+            num_classes=num_classes,
+            **choices,
+        )
+    )
+    leaves, tree = jax.tree.flatten(network.init(jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    drawn = [
+        leaf + 0.1 * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    names = [f"class {number}" for number in range(num_classes)]
+    params = jax.tree.unflatten(tree, drawn)
+    return Exportable(network=network, params=params, class_names=names, dtype=dtype)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import exportable as model
 from support import run_python
 
 from distill.errors import UserError
@@ -15,7 +16,6 @@ from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.model import Exportable, ExportMismatch
 from distill.export.verify import CHECKER, Samples, Verifier
 from distill.export.versions import FORMATS, export_version
-from students import vit
 from teachers import vit_22b
 
 HEADS = {"stablehlo": "map", "tflite": "map", "onnx": "map", "hf": "cls"}
@@ -25,30 +25,6 @@ NEEDS = {"onnx": ("jax2onnx", "onnxruntime"), "hf": ("torch", "transformers")}
 def runnable(form: str):
     absent = [name for name in NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]
     return pytest.param(form, marks=pytest.mark.skipif(bool(absent), reason=f"needs {absent}"))
-
-
-def model(head="cls", *, dtype="float32", channels=3, num_classes=5, **choices) -> Exportable:
-    """A tiny student whose every parameter matters."""
-    network = vit.build(
-        vit.configure(
-            "mu/4",
-            image_size=12,
-            depth=2,
-            channels=channels,
-            head=head,
-            num_classes=num_classes,
-            **choices,
-        )
-    )
-    leaves, tree = jax.tree.flatten(network.init(jax.random.key(0)))
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    drawn = [
-        leaf + 0.1 * jax.random.normal(key, leaf.shape)
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    names = [f"class {number}" for number in range(num_classes)]
-    params = jax.tree.unflatten(tree, drawn)
-    return Exportable(network=network, params=params, class_names=names, dtype=dtype)
 
 
 def pixels(count, channels=3):
