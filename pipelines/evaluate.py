@@ -9,38 +9,61 @@ its agreement with its teacher.
 
 Prints, instead, what classifiers on the model's frozen features reach, whatever classes the model
 was trained on: few-shot linear regression, k nearest neighbours, and a linear probe.
+
+  python pipelines/evaluate.py --weights=weights/dinov2-base --source=folder:PATH --knn=20
+
+The same of published weights, before they teach.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from absl import flags
 from jax.sharding import Mesh
 
 from distill.config import resolve
-from distill.data import DataConfig
+from distill.data import ChosenClasses, DataConfig
 from distill.errors import UserError
 from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator
 from distill.matching.distillation import Teacher, distillation_metrics
-from distill.nn import Params
+from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.train.progress import format_figure, say
 from distill.train.workdir import read_config
 from pipelines.launch import define_process_flags, join, launch, parse
 from pipelines.models import load_model
-from pipelines.teacher_models import load_teachers, recorded_teachers
+from pipelines.teacher_models import TeacherConfig, load_teachers, recorded_teachers
+from pipelines.weights import WeightsConfig, load_weights
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "weights",
+    None,
+    "Published weights instead of a workdir: a file, or the directory that holds it.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "image_size",
+    None,
+    "In pixels, of published weights; what they are published for if not given.",
+    1,
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool(
     "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
 )
 flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=FLAGS)
-flags.DEFINE_string("source", None, "The run's own data if not given.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "source",
+    None,
+    "digits, folder:PATH or tfds:NAME; the run's own data if not given.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_list(
     "classes", [], "Only images of these; if not given, all, or the run's.", flag_values=FLAGS
 )
@@ -58,42 +81,61 @@ flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAG
 define_process_flags(FLAGS)
 
 
+class _Subject(NamedTuple):
+    """What is evaluated, and on what."""
+
+    network: Network
+    """Placed on the mesh."""
+    params: Params
+    data: DataConfig
+    split: str
+    teachers: Mapping[str, TeacherConfig]
+    """Those the model was distilled from."""
+    class_names: tuple[str, ...]
+    """What published weights say of their classes, if anything."""
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.network.placement.mesh
+
+
 def run(
-    workdir: Path,
+    model: Path | WeightsConfig,
     split: str | None = None,
     source: str | None = None,
     batch_size: int = 256,
     classes: tuple[str, ...] = (),
     best: bool = False,
 ) -> dict[str, float]:
-    """Evaluates the newest checkpoint's classifier; returns and prints the metrics.
+    """Evaluates a classifier; returns and prints the metrics.
 
     Args:
-      workdir: of the run.
+      model: the workdir of a run, whose newest checkpoint is taken, or published weights.
       split: None takes the run's test split.
       source: None takes the run's own data.
       batch_size: over all devices.
-      classes: those the model distinguishes, in its order; empty takes the run's.
+      classes: those the model distinguishes, in its order; empty takes the run's, or the names that
+        published weights come with where they are the data's.
       best: whether to take the run's best weights instead of its last.
     """
-    recorded, data, split, mesh = _open(workdir, split, batch_size)
-    data = dataclasses.replace(
-        data, eval_source=source or data.eval_source, classes=classes or data.classes
-    )
-    network, params = load_model(workdir, mesh, best=best)
-    teachers, teacher_params = _load_teachers(recorded, mesh)
+    subject = _open(model, split, source, batch_size, best)
+    network = subject.network
+    data = dataclasses.replace(subject.data, classes=classes or subject.data.classes)
+    teachers, teacher_params = _load_teachers(subject)
     networks = (network, *(teacher.network for teacher in teachers.values()))
     view_size = max(side for one in networks for side in one.config.image_shape[:2])
     per_example = distillation_metrics(network, teachers)
-    images = data.open_evaluation(split, channels=network.config.channels)
+    images = data.open_evaluation(subject.split, channels=network.config.channels)
+    if not classes and sorted(subject.class_names) == sorted(images.class_names):
+        images = ChosenClasses(images, subject.class_names)
     if len(images.class_names) != network.config.num_classes:
         raise UserError(
-            f"the model in {workdir} has {network.config.num_classes} classes, but "
+            f"the model in {_place(model)} has {network.config.num_classes or 'no'} classes, but "
             f"{data.evaluation_source} has {len(images.class_names)}; --fewshot, --knn and --probe "
             "ask for features alone"
         )
-    batches = split_loader(images, data, mesh, size=view_size, batch_size=batch_size)
-    metrics = Evaluator(split, batches, per_example)(params, teacher_params)
+    batches = split_loader(images, data, subject.mesh, size=view_size, batch_size=batch_size)
+    metrics = Evaluator(subject.split, batches, per_example)(subject.params, teacher_params)
     if distributed.is_primary():
         width = max(map(len, metrics))
         print(f"{len(images):,} images of {data.evaluation_source}")
@@ -102,35 +144,36 @@ def run(
     return metrics
 
 
-def _load_teachers(
-    recorded: dict[str, Any], mesh: Mesh
-) -> tuple[dict[str, Teacher], dict[str, Params]]:
+def _load_teachers(subject: _Subject) -> tuple[dict[str, Teacher], dict[str, Params]]:
     """The run's teachers, if it had any and they are still there."""
     try:
-        return load_teachers(recorded_teachers(recorded), mesh)
+        return load_teachers(subject.teachers, subject.mesh)
     except UserError as error:
         say(f"nothing is compared with the teacher: {error}")
         return {}, {}
 
 
 def run_transfer(
-    workdir: Path, config: TransferConfig, batch_size: int = 256, best: bool = False
+    model: Path | WeightsConfig,
+    config: TransferConfig,
+    batch_size: int = 256,
+    best: bool = False,
 ) -> dict[str, float]:
-    """Evaluates the newest checkpoint's features; returns and prints the metrics.
+    """Evaluates a model's features; returns and prints the metrics.
 
     Args:
-      workdir: of the run.
-      config: what to measure; without a test_split, the run's test split is classified.
+      model: the workdir of a run, whose newest checkpoint is taken, or published weights.
+      config: what to measure; without a test_split, the run's test split is classified. Published
+        weights have no data of their own, so that `sources` names it.
       batch_size: over all devices.
       best: whether to take the run's best weights instead of its last.
     """
-    _, data, split, mesh = _open(workdir, config.test_split, batch_size)
-    network, params = load_model(workdir, mesh, best=best)
-    config = dataclasses.replace(config, test_split=split)
-    evaluator = TransferEvaluator(config, data, network, batch_size=batch_size)
-    metrics = evaluator(params)
+    subject = _open(model, config.test_split, None, batch_size, best)
+    config = dataclasses.replace(config, test_split=subject.split)
+    evaluator = TransferEvaluator(config, subject.data, subject.network, batch_size=batch_size)
+    metrics = evaluator(subject.params)
     if distributed.is_primary():
-        names = config.sources or (data.evaluation_source,)
+        names = config.sources or (subject.data.evaluation_source,)
         for name, task in zip(names, evaluator.tasks.values(), strict=True):
             print(
                 f"{len(task.test):,} images of {name}, {len(task.test.class_names)} classes; "
@@ -157,14 +200,20 @@ def transfer_table(metrics: Mapping[str, float]) -> str:
 
 
 def _open(
-    workdir: Path, split: str | None, batch_size: int
-) -> tuple[dict[str, Any], DataConfig, str, Mesh]:
-    """The run's config as recorded, its data, the split to evaluate on, and a mesh."""
-    recorded = read_config(workdir)
-    data = resolve(DataConfig, recorded["data"])
+    model: Path | WeightsConfig,
+    split: str | None,
+    source: str | None,
+    batch_size: int,
+    best: bool,
+) -> _Subject:
+    """The model on a mesh of all devices, and what it is evaluated on."""
+    recorded = {} if isinstance(model, WeightsConfig) else read_config(model)
+    data = resolve(DataConfig, recorded.get("data", {}))
+    if source:
+        data = dataclasses.replace(data, eval_source=source)
     split = split or data.test_split or data.validation_split
     if split is None:
-        raise UserError(f"the run in {workdir} has neither test nor validation split; give --split")
+        raise UserError(f"the run in {model} has neither test nor validation split; give --split")
     distributed.check_joined()
     try:
         mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
@@ -172,7 +221,37 @@ def _open(
         raise UserError(f"evaluation runs on one TPU slice: {error}") from error
     if batch_size % batch_devices(mesh):
         raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
-    return recorded, data, split, mesh
+    names = ()
+    if isinstance(model, WeightsConfig):
+        network, params, names = load_weights(model, mesh)
+    else:
+        network, params = load_model(model, mesh, best=best)
+    return _Subject(network, params, data, split, recorded_teachers(recorded), names)
+
+
+def _place(model: Path | WeightsConfig) -> str:
+    return model.path if isinstance(model, WeightsConfig) else str(model)
+
+
+def _model() -> Path | WeightsConfig:
+    """What the flags name.
+
+    Raises:
+      UserError: if they do not go together.
+    """
+    if (FLAGS.workdir is None) == (FLAGS.weights is None):
+        raise UserError(
+            "give one of --workdir, of a run, and --weights, of a published model\nSee --help"
+        )
+    if FLAGS.weights is None:
+        if FLAGS.image_size:
+            raise UserError("--image_size is for --weights; a run's model has one already")
+        return Path(FLAGS.workdir)
+    if FLAGS.best:
+        raise UserError("--best is for --workdir; published weights are one set")
+    if FLAGS.source is None:
+        raise UserError("published weights come without data; give --source")
+    return WeightsConfig(path=FLAGS.weights, image_size=FLAGS.image_size)
 
 
 def _numbers(flag: str) -> tuple[int, ...]:
@@ -184,13 +263,13 @@ def _numbers(flag: str) -> tuple[int, ...]:
 
 def main(arguments: list[str]) -> None:
     """Evaluates what the flags name."""
-    parse(FLAGS, arguments, required=("workdir",))
+    parse(FLAGS, arguments)
     join(FLAGS)
-    workdir, classes = Path(FLAGS.workdir), tuple(FLAGS.classes)
+    model, classes = _model(), tuple(FLAGS.classes)
     if not (FLAGS.fewshot or FLAGS.knn or FLAGS.probe):
         if FLAGS.train_split:
             raise UserError("--train_split is for --fewshot, --knn and --probe; add one of them")
-        run(workdir, FLAGS.split, FLAGS.source, FLAGS.batch_size, classes, FLAGS.best)
+        run(model, FLAGS.split, FLAGS.source, FLAGS.batch_size, classes, FLAGS.best)
         return
     try:
         config = TransferConfig(
@@ -205,7 +284,7 @@ def main(arguments: list[str]) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}\nSee --help") from error
-    run_transfer(workdir, config, FLAGS.batch_size, FLAGS.best)
+    run_transfer(model, config, FLAGS.batch_size, FLAGS.best)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from published import CLASSES, big_vision_arrays
-from support import distill_config, final_params
+from support import distill_config, final_params, run_command
 
 from distill.config import ConfigError, resolve, to_dict
 from distill.errors import UserError
@@ -121,6 +121,45 @@ def test_a_teacher_with_the_classes_in_another_order_is_refused(tmp_path):
     )
     with pytest.raises(UserError, match="its class 0 is '1', and the data's '0'"):
         run(config_for(weights), tmp_path / "run")
+
+
+def test_published_weights_are_evaluated_in_the_order_of_their_names(tmp_path):
+    order = tuple(str((number + 1) % 10) for number in range(10))
+    names = {"id2label": dict(enumerate(order))}
+    sizes = dict(intermediate_size=32, num_labels=10)
+    named = huggingface(tmp_path / "named", "ViTForImageClassification", **sizes | names)
+    nameless = huggingface(tmp_path / "nameless", "ViTForImageClassification", **sizes)
+    found, in_order, as_they_come = (
+        evaluate.run(WeightsConfig(path=str(path)), source="digits", classes=classes)
+        for path, classes in ((named, ()), (nameless, order), (nameless, ()))
+    )
+    assert found == in_order
+    assert found["test/cross_entropy"] != as_they_come["test/cross_entropy"]
+
+
+def test_the_features_of_published_weights_are_evaluated(vit_npz):
+    flags = ["--source=digits", "--knn=5", "--split=validation"]
+    done = run_command("evaluate", f"--weights={vit_npz}", *flags)
+    first, row = done.stdout.splitlines()
+    assert first == "240 images of digits, 10 classes; 1,197 images to learn from"
+    # Random features of digits are worth more than guessing.
+    assert row.startswith("knn/5") and float(row.split()[1]) > 0.3
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ([], "give one of --workdir, of a run, and --weights"),
+        (["--weights=a.npz", "--workdir=b"], "give one of --workdir, of a run, and --weights"),
+        (["--weights=a.npz"], "published weights come without data; give --source"),
+        (["--weights=a.npz", "--source=digits", "--best"], "--best is for --workdir"),
+        (["--workdir=b", "--image_size=32"], "--image_size is for --weights"),
+    ],
+)
+def test_what_is_evaluated_is_named_once(flags, message):
+    done = run_command("evaluate", *flags)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 def test_a_grey_student_of_a_teacher_in_colour_is_refused(vit_npz, tmp_path):
