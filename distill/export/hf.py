@@ -6,18 +6,10 @@ from typing import Any
 import numpy as np
 
 from distill.export.model import Artefact, Exportable, require
-from distill.export.torch_weights import (
-    Tensors,
-    check_plain,
-    convolution,
-    layer,
-    linear,
-    norm,
-    per_channel,
-    positions,
-    save,
-)
+from distill.export.torch_weights import check_plain, parameters, per_channel, save
 from distill.json_files import write_json
+from distill.names import huggingface as names
+from distill.names.rules import PREFIX_POSITIONS, write_tensors
 
 
 def write(model: Exportable, directory: Path) -> list[Artefact]:
@@ -39,32 +31,14 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     return [Artefact("Hugging Face", "hf", directory, exact=model.dtype == "float32")]
 
 
-def tensors(model: Exportable) -> Tensors:
+def tensors(model: Exportable) -> dict[str, np.ndarray]:
     """The parameters by their names there."""
-    params = model.host_params
-    encoder, token = params["encoder"], params["class_token"]
-    # The token has a position there, and none here.
-    table = np.concatenate([np.zeros_like(token), positions(model, params)], axis=1)
-    found = {
-        "vit.embeddings.cls_token": token,
-        "vit.embeddings.position_embeddings": table,
-        **convolution(
-            "vit.embeddings.patch_embeddings.projection", params["patch_embed"]["linear"]
-        ),
-        **norm("vit.layernorm", encoder["norm"]),
-    }
-    for number in range(model.network.config.depth):
-        block, name = layer(encoder["blocks"], number), f"vit.encoder.layer.{number}"
-        found |= norm(f"{name}.layernorm_before", block["attention_norm"])
-        for part in ("query", "key", "value"):
-            found |= linear(f"{name}.attention.attention.{part}", block["attention"][part])
-        found |= linear(f"{name}.attention.output.dense", block["attention"]["out"], inputs=2)
-        found |= norm(f"{name}.layernorm_after", block["mlp_norm"])
-        found |= linear(f"{name}.intermediate.dense", block["mlp"]["input"])
-        found |= linear(f"{name}.output.dense", block["mlp"]["output"])
-    if "classifier" in params:
-        found |= linear("classifier", params["classifier"])
-    return found
+    found = parameters(model)
+    # The class token has a position there, and none here.
+    found[PREFIX_POSITIONS] = np.zeros_like(found["class_token"])
+    written = write_tensors(names.VIT, found, model.network.config.depth)
+    inner = (name if name.startswith("classifier") else f"vit.{name}" for name in written)
+    return dict(zip(inner, written.values(), strict=True))
 
 
 def _config(model: Exportable) -> dict[str, Any]:

@@ -4,20 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill.export.model import Artefact, Exportable, require
-from distill.export.torch_weights import (
-    Tensors,
-    check_plain,
-    convolution,
-    joined,
-    layer,
-    linear,
-    norm,
-    per_channel,
-    positions,
-    save,
-)
+from distill.export.torch_weights import check_plain, parameters, per_channel, save
 from distill.json_files import write_json
+from distill.names.rules import write_tensors
+from distill.names.timm import table
 
 _POOLS = {"map": "map", "gap": "avg", "cls": "token"}
 
@@ -46,39 +39,9 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     return [Artefact("timm", "timm", directory, exact=model.dtype == "float32")]
 
 
-def tensors(model: Exportable) -> Tensors:
+def tensors(model: Exportable) -> dict[str, np.ndarray]:
     """The parameters by their names there."""
-    params = model.host_params
-    encoder = params["encoder"]
-    found = {
-        "pos_embed": positions(model, params),
-        **convolution("patch_embed.proj", params["patch_embed"]["linear"]),
-        **norm("norm", encoder["norm"]),
-    }
-    for number in range(model.network.config.depth):
-        block, name = layer(encoder["blocks"], number), f"blocks.{number}"
-        attention = block["attention"]
-        qkv = joined(attention["query"], attention["key"], attention["value"])
-        found |= norm(f"{name}.norm1", block["attention_norm"])
-        found |= linear(f"{name}.attn.qkv", qkv)
-        found |= linear(f"{name}.attn.proj", attention["out"], inputs=2)
-        found |= norm(f"{name}.norm2", block["mlp_norm"])
-        found |= linear(f"{name}.mlp.fc1", block["mlp"]["input"])
-        found |= linear(f"{name}.mlp.fc2", block["mlp"]["output"])
-    if "class_token" in params:
-        found["cls_token"] = params["class_token"]
-    if head := params.get("head"):
-        attention = head["attention"]
-        found["attn_pool.latent"] = head["probe"]
-        found |= linear("attn_pool.q", attention["query"])
-        found |= linear("attn_pool.kv", joined(attention["key"], attention["value"]))
-        found |= linear("attn_pool.proj", attention["out"], inputs=2)
-        found |= norm("attn_pool.norm", head["norm"])
-        found |= linear("attn_pool.mlp.fc1", head["mlp"]["input"])
-        found |= linear("attn_pool.mlp.fc2", head["mlp"]["output"])
-    if "classifier" in params:
-        found |= linear("head", params["classifier"])
-    return found
+    return write_tensors(table(), parameters(model), model.network.config.depth)
 
 
 def _config(model: Exportable) -> dict[str, Any]:

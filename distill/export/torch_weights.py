@@ -1,13 +1,10 @@
-"""What the formats that PyTorch reads have in common: which models they take, and tensors by name.
-
-PyTorch's linear maps hold [out, in], ours [*in, *out]; its convolutions [out, in, height, width].
-"""
+"""What the formats that PyTorch reads have in common: which models they take, and what of them."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import jax
 import numpy as np
 
 from distill.errors import UserError
@@ -16,8 +13,6 @@ from distill.nn.embeddings import sincos2d
 from distill.nn.vit import ViTConfig
 
 FILE = "model.safetensors"
-
-Tensors = dict[str, np.ndarray]
 
 # Choices that are sizes, or that say how a model is trained, executed or fed.
 _ANY = {
@@ -58,54 +53,21 @@ def check_plain(model: Exportable, form: str, heads: Mapping[str, str]) -> None:
         )
 
 
-def linear(name: str, params: Mapping[str, np.ndarray], *, inputs: int = 1) -> Tensors:
-    """A linear map whose kernel has this many input axes."""
-    kernel = params["kernel"]
-    fan_in = int(np.prod(kernel.shape[:inputs]))
-    tensors = {f"{name}.weight": kernel.reshape(fan_in, -1).T}
-    if "bias" in params:
-        tensors[f"{name}.bias"] = params["bias"].reshape(-1)
-    return tensors
+def parameters(model: Exportable) -> dict[str, np.ndarray]:
+    """The parameters by names such as "encoder/norm/scale", with those that the formats insist on.
 
-
-def norm(name: str, params: Mapping[str, np.ndarray]) -> Tensors:
-    """A layer normalisation; one without bias gets zeros."""
-    scale = params["scale"]
-    return {f"{name}.weight": scale, f"{name}.bias": params.get("bias", np.zeros_like(scale))}
-
-
-def convolution(name: str, params: Mapping[str, np.ndarray]) -> Tensors:
-    """The patch embedding, whose kernel is [height, width, in, out]."""
-    return {
-        f"{name}.weight": params["kernel"].transpose(3, 2, 0, 1),
-        f"{name}.bias": params["bias"],
+    Norms without bias get zeros; sine-cosine positions become a table.
+    """
+    found = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree.leaves_with_path(model.host_params)
     }
-
-
-def joined(*layers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Projections of [D] to heads side by side: one of [D] to all of them."""
-    width = layers[0]["kernel"].shape[0]
-    whole = {"kernel": np.concatenate([one["kernel"].reshape(width, -1) for one in layers], axis=1)}
-    if "bias" in layers[0]:
-        whole["bias"] = np.concatenate([one["bias"].reshape(-1) for one in layers])
-    return whole
-
-
-def positions(model: Exportable, params: Mapping[str, Any]) -> np.ndarray:
-    """The position embedding of all patches, [1, T, D], learned or computed."""
+    for name in [name for name in found if name.endswith("norm/scale")]:
+        found.setdefault(f"{name.removesuffix('scale')}bias", np.zeros_like(found[name]))
     config = model.network.config
     if config.position_embedding == "sincos2d":
-        table = sincos2d(config.grid, config.width).astype(model.dtype)
-    else:
-        table = params["position"]["table"]
-    return table.reshape(1, -1, config.width)
-
-
-def layer(params: Any, number: int) -> Any:
-    """One layer of stacked parameters."""
-    if isinstance(params, Mapping):
-        return {name: layer(part, number) for name, part in params.items()}
-    return params[number]
+        found["position/table"] = sincos2d(config.grid, config.width).astype(model.dtype)
+    return found
 
 
 def per_channel(model: Exportable) -> dict[str, list[float]]:
@@ -117,7 +79,7 @@ def per_channel(model: Exportable) -> dict[str, list[float]]:
     }
 
 
-def save(tensors: Tensors, directory: Path) -> None:
+def save(tensors: dict[str, np.ndarray], directory: Path) -> None:
     """Writes model.safetensors."""
     from safetensors.numpy import save_file
 

@@ -8,23 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from distill.errors import UserError
+from distill.names import huggingface as names
 from distill.nn import ViTConfig
 from teachers.pretrained.files import Settings, TensorFile
 from teachers.pretrained.interpolation import bicubic
+from teachers.pretrained.match import Description
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
-from teachers.pretrained.rules import (
-    CONVOLUTION,
-    FROM_HEADS,
-    LINEAR,
-    PREFIX_POSITIONS,
-    ROWS,
-    VECTOR,
-    Description,
-    Rule,
-    linear,
-    norm,
-    rule,
-)
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -34,114 +23,6 @@ _ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
-_BLOCK = "encoder/blocks"
-_POSITIONS = (PREFIX_POSITIONS, "position/table")
-
-
-def _block(
-    layer: str,
-    *,
-    norms: tuple[str, str],
-    attention: tuple[str, str, str, str],
-    mlp: tuple[str, ...],
-) -> tuple[Rule, ...]:
-    """A block: both norms, query, key, value and out of its attention, its MLP in, out and gate."""
-    *qkv, out = attention
-    parts = zip(("query", "key", "value"), qkv, strict=True)
-    mlp_parts = zip(("input", "output", "gate"), mlp, strict=False)
-    return (
-        *norm(f"{layer}.{norms[0]}", f"{_BLOCK}/attention_norm"),
-        *sum((linear(f"{layer}.{t}", f"{_BLOCK}/attention/{p}") for p, t in parts), ()),
-        *linear(f"{layer}.{out}", f"{_BLOCK}/attention/out", layout=FROM_HEADS),
-        *norm(f"{layer}.{norms[1]}", f"{_BLOCK}/mlp_norm"),
-        *sum((linear(f"{layer}.{t}", f"{_BLOCK}/mlp/{p}") for p, t in mlp_parts), ()),
-        *rule(f"{layer}.layer_scale1.lambda1", VECTOR, f"{_BLOCK}/attention_scale/scale"),
-        *rule(f"{layer}.layer_scale2.lambda1", VECTOR, f"{_BLOCK}/mlp_scale/scale"),
-    )
-
-
-_EMBEDDINGS = (
-    *rule("embeddings.cls_token", ROWS, "class_token"),
-    *linear("embeddings.patch_embeddings.projection", "patch_embed/linear", layout=CONVOLUTION),
-    *rule("embeddings.position_embeddings", ROWS, *_POSITIONS),
-)
-_ATTENTION = (
-    "attention.attention.query",
-    "attention.attention.key",
-    "attention.attention.value",
-    "attention.output.dense",
-)
-_VIT = (
-    *_EMBEDDINGS,
-    *_block(
-        "encoder.layer.#",
-        norms=("layernorm_before", "layernorm_after"),
-        attention=_ATTENTION,
-        mlp=("intermediate.dense", "output.dense"),
-    ),
-    *norm("layernorm", "encoder/norm"),
-    *linear("classifier", "classifier"),
-)
-_DEIT = (
-    *_VIT,
-    *rule("embeddings.distillation_token", ROWS, "registers"),
-    *linear("cls_classifier", "classifier"),
-    *linear("distillation_classifier", "distillation_classifier"),
-)
-_DINOV2 = (
-    *_EMBEDDINGS,
-    *rule("embeddings.register_tokens", ROWS, "registers"),
-    *_block(
-        "encoder.layer.#",
-        norms=("norm1", "norm2"),
-        attention=_ATTENTION,
-        mlp=("mlp.fc1", "mlp.fc2"),
-    ),
-    *norm("layernorm", "encoder/norm"),
-)
-_DINOV2_SWIGLU = (
-    *(one for one in _DINOV2 if ".mlp." not in one.tensor),
-    *linear("encoder.layer.#.mlp.weights_in", f"{_BLOCK}/mlp/gate", f"{_BLOCK}/mlp/input"),
-    *linear("encoder.layer.#.mlp.weights_out", f"{_BLOCK}/mlp/output"),
-)
-_DINOV3 = (
-    *rule("embeddings.cls_token", ROWS, "class_token"),
-    *rule("embeddings.register_tokens", ROWS, "registers"),
-    *linear("embeddings.patch_embeddings", "patch_embed/linear", layout=CONVOLUTION),
-    *_block(
-        "layer.#",
-        norms=("norm1", "norm2"),
-        attention=tuple(f"attention.{part}_proj" for part in "qkvo"),
-        mlp=("mlp.up_proj", "mlp.down_proj", "mlp.gate_proj"),
-    ),
-    *norm("norm", "encoder/norm"),
-)
-_TOWER = (
-    *rule("embeddings.class_embedding", ROWS, "class_token"),
-    *linear("embeddings.patch_embedding", "patch_embed/linear", layout=CONVOLUTION),
-    *norm("pre_layrnorm", "pre_norm"),
-    *_block(
-        "encoder.layers.#",
-        norms=("layer_norm1", "layer_norm2"),
-        attention=tuple(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")),
-        mlp=("mlp.fc1", "mlp.fc2"),
-    ),
-    *norm("post_layernorm", "encoder/norm"),
-    *linear("classifier", "classifier"),
-)
-_CLIP = (*_TOWER, *rule("embeddings.position_embedding.weight", ROWS, *_POSITIONS))
-_PROBE = tuple(f"head/attention/{part}" for part in ("query", "key", "value"))
-_SIGLIP = (
-    *_TOWER,
-    *rule("embeddings.position_embedding.weight", ROWS, "position/table"),
-    *rule("head.probe", ROWS, "head/probe"),
-    *rule("head.attention.in_proj_weight", LINEAR, *(f"{part}/kernel" for part in _PROBE)),
-    *rule("head.attention.in_proj_bias", VECTOR, *(f"{part}/bias" for part in _PROBE)),
-    *linear("head.attention.out_proj", "head/attention/out", layout=FROM_HEADS),
-    *norm("head.layernorm", "head/norm"),
-    *linear("head.mlp.fc1", "head/mlp/input"),
-    *linear("head.mlp.fc2", "head/mlp/output"),
-)
 # In the file of a pair of towers; buffers of older files; heads that pool in another way.
 _PAIR = (
     r"text_model\..*|text_projection\..*|visual_projection\.weight|logit_scale|logit_bias",
@@ -173,7 +54,7 @@ def family_of(settings: Settings) -> str | None:
 def _vit(file: TensorFile, settings: Settings) -> Description:
     return Description(
         config=_config(settings, HALF, num_classes=_classes(file, "classifier"), head="cls"),
-        rules=_VIT,
+        rules=names.VIT,
         ignored=(*_MASK, r"pooler\..*"),
         prefix="vit.",
         prefix_positions=1,
@@ -187,7 +68,7 @@ def _deit(file: TensorFile, settings: Settings) -> Description:
     classes = _classes(file, "cls_classifier" if distilled else "classifier")
     table = tuple(
         one
-        for one in _DEIT
+        for one in names.DEIT
         if not one.tensor.startswith("classifier." if distilled else "cls_classifier.")
     )
     return Description(
@@ -221,7 +102,7 @@ def _clip(file: TensorFile, settings: Settings) -> Description:
             head="cls",
             pre_norm=True,
         ),
-        rules=_CLIP,
+        rules=names.CLIP,
         ignored=_PAIR,
         prefix="vision_model.",
         zeros=("patch_embed/linear/bias",),
@@ -244,7 +125,7 @@ def _siglip(file: TensorFile, settings: Settings) -> Description:
             num_classes=classes,
             head="map" if pooled else "gap",
         ),
-        rules=_SIGLIP,
+        rules=names.SIGLIP,
         ignored=_PAIR if pooled else (*_PAIR, r"head\..*"),
         prefix="vision_model.",
         class_names=_class_names(settings),
@@ -273,7 +154,7 @@ def _dinov2(file: TensorFile, settings: Settings) -> Description:
             layer_scale=True,
             **(dict(activation="silu") if swiglu else {}),
         ),
-        rules=_DINOV2_SWIGLU if swiglu else _DINOV2,
+        rules=names.DINOV2_SWIGLU if swiglu else names.DINOV2,
         # Its classifier reads class token and patches side by side, which no embedding here is.
         ignored=(*_MASK, r"classifier\..*"),
         prefix="dinov2_with_registers." if registers else "dinov2.",
@@ -286,14 +167,14 @@ def _dinov3(file: TensorFile, settings: Settings) -> Description:
     registers = settings.integer("num_register_tokens", 0)
     absent = {"query": True, "key": False, "value": True}
     zeros = [
-        f"{_BLOCK}/attention/{part}/bias"
+        f"{names.BLOCK}/attention/{part}/bias"
         for part, default in absent.items()
         if not settings.boolean(f"{part}_bias", default)
     ]
     if not settings.boolean("proj_bias", True):
-        zeros.append(f"{_BLOCK}/attention/out/bias")
+        zeros.append(f"{names.BLOCK}/attention/out/bias")
     if not settings.boolean("mlp_bias", True):
-        zeros.append(f"{_BLOCK}/mlp/.*/bias")
+        zeros.append(f"{names.BLOCK}/mlp/.*/bias")
     return Description(
         config=_config(
             settings,
@@ -310,7 +191,7 @@ def _dinov3(file: TensorFile, settings: Settings) -> Description:
             gated=settings.boolean("use_gated_mlp", False),
             layer_scale=True,
         ),
-        rules=_DINOV3,
+        rules=names.DINOV3,
         ignored=_MASK if registers else (*_MASK, r"embeddings\.register_tokens"),
         prefix="dinov3_vit.",
         zeros=tuple(zeros),

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.errors import UserError
+from distill.names.rules import PREFIX_POSITIONS
 from distill.nn import Network, Params, VisionTransformer
 from distill.nn.embeddings import resize_grid
 from teachers.pretrained import big_vision, huggingface, timm
 from teachers.pretrained.files import Settings, TensorFile, open_file
-from teachers.pretrained.rules import PREFIX_POSITIONS, Description, Source, match
+from teachers.pretrained.match import Description, Source, match
 
 FAMILIES = ("big_vision", "timm", *dict.fromkeys(f for f, _ in huggingface.MODEL_TYPES.values()))
 

@@ -8,21 +8,11 @@ import math
 import re
 
 from distill.errors import UserError
+from distill.names.timm import table
 from distill.nn import ViTConfig
 from teachers.pretrained.files import Settings, Shape, TensorFile, shape_of
+from teachers.pretrained.match import Description
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
-from teachers.pretrained.rules import (
-    CONVOLUTION,
-    FROM_HEADS,
-    PREFIX_POSITIONS,
-    ROWS,
-    VECTOR,
-    Description,
-    Rule,
-    linear,
-    norm,
-    rule,
-)
 
 # By width, in timm's vit_* models.
 _HEADS = {
@@ -44,7 +34,6 @@ _ACTIVATIONS = {
     "quickgelu": "quick_gelu",
     "silu": "silu",
 }
-_BLOCK = "encoder/blocks"
 
 
 def recognises(file: TensorFile) -> bool:
@@ -103,7 +92,7 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
             layer_scale="blocks.0.ls1.gamma" in shapes,
             **_normalisation(settings, pre_norm, distilled or "blocks.0.ls1.gamma" in shapes),
         ),
-        rules=_table(prefix_positions, distilled, gated),
+        rules=table(prefix_positions=prefix_positions, distilled=distilled, gated=gated),
         zeros=("patch_embed/linear/bias",) if pre_norm else (),
         prefix_positions=prefix_positions,
         class_names=_class_names(settings),
@@ -141,34 +130,3 @@ def _class_names(settings: Settings) -> tuple[str, ...]:
     names = settings.content.get("label_names")
     valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return tuple(names) if valid else ()
-
-
-def _table(prefix_positions: int, distilled: bool, gated: bool) -> tuple[Rule, ...]:
-    front = (PREFIX_POSITIONS,) if prefix_positions else ()
-    hidden = (f"{_BLOCK}/mlp/gate",) if gated else ()
-    qkv = tuple(f"{_BLOCK}/attention/{part}" for part in ("query", "key", "value"))
-    return (
-        *rule("cls_token", ROWS, "class_token"),
-        *rule("dist_token" if distilled else "reg_token", ROWS, "registers"),
-        *rule("pos_embed", ROWS, *front, "position/table"),
-        *linear("patch_embed.proj", "patch_embed/linear", layout=CONVOLUTION),
-        *norm("norm_pre", "pre_norm"),
-        *norm("blocks.#.norm1", f"{_BLOCK}/attention_norm"),
-        *linear("blocks.#.attn.qkv", *qkv),
-        *linear("blocks.#.attn.proj", f"{_BLOCK}/attention/out", layout=FROM_HEADS),
-        *rule("blocks.#.ls1.gamma", VECTOR, f"{_BLOCK}/attention_scale/scale"),
-        *norm("blocks.#.norm2", f"{_BLOCK}/mlp_norm"),
-        *linear("blocks.#.mlp.fc1", *hidden, f"{_BLOCK}/mlp/input"),
-        *linear("blocks.#.mlp.fc2", f"{_BLOCK}/mlp/output"),
-        *rule("blocks.#.ls2.gamma", VECTOR, f"{_BLOCK}/mlp_scale/scale"),
-        *norm("norm", "encoder/norm"),
-        *rule("attn_pool.latent", ROWS, "head/probe"),
-        *linear("attn_pool.q", "head/attention/query"),
-        *linear("attn_pool.kv", "head/attention/key", "head/attention/value"),
-        *linear("attn_pool.proj", "head/attention/out", layout=FROM_HEADS),
-        *norm("attn_pool.norm", "head/norm"),
-        *linear("attn_pool.mlp.fc1", "head/mlp/input"),
-        *linear("attn_pool.mlp.fc2", "head/mlp/output"),
-        *linear("head", "classifier"),
-        *linear("head_dist", "distillation_classifier"),
-    )

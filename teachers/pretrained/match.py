@@ -1,99 +1,14 @@
-"""How tensors of a file become parameters: by name, by layout, one table per family of models."""
+"""Checks that a file holds a model: finds every parameter's tensor, and a use for every tensor."""
 
 import dataclasses
-import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from distill.names.rules import Rule, Shape
 from distill.nn import ViTConfig
-from teachers.pretrained.files import Shape
-
-# Of the tokens in front of the patches: no parameter of the model, which adds it to those tokens.
-PREFIX_POSITIONS = "position/prefix"
-
-
-class Layout(NamedTuple):
-    """How a file lays out a parameter."""
-
-    stored: Callable[[Shape], Shape]
-    """The tensor's shape in the file, of the parameter's shape."""
-    read: Callable[[np.ndarray, Shape], np.ndarray]
-    """The parameter, of the tensor in that shape and the parameter's shape."""
-
-
-def _reshape(array: np.ndarray, shape: Shape) -> np.ndarray:
-    return array.reshape(shape)
-
-
-def _transpose(array: np.ndarray, shape: Shape) -> np.ndarray:
-    return array.T.reshape(shape)
-
-
-SAME = Layout(lambda shape: shape, _reshape)
-VECTOR = Layout(lambda shape: (math.prod(shape),), _reshape)
-"""The bias of heads, [H·K], or any vector."""
-ROWS = Layout(lambda shape: (math.prod(shape[:-1]), shape[-1]), _reshape)
-"""Tokens or positions, a row each."""
-LINEAR = Layout(lambda shape: (math.prod(shape[1:]), shape[0]), _transpose)
-"""PyTorch's [out, in] of a kernel [in, *out]."""
-FROM_HEADS = Layout(lambda shape: (shape[-1], math.prod(shape[:-1])), _transpose)
-"""PyTorch's [out, in] of a kernel [*in, out]."""
-CONVOLUTION = Layout(
-    lambda shape: (shape[3], shape[2], shape[0], shape[1]),
-    lambda array, _: array.transpose(2, 3, 1, 0),
-)
-"""PyTorch's [out, in, height, width] of a kernel [height, width, in, out]."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """Where a tensor goes. Several parameters lie one after the other along its first axis."""
-
-    tensor: str
-    """In the file; # is a layer's number."""
-    layout: Layout
-    parameters: tuple[str, ...]
-
-    def stored(self, shapes: Collection[Shape]) -> Shape:
-        """The tensor's shape in the file, of its parameters' shapes."""
-        parts = [self.layout.stored(shape) for shape in shapes]
-        return (sum(part[0] for part in parts), *parts[0][1:])
-
-    def read(self, tensor: np.ndarray, shapes: Collection[Shape]) -> list[np.ndarray]:
-        """The parameters of a tensor in the file."""
-        sizes = [self.layout.stored(shape)[0] for shape in shapes]
-        tensor = tensor.reshape(self.stored(shapes))
-        parts = np.split(tensor, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [tensor]
-        return [self.layout.read(part, shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def rule(tensor: str, layout: Layout, *parameters: str) -> tuple[Rule, ...]:
-    """A tensor and its parameters."""
-    return (Rule(tensor, layout, parameters),)
-
-
-def linear(tensor: str, *parameters: str, layout: Layout = LINEAR) -> tuple[Rule, ...]:
-    """A linear map of PyTorch: weight and bias; several that are one matrix in the file."""
-    return (
-        Rule(f"{tensor}.weight", layout, tuple(f"{name}/kernel" for name in parameters)),
-        Rule(f"{tensor}.bias", VECTOR, tuple(f"{name}/bias" for name in parameters)),
-    )
-
-
-def norm(tensor: str, parameter: str) -> tuple[Rule, ...]:
-    """A LayerNorm of PyTorch."""
-    return (
-        Rule(f"{tensor}.weight", VECTOR, (f"{parameter}/scale",)),
-        Rule(f"{tensor}.bias", VECTOR, (f"{parameter}/bias",)),
-    )
-
-
-def flax(tensor: str, parameter: str, *names: str) -> tuple[Rule, ...]:
-    """A module of Flax, whose parameters `names` are laid out as they are here."""
-    return tuple(Rule(f"{tensor}/{name}", SAME, (f"{parameter}/{name}",)) for name in names)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,6 +60,9 @@ def match(
     names = {name.removeprefix(description.prefix): name for name in tensors}
     if len(names) < len(tensors):
         return [], [f"tensors are there with and without {description.prefix!r}"]
+    reached = {name for one in description.rules for name in one.parameters}
+    if nameless := parameters.keys() - reached:
+        return [], [f"nothing in it is known to be {name}" for name in sorted(nameless)]
     depth = description.config.depth
     if depth > len(tensors):
         return [], [f"there are {len(tensors)} tensors, not those of {depth} layers"]
