@@ -26,9 +26,9 @@ class ShapeLog:
         self.found: list[Found] = []
         if workdir is None:
             return
-        directory = Workdir(workdir)
-        directory.claim(question)
-        self._file = directory.path / "shapes.json"
+        self._workdir = Workdir(workdir)
+        self._workdir.claim(question)
+        self._file = self._workdir.path / "shapes.json"
         if self._file.exists():
             self.found = [
                 Found(**{**one, "shape": Shape(**one["shape"])}) for one in read_json(self._file)

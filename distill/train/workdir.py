@@ -1,5 +1,7 @@
 """The directory of a run: whose it is, and what it says at the end."""
 
+import errno
+import fcntl
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -33,14 +35,19 @@ class Workdir:
     def claim(self, config: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
         """Writes config.json, after checking that one that is there says the same.
 
+        No other process can claim the workdir while this object is there.
+
         Args:
           config: resolved, as JSON can hold it.
           may_change: keys such as `train.log_every` or whole sections such as `mesh` that may have
             another value than before; the new value is recorded.
 
         Raises:
-          UserError: naming what differs, if the workdir belongs to another config.
+          UserError: naming what differs, if the workdir belongs to another config; if another
+            process is at work there.
         """
+        if distributed.is_primary():
+            self._lock()
         file = self.path / "config.json"
         there = read_json(file) if file.exists() else config
         different = differences(there, config, may_change)
@@ -56,6 +63,19 @@ class Workdir:
         # All processes have checked; a file that says the same already is left alone.
         if distributed.is_primary() and (there != config or not file.exists()):
             write_json(file, config)
+
+    def _lock(self) -> None:
+        # A process may lock a file again. Its locks end with it, however it ends.
+        self._locked = (self.path / ".lock").open("w")
+        try:
+            fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Some network file systems have no locks.
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(
+                    f"another process is at work in workdir {self.path}; wait for its end, stop "
+                    "it, or choose another --workdir"
+                ) from error
 
     @property
     def summary(self) -> dict[str, Any] | None:

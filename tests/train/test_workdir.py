@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -43,6 +45,23 @@ def test_claim_writes_the_config(tmp_path):
     Workdir(tmp_path).claim(CONFIG)
     assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
     assert read_config(tmp_path) == CONFIG
+
+
+def test_a_workdir_that_another_process_claimed_is_refused(tmp_path):
+    script = (
+        "import json, sys, time; from distill.train.workdir import Workdir;"
+        "workdir = Workdir(sys.argv[1]); workdir.claim(json.loads(sys.argv[2]));"
+        "print('claimed', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), json.dumps(CONFIG)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "claimed\n"
+        try:
+            with pytest.raises(UserError, match="another process is at work in workdir"):
+                Workdir(tmp_path).claim(CONFIG)
+        finally:
+            other.kill()
+    Workdir(tmp_path).claim(CONFIG)
 
 
 def test_same_config_may_claim_again(tmp_path):
