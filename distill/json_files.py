@@ -12,12 +12,14 @@ def read_json(file: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      UserError: if it is not JSON.
+      UserError: if it cannot be read or is not JSON.
     """
     try:
         return json.loads(file.read_text())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def write_json(file: Path, content: Any) -> None:

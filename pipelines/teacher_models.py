@@ -102,12 +102,19 @@ def load_teachers(
 def check_class_names(teachers: Mapping[str, Teacher], splits: Splits) -> None:
     """Checks that teachers who name the classes of the data have them in its order.
 
+    Of one that calls as many classes otherwise it is said that its order is taken to be the data's.
+
     Raises:
       UserError: if one has them in another.
     """
     ours = tuple(splits.train.class_names)
-    for teacher in teachers.values():
+    for name, teacher in teachers.items():
         theirs = teacher.class_names
+        if len(theirs) == len(ours) and not {*theirs} & {*ours}:
+            say(
+                f"warning: {name} calls its first class {theirs[0]!r} and the data {ours[0]!r}; "
+                "their classes are taken to be in one order"
+            )
         if theirs != ours and sorted(theirs) == sorted(ours):
             first = next(
                 i for i, pair in enumerate(zip(theirs, ours, strict=True)) if len({*pair}) > 1

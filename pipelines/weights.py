@@ -31,7 +31,7 @@ class WeightsConfig:
     """Of pixel values in [0, 1]; None takes what the model is published with."""
     std: tuple[float, ...] | None = None
     heads: int | None = None
-    """Of a timm model whose width is none of timm's."""
+    """Of a timm model where neither its config.json nor its architecture says how many."""
 
     def open(self, dtype: str | None) -> Published:
         """The model, its file checked but for the values.

@@ -117,8 +117,10 @@ class ViTConfig:
             raise ValueError(
                 f"rotary needs a head of 4·n dimensions, not {self.width // self.heads}"
             )
-        if self.norm_epsilon <= 0 or self.registers < 0:
-            raise ValueError("norm_epsilon must be positive and registers not negative")
+        if self.norm_epsilon <= 0 or self.rotary_base <= 0 or self.registers < 0:
+            raise ValueError(
+                "norm_epsilon and rotary_base must be positive and registers not negative"
+            )
         if self.distilled and (self.head != "cls" or not self.registers):
             raise ValueError('distilled needs head="cls" and a register, the distillation token')
         _ = self.grid

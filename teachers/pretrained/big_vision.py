@@ -5,11 +5,11 @@ patch size that is stored.
 """
 
 import math
+import re
 
 from distill.names import big_vision as names
-from distill.nn import ViTConfig
 from teachers.pretrained.files import Shape, TensorFile, shape_of
-from teachers.pretrained.match import Description
+from teachers.pretrained.match import Description, configure
 from teachers.pretrained.normalisation import HALF
 
 # An image tower beside a text tower, a checkpoint with its optimiser, a model alone.
@@ -45,7 +45,7 @@ def describe(file: TensorFile) -> Description:
         depth = shape(f"{first}/LayerNorm_0/scale", 2)[0]
     else:
         found = {name.split("/")[1] for name in shapes if name.startswith("Transformer/")}
-        depth = sum(name.startswith("encoderblock_") for name in found)
+        depth = sum(re.fullmatch(r"encoderblock_\d+", name) is not None for name in found)
     head = "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap"
     positions = names.WITH_CLASS_TOKEN if names.WITH_CLASS_TOKEN in shapes else names.WITHOUT
     prefix_positions = int(positions == names.WITH_CLASS_TOKEN and head == "cls")
@@ -55,7 +55,8 @@ def describe(file: TensorFile) -> Description:
     tower = prefix.endswith("img/")
     classes = 0 if tower or "head/kernel" not in shapes else shape("head/kernel", 2)[1]
     return Description(
-        config=ViTConfig(
+        config=configure(
+            file.path,
             width=width,
             depth=depth,
             mlp_dim=shape(f"{first}/{parts[3]}/Dense_0/kernel", 2 + stacked)[-1],

@@ -5,12 +5,13 @@ tensors are read one at a time.
 """
 
 import math
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +23,21 @@ from distill.json_files import read_json
 Shape = tuple[int, ...]
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar")
+_ADVICE = (
+    "is a pickle, which can run any code when it is opened, so it is not read. Convert it where "
+    "you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+    '"model.safetensors")'
+)
 # Deflate reaches 1000; no trained weights reach 2.
 _MOST_COMPRESSED = 100
-# In config.json: no width, depth or image is larger.
-_LARGEST = 2**20
+# In config.json: no width or depth is larger, and no image in pixels.
+_LARGEST, LARGEST_SIDE = 2**20, 4096
+_LONGEST_NAME = 200
+# The header of a plain array as NumPy writes it, which is a Python expression: not evaluated here.
+_NPY_HEADER = re.compile(
+    r"\{'descr': '([<>|=]?[a-zA-Z]\d*)', 'fortran_order': (True|False), 'shape': "
+    r"\(((?:\d{1,19},? ?)*)\), ?\}\s*"
+)
 
 
 class TensorFile(Protocol):
@@ -46,20 +58,23 @@ def open_file(path: Path) -> TensorFile:
     Raises:
       UserError: if there is none, or it is damaged, of another format, or holds Python objects.
     """
-    if not path.exists():
-        raise UserError(f"weights {path} do not exist")
-    if path.is_dir():
-        return _open_directory(path)
+    with _blame(path):
+        if path.is_dir():
+            return _open_directory(path)
+        if not path.exists():
+            raise UserError(f"weights {path} do not exist")
+        if not path.is_file():
+            raise UserError(f"weights {path} are no file and no directory")
+    return _open_one(path)
+
+
+def _open_one(path: Path) -> TensorFile:
     if path.suffix == ".safetensors":
         return _Safetensors(path, (path,))
     if path.suffix == ".npz":
         return _Npz(path)
     if path.suffix in _PICKLES:
-        raise UserError(
-            f"{path} is a pickle, which can run any code when it is opened, so it is not read. "
-            "Convert it where you trust it: safetensors.torch.save_file(torch.load(FILE, "
-            'weights_only=True), "model.safetensors")'
-        )
+        raise UserError(f"{path} {_ADVICE}")
     raise UserError(f"{path} is no file of weights that is known; expected .safetensors or .npz")
 
 
@@ -67,13 +82,13 @@ def shape_of(file: TensorFile, name: str, rank: int) -> Shape:
     """The shape of a tensor that says how large a model is.
 
     Raises:
-      UserError: if it is missing or has another number of axes.
+      UserError: if it is missing, empty, or has another number of axes.
     """
     found = file.shapes.get(name)
-    if found is None or len(found) != rank:
+    if found is None or len(found) != rank or 0 in found:
         raise UserError(
             f"{file.path}: {name} is {'missing' if found is None else list(found)}; expected "
-            f"{rank} axes"
+            f"{rank} axes, none of them empty"
         )
     return found
 
@@ -83,20 +98,24 @@ def _open_directory(path: Path) -> TensorFile:
     if index.is_file():
         content = read_json(index)
         parts = content.get("weight_map") if isinstance(content, dict) else None
-        if not isinstance(parts, dict) or not all(isinstance(p, str) for p in parts.values()):
+        values = list(parts.values()) if isinstance(parts, dict) else []
+        if not values or not all(isinstance(value, str) for value in values):
             raise UserError(f"{index} is damaged: it has no weight_map of names to files")
-        names = sorted(set(parts.values()))
-        if outside := [name for name in names if Path(name).name != name]:
-            raise UserError(f"{index} names {outside[0]!r}, which is not a file beside it")
-        return _Safetensors(path, tuple(path / name for name in names))
-    files = sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])
-    preferred = path / "model.safetensors"
-    if preferred in files:
-        files = [preferred]
-    if len(files) != 1:
-        found = ", ".join(file.name for file in files) or "none"
-        raise UserError(f"{path} should hold one .safetensors or .npz file, but has {found}")
-    return open_file(files[0])
+        files = [path / name for name in sorted(set(values))]
+        for file, name in zip(files, sorted(set(values)), strict=True):
+            if file.name != name or file.suffix != ".safetensors" or not file.is_file():
+                raise UserError(f"{index} names {name!r}, which is no .safetensors file beside it")
+        return _Safetensors(path, tuple(files))
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    known = [file for file in files if file.suffix in (".safetensors", ".npz")]
+    if path / "model.safetensors" in known:
+        known = [path / "model.safetensors"]
+    if len(known) == 1:
+        return _open_one(known[0])
+    if not known and (pickles := [file for file in files if file.suffix in _PICKLES]):
+        return _open_one(pickles[0])
+    found = ", ".join(file.name for file in known) or "none"
+    raise UserError(f"{path} should hold one .safetensors or .npz file, but has {found}")
 
 
 class _Safetensors:
@@ -113,6 +132,7 @@ class _Safetensors:
                         raise UserError(f"{path} holds {name} twice")
                     self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
                     self._file_of[name] = file
+        _check_names(path, self.shapes)
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as it is stored."""
@@ -128,8 +148,11 @@ class _Member(NamedTuple):
     """An array in an .npz file."""
 
     info: zipfile.ZipInfo
-    shape: Shape
+    header: int
+    """Bytes before the numbers."""
     dtype: np.dtype
+    shape: Shape
+    order: Literal["C", "F"]
 
 
 class _Npz:
@@ -151,6 +174,7 @@ class _Npz:
                     raise UserError(f"{path} holds {name} twice")
                 self._members[name] = _read_member(path, archive, info)
         self.shapes = {name: member.shape for name, member in self._members.items()}
+        _check_names(path, self.shapes)
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as it is stored."""
@@ -160,7 +184,9 @@ class _Npz:
             zipfile.ZipFile(self.path) as archive,
             archive.open(member.info) as file,
         ):
-            array = np.lib.format.read_array(file, allow_pickle=False)
+            file.read(member.header)
+            numbers = file.read()
+        array = np.frombuffer(numbers, member.dtype).reshape(member.shape, order=member.order)
         if array.dtype == np.dtype("V2"):
             # NumPy has no name for bfloat16 and saves its bytes.
             array = array.view(jnp.dtype("bfloat16"))
@@ -178,23 +204,38 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError(f"{path}: {info.filename} is encrypted or compressed in an unknown way")
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
+        start = file.read(10)
         # The only version with a header of limited size, and that of all plain arrays.
-        if version != (1, 0):
-            raise UserError(f"{path}: {info.filename} is of another .npy format, {version}")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        header = file.tell()
+        if start[:8] != b"\x93NUMPY\x01\x00" or len(start) < 10:
+            raise UserError(
+                f"{path} is damaged: {info.filename} is of another .npy format than 1.0"
+            )
+        length = int.from_bytes(start[8:], "little")
+        found = _NPY_HEADER.fullmatch(file.read(length).decode("latin1"))
+    try:
+        descr, fortran, sides = found.groups()
+        dtype = np.dtype(descr)
+    except (AttributeError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {info.filename} is no array of numbers") from error
     if dtype.hasobject:
         raise UserError(
             f"{path}: {info.filename} holds pickled Python objects, which can run any code when "
             "they are read, so they are not; save plain arrays"
         )
-    if header + math.prod(shape) * dtype.itemsize != info.file_size:
+    shape, size = tuple(map(int, re.findall(r"\d+", sides))), info.file_size - len(start) - length
+    if not dtype.itemsize or math.prod(shape) * dtype.itemsize != size:
         raise UserError(
             f"{path} is damaged: {info.filename} declares {dtype}{list(shape)}, but has "
-            f"{info.file_size - header:,} bytes"
+            f"{size:,} bytes"
         )
-    return _Member(info, shape, dtype)
+    return _Member(info, len(start) + length, dtype, shape, "F" if fortran == "True" else "C")
+
+
+def _check_names(path: Path, names: Collection[str]) -> None:
+    """Checks that names can be shown."""
+    for name in names:
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise UserError(f"{path} is damaged: a tensor is called {name[:_LONGEST_NAME]!r}")
 
 
 @contextmanager
@@ -203,7 +244,8 @@ def _blame(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no {path.suffix} file: {error}") from error
+        said = "".join(c if c.isprintable() else " " for c in str(error))[:_LONGEST_NAME]
+        raise UserError(f"{path} is damaged or no {path.suffix} file: {said}") from error
     except (OSError, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
@@ -226,7 +268,7 @@ class Settings:
           UserError: if it is damaged.
         """
         file = (weights if weights.is_dir() else weights.parent) / name
-        content = read_json(file) if file.is_file() else {}
+        content = read_json(file) if file.exists() else {}
         if not isinstance(content, dict):
             raise UserError(f"{file} is damaged: expected keys and values")
         return cls(content, str(file))
@@ -236,51 +278,66 @@ class Settings:
 
     def section(self, key: str) -> "Settings":
         """The values below `key`; none if it is not there."""
-        return Settings(self._get(key, dict, {}), f"{self.about}, {key}")
+        return Settings(self._get(key, dict, {}, "keys and values"), f"{self.about}, {key}")
 
     def integer(self, key: str, default: int) -> int:
         """A whole number that a model can have."""
-        value = self._get(key, int, default)
-        if not 0 <= value <= _LARGEST:
-            raise UserError(f"{self.about}: {key} is {value}, which no model has")
-        return value
+        value = self._get(key, (int, float), default, "a whole number")
+        if not 0 <= value < _LARGEST or value != int(value):
+            raise UserError(f"{self.about}: {key} is {value!r}; expected a whole number below 2^20")
+        return int(value)
 
     def number(self, key: str, default: float) -> float:
-        """A number."""
-        return float(self._get(key, (int, float), default))
+        """A finite number."""
+        return self._finite(key, self._get(key, (int, float), default, "a number"))
 
     def boolean(self, key: str, default: bool) -> bool:
         """True or false."""
-        return self._get(key, bool, default)
+        return self._get(key, bool, default, "true or false")
 
     def text(self, key: str, default: str = "") -> str:
         """A text."""
-        return self._get(key, str, default)
+        return self._get(key, str, default, "a text")
 
     def numbers(self, key: str) -> tuple[float, ...] | None:
-        """Several numbers, or None."""
-        values = self._get(key, list, None)
+        """Several finite numbers, or None."""
+        values = self._get(key, list, None, "numbers")
         if values is None:
             return None
-        if not values or not all(isinstance(value, int | float) for value in values):
+        if not values or not all(type(value) in (int, float) for value in values):
             raise UserError(f"{self.about}: {key} is {values!r}; expected numbers")
-        return tuple(map(float, values))
+        return tuple(self._finite(key, value) for value in values)
 
-    def size(self, key: str, default: int | tuple[int, int]) -> int | tuple[int, int]:
-        """A side in pixels, or height and width."""
-        value = self.content.get(key, default)
+    def size(self, key: str) -> int | tuple[int, int] | None:
+        """A side in pixels, or height and width, or None; also None if only one side is said."""
+        value = self.content.get(key)
         if isinstance(value, dict):
+            if "shortest_edge" in value:
+                return None
             value = [value.get("height"), value.get("width")]
+        if value is None:
+            return None
         pair = [value, value] if isinstance(value, int) else value
-        valid = isinstance(pair, list | tuple) and len(pair) == 2
-        if not valid or not all(type(v) is int and 0 < v <= _LARGEST for v in pair):
-            raise UserError(f"{self.about}: {key} is {value!r}; expected a side, or two, in pixels")
+        valid = isinstance(pair, list) and len(pair) == 2
+        if not valid or not all(type(v) is int and 0 < v <= LARGEST_SIDE for v in pair):
+            raise UserError(
+                f"{self.about}: {key} is {value!r}; expected a side, or two, of up to "
+                f"{LARGEST_SIDE} pixels"
+            )
         return pair[0] if pair[0] == pair[1] else (pair[0], pair[1])
 
-    def _get(self, key: str, kind: type | tuple[type, ...], default: Any) -> Any:
+    def _finite(self, key: str, value: float) -> float:
+        try:
+            if math.isfinite(value):
+                return float(value)
+        except OverflowError:
+            pass
+        raise UserError(f"{self.about}: {key} is not finite")
+
+    def _get(self, key: str, kind: type | tuple[type, ...], default: Any, expected: str) -> Any:
         value = self.content.get(key)
         if value is None:
             return default
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise UserError(f"{self.about}: {key} is {value!r}, which is not expected there")
+            raise UserError(f"{self.about}: {key} is {value!r}; expected {expected}")
         return value

@@ -10,9 +10,9 @@ from typing import Any
 from distill.errors import UserError
 from distill.names import huggingface as names
 from distill.nn import ViTConfig
-from teachers.pretrained.files import Settings, TensorFile
-from teachers.pretrained.interpolation import bicubic
-from teachers.pretrained.match import Description
+from teachers.pretrained.files import Settings, TensorFile, shape_of
+from teachers.pretrained.interpolation import antialiased_bicubic, bicubic
+from teachers.pretrained.match import Description, configure, whole_patches
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
 
 _ACTIVATIONS = {
@@ -159,7 +159,7 @@ def _dinov2(file: TensorFile, settings: Settings) -> Description:
         ignored=(*_MASK, r"classifier\..*"),
         prefix="dinov2_with_registers." if registers else "dinov2.",
         prefix_positions=1,
-        interpolation=bicubic,
+        interpolation=antialiased_bicubic if registers else bicubic,
     )
 
 
@@ -216,19 +216,22 @@ def _config(
         raise UserError(
             f"{settings.about} has hidden_act {act!r}; expected one of {', '.join(_ACTIVATIONS)}"
         )
+    patch = settings.integer("patch_size", patch_size)
+    if not patch:
+        raise UserError(f"{settings.about}: patch_size is 0")
     values = dict(
         width=settings.integer("hidden_size", hidden_size),
         depth=settings.integer("num_hidden_layers", 12),
         heads=settings.integer("num_attention_heads", num_attention_heads),
         mlp_dim=settings.integer("intermediate_size", intermediate_size),
-        patch_size=settings.integer("patch_size", patch_size),
-        image_size=settings.size("image_size", 224),
+        patch_size=patch,
+        image_size=whole_patches(settings.size("image_size") or 224, patch),
         channels=settings.integer("num_channels", 3),
         norm_epsilon=settings.number("layer_norm_eps", layer_norm_eps),
         activation=_ACTIVATIONS[act],
         qkv_bias=settings.boolean("qkv_bias", True),
     )
-    return ViTConfig(**(values | normalisation | choices))
+    return configure(settings.about, **(values | normalisation | choices))
 
 
 def _vision(settings: Settings) -> Settings:
@@ -238,7 +241,8 @@ def _vision(settings: Settings) -> Settings:
 
 def _classes(file: TensorFile, name: str) -> int:
     """As many as the classifier has rows; 0 without one."""
-    return file.shapes.get(f"{name}.weight", (0,))[0]
+    weight = f"{name}.weight"
+    return shape_of(file, weight, 2)[0] if weight in file.shapes else 0
 
 
 def _class_names(settings: Settings) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from distill.names.rules import PREFIX_POSITIONS
 from distill.nn import Network, Params, VisionTransformer
 from distill.nn.embeddings import resize_grid
 from teachers.pretrained import big_vision, huggingface, timm
-from teachers.pretrained.files import Settings, TensorFile, open_file
-from teachers.pretrained.match import Description, Source, match
+from teachers.pretrained.files import LARGEST_SIDE, Settings, TensorFile, open_file
+from teachers.pretrained.match import Description, Source, configure, match, whole_patches
 
 FAMILIES = ("big_vision", "timm", *dict.fromkeys(f for f, _ in huggingface.MODEL_TYPES.values()))
 
@@ -93,7 +93,7 @@ def open_published(
         interpolated.
       mean: of pixel values in [0, 1]; None takes what the model is published with.
       std: likewise.
-      heads: for a timm file whose width is none of timm's.
+      heads: for a timm file where neither config.json nor its architecture says how many.
       dtype: of activations.
 
     Raises:
@@ -107,25 +107,21 @@ def open_published(
         raise UserError(f"{path} holds a model of the family {found}, not {family}")
     if heads is not None and found != "timm":
         raise UserError(f"{path} says how many heads its model has; leave heads out")
-    try:
-        if found == "big_vision":
-            description = big_vision.describe(file)
-        elif found == "timm":
-            description = timm.describe(file, settings, heads)
-        else:
-            description = huggingface.describe(file, settings)
-        description = _as_fed(path, description)
-        stored = description.config
-        size = image_size or description.image_size or stored.image_size
-        config = dataclasses.replace(
-            stored,
-            image_size=size,
-            mean=mean or stored.mean,
-            std=std or stored.std,
-            dtype=dtype,
-        )
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    if found == "big_vision":
+        description = big_vision.describe(file)
+    elif found == "timm":
+        description = timm.describe(file, settings, heads)
+    else:
+        description = huggingface.describe(file, settings)
+    description = _as_fed(path, description)
+    stored = description.config
+    if image_size is None:
+        fed = description.image_size or stored.image_size
+        image_size = whole_patches(fed, stored.patch_size)
+    elif not 0 < image_size <= LARGEST_SIDE:
+        raise UserError(f"image_size must be from 1 to {LARGEST_SIDE} pixels, not {image_size}")
+    choices = dict(image_size=image_size, mean=mean or stored.mean, std=std or stored.std)
+    config = configure(path, **(vars(stored) | choices | dict(dtype=dtype)))
     sources, problems = match(file.shapes, description, _parameter_shapes(description))
     if problems:
         listing = problems[:_MOST_PROBLEMS]
@@ -164,12 +160,9 @@ def _as_fed(path: Path, description: Description) -> Description:
                 changes[key] = values
     else:
         changes = dict(mean=(0.0,), std=(1.0,))
-    config = dataclasses.replace(description.config, **changes)
-    size = None
-    if "crop_size" in fed and fed.boolean("do_center_crop", True):
-        size = fed.size("crop_size", 0)
-    elif "size" in fed and "shortest_edge" not in (fed.content["size"] or ()):
-        size = fed.size("size", 0)
+    config = configure(fed.about, **(vars(description.config) | changes))
+    cropped = fed.size("crop_size") if fed.boolean("do_center_crop", True) else None
+    size = cropped or fed.size("size") or description.image_size
     return dataclasses.replace(description, config=config, image_size=size)
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from distill.errors import UserError
 from distill.names.rules import Rule, Shape
 from distill.nn import ViTConfig
 
@@ -31,6 +33,31 @@ class Description:
     class_names: tuple[str, ...] = ()
     interpolation: Callable[[np.ndarray, tuple[int, int]], np.ndarray] | None = None
     """Of the position embedding to another grid; None is `distill.nn.embeddings.resize_grid`."""
+
+
+def configure(about: Path | str, **choices: Any) -> ViTConfig:
+    """`ViTConfig(**choices)`.
+
+    Args:
+      about: the file that makes the choices, for messages.
+
+    Raises:
+      UserError: if there is no such model.
+    """
+    try:
+        return ViTConfig(**choices)
+    except ValueError as error:
+        raise UserError(f"{about}: {error}") from error
+
+
+def whole_patches(size: int | tuple[int, int], patch_size: int) -> int | tuple[int, int]:
+    """As much of an image, in pixels, as its patches cover: 378 of 384 in patches of 14.
+
+    Where the original's convolution reads no further, models are fed images of this size here.
+    """
+    if isinstance(size, int):
+        return size // patch_size * patch_size
+    return tuple(side // patch_size * patch_size for side in size)
 
 
 class Source(NamedTuple):

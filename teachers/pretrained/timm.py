@@ -9,24 +9,37 @@ import re
 
 from distill.errors import UserError
 from distill.names.timm import table
-from distill.nn import ViTConfig
-from teachers.pretrained.files import Settings, Shape, TensorFile, shape_of
-from teachers.pretrained.match import Description
+from teachers.pretrained.files import LARGEST_SIDE, Settings, Shape, TensorFile, shape_of
+from teachers.pretrained.match import Description, configure
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
 
-# By width, in timm's vit_* models.
+# By width; timm's models of width 1536 differ.
 _HEADS = {
     192: 3,
+    256: 4,
+    320: 5,
     384: 6,
     512: 8,
+    640: 10,
     768: 12,
+    832: 13,
+    896: 14,
     1024: 16,
     1152: 16,
     1280: 16,
     1408: 16,
-    1536: 24,
     1664: 16,
 }
+# By architecture, where the width does not say it.
+_HEADS_OF = {
+    r"vit_base_patch16_gap_": 16,
+    r"vit_giantopt_patch16_siglip_": 16,
+    r"vit_giant_patch14_(reg\d_)?(dinov2|tipsv2)": 24,
+}
+# Of SigLIP 2; those of SigLIP have the exact GELU.
+_TANH = re.compile(
+    r"vit_(so400m_patch16|giantopt_patch16|base_patch32|large_patch16)_siglip_(gap_)?(\d+)"
+)
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_tanh": "gelu_tanh",
@@ -53,7 +66,7 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
         return shape_of(file, name, rank)
 
     width, channels, patch, _ = shape("patch_embed.proj.weight", 4)
-    heads = heads or args.integer("num_heads", _HEADS.get(width, 0))
+    heads = heads or args.integer("num_heads", _heads(settings.text("architecture"), width))
     if not heads:
         raise UserError(
             f"{file.path} does not say how many heads a model of width {width} has; give heads"
@@ -72,7 +85,8 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
     prefix_positions, rows = _positions(file, shape("pos_embed", 3)[1], head == "cls", registers)
     pre_norm = "norm_pre.weight" in shapes
     return Description(
-        config=ViTConfig(
+        config=configure(
+            file.path,
             width=width,
             depth=len({n.split(".")[1] for n in shapes if re.match(r"blocks\.\d+\.", n)}),
             mlp_dim=mlp_dim,
@@ -95,8 +109,15 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
         rules=table(prefix_positions=prefix_positions, distilled=distilled, gated=gated),
         zeros=("patch_embed/linear/bias",) if pre_norm else (),
         prefix_positions=prefix_positions,
+        image_size=_image_size(settings.section("pretrained_cfg")),
         class_names=_class_names(settings),
     )
+
+
+def _heads(architecture: str, width: int) -> int:
+    """As many as timm's model has; 0 if that is not known."""
+    named = (heads for name, heads in _HEADS_OF.items() if re.match(name, architecture))
+    return next(named, _HEADS.get(width, 0))
 
 
 def _positions(file: TensorFile, tokens: int, class_token: bool, registers: int) -> tuple[int, int]:
@@ -111,7 +132,12 @@ def _positions(file: TensorFile, tokens: int, class_token: bool, registers: int)
 def _activation(settings: Settings, gated: bool) -> str:
     name = settings.section("model_args").text("act_layer")
     if not name:
-        name = "quick_gelu" if "quickgelu" in settings.text("architecture") else "gelu"
+        architecture = settings.text("architecture")
+        siglip = _TANH.match(architecture)
+        name = "quick_gelu" if "quickgelu" in architecture else "gelu"
+        # Of the large ones, only that for 512 pixels came with SigLIP 2.
+        if siglip and (siglip[1] != "large_patch16" or siglip[3] == "512"):
+            name = "gelu_tanh"
         name = "silu" if gated else name
     if name not in _ACTIVATIONS:
         raise UserError(
@@ -124,6 +150,16 @@ def _normalisation(settings: Settings, clip: bool, imagenet: bool) -> dict[str, 
     known = settings.section("pretrained_cfg")
     default = CLIP if clip else IMAGENET if imagenet else HALF
     return {key: known.numbers(key) or default[key] for key in ("mean", "std")}
+
+
+def _image_size(fed: Settings) -> tuple[int, int] | None:
+    """What pretrained_cfg says the model is fed: [channels, height, width]."""
+    size = fed.numbers("input_size")
+    if size is None:
+        return None
+    if len(size) != 3 or not all(0 < side <= LARGEST_SIDE for side in size[1:]):
+        raise UserError(f"{fed.about}: input_size is {list(size)}; expected [3, height, width]")
+    return int(size[1]), int(size[2])
 
 
 def _class_names(settings: Settings) -> tuple[str, ...]:

@@ -123,6 +123,15 @@ def test_a_teacher_with_the_classes_in_another_order_is_refused(tmp_path):
         run(config_for(weights), tmp_path / "run")
 
 
+def test_a_teacher_that_calls_the_classes_otherwise_is_warned_of(tmp_path, capsys):
+    names = {number: f"digit {number}" for number in range(10)}
+    weights = huggingface(
+        tmp_path / "vit", "ViTForImageClassification", intermediate_size=32, id2label=names
+    )
+    run(config_for(weights), tmp_path / "run")
+    assert "teacher calls its first class 'digit 0' and the data '0'" in capsys.readouterr().err
+
+
 def test_published_weights_are_evaluated_in_the_order_of_their_names(tmp_path):
     order = tuple(str((number + 1) % 10) for number in range(10))
     names = {"id2label": dict(enumerate(order))}

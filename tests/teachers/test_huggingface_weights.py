@@ -1,14 +1,17 @@
 """Published weights against the implementation they are published with: transformers."""
 
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 from published import assert_equal, outputs
+from safetensors.torch import load_file, save_file
 
 from distill.errors import UserError
-from teachers.pretrained import open_published
+from teachers.pretrained import huggingface, open_published
+from teachers.pretrained.files import Settings
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -132,12 +135,110 @@ def test_dinov3_gives_the_same_embedding_and_tokens(tmp_path, choices):
         assert_equal(found.tokens, wanted.last_hidden_state[:, 1 + config.num_register_tokens :])
 
 
-@pytest.mark.parametrize("size", [32, 64])
-def test_another_resolution_interpolates_positions_as_transformers_does(tmp_path, size):
-    model = saved(tmp_path, "ViTForImageClassification", config_of("ViTConfig", num_labels=5))
+FAMILIES = {
+    "ViT": (MLP | dict(layer_norm_eps=1e-6), dict(interpolate_pos_encoding=True)),
+    "DeiT": (MLP, dict(interpolate_pos_encoding=True)),
+    "CLIPVision": (MLP, dict(interpolate_pos_encoding=True)),
+    "SiglipVision": (MLP, dict(interpolate_pos_encoding=True)),
+    "Dinov2": (dict(mlp_ratio=2), {}),
+    "Dinov2WithRegisters": (dict(mlp_ratio=2, num_register_tokens=4), {}),
+    "DINOv3ViT": (MLP | dict(num_register_tokens=4), {}),
+}
+
+
+@pytest.mark.parametrize("size", [24, 32, 64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_resolution_interpolates_positions_as_transformers_does(tmp_path, family, size):
+    choices, options = FAMILIES[family]
+    config = getattr(transformers, f"{family}Config")(**SIZE | choices)
+    model = saved(tmp_path, f"{family}Model", config)
     found, images = outputs(tmp_path, image_size=size)
     assert images.shape[1] == size
-    assert_equal(found.logits, run(model, images, interpolate_pos_encoding=True).logits)
+    wanted = run(model, images, **options).last_hidden_state
+    if family == "CLIPVision":
+        # Tokens come before the last norm there; only the embedding after it is given.
+        assert_equal(found.embedding, run(model, images, **options).pooler_output)
+    else:
+        assert_equal(found.tokens, wanted[:, wanted.shape[1] - found.tokens.shape[1] :])
+
+
+@pytest.mark.parametrize("kind", huggingface.MODEL_TYPES)
+def test_what_config_json_leaves_out_is_the_default_of_its_class(kind):
+    default = transformers.AutoConfig.for_model(kind)
+    default = getattr(default, "vision_config", default)
+    shapes = {"embeddings.register_tokens": (1, 0, 8)} if kind == "dinov3_vit" else {}
+    file = types.SimpleNamespace(path="model.safetensors", shapes=shapes)
+    config = huggingface.describe(file, Settings({"model_type": kind}, "config.json")).config
+    assert config.width == default.hidden_size
+    assert config.depth == default.num_hidden_layers
+    assert config.heads == default.num_attention_heads
+    assert config.mlp_dim == getattr(default, "intermediate_size", 4 * config.width)
+    assert config.patch_size == default.patch_size
+    assert config.image_size == default.image_size
+    assert config.norm_epsilon == default.layer_norm_eps
+    names = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+    assert config.activation == names[default.hidden_act]
+    if kind == "dinov3_vit":
+        assert config.rotary_base == default.rope_theta
+    if "regist" in kind:
+        assert config.registers == default.num_register_tokens
+
+
+@pytest.mark.parametrize(
+    ("kinds", "mean", "std"),
+    [
+        (("vit", "siglip"), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        (
+            ("deit", "dinov2", "dinov2_with_registers", "dinov3_vit"),
+            (0.485, 0.456, 0.406),
+            (0.229, 0.224, 0.225),
+        ),
+        (
+            ("clip",),
+            (0.48145466, 0.4578275, 0.40821073),
+            (0.26862954, 0.26130258, 0.27577711),
+        ),
+    ],
+)
+def test_normalisation_is_the_familys_where_nothing_says_it(kinds, mean, std):
+    file = types.SimpleNamespace(path="model.safetensors", shapes={})
+    for kind in kinds:
+        config = huggingface.describe(file, Settings({"model_type": kind}, "config.json")).config
+        assert np.broadcast_to(config.mean, 3).tolist() == list(mean)
+        assert np.broadcast_to(config.std, 3).tolist() == list(std)
+
+
+def test_what_a_model_does_without_is_left_out(tmp_path):
+    pooled = saved(tmp_path / "vit", "ViTModel", config_of("ViTConfig"))
+    assert any(name.startswith("pooler") for name in pooled.state_dict())
+    config = transformers.Dinov2Config(**SIZE, mlp_ratio=2, num_labels=3)
+    saved(tmp_path / "dinov2", "Dinov2ForImageClassification", config)
+    text = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9)
+    pair = transformers.CLIPConfig(vision_config=SIZE | MLP, text_config=text | MLP)
+    saved(tmp_path / "clip", "CLIPModel", pair)
+    # Older versions wrote this buffer.
+    file = tmp_path / "clip" / "model.safetensors"
+    ids = {"vision_model.embeddings.position_ids": torch.arange(37)[None]}
+    save_file(load_file(file) | ids, file)
+    for name in ("vit", "dinov2", "clip"):
+        found, _ = outputs(tmp_path / name)
+        assert found.logits.shape == (2, 0)
+    # SigLIP without its head pools nothing here but by the mean.
+    saved(tmp_path / "siglip", "SiglipVisionModel", config_of("SiglipVisionConfig"))
+    about = tmp_path / "siglip" / "config.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"vision_use_head": False}))
+    found, _ = outputs(tmp_path / "siglip")
+    assert_equal(found.embedding, found.tokens.mean(axis=1))
+
+
+def test_patches_that_do_not_reach_the_edge_leave_it_out(tmp_path):
+    # As of SigLIP's 384 pixels in patches of 14.
+    config = config_of("SiglipVisionConfig", image_size=53)
+    model = saved(tmp_path, "SiglipVisionModel", config, preprocessor_config={"size": 53})
+    found, images = outputs(tmp_path)
+    assert images.shape[1] == 48
+    edged = np.pad(images, ((0, 0), (0, 5), (0, 5), (0, 0)))
+    assert_equal(found.embedding, run(model, edged).pooler_output)
 
 
 def test_resolution_normalisation_and_class_names_come_along(tmp_path):
@@ -157,6 +258,30 @@ def test_resolution_normalisation_and_class_names_come_along(tmp_path):
     assert (config.image_size, config.mean, config.std) == (32, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     other = open_published(tmp_path, image_size=24, mean=(0.4,), std=(0.2,)).network.config
     assert (other.image_size, other.mean, other.std) == (24, (0.4,), (0.2,))
+    plain = dict(image_mean=fed["image_mean"], image_std=fed["image_std"])
+    for content, size, mean in (
+        (dict(size=32), 32, (0.5,)),
+        (dict(size={"height": 32, "width": 24}), (32, 24), (0.5,)),
+        (dict(size={"shortest_edge": 32}), 48, (0.5,)),
+        (plain | dict(size=32, crop_size=24, do_center_crop=False), 32, (0.1, 0.2, 0.3)),
+        (plain | dict(crop_size=24, do_normalize=False), 24, (0.0,)),
+    ):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+        config = open_published(tmp_path).network.config
+        assert (config.image_size, config.mean) == (size, mean)
+    for content, message in (
+        (dict(size=8192), "size is 8192; expected a side, or two, of up to 4096 pixels"),
+        (dict(size=True), "size is True; expected a side"),
+        (dict(image_mean=[float("nan")] * 3), "image_mean is not finite"),
+        (dict(image_std=[0.0] * 3), "std must be positive"),
+    ):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=message):
+            open_published(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    for size in (0, -8, 8192):
+        with pytest.raises(UserError, match="image_size must be from 1 to 4096 pixels"):
+            open_published(tmp_path, image_size=size)
 
 
 def test_half_precision_and_several_files_are_read(tmp_path):
@@ -180,11 +305,16 @@ def test_a_config_of_another_model_is_refused(tmp_path):
         "num_hidden_layers=4": r"layer\.3\.layernorm_before\.weight is missing; expected \[32\]",
         "num_hidden_layers=1000000": "not those of 1000000 layers",
         "hidden_size=64": r"cls_token is \[1, 1, 32\]; expected \[1, 1, 64\]",
-        "hidden_size=99999999999": "which no model has",
+        "hidden_size=99999999999": r"expected a whole number below 2\^20",
         'model_type="resnet"': "model_type 'resnet'; expected one of vit, deit",
         'hidden_act="relu"': "hidden_act 'relu'",
         "num_attention_heads=5": "width 32 is not divisible by heads 5",
-        'patch_size="8"': "patch_size is '8'",
+        'patch_size="8"': "patch_size is '8'; expected a whole number",
+        "patch_size=0": "patch_size is 0",
+        "image_size=100000": "expected a side, or two, of up to 4096 pixels",
+        "layer_norm_eps=1e999": "layer_norm_eps is not finite",
+        f"layer_norm_eps={10**400}": "layer_norm_eps is not finite",
+        'qkv_bias="yes"': "expected true or false",
     }.items():
         key, _, value = changed.partition("=")
         file.write_text(json.dumps(content | {key: json.loads(value)}))

@@ -3,11 +3,14 @@
 import io
 import json
 import pickle
+import re
 import struct
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from published import big_vision_arrays
@@ -15,6 +18,7 @@ from safetensors.numpy import save_file
 
 from distill.errors import UserError
 from teachers.pretrained import open_published
+from teachers.pretrained.files import Settings
 
 
 class Bomb:
@@ -179,14 +183,36 @@ def header_of(shape, descr="<f4"):
     return out.getvalue()
 
 
+# What Python's parser or NumPy would choke on, or run.
+HEADERS = (
+    "__import_('os')",
+    "{'descr': '<f4',",
+    "(" * 5000,
+    "-" * 9000,
+    "{[]: 1}",
+    "{'descr': (), 'fortran_order': False, 'shape': (4,), }",
+    "{'descr': '<f3', 'fortran_order': False, 'shape': (4,), }",
+    "{'descr': '<q4', 'fortran_order': False, 'shape': (4,), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 5), }",
+    "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (4,), }",
+)
+
+
+def written(header):
+    """The start of an array with this header."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+
+
 def test_what_a_member_declares_must_be_what_it_has(tmp_path):
     file = tmp_path / "vit.npz"
     for content, message in (
         (header_of((10**12,)) + bytes(40), r"declares float32\[1000000000000\], but has 40 bytes"),
         (header_of((4,)) + bytes(40), "but has 40 bytes"),
         (b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**31) + bytes(40), "another .npy format"),
-        (b"\x93NUMPY\x01\x00" + struct.pack("<H", 9) + b"__import_", "is damaged"),
         (b"garbage", "is damaged"),
+        # Elements of no bytes, of which there may be any number.
+        (header_of((10**12,), "|V0"), "but has 0 bytes"),
+        *((written(header), "is no array of numbers") for header in HEADERS),
     ):
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("embedding/kernel.npy", content)
@@ -197,6 +223,64 @@ def test_what_a_member_declares_must_be_what_it_has(tmp_path):
         archive.writestr("run.py", "print()")
     with pytest.raises(UserError, match=r"run\.py, which is no array"):
         open_published(file)
+
+
+def test_a_byte_that_changed_is_the_users_error_or_none(npz):
+    """Wherever it is: in the archive's lists, in headers, among the numbers."""
+    file, rng = npz(), np.random.default_rng(0)
+    whole = file.read_bytes()
+    refused = 0
+    # The archive's list of members is at its end, and every member begins with a header.
+    starts = [m.start() for m in re.finditer(b"NUMPY", whole)]
+    near = rng.choice(starts, 100) + rng.integers(0, 80, 100)
+    for place in [*near, *rng.integers(len(whole) - 4000, len(whole), 100)]:
+        changed = bytearray(whole)
+        changed[place] = rng.integers(256)
+        file.write_bytes(changed)
+        try:
+            open_published(file).read()
+        except UserError:
+            refused += 1
+    assert 100 < refused < 200
+
+
+def test_arrays_in_fortrans_order_and_other_precisions_are_read(npz):
+    arrays = big_vision_arrays("original", "cls")
+    kernel = arrays["head/kernel"]
+    expected = open_published(npz()).read()["classifier"]["kernel"]
+    for stored in (np.asfortranarray(kernel), kernel.astype(">f8"), kernel.astype("<f4")):
+        read = open_published(npz(**{"head/kernel": stored})).read()["classifier"]["kernel"]
+        np.testing.assert_array_equal(read, expected)
+    half = kernel.astype(jnp.bfloat16)
+    read = open_published(npz(**{"head/kernel": half})).read()["classifier"]["kernel"]
+    np.testing.assert_array_equal(read, half.astype(np.float32))
+
+
+def test_names_that_cannot_be_shown_are_refused(npz, timm):
+    for name in ("\x1b[31mred", "a" * 300):
+        with pytest.raises(UserError, match=r"a tensor is called '(\\x1b|aaa)"):
+            open_published(timm(**{name: np.zeros(3, np.float32)}))
+        with pytest.raises(UserError, match=r"a tensor is called '(\\x1b|aaa)"):
+            open_published(npz(**{name: np.zeros(3, np.float32)}))
+
+
+def test_an_archive_that_says_things_twice_or_in_code_is_refused(npz):
+    file = npz()
+    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("head/bias.npy", header_of((5,)) + bytes(20))
+    with pytest.raises(UserError, match="holds head/bias twice"):
+        open_published(file)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("head/bias.npy", header_of((5,)) + bytes(20))
+    with pytest.raises(UserError, match="encrypted or compressed in an unknown way"):
+        open_published(file)
+
+
+def test_an_optimiser_beside_the_model_is_left_out(npz):
+    arrays = big_vision_arrays("original", "cls")
+    state = {"opt/state/step": np.int64(7), **{f"opt/target/{k}": v for k, v in arrays.items()}}
+    found = open_published(npz(**dict.fromkeys(arrays), **state)).read()
+    np.testing.assert_array_equal(found["classifier"]["kernel"], arrays["head/kernel"])
 
 
 def test_a_zip_bomb_is_refused_before_it_is_decompressed(tmp_path):
@@ -244,9 +328,34 @@ def test_a_path_without_weights_is_refused(tmp_path, timm):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is damaged"):
         open_published(tmp_path)
-    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}')
-    with pytest.raises(UserError, match="not a file beside it"):
+    index = tmp_path / "model.safetensors.index.json"
+    for name in ("../b.safetensors", "..", "", "notes.txt", "absent.safetensors"):
+        index.write_text(json.dumps({"weight_map": {"a": name}}))
+        with pytest.raises(UserError, match=r"which is no \.safetensors file beside it"):
+            open_published(tmp_path)
+    for damaged in ({}, {"weight_map": {}}, {"weight_map": {"a": 3}}, []):
+        index.write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match="it has no weight_map of names to files"):
+            open_published(tmp_path)
+
+
+def test_a_path_that_is_no_weights_is_refused(tmp_path):
+    for path, message in (
+        (tmp_path / ("a" * 5000), "cannot be read"),
+        (Path("/dev/zero"), "no file and no directory"),
+    ):
+        with pytest.raises(UserError, match=message):
+            open_published(path)
+    (tmp_path / "loop.safetensors").symlink_to(tmp_path)
+    (tmp_path / "endless.npz").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="but has none"):
         open_published(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle"):
+        open_published(tmp_path)
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        Settings.beside(tmp_path, "config.json")
 
 
 def test_a_model_of_another_family_is_refused(npz, timm):

@@ -1,6 +1,7 @@
 """Published weights against the implementation they are published with: timm."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from published import assert_equal, outputs
 from timm_without_torchvision import timm
 
 from distill.errors import UserError
-from teachers.pretrained import open_published
+from teachers.pretrained import load, open_published
 
 torch = pytest.importorskip("torch")
 
@@ -78,14 +79,49 @@ def test_what_config_json_says_comes_along(tmp_path):
     assert (config.mean, config.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert (config.heads, config.activation) == (8, "gelu_tanh")
     assert model.class_names == ("cat", "dog")
-    for changed, message in {
-        "global_pool": "global_pool 'avg', which is not supported",
-        "model_args": "act_layer 'avg'; expected one of gelu",
-    }.items():
-        value = {"act_layer": "avg", "num_heads": 8} if changed == "model_args" else "avg"
-        file.write_text(json.dumps(about | {changed: value}))
+    for changed, message in (
+        ({"global_pool": "avg"}, "global_pool 'avg', which is not supported"),
+        ({"model_args": {"act_layer": "avg"}}, "act_layer 'avg'; expected one of gelu"),
+        ({"pretrained_cfg": {"input_size": [3, 0, 0]}}, "input_size is .* expected .3, height"),
+    ):
+        file.write_text(json.dumps(about | changed))
         with pytest.raises(UserError, match=message):
-            open_published(tmp_path)
+            open_published(tmp_path, heads=4)
+
+
+# timm's own size, 384, is no multiple of the patch; its convolution leaves out the edge.
+_FEWER_PIXELS = {"vit_so400m_patch14_siglip_384", "vit_so400m_patch14_siglip_gap_384"}
+_ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
+
+
+def test_every_model_of_timm_is_read_as_it_is_or_refused(tmp_path, monkeypatch):
+    """By names and shapes: what tensors do not say has to be right for its architecture."""
+    read = []
+    for name in [
+        n for part in ("vision_transformer", "deit") for n in timm.list_models(module=part)
+    ]:
+        with torch.device("meta"):
+            model = timm.create_model(name, pretrained=False)
+        shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+        file = types.SimpleNamespace(path=tmp_path, shapes=shapes)
+        monkeypatch.setattr(load, "open_file", lambda _, file=file: file)
+        fed = {key: model.pretrained_cfg[key] for key in ("mean", "std", "input_size")}
+        about = {"architecture": name, "pretrained_cfg": fed, "global_pool": model.global_pool}
+        (tmp_path / "config.json").write_text(json.dumps(about))
+        try:
+            config = open_published(tmp_path).network.config
+        except UserError:
+            continue
+        block = model.blocks[0]
+        activations = {block.mlp.act} | ({model.attn_pool.mlp.act} if model.attn_pool else set())
+        assert config.heads == block.attn.num_heads, name
+        assert {config.activation} == {_ACTIVATIONS[type(a).__name__] for a in activations}, name
+        assert config.norm_epsilon == block.norm1.eps == model.norm.eps, name
+        assert (config.mean, config.std) == (fed["mean"], fed["std"]), name
+        size = (3, 378, 378) if name in _FEWER_PIXELS else fed["input_size"]
+        assert config.image_shape == (*size[1:], 3), name
+        read.append(name)
+    assert len(read) > 100
 
 
 def test_a_pooled_norm_is_named_as_unknown(tmp_path):
