@@ -11,6 +11,8 @@ with a MODEL_CARD.md.
 """
 
 import dataclasses
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,8 +89,10 @@ def run(
       licence: of the weights, for the model card.
       images: how many of the evaluation split to compare on.
     """
-    if unknown := [form for form in formats if form not in FORMATS]:
-        raise UserError(f"unknown format {unknown[0]!r}; expected some of {', '.join(FORMATS)}")
+    unknown = [form for form in formats if form not in FORMATS]
+    if unknown or not formats:
+        found = f"unknown format {unknown[0]!r}" if unknown else "no format"
+        raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}")
     recorded = read_config(workdir)
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     network, params = load_model(workdir, mesh, best=best, dtype="float32")
@@ -103,17 +107,23 @@ def run(
         dtype=dtype,
         eval_crop=data.view.eval_crop,
     )
+    for form in formats:
+        FORMATS[form].check(model)
     about = describe(workdir, recorded, best) | {"licence": licence, "checked_on": samples.name}
     verifier = Verifier(model, samples)
     directory = output or workdir / "export"
     versions = {}
-    for form in formats:
-        # TF Serving looks for versions right in a model's directory.
-        place = directory if form == "saved_model" else directory / form
-        versions[form] = export_version(model, form, place, verifier, about)
-        print(f"exported {versions[form].path}")
-    print(f"compared with JAX on {samples.name}:\n")
-    print(table([checked for version in versions.values() for checked in version.checked]))
+    try:
+        for form in formats:
+            # TF Serving looks for versions right in a model's directory.
+            place = directory if form == "saved_model" else directory / form
+            versions[form] = export_version(model, form, place, verifier, about)
+            print(f"exported {versions[form].path}")
+    finally:
+        if versions:
+            right = "" if verifier.accuracy is None else f" (accuracy {verifier.accuracy:.2%})"
+            print(f"compared with JAX{right} on {samples.name}; times on this machine's CPU:\n")
+            print(table([checked for one in versions.values() for checked in one.checked]))
     return versions
 
 
@@ -206,15 +216,20 @@ def _samples(data: DataConfig, config: Any, most: int) -> tuple[tuple[str, ...],
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
     parse(FLAGS, arguments, required=("workdir",))
-    run(
-        Path(FLAGS.workdir),
-        Path(FLAGS.output) if FLAGS.output else None,
-        FLAGS.best,
-        formats=tuple(dict.fromkeys(FLAGS.format)),
-        dtype=FLAGS.dtype,
-        licence=FLAGS.licence,
-        images=FLAGS.images,
-    )
+    # What was begun is removed, as it is after Ctrl-C.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        run(
+            Path(FLAGS.workdir),
+            Path(FLAGS.output) if FLAGS.output else None,
+            FLAGS.best,
+            formats=tuple(dict.fromkeys(FLAGS.format)),
+            dtype=FLAGS.dtype,
+            licence=FLAGS.licence,
+            images=FLAGS.images,
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

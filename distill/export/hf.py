@@ -12,10 +12,8 @@ from distill.names import huggingface as names
 from distill.names.rules import PREFIX_POSITIONS, write_tensors
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
-    """Writes model.safetensors, config.json and preprocessor_config.json.
-
-    A model without classifier is written with no labels: its "logits" are the embedding.
+def check(model: Exportable) -> None:
+    """Checks that the model can be written.
 
     Raises:
       UserError: for a model that is not a plain one with a class token, or if PyTorch or
@@ -23,7 +21,14 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     """
     require("hf", "-c constraints.txt -e '.[reference]'", "safetensors", "torch", "transformers")
     # Its other models that pool do so before the last norm, or through another projection.
-    check_plain(model, "hf", {"cls": "class token"})
+    check_plain(model, "hf", ("cls",))
+
+
+def write(model: Exportable, directory: Path) -> list[Artefact]:
+    """Writes model.safetensors, config.json and preprocessor_config.json.
+
+    A model without classifier is written with no labels: its "logits" are the embedding.
+    """
     directory.mkdir()
     save(tensors(model), directory)
     write_json(directory / "config.json", _config(model))

@@ -12,8 +12,8 @@ from distill.export.model import Artefact, Exportable, require
 FILE = "model.onnx"
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
-    """Writes `model.onnx`, with free batch, and its class names in the metadata.
+def check(model: Exportable) -> None:
+    """Checks that the model can be written.
 
     Raises:
       UserError: for another dtype than float32, or if a converter or runtime is missing.
@@ -21,6 +21,10 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     require("onnx", "-c constraints.txt -e '.[onnx]'", "jax2onnx", "onnx", "onnxruntime")
     if model.dtype != "float32":
         raise UserError(f"ONNX is written in float32, not in {model.dtype}")
+
+
+def write(model: Exportable, directory: Path) -> list[Artefact]:
+    """Writes `model.onnx`, with free batch, and its class names in the metadata."""
     # The converter tells of plugins for libraries that are not asked for.
     logging.getLogger("jax2onnx").setLevel(logging.CRITICAL)
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)

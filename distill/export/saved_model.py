@@ -10,6 +10,16 @@ from distill.export.model import Artefact, Exportable, require
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
+def check(model: Exportable) -> None:
+    """Checks that the model can be written.
+
+    Raises:
+      UserError: if TensorFlow is missing.
+    """
+    del model
+    require("saved_model", "-e '.[export]'", "tensorflow")
+
+
 def write(model: Exportable, directory: Path) -> list[Artefact]:
     """Writes a SavedModel: a version as TF Serving expects it.
 
@@ -17,11 +27,7 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     and returns float32 `logits`, `probabilities` [None, classes] and `embedding` [None, width].
     The asset `class_names.txt` has a class per line, in the order of the logits. A request that
     TF Serving sends itself before it takes others lies where it looks for one.
-
-    Raises:
-      UserError: if TensorFlow is missing.
     """
-    require("saved_model", "-e '.[export]'", "tensorflow")
     save(model, directory)
     warmup = directory / WARMUP
     warmup.parent.mkdir()

@@ -34,19 +34,23 @@ written for at least six months after.
 """
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
-    """Writes the serving function with its parameters, class names and how to load them.
+def check(model: Exportable) -> None:
+    """Checks that the model can be written.
 
     Raises:
       UserError: for a model that one file cannot hold.
     """
-    params = model.host_params
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(model.host_params))
     if size >= _MOST_BYTES:
         raise UserError(
             f"a StableHLO file holds less than {_MOST_BYTES:,} bytes, and the parameters have "
             f"{size:,}; with --dtype=bfloat16 they have half, and a SavedModel has no such limit"
         )
+
+
+def write(model: Exportable, directory: Path) -> list[Artefact]:
+    """Writes the serving function with its parameters, class names and how to load them."""
+    params = model.host_params
     height, width, channels = model.image_shape
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, height, width, channels), "uint8")

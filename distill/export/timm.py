@@ -25,14 +25,20 @@ _ARCHITECTURES = {
 _ARCHITECTURE = "vit_base_patch16_224"
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
-    """Writes model.safetensors and config.json, for `timm.create_model("local-dir:DIRECTORY")`.
+def check(model: Exportable) -> None:
+    """Checks that the model can be written.
 
     Raises:
-      UserError: for a model that is not a plain one, or if PyTorch or timm are missing.
+      UserError: for a model that is not a plain one, or if timm or what it imports is missing.
     """
-    require("timm", "torch timm safetensors", "safetensors", "torch", "timm")
+    packages = ("torch", "torchvision", "timm")
+    # A torchvision of another release than torch's breaks both.
+    require("timm", f"{' '.join(packages)} together", *packages)
     check_plain(model, "timm", _POOLS)
+
+
+def write(model: Exportable, directory: Path) -> list[Artefact]:
+    """Writes model.safetensors and config.json, for `timm.create_model("local-dir:DIRECTORY")`."""
     directory.mkdir()
     save(tensors(model), directory)
     write_json(directory / "config.json", _config(model))

@@ -1,7 +1,7 @@
 """What the formats that PyTorch reads have in common: which models they take, and what of them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -22,34 +22,30 @@ _ANY = {
 }
 
 
-def check_plain(model: Exportable, form: str, heads: Mapping[str, str]) -> None:
+def check_plain(model: Exportable, form: str, heads: Collection[str]) -> None:
     """Checks that a format's transformer can be the model.
 
     Args:
       model: to export.
       form: the format's name.
-      heads: those it has, and what it calls them.
+      heads: those it has.
 
     Raises:
       UserError: naming the choices that it cannot express.
     """
     config = model.network.config
-    if config.head not in heads:
-        raise UserError(
-            f"the format {form} has no {config.head!r} head; it takes students with "
-            f"config.model.head={' or '.join(heads)}. saved_model, stablehlo, tflite and onnx take "
-            "every head"
-        )
     plain = {field.name: field.default for field in dataclasses.fields(ViTConfig)}
     foreign = [
         f"{field.name}={getattr(config, field.name)!r}"
         for field in dataclasses.fields(config)
         if field.name not in _ANY and getattr(config, field.name) != plain.get(field.name, False)
     ]
+    if config.head not in heads:
+        foreign.append(f"head={config.head!r} (it has {' or '.join(heads)})")
     if foreign:
         raise UserError(
-            f"the format {form} is a plain vision transformer, which this model is not: "
-            f"{', '.join(foreign)}. saved_model, stablehlo, tflite and onnx take it as it is"
+            f"the format {form} is a plain vision transformer of its library, which this model is "
+            f"not: {', '.join(foreign)}. saved_model, stablehlo, tflite and onnx take it as it is"
         )
 
 

@@ -85,6 +85,16 @@ class Verifier:
                 parts.append({name: value[: len(part)] for name, value in answers.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    @property
+    def accuracy(self) -> float | None:
+        """JAX's, on images with labels."""
+        return self._accuracy(self.expected.get("logits"))
+
+    def _accuracy(self, logits: np.ndarray | None) -> float | None:
+        if logits is None or self._samples.labels is None:
+            return None
+        return float(np.mean(logits.argmax(-1) == self._samples.labels))
+
     def __call__(self, artefact: Artefact) -> Checked:
         """Runs an artefact and compares.
 
@@ -95,21 +105,17 @@ class Verifier:
         inputs = {str(size): np.resize(images, (size, *images.shape[1:])) for size in self._sizes}
         with tempfile.TemporaryDirectory(prefix="distill-export-") as directory:
             np.savez(Path(directory) / "inputs.npz", **inputs, all=images)
-            said = _run(artefact, Path(directory))
+            seconds = _run(artefact, Path(directory))
             with np.load(Path(directory) / "outputs.npz", allow_pickle=False) as file:
                 outputs = dict(file)
         found = [self._compare(artefact, outputs, name) for name in (*inputs, "all")]
-        logits = outputs.get("all/logits")
-        labels = self._samples.labels
         return Checked(
             name=artefact.name,
             bytes=size_of(artefact.path),
             difference=max(difference for difference, _ in found),
             agreement=found[-1][1],
-            accuracy=None
-            if labels is None or logits is None
-            else float(np.mean(logits.argmax(-1) == labels)),
-            milliseconds={size: 1000 * seconds for size, seconds in said["seconds"].items()},
+            accuracy=self._accuracy(outputs.get("all/logits")),
+            milliseconds={size: 1000 * second for size, second in seconds.items()},
         )
 
     @property
@@ -151,7 +157,9 @@ class Verifier:
             raise ExportMismatch(
                 f"the {artefact.name} export agrees with JAX on {agreement:.2%} of "
                 f"{len(self._samples.images)} images; at least {AGREEMENT:.0%} is expected. "
-                "Nothing was exported"
+                f"{main} differ by up to {differences[main]:.2g}, which decides where two classes "
+                "are as near: train longer, compare on more --images, or export float32. Nothing "
+                "was exported"
             )
         return differences[main], agreement
 
@@ -162,18 +170,15 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _run(artefact: Artefact, directory: Path) -> dict:
+def _run(artefact: Artefact, directory: Path) -> dict[str, float]:
+    """Runs the script; returns the seconds that a batch takes, by its size."""
     command = [sys.executable, "-I", str(CHECKER), artefact.runtime, str(artefact.path), directory]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ExportMismatch(
             f"the {artefact.name} export cannot be run:\n{done.stderr.strip()[-2000:]}"
         )
-    said = json.loads(done.stdout.splitlines()[-1])
-    mine = {"distill", "flax"} | (set() if artefact.runtime == "stablehlo" else {"jax"})
-    if found := mine & set(said["modules"]):
-        raise ExportMismatch(f"the check of the {artefact.name} export loaded {sorted(found)}")
-    return said
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _agreement(got: np.ndarray, expected: np.ndarray, what: str) -> float:

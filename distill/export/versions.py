@@ -7,11 +7,13 @@ person.
 """
 
 import dataclasses
+import errno
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -26,17 +28,31 @@ from distill.report.text import text_table
 DESCRIPTION = "export.json"
 CARD = "MODEL_CARD.md"
 
-FORMATS: Mapping[str, Callable[[Exportable, Path], list[Artefact]]] = {
-    "saved_model": saved_model.write,
-    "stablehlo": stablehlo.write,
-    "tflite": tflite.write,
-    "onnx": onnx.write,
-    "hf": hf.write,
-    "timm": timm.write,
+
+class Format(NamedTuple):
+    """How a model becomes files."""
+
+    check: Callable[[Exportable], None]
+    """Raises a UserError for a model that the format does not take, or if a package is missing."""
+    write: Callable[[Exportable, Path], list[Artefact]]
+    """Writes to a new directory."""
+
+
+FORMATS: Mapping[str, Format] = {
+    "saved_model": Format(saved_model.check, saved_model.write),
+    "stablehlo": Format(stablehlo.check, stablehlo.write),
+    "tflite": Format(tflite.check, tflite.write),
+    "onnx": Format(onnx.check, onnx.write),
+    "hf": Format(hf.check, hf.write),
+    "timm": Format(timm.check, timm.write),
 }
 
 # Of these, inputs and outputs are what their libraries' models have.
 _OWN_SIGNATURE = ("hf", "timm")
+
+_STAGING = ".exporting-"
+# No export takes as long: what is older was left by a process that was killed.
+_STALE_SECONDS = 24 * 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,37 +84,54 @@ def export_version(
         what is not installed.
       ExportMismatch: if it differs from JAX by more than it may; then nothing is left.
     """
-    about = dict(about or {})
+    FORMATS[form].check(model)
+    created = [path for path in (directory, *directory.parents) if not path.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".exporting-", dir=directory))
+        _remove_stale(directory)
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=directory) as staging:
+            written = Path(staging) / "model"
+            checked = [verifier(artefact) for artefact in FORMATS[form].write(model, written)]
+            description = {
+                "format": form,
+                "dtype": model.dtype,
+                "signature": None if form in _OWN_SIGNATURE else signature(model),
+                "checked": [dataclasses.asdict(one) for one in checked],
+                "jax": jax.__version__,
+                "about": dict(about or {}),
+            }
+            write_json(written / DESCRIPTION, description)
+            (written / CARD).write_text(model_card(model, description))
+            return Version(_number(written, directory), checked)
     except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
-    try:
-        written = staging / "model"
-        checked = [verifier(artefact) for artefact in FORMATS[form](model, written)]
-        description = {
-            "format": form,
-            "dtype": model.dtype,
-            "signature": None if form in _OWN_SIGNATURE else signature(model),
-            "checked": [dataclasses.asdict(one) for one in checked],
-            "jax": jax.__version__,
-            "about": about,
-        }
-        write_json(written / DESCRIPTION, description)
-        (written / CARD).write_text(model_card(model, description))
-        version = directory / str(_next_version(directory))
-        written.rename(version)
+        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(staging)
-        if not any(directory.iterdir()):
-            directory.rmdir()
-    return Version(version, checked)
+        for path in created:
+            if path.exists() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _remove_stale(directory: Path) -> None:
+    for left in directory.glob(f"{_STAGING}*"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left)
+
+
+def _number(written: Path, directory: Path) -> Path:
+    """Gives a version that was checked its number, the next that nobody else takes."""
+    while True:
+        numbers = [int(p.name) for p in directory.iterdir() if p.is_dir() and p.name.isdigit()]
+        version = directory / str(max(numbers, default=0) + 1)
+        try:
+            return written.rename(version)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 def table(checked: Sequence[Checked]) -> str:
     """What was seen of each artefact, for a terminal."""
-    header = ("format", "MB", "worst logit difference", "agrees", "accuracy", "batch 1", "batch 32")
+    header = ("format", "MB", "worst difference", "agrees", "accuracy", "1 image", "32 images")
     return text_table(header, [row(one) for one in checked])
 
 
@@ -112,8 +145,3 @@ def row(one: Checked) -> tuple[str, ...]:
         "—" if one.accuracy is None else f"{one.accuracy:.2%}",
         *(f"{one.milliseconds[size]:.1f} ms" for size in ("1", "32")),
     )
-
-
-def _next_version(directory: Path) -> int:
-    versions = [int(p.name) for p in directory.iterdir() if p.is_dir() and p.name.isdigit()]
-    return max(versions, default=0) + 1

@@ -1,8 +1,12 @@
 """Every format is the model, in its own runtime, for whoever has only that."""
 
+import errno
 import importlib.util
 import json
 import os
+import sys
+import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -184,9 +188,24 @@ def test_hugging_face_takes_every_plain_student(form, choices, tmp_path):
     ("head", "choices"),
     [("map", {}), ("gap", dict(channels=1)), ("cls", dict(position_embedding="sincos2d"))],
 )
-def test_timm_takes_every_head(head, choices, tmp_path):
-    if run_python("-I", "-c", "import timm").returncode:
-        pytest.skip("timm cannot be imported")
+def test_timm_takes_every_head(head, choices, tmp_path, monkeypatch):
+    pytest.importorskip("timm_without_torchvision")
+
+    def run(artefact, directory):
+        script = (
+            "import sys; from pathlib import Path; import timm_without_torchvision;"
+            f"sys.path.append({str(CHECKER.parent)!r}); import check;"
+            "check.main(sys.argv[1], *map(Path, sys.argv[2:]))"
+        )
+        done = run_python(
+            *("-c", script, artefact.runtime, artefact.path, directory),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    monkeypatch.setattr(timm, "require", lambda *names: None)
+    monkeypatch.setattr("distill.export.verify._run", run)
     exported = model(head, **choices)
     version = export_version(exported, "timm", tmp_path, verifier(exported))
     assert version.checked[0].difference <= 1e-4
@@ -231,30 +250,32 @@ def test_timms_names_and_shapes():
     }
 
 
-@pytest.mark.parametrize("form", ["hf", "timm"])
-def test_what_a_format_cannot_express_is_named(form, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("form", "head"), [("hf", "cls"), ("timm", "cls"), ("hf", "map"), ("timm", "map")]
+)
+def test_what_a_format_cannot_express_is_named(form, head, monkeypatch):
     monkeypatch.setattr(f"distill.export.{form}.require", lambda *names: None)
     network = vit_22b.build(
-        vit_22b.configure("22B/4", width=16, depth=1, heads=2, mlp_dim=32, image_size=8, head="cls")
+        vit_22b.configure("22B/4", width=16, depth=1, heads=2, mlp_dim=32, image_size=8, head=head)
     )
     foreign = Exportable(network=network, params=network.init(jax.random.key(0)), class_names=[])
-    with pytest.raises(UserError, match=r"qk_norm=True, norm_center=False.*parallel=True"):
-        FORMATS[form](foreign, tmp_path / "model")
-    assert not (tmp_path / "model").exists()
+    with pytest.raises(UserError, match=r"qk_norm=True, norm_center=False.*parallel=True") as error:
+        FORMATS[form].check(foreign)
+    assert ("head='map' (it has cls)" in str(error.value)) == ((form, head) == ("hf", "map"))
 
 
 @pytest.mark.parametrize("head", ["map", "gap"])
-def test_heads_that_hugging_face_has_not_are_refused(head, tmp_path, monkeypatch):
+def test_heads_that_hugging_face_has_not_are_refused(head, monkeypatch):
     monkeypatch.setattr(hf, "require", lambda *names: None)
-    with pytest.raises(UserError, match=rf"hf has no '{head}' head.*config.model.head=cls"):
-        hf.write(model(head), tmp_path / "model")
+    with pytest.raises(UserError, match=rf"head='{head}' \(it has cls\)"):
+        hf.check(model(head))
 
 
 @pytest.mark.parametrize("module", [tflite, onnx])
-def test_dtypes_that_a_format_has_not_are_refused(module, tmp_path, monkeypatch):
+def test_dtypes_that_a_format_has_not_are_refused(module, monkeypatch):
     monkeypatch.setattr(module, "require", lambda *names: None)
     with pytest.raises(UserError, match="not in bfloat16"):
-        module.write(model(dtype="bfloat16"), tmp_path / "model")
+        module.check(model(dtype="bfloat16"))
 
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
@@ -265,50 +286,124 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stablehlo_file_that_would_be_too_large_is_refused(tmp_path, monkeypatch):
+def test_a_stablehlo_file_that_would_be_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(stablehlo, "_MOST_BYTES", 1000)
     with pytest.raises(UserError, match="holds less than 1,000 bytes"):
-        stablehlo.write(model(), tmp_path / "model")
+        stablehlo.check(model())
 
 
 def worse(form, change):
-    """A format's writer, of a model with other parameters."""
-    write = FORMATS[form]
+    """A format that writes the model with other parameters."""
+    write = FORMATS[form].write
 
     def wrong(exported, directory):
         params = jax.tree.map(change, exported.params)
         return write(Exportable(**{**vars(exported), "params": params}), directory)
 
-    return wrong
+    return FORMATS[form]._replace(write=wrong)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("form", "change", "message"),
+    ("change", "message"),
     [
-        ("stablehlo", lambda p: p + 1e-3, "StableHLO export differs from JAX by"),
-        ("stablehlo", lambda p: p * jnp.nan, "StableHLO export differs from JAX by nan"),
-        ("stablehlo", lambda p: p[..., :0], "cannot be run|shape|got"),
+        (lambda p: p + 1e-3, "StableHLO export differs from JAX by"),
+        (lambda p: p * jnp.nan, "StableHLO export differs from JAX by nan"),
     ],
 )
-def test_an_export_that_differs_leaves_nothing(form, change, message, tmp_path, monkeypatch):
+def test_an_export_that_differs_leaves_nothing(change, message, tmp_path, monkeypatch):
     exported = model("map")
-    verify = verifier(exported)
-    if "shape" in message:
-        monkeypatch.setitem(FORMATS, form, _broken)
-        message = "cannot be run"
-    else:
-        monkeypatch.setitem(FORMATS, form, worse(form, change))
+    monkeypatch.setitem(FORMATS, "stablehlo", worse("stablehlo", change))
     (tmp_path / "1").mkdir()
     with pytest.raises(ExportMismatch, match=message):
-        export_version(exported, form, tmp_path, verify)
+        export_version(exported, "stablehlo", tmp_path, verifier(exported))
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
-def _broken(exported, directory):
-    artefacts = stablehlo.write(exported, directory)
-    artefacts[0].path.write_bytes(artefacts[0].path.read_bytes()[:1000])
-    return artefacts
+@pytest.mark.slow
+def test_an_export_that_cannot_be_run_leaves_nothing(tmp_path, monkeypatch):
+    def broken(exported, directory):
+        artefacts = stablehlo.write(exported, directory)
+        artefacts[0].path.write_bytes(artefacts[0].path.read_bytes()[:1000])
+        return artefacts
+
+    exported = model("map")
+    monkeypatch.setitem(FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=broken))
+    with pytest.raises(ExportMismatch, match="the StableHLO export cannot be run"):
+        export_version(exported, "stablehlo", tmp_path / "some" / "where", verifier(exported))
+    assert not (tmp_path / "some").exists()
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Makes runtimes say what a function makes of what JAX says."""
+
+    def make(exported, change):
+        verify = verifier(exported)
+
+        def run(artefact, directory):
+            with np.load(directory / "inputs.npz") as inputs:
+                sizes = {name: len(inputs[name]) for name in inputs}
+            said = {f"{n}/{k}": v[:s] for n, s in sizes.items() for k, v in verify.expected.items()}
+            np.savez(directory / "outputs.npz", **change(said))
+            return {"1": 0.001, "32": 0.002}
+
+        monkeypatch.setattr("distill.export.verify._run", run)
+        return verify
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda said: {k: v for k, v in said.items() if "logits" not in k}, "no output 'logits'"),
+        (
+            lambda said: said | {"3/logits": said["3/logits"][:2]},
+            r"shape \(2, 5\), expected \(3, 5\)",
+        ),
+        (lambda said: said | {"1/embedding": said["1/embedding"] + 1e-3}, "embedding .* differs"),
+    ],
+)
+def test_outputs_that_are_not_those_of_jax_are_refused(change, message, says, tmp_path):
+    exported = model()
+    with pytest.raises(ExportMismatch, match=message):
+        export_version(exported, "stablehlo", tmp_path / "out", says(exported, change))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_number_that_somebody_else_took_is_passed_over(says, tmp_path, monkeypatch):
+    exported, rename = model(), Path.rename
+
+    def late(path, target):
+        if target.name == "1":
+            (target / "other").mkdir(parents=True)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    version = export_version(exported, "stablehlo", tmp_path, says(exported, dict))
+    assert version.path == tmp_path / "2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_what_a_killed_export_left_is_removed_once_it_is_old(says, tmp_path):
+    exported = model()
+    for name, age in ((".exporting-old", 2 * 24 * 3600), (".exporting-new", 0)):
+        (tmp_path / name / "model").mkdir(parents=True)
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    export_version(exported, "stablehlo", tmp_path, says(exported, dict))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".exporting-new", "1"]
+
+
+def test_a_disk_that_is_full_is_said(says, tmp_path, monkeypatch):
+    def full(exported, directory):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    exported = model()
+    monkeypatch.setitem(FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=full))
+    with pytest.raises(UserError, match=r"cannot write to .*: No space left on device"):
+        export_version(exported, "stablehlo", tmp_path / "out", says(exported, dict))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -70,8 +70,14 @@ def test_a_run_of_before_fingerprints_were_recorded_has_its_teachers_workdir(
 
 
 def test_unknown_formats_and_unfit_heads_are_refused(student):
-    with pytest.raises(UserError, match="unknown format 'keras'; expected some of saved_model, "):
+    with pytest.raises(UserError, match="unknown format 'keras'; expected one or more of"):
         export.run(student, formats=("saved_model", "keras"))
+    with pytest.raises(UserError, match="no format; expected one or more of saved_model, "):
+        export.run(student, formats=())
+    # Before anything is written.
+    with pytest.raises(UserError, match="TFLite is written in float32 and int8, not in bfloat16"):
+        export.run(student, student / "out", formats=("stablehlo", "tflite"), dtype="bfloat16")
+    assert not (student / "out").exists()
     done = run_python("-m", "pipelines.export", f"--workdir={student}", "--dtype=float16")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
