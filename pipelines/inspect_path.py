@@ -1,6 +1,8 @@
 """Says what a path holds: a run, a checkpoint, weights, stored targets, or an export.
 
+  distill inspect runs                     what lies in it
   distill inspect runs/student
+  distill inspect runs/student/checkpoints
   distill inspect runs/student/checkpoints/10
   distill inspect runs/student/export/1
   distill inspect model.safetensors
@@ -9,25 +11,29 @@ Shapes, parameters, step, lineage and signatures, read from descriptions and hea
 loaded, no parameter is read, and nothing is unpickled.
 """
 
-import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import orbax.checkpoint as ocp
 from absl import flags
 
-from distill.config import resolve
+from distill.config import ConfigError, resolve
 from distill.data.store import DESCRIPTION as STORE
 from distill.errors import UserError
+from distill.export.verify import Checked, size_of
 from distill.export.versions import DESCRIPTION as EXPORT
+from distill.export.versions import table
 from distill.json_files import read_json
 from distill.report.contents import (
     Tensor,
     Tensors,
     facts,
     file_table,
+    read_npy,
     read_npz,
     read_safetensors,
     sections,
@@ -38,17 +44,19 @@ from distill.report.contents import (
 from distill.report.text import text_table
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
-from distill.train.workdir import Workdir, read_config
-from pipelines.export import teachers_of
+from distill.train.workdir import read_config
 from pipelines.launch import launch, parse
 from pipelines.models import ModelConfig
+from pipelines.teacher_models import recorded_teachers
+from teachers.pretrained.files import refuse_pickle
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("path", None, "What to look at; --path= may be left out.", flag_values=FLAGS)
 
-_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _CHECKPOINT = "_CHECKPOINT_METADATA"
 _ITEMS = ("params", "trained", "projections", "optimizer")
+# Of a run, the first of these that it has says how good it is.
+_MAIN_METRICS = ("test/accuracy", "val/accuracy")
 
 
 def run(path: Path) -> str:
@@ -57,96 +65,215 @@ def run(path: Path) -> str:
     Raises:
       UserError: if there is nothing, or nothing that is known, or it is damaged.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
-    return _file(path) if path.is_file() else _directory(path)
+    try:
+        if not path.exists():
+            raise UserError(f"{path} does not exist")
+        return _file(path) if path.is_file() else _directory(path)
+    except OSError as error:
+        raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from error
 
 
 def _file(path: Path) -> str:
-    if path.suffix in _PICKLED:
-        raise UserError(
-            f"{path} is a pickle, whose content is code to run; it is not opened. Convert it to "
-            ".safetensors where it comes from"
-        )
     if path.suffix == ".safetensors":
         tensors, metadata = read_safetensors(path)
         return sections(f"{path}: weights", facts(metadata), tensor_table(tensors))
     if path.suffix == ".npz":
         return sections(f"{path}: arrays", tensor_table(read_npz(path)))
-    raise UserError(
-        f"{path} is none of the files that are known: .safetensors and .npz; of a run, a "
-        "checkpoint, stored targets or an export, name the directory"
+    if path.suffix == ".npy":
+        return sections(f"{path}: an array", tensor_table(read_npy(path)))
+    refuse_pickle(path)
+    _refuse(
+        path,
+        "none of the files that are known: .safetensors, .npz and .npy; of a run, a checkpoint, "
+        "stored targets or an export, name the directory",
     )
 
 
 def _directory(path: Path) -> str:
+    if kind := _kind(path):
+        return sections(f"{path}: {kind}", *_TELL[kind](path))
+    if steps := _steps(path):
+        return sections(f"{path}: checkpoints", _checkpoints(path, steps))
+    parts = [_file(file) for file in sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])]
+    if lying := _tables(path):
+        parts += [f"{path}: {', '.join(lying)}", *lying.values()]
+    if not parts:
+        for file in sorted(path.iterdir()):
+            refuse_pickle(file)
+        _refuse(
+            path,
+            "neither the workdir of a run, nor a checkpoint, stored targets, an export, or a "
+            "directory of any of them, or of weights",
+        )
+    return sections(*parts)
+
+
+def _refuse(path: Path, what: str) -> NoReturn:
+    """Says that a path cannot be told alone, and what it is part of."""
+    for folder in path.parents:
+        if kind := _kind(folder):
+            raise UserError(f"{path} is part of {kind}: distill inspect {folder}")
+    raise UserError(f"{path} is {what}")
+
+
+def _kind(path: Path) -> str | None:
+    """What a directory is, by the files that tell of it; a key of `_TELL`."""
     if (path / STORE).is_file():
-        return _store(path)
+        return "stored targets"
     if (path / EXPORT).is_file():
-        return _export(path)
+        return "an export"
     if (path / _CHECKPOINT).is_file() or (path / "params").is_dir():
-        return _checkpoint(path)
-    if (path / "config.json").is_file():
-        config = read_json(path / "config.json")
-        if isinstance(config, dict) and {"data", "train"} <= config.keys():
-            return _workdir(path)
-    if files := sorted([*path.glob("*.safetensors"), *path.glob("*.npz")]):
-        return sections(*map(_file, files))
-    if versions := sorted(file.parent for file in path.rglob(EXPORT)):
-        return sections(f"{path}: exports", text_table(*_versions(path, versions)))
-    raise UserError(
-        f"{path} is neither the workdir of a run, nor a checkpoint, stored targets, an export, or "
-        "a directory of weights"
-    )
+        return "a checkpoint"
+    return "a run" if _is_run(path) else None
 
 
-def _workdir(path: Path) -> str:
-    recorded, summary = read_config(path), Workdir(path).summary
+def _is_run(path: Path) -> bool:
+    """Whether a directory has the config of a run; published models have another config.json."""
+    file = path / "config.json"
+    if not file.is_file():
+        return False
+    try:
+        config = read_json(file)
+    except UserError:
+        # Whoever reads it says what is wrong.
+        return True
+    return isinstance(config, dict) and {"data", "train"} <= config.keys()
+
+
+def _tables(root: Path) -> dict[str, str]:
+    """What lies in the directories below one, a table for each kind that there is."""
+    below: dict[str, list[Path]] = {}
+    for folder, names, _ in os.walk(root):
+        # Hidden ones are of exports that are not finished.
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        path = Path(folder)
+        if path != root and (kind := _kind(path)):
+            below.setdefault(kind, []).append(path)
+            if kind == "a checkpoint":
+                names.clear()
+    tables = {
+        "runs": (("run", "pipeline", "step", "state", "metric"), "a run", _run_row),
+        "stored targets": (("targets", "examples"), "stored targets", _store_row),
+        "exports": (("export", "format", "step"), "an export", _export_row),
+    }
+    return {
+        name: _table(root, header, below[kind], row)
+        for name, (header, kind, row) in tables.items()
+        if kind in below
+    }
+
+
+def _table(
+    root: Path,
+    header: tuple[str, ...],
+    paths: list[Path],
+    row: Callable[[Path], tuple[str, ...]],
+) -> str:
+    """A line for each path; of one that is damaged it says that alone."""
+    rows = []
+    for path in paths:
+        try:
+            shown = row(path)
+        except UserError:
+            shown = ("damaged", *[""] * (len(header) - 2))
+        rows.append((str(path.relative_to(root)), *shown))
+    return text_table(header, rows)
+
+
+def _workdir(path: Path) -> tuple[str, ...]:
+    recorded, figures = read_config(path), _figures(path)
     checkpoints = _steps(path / "checkpoints")
+    with _blame(path / "config.json", "a run"):
+        data = f"{recorded['data']['source']}, split {recorded['data']['train_split']}"
     about = {
-        "state": "complete" if summary else "not complete",
-        "steps": (summary or {}).get("steps"),
+        "pipeline": _pipeline(recorded),
+        "state": "complete" if figures else "not complete",
+        "steps": figures.get("steps"),
         "checkpoints": ", ".join(map(str, checkpoints)) or "none",
         "best": ", ".join(f"step {step}" for step in _steps(path / best_weights.FOLDER)),
-        "data": f"{recorded['data']['source']}, split {recorded['data']['train_split']}",
+        "data": data,
     }
-    figures = {
-        name: format_figure(name, value) for name, value in (summary or {}).items() if "/" in name
-    }
-    tensors = ""
-    if checkpoints:
-        tensors = tensor_table(_arrays(path / "checkpoints" / str(checkpoints[-1]) / "params"))
-    versions = sorted(file.parent for file in (path / "export").rglob(EXPORT))
-    return sections(
-        f"{path}: a run",
+    newest = path / "checkpoints" / str(max(checkpoints, default=None))
+    return (
         facts(about),
-        _model(recorded.get("model")),
-        _lineage(recorded | {"teachers": teachers_of(path, recorded)}),
-        facts(figures),
-        tensors,
-        text_table(*_versions(path, versions)) if versions else "",
+        *_model_and_lineage(path),
+        facts({name: value for name, value in figures.items() if "/" in name}),
+        tensor_table(_arrays(newest / "params")) if checkpoints else "",
+        _tables(path / "export").get("exports", ""),
     )
 
 
-def _checkpoint(path: Path) -> str:
-    items = [item for item in _ITEMS if (path / item).is_dir()]
-    about = {"step": path.name if path.name.isdigit() else None, "items": ", ".join(items)}
+def _run_row(path: Path) -> tuple[str, ...]:
+    pipeline, figures = _pipeline(read_config(path)), _figures(path)
+    step = figures.get("steps") or f"{max(_steps(path / 'checkpoints'), default=0):,}"
+    metrics = [name for name in (*_MAIN_METRICS, *figures) if name in figures and "/" in name]
+    metric = f"{metrics[0]} {figures[metrics[0]]}" if metrics else ""
+    return pipeline, step, "complete" if figures else "not complete", metric
+
+
+def _pipeline(recorded: Mapping[str, Any]) -> str:
+    """The command that a run is of."""
+    if "matching" in recorded:
+        return "distill_student"
+    return "finetune" if recorded.get("start") else "pretrain"
+
+
+def _figures(workdir: Path) -> dict[str, str]:
+    """The final figures of a run, as people read them; none while it is not complete."""
+    file = workdir / "summary.json"
+    if not file.exists():
+        return {}
+    with _blame(file, "a run's figures"):
+        return {name: format_figure(name, value) for name, value in read_json(file).items()}
+
+
+def _model_and_lineage(workdir: Path) -> tuple[str, str]:
+    """Of a run."""
+    recorded = read_config(workdir)
+    with _blame(workdir / "config.json", "a run"):
+        about = recorded | {"teachers": _teachers(workdir, recorded)}
+        return _model(recorded.get("model")), _lineage(about)
+
+
+def _teachers(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A run's teachers with their fingerprints, or before it has recorded them, its config's.
+
+    Not by `Workdir`, which makes sure that it can write.
+    """
+    file = workdir / "teachers.json"
+    if not file.exists():
+        return {name: {"source": one.source} for name, one in recorded_teachers(recorded).items()}
+    with _blame(file, "teachers"):
+        return {
+            name: {"source": one["source"], "fingerprint": one.get("fingerprint")}
+            for name, one in read_json(file).items()
+        }
+
+
+def _checkpoint(path: Path) -> tuple[str, ...]:
+    about = {"step": path.name if path.name.isdigit() else None, "items": _items(path)}
+    model_and_lineage = ()
     # Of its run, two directories up.
     workdir = path.resolve().parent.parent
-    recorded = read_config(workdir) if (workdir / "config.json").is_file() else {}
-    lineage = ""
-    if recorded:
+    if _is_run(workdir):
         about["run"] = workdir
-        lineage = _lineage(recorded | {"teachers": teachers_of(workdir, recorded)})
-    arrays = tensor_table(_arrays(path / "params"))
-    return sections(
-        f"{path}: a checkpoint", facts(about), _model(recorded.get("model")), lineage, arrays
-    )
+        model_and_lineage = _model_and_lineage(workdir)
+    return facts(about), *model_and_lineage, tensor_table(_arrays(path / "params"))
 
 
-def _store(path: Path) -> str:
+def _checkpoints(path: Path, steps: list[int]) -> str:
+    folders = [path / str(step) for step in steps]
+    rows = [(one.name, _items(one), f"{size_of(one) / 1e6:.2f}") for one in folders]
+    return text_table(("step", "items", "MB"), rows)
+
+
+def _items(checkpoint: Path) -> str:
+    return ", ".join(item for item in _ITEMS if (checkpoint / item).is_dir())
+
+
+def _store(path: Path) -> tuple[str, ...]:
     described = read_json(path / STORE)
-    try:
+    with _blame(path / STORE, "a store"):
         about, views = described["about"], described["about"]["views"]
         holds = {
             "examples": f"{described['examples']:,}",
@@ -157,21 +284,22 @@ def _store(path: Path) -> str:
             f"{views['seed']}",
             "jax": about["jax"],
         }
-        arrays = {
-            name: Tensor(dtype, tuple(shape))
-            for name, (dtype, shape) in described["arrays"].items()
-        }
-        lineage = _lineage(about)
-    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{path / STORE} is not the description of a store") from error
-    rows = [(name, one.dtype, shape_text(one.shape)) for name, one in arrays.items()]
-    table = text_table(("per example", "dtype", "shape"), rows)
-    return sections(f"{path}: stored targets", facts(holds), lineage, table)
+        rows = [
+            (name, dtype, shape_text(shape)) for name, (dtype, shape) in described["arrays"].items()
+        ]
+        table = text_table(("per example", "dtype", "shape"), rows)
+        return facts(holds), _lineage(about), table
 
 
-def _export(path: Path) -> str:
+def _store_row(path: Path) -> tuple[str, ...]:
+    described = read_json(path / STORE)
+    with _blame(path / STORE, "a store"):
+        return (f"{described['examples']:,}",)
+
+
+def _export(path: Path) -> tuple[str, ...]:
     described = read_json(path / EXPORT)
-    try:
+    with _blame(path / EXPORT, "an export"):
         about, signature = described["about"], described["signature"]
         holds = {
             "format": described["format"],
@@ -182,27 +310,22 @@ def _export(path: Path) -> str:
             "checked on": about.get("checked_on"),
             "jax": described["jax"],
         }
-        rows = [
-            (one["name"], f"{one['difference']:.1e}", f"{one['agreement']:.2%}")
-            for one in described["checked"]
-        ]
-        checked = text_table(("checked", "worst logit difference", "agrees"), rows)
-        shown = "" if signature is None else signature_table(signature)
-        lineage, model = _lineage(about), _model(about.get("model"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path / EXPORT} is not the description of an export") from error
+        told = (
+            facts(holds),
+            _model(about.get("model")),
+            _lineage(about),
+            "" if signature is None else signature_table(signature),
+            table([Checked(**one) for one in described["checked"]]),
+        )
     files = sorted(file for file in path.rglob("*") if file.is_file())
     weights = [tensor_table(read_safetensors(file)[0]) for file in path.glob("*.safetensors")]
-    return sections(
-        f"{path}: an export",
-        facts(holds),
-        model,
-        lineage,
-        shown,
-        checked,
-        *weights,
-        file_table(path, files),
-    )
+    return *told, *weights, file_table(path, files)
+
+
+def _export_row(path: Path) -> tuple[str, ...]:
+    described = read_json(path / EXPORT)
+    with _blame(path / EXPORT, "an export"):
+        return str(described["format"]), str(described["about"].get("step"))
 
 
 def _model(recorded: Mapping[str, Any] | None) -> str:
@@ -227,33 +350,25 @@ def _model(recorded: Mapping[str, Any] | None) -> str:
 
 
 def _lineage(about: Mapping[str, Any]) -> str:
-    lines = {}
-    for name, teacher in (about.get("teachers") or {}).items():
-        fingerprint = teacher.get("fingerprint") or "not recorded"
-        key = "teacher" if name == "teacher" else f"teacher {name}"
-        lines[key] = f"{teacher.get('source')}, fingerprint {fingerprint}"
-    start = about.get("start") or {}
+    lines = {
+        "teacher" if name == "teacher" else f"teacher {name}": f"{teacher['source']}, fingerprint "
+        f"{teacher.get('fingerprint') or 'not recorded'}"
+        for name, teacher in (about.get("teachers") or {}).items()
+    }
     lines |= {
         "targets": about.get("targets"),
-        "started from": start.get("workdir"),
+        "started from": (about.get("start") or {}).get("workdir"),
         "branched from": about.get("branch_from") or about.get("branched_from"),
     }
     return facts(lines)
 
 
-def _versions(root: Path, versions: list[Path]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = []
-    for version in versions:
-        described = read_json(version / EXPORT)
-        step = described.get("about", {}).get("step")
-        rows.append((str(version.relative_to(root)), described.get("format", ""), str(step)))
-    return ("export", "format", "step"), rows
-
-
 def _steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a directory, ascending."""
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    return [step for step in steps if _kind(folder / str(step)) == "a checkpoint"]
 
 
 def _arrays(folder: Path) -> Tensors:
@@ -261,23 +376,43 @@ def _arrays(folder: Path) -> Tensors:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.metadata(folder.resolve()).item_metadata
-    except (FileNotFoundError, ValueError, KeyError, json.JSONDecodeError) as error:
+        leaves = jax.tree.leaves_with_path(dict(tree), is_leaf=lambda leaf: hasattr(leaf, "shape"))
+        return {
+            jax.tree_util.keystr(keys, simple=True, separator="/"): Tensor(
+                str(leaf.dtype), tuple(leaf.shape)
+            )
+            for keys, leaf in leaves
+        }
+    # Of a tree that is not there, or whose leaves are no arrays, what Python says.
+    except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{folder} holds no parameters, or is damaged: {error}") from error
-    if tree is None:
-        raise UserError(f"{folder} holds no parameters, or is damaged")
-    leaves = jax.tree.leaves_with_path(dict(tree), is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    return {
-        jax.tree_util.keystr(keys, simple=True, separator="/"): Tensor(
-            str(leaf.dtype), tuple(leaf.shape)
-        )
-        for keys, leaf in leaves
-    }
+
+
+@contextmanager
+def _blame(file: Path, what: str) -> Iterator[None]:
+    """Reports what a file says amiss as the user's to mend."""
+    try:
+        yield
+    except ConfigError as error:
+        raise UserError(f"{file} is not the description of {what}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{file} is not the description of {what}: {error!r}") from error
+
+
+_TELL: Mapping[str, Callable[[Path], tuple[str, ...]]] = {
+    "stored targets": _store,
+    "an export": _export,
+    "a checkpoint": _checkpoint,
+    "a run": _workdir,
+}
 
 
 def main(arguments: list[str]) -> None:
     """Prints what the path holds."""
-    named = [f"--path={a}" if not a.startswith("-") else a for a in arguments]
-    parse(FLAGS, named, required=("path",))
+    if not arguments:
+        raise UserError("give a path: distill inspect PATH")
+    first, *rest = arguments
+    parse(FLAGS, [first if first.startswith("-") else f"--path={first}", *rest], ("path",))
     print(run(Path(FLAGS.path)))
 
 

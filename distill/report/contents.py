@@ -1,24 +1,43 @@
 """What files and directories hold, read without running or unpickling anything of theirs."""
 
 import io
-import json
+import lzma
 import math
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from distill.errors import UserError
 from distill.report.text import text_table
 
-# A header of safetensors is refused beyond this; its own library does the same.
-_LONGEST_HEADER = 100_000_000
+_LONGEST_TEXT = 500
 
 # NumPy takes headers of up to 10,000 bytes.
 _LONGEST_ARRAY_HEADER = 2**14
+_READ_ARRAY_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# What damaged arrays and archives raise: RuntimeError for encryption and unknown compression, and
+# the tokenizer's for a header that NumPy takes to be Python 2's.
+_DAMAGED = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+    lzma.LZMAError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Tensor(NamedTuple):
@@ -37,34 +56,23 @@ Tensors = dict[str, Tensor]
 
 
 def read_safetensors(file: Path) -> tuple[Tensors, dict[str, str]]:
-    """The arrays of a .safetensors file and its metadata; reads its header alone.
+    """The arrays of a .safetensors file and its metadata; its library reads the header alone.
 
     Raises:
       UserError: if it is damaged.
     """
-    length = file.stat().st_size
-    with file.open("rb") as content:
-        declared = int.from_bytes(content.read(8), "little")
-        if length < 8 or not 2 <= declared <= min(length - 8, _LONGEST_HEADER):
-            raise UserError(
-                f"{file} is no safetensors file, or is truncated: a header of {declared:,} bytes "
-                f"is declared, and the file has {length:,}"
-            )
-        header = content.read(declared)
     try:
-        described = json.loads(header)
-        metadata = described.pop("__metadata__", {})
-        tensors = {
-            name: Tensor(one["dtype"], tuple(map(int, one["shape"])))
-            for name, one in described.items()
-        }
-        ends = [int(one["data_offsets"][1]) for one in described.values()]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} has a damaged safetensors header: {error!r}") from error
-    expected = 8 + declared + max(ends, default=0)
-    if length != expected:
-        raise UserError(f"{file} has {length:,} bytes, but its header tells of {expected:,}")
-    return tensors, metadata
+        with safe_open(file, "numpy") as content:
+            parts = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118
+            tensors = {
+                name: Tensor(part.get_dtype(), tuple(part.get_shape()))
+                for name, part in parts.items()
+            }
+            return tensors, content.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{file} is damaged or no .safetensors file: {printable(str(error))}"
+        ) from error
 
 
 def read_npz(file: Path) -> Tensors:
@@ -77,28 +85,55 @@ def read_npz(file: Path) -> Tensors:
     try:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
-                with archive.open(member) as whole:
-                    # However much there is to unpack, and whatever length the header claims.
-                    content = io.BytesIO(whole.read(_LONGEST_ARRAY_HEADER))
-                version = np.lib.format.read_magic(content)
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[version]
-                shape, _, dtype = read(content)
-                kind = "pickled objects" if dtype.hasobject else str(dtype)
-                tensors[member.filename.removesuffix(".npy")] = Tensor(kind, shape)
-    # What damaged archives raise besides their own error, such as for unknown compression.
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError, OSError) as e:
-        raise UserError(f"{file} is no .npz file of arrays, or is damaged: {e}") from e
+                with archive.open(member) as content:
+                    array = _read_array(content, member.file_size)
+                tensors[member.filename.removesuffix(".npy")] = array
+    except _DAMAGED as error:
+        raise UserError(
+            f"{file} is no .npz file of arrays, or is damaged: {printable(str(error))}"
+        ) from error
     return tensors
+
+
+def read_npy(file: Path) -> Tensors:
+    """The array of a .npy file, without a name; only its header is read.
+
+    Raises:
+      UserError: if it is damaged.
+    """
+    try:
+        with file.open("rb") as content:
+            return {"": _read_array(content, file.stat().st_size)}
+    except _DAMAGED as error:
+        raise UserError(
+            f"{file} is no .npy file, or is damaged: {printable(str(error))}"
+        ) from error
+
+
+def _read_array(content: BinaryIO, size: int) -> Tensor:
+    """Reads the header of an array in NumPy's format, of `size` bytes with it.
+
+    Raises:
+      ValueError: if it is none, or declares what the bytes cannot hold.
+    """
+    # However much there is to unpack, and whatever length the header claims.
+    start = io.BytesIO(content.read(_LONGEST_ARRAY_HEADER))
+    version = np.lib.format.read_magic(start)
+    if version not in _READ_ARRAY_HEADER:
+        raise ValueError(f"version {version} of the format is not known")
+    shape, _, dtype = _READ_ARRAY_HEADER[version](start)
+    if dtype.hasobject:
+        return Tensor("pickled objects", shape)
+    if start.tell() + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{dtype} {shape_text(shape)} is declared, in {size:,} bytes")
+    return Tensor(str(dtype), shape)
 
 
 def tensor_table(tensors: Mapping[str, Tensor]) -> str:
     """Arrays by name; those whose names differ in a number alone, and that are alike, in a row."""
     rows: dict[tuple[str, Tensor], int] = {}
     for name, tensor in tensors.items():
-        key = (re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", name), tensor)
+        key = (re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", printable(name)), tensor)
         rows[key] = rows.get(key, 0) + 1
     shown = [
         (name, str(count) if count > 1 else "", tensor.dtype, shape_text(tensor.shape))
@@ -113,7 +148,14 @@ def facts(values: Mapping[str, Any]) -> str:
     """A line for each value that there is."""
     shown = {name: value for name, value in values.items() if value not in (None, "", [], {}, ())}
     width = max(map(len, shown), default=0)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in shown.items())
+    lines = (f"{name:<{width}}  {value}" for name, value in shown.items())
+    return "\n".join(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """Without what could steer the terminal, such as a file can hold, or fill it."""
+    kept = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return kept if len(kept) <= _LONGEST_TEXT else f"{kept[:_LONGEST_TEXT]}…"
 
 
 def shape_text(shape: Iterable[int | None]) -> str:

@@ -68,13 +68,18 @@ def open_file(path: Path) -> TensorFile:
     return _open_one(path)
 
 
+def refuse_pickle(path: Path) -> None:
+    """Raises a UserError that says how to convert a file, if it is named as pickles are."""
+    if path.suffix in _PICKLES:
+        raise UserError(f"{path} {_ADVICE}")
+
+
 def _open_one(path: Path) -> TensorFile:
     if path.suffix == ".safetensors":
         return _Safetensors(path, (path,))
     if path.suffix == ".npz":
         return _Npz(path)
-    if path.suffix in _PICKLES:
-        raise UserError(f"{path} {_ADVICE}")
+    refuse_pickle(path)
     raise UserError(f"{path} is no file of weights that is known; expected .safetensors or .npz")
 
 
@@ -112,8 +117,9 @@ def _open_directory(path: Path) -> TensorFile:
         known = [path / "model.safetensors"]
     if len(known) == 1:
         return _open_one(known[0])
-    if not known and (pickles := [file for file in files if file.suffix in _PICKLES]):
-        return _open_one(pickles[0])
+    if not known:
+        for file in files:
+            refuse_pickle(file)
     found = ", ".join(file.name for file in known) or "none"
     raise UserError(f"{path} should hold one .safetensors or .npz file, but has {found}")
 

@@ -1,15 +1,20 @@
 """What a path holds, told without loading or running it."""
 
+import dataclasses
 import json
 import pickle
+import shutil
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from support import run_python
+from support import run_command, run_python
 
 from distill.config import resolve
 from distill.errors import UserError
+from distill.export.verify import Checked
 from distill.train.workdir import read_config
 from pipelines import export, inspect_path
 from pipelines.models import ModelConfig
@@ -18,6 +23,33 @@ from pipelines.models import ModelConfig
 def words(text: str) -> str:
     """Without the spaces that align columns."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines())
+
+
+@pytest.fixture
+def workdir(teacher_workdir, tmp_path):
+    """A run that has written no checkpoint."""
+    path = tmp_path / "runs" / "begun"
+    path.mkdir(parents=True)
+    shutil.copy(teacher_workdir / "config.json", path)
+    return path
+
+
+CHECKED = Checked("ONNX", 1_230_000, 2e-6, 0.5, 0.125, {"1": 3.5, "32": 40.25})
+
+
+def write_export(path, **changes):
+    """What an exported version says of itself."""
+    path.mkdir(parents=True)
+    described = {
+        "format": "onnx",
+        "dtype": "float32",
+        "signature": None,
+        "checked": [dataclasses.asdict(CHECKED)],
+        "jax": "0.10.2",
+        "about": {"step": 10},
+    }
+    (path / "export.json").write_text(json.dumps(described | changes))
+    return path
 
 
 def test_a_run_and_its_checkpoint(teacher_workdir):
@@ -32,6 +64,132 @@ def test_a_run_and_its_checkpoint(teacher_workdir):
         assert "classifier/kernel float32 [16, 10]" in text
     assert "state complete" in told and "checkpoints 5, 10" in told and "test/accuracy 0." in told
     assert "step 10" in checkpoint and "items params, optimizer" in checkpoint
+
+
+def test_the_checkpoints_of_a_run(teacher_workdir):
+    folder = teacher_workdir / "checkpoints"
+    header, _, *rows = inspect_path.run(folder).splitlines()[2:]
+    assert header.split() == ["step", "items", "MB"]
+    for step, row in zip((5, 10), rows, strict=True):
+        files = [file for file in (folder / str(step)).rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files) / 1e6
+        assert words(row) == f"{step} params, optimizer {size:.2f}"
+
+
+def test_runs_in_a_directory(workdir, teacher_workdir):
+    runs = workdir.parent
+    (runs / "teacher").symlink_to(teacher_workdir)
+    assert "teacher" not in inspect_path.run(runs), "links may lead in circles"
+    (runs / "teacher").unlink()
+    shutil.copytree(teacher_workdir, runs / "teacher")
+    accuracy = json.loads((teacher_workdir / "summary.json").read_text())["test/accuracy"]
+    student = read_config(teacher_workdir) | {"matching": {}}
+    (runs / "broken").mkdir()
+    (runs / "broken" / "config.json").write_text("{")
+    (runs / "students" / "one").mkdir(parents=True)
+    (runs / "students" / "one" / "config.json").write_text(json.dumps(student))
+    write_export(runs / "teacher" / "export" / "onnx" / "1")
+    told = words(inspect_path.run(runs)).splitlines()
+    assert told[0] == f"{runs}: runs, exports"
+    assert told[4:8] == [
+        "begun pretrain 0 not complete",
+        "broken damaged",
+        "students/one distill_student 0 not complete",
+        f"teacher pretrain 10 complete test/accuracy {accuracy:.4f}",
+    ]
+    assert told[-1] == "teacher/export/onnx/1 onnx 10"
+
+
+def test_a_run_that_cannot_be_written_is_told(workdir, monkeypatch):
+    def refuse(*args, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert "state not complete" in words(inspect_path.run(workdir))
+
+
+def test_exports_of_a_run(workdir):
+    write_export(workdir / "export" / "1")
+    write_export(workdir / "export" / ".exporting-x" / "model")
+    damaged = write_export(workdir / "export" / "2")
+    (damaged / "export.json").write_text("[]")
+    told = words(inspect_path.run(workdir))
+    assert "1 onnx 10\n2 damaged" in told
+    assert ".exporting" not in told
+
+
+def test_what_was_checked_of_an_export(tmp_path):
+    told = words(inspect_path.run(write_export(tmp_path / "1")))
+    assert "ONNX 1.23 2.0e-06 50.00% 12.50% 3.5 ms 40.2 ms" in told
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", {"data": {}, "train": {}}, "is not the description of a run.*'source'"),
+        ("config.json", {"data": [], "train": {}}, "is not the description of a run"),
+        ("summary.json", [1], "is not the description of a run's figures"),
+        ("summary.json", {"test/accuracy": None}, "is not the description of a run's figures"),
+        ("teachers.json", [1], "is not the description of teachers"),
+        ("teachers.json", {"teacher": {}}, "is not the description of teachers"),
+    ],
+)
+def test_a_damaged_description_of_a_run_is_named(file, content, message, workdir):
+    (workdir / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{workdir / file} {message}"):
+        inspect_path.run(workdir)
+
+
+def test_a_model_of_another_family_is_refused_by_the_name_of_its_file(workdir, tmp_path):
+    recorded = read_config(workdir)
+    recorded["model"]["family"] = "swin"
+    (workdir / "config.json").write_text(json.dumps(recorded))
+    version = write_export(tmp_path / "1", about={"model": recorded["model"]})
+    for path, file in ((workdir, "config.json"), (version, "export.json")):
+        with pytest.raises(UserError, match=f"{path / file} .*\n.*config.family is 'swin'"):
+            inspect_path.run(path)
+
+
+def test_a_damaged_checkpoint_is_named(teacher_workdir, tmp_path):
+    path = tmp_path / "10"
+    shutil.copytree(teacher_workdir / "checkpoints" / "10", path)
+    described = json.loads((path / "params" / "_METADATA").read_text())
+    for damaged in ([], {}, described | {"tree_metadata": 1}):
+        (path / "params" / "_METADATA").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match=f"{path / 'params'} holds no parameters, or is dam"):
+            inspect_path.run(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole"),
+    [
+        ("runs/begun/config.json", "a run: distill inspect .*/runs/begun$"),
+        ("runs/begun/export/1/model.onnx", "an export: distill inspect .*/export/1$"),
+        ("runs/begun/export/1/variables", "an export: distill inspect .*/export/1$"),
+        ("runs/begun/checkpoints/5/params", "a checkpoint: distill inspect .*/checkpoints/5$"),
+    ],
+)
+def test_of_a_part_the_whole_is_named(part, whole, workdir, tmp_path):
+    export = write_export(workdir / "export" / "1")
+    (export / "model.onnx").write_bytes(b"\0")
+    (export / "variables").mkdir()
+    (workdir / "checkpoints" / "5" / "params").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{tmp_path / part} is part of {whole}"):
+        inspect_path.run(tmp_path / part)
+
+
+def test_an_array(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.float16))
+    assert words(inspect_path.run(tmp_path / "a.npy")).endswith(
+        "float16 [2, 3]\n1 tensors, 6 values"
+    )
+
+
+def test_a_directory_of_pickles_is_refused_with_advice(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\4.")
+    with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle.*weights_only=True"):
+        inspect_path.run(tmp_path)
 
 
 def test_weights_of_layers_are_told_once(tmp_path):
@@ -84,17 +242,32 @@ def test_an_export(teacher_workdir, tmp_path):
     assert "stablehlo/1 stablehlo 10" in words(inspect_path.run(tmp_path))
 
 
-def _truncated(path):
-    path.write_bytes((500).to_bytes(8, "little") + b"{}")
+def _safetensors(header, data=b"\0" * 8):
+    """Writes a file with that header."""
+    text = json.dumps(header).encode()
+    return lambda path: path.write_bytes(len(text).to_bytes(8, "little") + text + data)
 
 
-def _lies(path):
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+def _tensor(*shape):
+    return {"dtype": "F32", "shape": shape, "data_offsets": [0, 8]}
 
 
-def _huge(path):
-    path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+def _npy(shape):
+    """Writes an array with another shape in its header."""
+
+    def write(path):
+        with path.open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(b"\0" * 8)
+
+    return write
+
+
+def _npz(path):
+    _npy((1000,))(path.with_name("a.npy"))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(path.with_name("a.npy"), "a.npy")
 
 
 def _no_arrays(path):
@@ -111,15 +284,19 @@ def _bomb(path):
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("a.safetensors", _truncated, "is truncated: a header of 500 bytes"),
-        ("a.safetensors", _lies, "but its header tells of"),
-        ("a.safetensors", _huge, "is truncated"),
-        ("a.safetensors", lambda path: path.write_bytes(b""), "is no safetensors file"),
-        ("a.safetensors", lambda p: p.write_bytes(b"\2" + b"\0" * 7 + b"[]"), "damaged"),
+        ("a.safetensors", _safetensors({"a": _tensor(2)}, b"\0" * 4), "safetensors is damaged"),
+        ("a.safetensors", _safetensors({"a": _tensor(1_000_000)}), "safetensors is damaged"),
+        ("a.safetensors", _safetensors({"a": _tensor(2), "__metadata__": [1]}), "is damaged"),
+        ("a.safetensors", _safetensors([]), "safetensors is damaged"),
+        ("a.safetensors", lambda p: p.write_bytes((2**62).to_bytes(8, "little")), "is damaged"),
+        ("a.safetensors", lambda path: path.write_bytes(b""), "is damaged"),
         ("a.npz", lambda path: path.write_bytes(b"PK\3\4" + b"\0" * 50), "is no .npz file"),
         ("a.npz", _no_arrays, "is no .npz file"),
         ("a.npz", _bomb, "is no .npz file"),
-        ("a.bin", lambda path: path.write_bytes(b"\x80\4."), "is a pickle.*Convert it"),
+        ("a.npz", _npz, r"is no .npz file.*float32 \[1000\] is declared, in 136 bytes"),
+        ("a.npy", _npy((1000,)), r"is no .npy file.*float32 \[1000\] is declared, in 136 bytes"),
+        ("a.npy", _npy("(("), "is no .npy file"),
+        ("a.bin", lambda path: path.write_bytes(b"\x80\4."), "is a pickle.*weights_only=True"),
         ("a.txt", lambda path: path.write_text("hello"), "none of the files that are known"),
         ("store.json", lambda path: path.write_text("{}"), "is not the description of a store"),
         ("store.json", lambda path: path.write_text("{"), "damaged"),
@@ -133,6 +310,25 @@ def test_rubbish_is_refused(name, write, message, tmp_path):
     described = name in ("store.json", "export.json", "config.json", "_CHECKPOINT_METADATA")
     with pytest.raises(UserError, match=message):
         inspect_path.run(tmp_path if described else tmp_path / name)
+
+
+def test_a_path_that_cannot_be_looked_up_is_refused():
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        inspect_path.run(Path("a" * 300))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give a path: distill inspect PATH"),
+        (("a", "b"), "unexpected argument 'b'"),
+        (("--path", "a", "b"), "unexpected argument 'b'"),
+    ],
+)
+def test_the_command_takes_one_path(arguments, message):
+    done = run_command("inspect", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 def test_the_command_takes_a_path(tmp_path):
