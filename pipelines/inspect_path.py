@@ -29,26 +29,21 @@ from distill.export.versions import DESCRIPTION as EXPORT
 from distill.export.versions import table
 from distill.json_files import read_json
 from distill.report.contents import (
-    Tensor,
-    Tensors,
     facts,
     file_table,
-    read_npy,
-    read_npz,
-    read_safetensors,
     sections,
     shape_text,
     signature_table,
     tensor_table,
 )
 from distill.report.text import text_table
+from distill.tensor_files import SUFFIXES, Tensor, open_file, refuse_pickle
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import read_config
 from pipelines.launch import launch, parse
 from pipelines.models import ModelConfig
 from pipelines.teacher_models import recorded_teachers
-from teachers.pretrained.files import refuse_pickle
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("path", None, "What to look at; --path= may be left out.", flag_values=FLAGS)
@@ -74,17 +69,13 @@ def run(path: Path) -> str:
 
 
 def _file(path: Path) -> str:
-    if path.suffix == ".safetensors":
-        tensors, metadata = read_safetensors(path)
-        return sections(f"{path}: weights", facts(metadata), tensor_table(tensors))
-    if path.suffix == ".npz":
-        return sections(f"{path}: arrays", tensor_table(read_npz(path)))
-    if path.suffix == ".npy":
-        return sections(f"{path}: an array", tensor_table(read_npy(path)))
+    if path.suffix in SUFFIXES:
+        file = open_file(path)
+        return sections(f"{path}: weights", facts(file.metadata), tensor_table(file.tensors))
     refuse_pickle(path)
     _refuse(
         path,
-        "none of the files that are known: .safetensors, .npz and .npy; of a run, a checkpoint, "
+        f"none of the files that are known: {' and '.join(SUFFIXES)}; of a run, a checkpoint, "
         "stored targets or an export, name the directory",
     )
 
@@ -94,7 +85,7 @@ def _directory(path: Path) -> str:
         return sections(f"{path}: {kind}", *_TELL[kind](path))
     if steps := _steps(path):
         return sections(f"{path}: checkpoints", _checkpoints(path, steps))
-    parts = [_file(file) for file in sorted([*path.glob("*.safetensors"), *path.glob("*.npz")])]
+    parts = [_file(file) for file in sorted(path.iterdir()) if file.suffix in SUFFIXES]
     if lying := _tables(path):
         parts += [f"{path}: {', '.join(lying)}", *lying.values()]
     if not parts:
@@ -318,7 +309,7 @@ def _export(path: Path) -> tuple[str, ...]:
             table([Checked(**one) for one in described["checked"]]),
         )
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    weights = [tensor_table(read_safetensors(file)[0]) for file in path.glob("*.safetensors")]
+    weights = [tensor_table(open_file(file).tensors) for file in path.glob("*.safetensors")]
     return *told, *weights, file_table(path, files)
 
 
@@ -371,7 +362,7 @@ def _steps(folder: Path) -> list[int]:
     return [step for step in steps if _kind(folder / str(step)) == "a checkpoint"]
 
 
-def _arrays(folder: Path) -> Tensors:
+def _arrays(folder: Path) -> dict[str, Tensor]:
     """The arrays that Orbax has written under a directory."""
     try:
         with ocp.StandardCheckpointer() as checkpointer:

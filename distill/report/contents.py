@@ -1,132 +1,14 @@
-"""What files and directories hold, read without running or unpickling anything of theirs."""
+"""Tables of what files and directories hold."""
 
-import io
-import lzma
-import math
 import re
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-
-from distill.errors import UserError
 from distill.report.text import text_table
+from distill.tensor_files import Tensor
 
 _LONGEST_TEXT = 500
-
-# NumPy takes headers of up to 10,000 bytes.
-_LONGEST_ARRAY_HEADER = 2**14
-_READ_ARRAY_HEADER = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-# What damaged arrays and archives raise: RuntimeError for encryption and unknown compression, and
-# the tokenizer's for a header that NumPy takes to be Python 2's.
-_DAMAGED = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    ValueError,
-    lzma.LZMAError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-class Tensor(NamedTuple):
-    """One array of a file."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
-
-
-Tensors = dict[str, Tensor]
-
-
-def read_safetensors(file: Path) -> tuple[Tensors, dict[str, str]]:
-    """The arrays of a .safetensors file and its metadata; its library reads the header alone.
-
-    Raises:
-      UserError: if it is damaged.
-    """
-    try:
-        with safe_open(file, "numpy") as content:
-            parts = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118
-            tensors = {
-                name: Tensor(part.get_dtype(), tuple(part.get_shape()))
-                for name, part in parts.items()
-            }
-            return tensors, content.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{file} is damaged or no .safetensors file: {printable(str(error))}"
-        ) from error
-
-
-def read_npz(file: Path) -> Tensors:
-    """The arrays of a .npz file, of which only the headers are read.
-
-    Raises:
-      UserError: if it is damaged.
-    """
-    tensors = {}
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.infolist():
-                with archive.open(member) as content:
-                    array = _read_array(content, member.file_size)
-                tensors[member.filename.removesuffix(".npy")] = array
-    except _DAMAGED as error:
-        raise UserError(
-            f"{file} is no .npz file of arrays, or is damaged: {printable(str(error))}"
-        ) from error
-    return tensors
-
-
-def read_npy(file: Path) -> Tensors:
-    """The array of a .npy file, without a name; only its header is read.
-
-    Raises:
-      UserError: if it is damaged.
-    """
-    try:
-        with file.open("rb") as content:
-            return {"": _read_array(content, file.stat().st_size)}
-    except _DAMAGED as error:
-        raise UserError(
-            f"{file} is no .npy file, or is damaged: {printable(str(error))}"
-        ) from error
-
-
-def _read_array(content: BinaryIO, size: int) -> Tensor:
-    """Reads the header of an array in NumPy's format, of `size` bytes with it.
-
-    Raises:
-      ValueError: if it is none, or declares what the bytes cannot hold.
-    """
-    # However much there is to unpack, and whatever length the header claims.
-    start = io.BytesIO(content.read(_LONGEST_ARRAY_HEADER))
-    version = np.lib.format.read_magic(start)
-    if version not in _READ_ARRAY_HEADER:
-        raise ValueError(f"version {version} of the format is not known")
-    shape, _, dtype = _READ_ARRAY_HEADER[version](start)
-    if dtype.hasobject:
-        return Tensor("pickled objects", shape)
-    if start.tell() + math.prod(shape) * dtype.itemsize != size:
-        raise ValueError(f"{dtype} {shape_text(shape)} is declared, in {size:,} bytes")
-    return Tensor(str(dtype), shape)
 
 
 def tensor_table(tensors: Mapping[str, Tensor]) -> str:

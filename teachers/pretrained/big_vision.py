@@ -8,9 +8,10 @@ import math
 import re
 
 from distill.names import big_vision as names
-from teachers.pretrained.files import Shape, TensorFile, shape_of
+from distill.tensor_files import Shape, TensorFile
 from teachers.pretrained.match import Description, configure
 from teachers.pretrained.normalisation import HALF
+from teachers.pretrained.settings import shape_of
 
 # An image tower beside a text tower, a checkpoint with its optimiser, a model alone.
 _PREFIXES = ("params/img/", "img/", "opt/target/", "params/", "")
@@ -29,31 +30,31 @@ def describe(file: TensorFile) -> Description:
       UserError: if those that say how large it is are not there.
     """
     prefix = _prefix(file) or ""
-    shapes = {name.removeprefix(prefix): shape for name, shape in file.shapes.items()}
+    tensors = {name.removeprefix(prefix) for name in file.tensors}
 
     def shape(name: str, rank: int) -> Shape:
         return shape_of(file, prefix + name, rank)
 
     patch, _, channels, width = shape("embedding/kernel", 4)
     # big_vision may stack the layers, as this project does.
-    stacked = "Transformer/encoderblock/LayerNorm_0/scale" in shapes
+    stacked = "Transformer/encoderblock/LayerNorm_0/scale" in tensors
     first = "Transformer/encoderblock" + ("" if stacked else "_0")
     parts = names.VISION_TRANSFORMER
-    if f"{first}/{parts[3]}/Dense_0/kernel" not in shapes:
+    if f"{first}/{parts[3]}/Dense_0/kernel" not in tensors:
         parts = names.BIG_VISION
     if stacked:
         depth = shape(f"{first}/LayerNorm_0/scale", 2)[0]
     else:
-        found = {name.split("/")[1] for name in shapes if name.startswith("Transformer/")}
+        found = {name.split("/")[1] for name in tensors if name.startswith("Transformer/")}
         depth = sum(re.fullmatch(r"encoderblock_\d+", name) is not None for name in found)
-    head = "map" if "MAPHead_0/probe" in shapes else "cls" if "cls" in shapes else "gap"
-    positions = names.WITH_CLASS_TOKEN if names.WITH_CLASS_TOKEN in shapes else names.WITHOUT
+    head = "map" if "MAPHead_0/probe" in tensors else "cls" if "cls" in tensors else "gap"
+    positions = names.WITH_CLASS_TOKEN if names.WITH_CLASS_TOKEN in tensors else names.WITHOUT
     prefix_positions = int(positions == names.WITH_CLASS_TOKEN and head == "cls")
-    learned = positions in shapes
+    learned = positions in tensors
     rows = math.isqrt(max(shape(positions, 3)[1] - prefix_positions, 0)) if learned else 0
     # The head of an image tower projects to what texts are compared with: no classes.
     tower = prefix.endswith("img/")
-    classes = 0 if tower or "head/kernel" not in shapes else shape("head/kernel", 2)[1]
+    classes = 0 if tower or "head/kernel" not in tensors else shape("head/kernel", 2)[1]
     return Description(
         config=configure(
             file.path,
@@ -82,4 +83,4 @@ def describe(file: TensorFile) -> Description:
 
 
 def _prefix(file: TensorFile) -> str | None:
-    return next((p for p in _PREFIXES if f"{p}embedding/kernel" in file.shapes), None)
+    return next((p for p in _PREFIXES if f"{p}embedding/kernel" in file.tensors), None)

@@ -10,10 +10,11 @@ from typing import Any
 from distill.errors import UserError
 from distill.names import huggingface as names
 from distill.nn import ViTConfig
-from teachers.pretrained.files import Settings, TensorFile, shape_of
+from distill.tensor_files import TensorFile
 from teachers.pretrained.interpolation import antialiased_bicubic, bicubic
 from teachers.pretrained.match import Description, configure, whole_patches
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
+from teachers.pretrained.settings import Settings, shape_of
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -64,7 +65,7 @@ def _vit(file: TensorFile, settings: Settings) -> Description:
 
 
 def _deit(file: TensorFile, settings: Settings) -> Description:
-    distilled = "distillation_classifier.weight" in file.shapes
+    distilled = "distillation_classifier.weight" in file.tensors
     classes = _classes(file, "cls_classifier" if distilled else "classifier")
     table = tuple(
         one
@@ -242,7 +243,7 @@ def _vision(settings: Settings) -> Settings:
 def _classes(file: TensorFile, name: str) -> int:
     """As many as the classifier has rows; 0 without one."""
     weight = f"{name}.weight"
-    return shape_of(file, weight, 2)[0] if weight in file.shapes else 0
+    return shape_of(file, weight, 2)[0] if weight in file.tensors else 0
 
 
 def _class_names(settings: Settings) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from distill.errors import UserError
 from distill.names.rules import PREFIX_POSITIONS
 from distill.nn import Network, Params, VisionTransformer
 from distill.nn.embeddings import resize_grid
+from distill.tensor_files import TensorFile, open_file
 from teachers.pretrained import big_vision, huggingface, timm
-from teachers.pretrained.files import LARGEST_SIDE, Settings, TensorFile, open_file
 from teachers.pretrained.match import Description, Source, configure, match, whole_patches
+from teachers.pretrained.settings import LARGEST_SIDE, Settings
 
 FAMILIES = ("big_vision", "timm", *dict.fromkeys(f for f, _ in huggingface.MODEL_TYPES.values()))
 
@@ -122,7 +123,8 @@ def open_published(
         raise UserError(f"image_size must be from 1 to {LARGEST_SIDE} pixels, not {image_size}")
     choices = dict(image_size=image_size, mean=mean or stored.mean, std=std or stored.std)
     config = configure(path, **(vars(stored) | choices | dict(dtype=dtype)))
-    sources, problems = match(file.shapes, description, _parameter_shapes(description))
+    shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+    sources, problems = match(shapes, description, _parameter_shapes(description))
     if problems:
         listing = problems[:_MOST_PROBLEMS]
         if more := len(problems) - len(listing):

@@ -9,9 +9,10 @@ import re
 
 from distill.errors import UserError
 from distill.names.timm import table
-from teachers.pretrained.files import LARGEST_SIDE, Settings, Shape, TensorFile, shape_of
+from distill.tensor_files import Shape, TensorFile
 from teachers.pretrained.match import Description, configure
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
+from teachers.pretrained.settings import LARGEST_SIDE, Settings, shape_of
 
 # By width; timm's models of width 1536 differ.
 _HEADS = {
@@ -51,7 +52,7 @@ _ACTIVATIONS = {
 
 def recognises(file: TensorFile) -> bool:
     """Whether the names are those of timm's VisionTransformer."""
-    return "blocks.0.attn.qkv.weight" in file.shapes
+    return "blocks.0.attn.qkv.weight" in file.tensors
 
 
 def describe(file: TensorFile, settings: Settings, heads: int | None) -> Description:
@@ -60,7 +61,7 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
     Raises:
       UserError: if tensors that say how large it is are missing, or nothing says its heads.
     """
-    shapes, args = file.shapes, settings.section("model_args")
+    tensors, args = file.tensors, settings.section("model_args")
 
     def shape(name: str, rank: int) -> Shape:
         return shape_of(file, name, rank)
@@ -76,35 +77,35 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
         shape("blocks.0.mlp.fc2.weight", 2),
     )
     gated = into == 2 * mlp_dim
-    distilled = "dist_token" in shapes
-    registers = 1 if distilled else shape("reg_token", 3)[1] if "reg_token" in shapes else 0
-    head = "map" if "attn_pool.latent" in shapes else "cls" if "cls_token" in shapes else "gap"
+    distilled = "dist_token" in tensors
+    registers = 1 if distilled else shape("reg_token", 3)[1] if "reg_token" in tensors else 0
+    head = "map" if "attn_pool.latent" in tensors else "cls" if "cls_token" in tensors else "gap"
     pooling = settings.text("global_pool")
     if pooling not in ("", {"map": "map", "cls": "token", "gap": "avg"}[head]):
         raise UserError(f"{settings.about} has global_pool {pooling!r}, which is not supported")
     prefix_positions, rows = _positions(file, shape("pos_embed", 3)[1], head == "cls", registers)
-    pre_norm = "norm_pre.weight" in shapes
+    pre_norm = "norm_pre.weight" in tensors
     return Description(
         config=configure(
             file.path,
             width=width,
-            depth=len({n.split(".")[1] for n in shapes if re.match(r"blocks\.\d+\.", n)}),
+            depth=len({n.split(".")[1] for n in tensors if re.match(r"blocks\.\d+\.", n)}),
             mlp_dim=mlp_dim,
             heads=heads,
             patch_size=patch,
             image_size=rows * patch,
             channels=channels,
-            num_classes=shape("head.weight", 2)[0] if "head.weight" in shapes else 0,
+            num_classes=shape("head.weight", 2)[0] if "head.weight" in tensors else 0,
             head=head,
             registers=registers,
             distilled=distilled,
             pre_norm=pre_norm,
-            qkv_bias="blocks.0.attn.qkv.bias" in shapes,
+            qkv_bias="blocks.0.attn.qkv.bias" in tensors,
             norm_epsilon=1e-5 if pre_norm else 1e-6,
             activation=_activation(settings, gated),
             gated=gated,
-            layer_scale="blocks.0.ls1.gamma" in shapes,
-            **_normalisation(settings, pre_norm, distilled or "blocks.0.ls1.gamma" in shapes),
+            layer_scale="blocks.0.ls1.gamma" in tensors,
+            **_normalisation(settings, pre_norm, distilled or "blocks.0.ls1.gamma" in tensors),
         ),
         rules=table(prefix_positions=prefix_positions, distilled=distilled, gated=gated),
         zeros=("patch_embed/linear/bias",) if pre_norm else (),

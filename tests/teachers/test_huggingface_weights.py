@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from distill.errors import UserError
 from teachers.pretrained import huggingface, open_published
-from teachers.pretrained.files import Settings
+from teachers.pretrained.settings import Settings
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -166,8 +166,7 @@ def test_another_resolution_interpolates_positions_as_transformers_does(tmp_path
 def test_what_config_json_leaves_out_is_the_default_of_its_class(kind):
     default = transformers.AutoConfig.for_model(kind)
     default = getattr(default, "vision_config", default)
-    shapes = {"embeddings.register_tokens": (1, 0, 8)} if kind == "dinov3_vit" else {}
-    file = types.SimpleNamespace(path="model.safetensors", shapes=shapes)
+    file = types.SimpleNamespace(path="model.safetensors", tensors={})
     config = huggingface.describe(file, Settings({"model_type": kind}, "config.json")).config
     assert config.width == default.hidden_size
     assert config.depth == default.num_hidden_layers
@@ -201,7 +200,7 @@ def test_what_config_json_leaves_out_is_the_default_of_its_class(kind):
     ],
 )
 def test_normalisation_is_the_familys_where_nothing_says_it(kinds, mean, std):
-    file = types.SimpleNamespace(path="model.safetensors", shapes={})
+    file = types.SimpleNamespace(path="model.safetensors", tensors={})
     for kind in kinds:
         config = huggingface.describe(file, Settings({"model_type": kind}, "config.json")).config
         assert np.broadcast_to(config.mean, 3).tolist() == list(mean)

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from distill.errors import UserError
 from teachers.pretrained import open_published
-from teachers.pretrained.files import Settings
+from teachers.pretrained.settings import Settings
 
 
 class Bomb:
@@ -298,7 +298,7 @@ def test_a_zip_bomb_is_refused_before_it_is_decompressed(tmp_path):
 import resource
 from pathlib import Path
 from distill.errors import UserError
-from teachers.pretrained.files import open_file
+from distill.tensor_files import open_file
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     open_file(Path({str(file)!r}))

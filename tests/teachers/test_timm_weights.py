@@ -9,6 +9,7 @@ from published import assert_equal, outputs
 from timm_without_torchvision import timm
 
 from distill.errors import UserError
+from distill.tensor_files import Tensor
 from teachers.pretrained import load, open_published
 
 torch = pytest.importorskip("torch")
@@ -102,8 +103,9 @@ def test_every_model_of_timm_is_read_as_it_is_or_refused(tmp_path, monkeypatch):
     ]:
         with torch.device("meta"):
             model = timm.create_model(name, pretrained=False)
-        shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-        file = types.SimpleNamespace(path=tmp_path, shapes=shapes)
+        state = model.state_dict()
+        tensors = {key: Tensor("F32", tuple(value.shape)) for key, value in state.items()}
+        file = types.SimpleNamespace(path=tmp_path, tensors=tensors)
         monkeypatch.setattr(load, "open_file", lambda _, file=file: file)
         fed = {key: model.pretrained_cfg[key] for key in ("mean", "std", "input_size")}
         about = {"architecture": name, "pretrained_cfg": fed, "global_pool": model.global_pool}

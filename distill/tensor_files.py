@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,22 @@ from distill.json_files import read_json
 
 Shape = tuple[int, ...]
 
+
+class Tensor(NamedTuple):
+    """What a file declares of one of its arrays."""
+
+    dtype: str
+    shape: Shape
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+SUFFIXES = (".safetensors", ".npz")
+"""Of files of tensors."""
+
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar")
 _ADVICE = (
     "is a pickle, which can run any code when it is opened, so it is not read. Convert it where "
@@ -30,8 +46,6 @@ _ADVICE = (
 )
 # Deflate reaches 1000; no trained weights reach 2.
 _MOST_COMPRESSED = 100
-# In config.json: no width or depth is larger, and no image in pixels.
-_LARGEST, LARGEST_SIDE = 2**20, 4096
 _LONGEST_NAME = 200
 # The header of a plain array as NumPy writes it, which is a Python expression: not evaluated here.
 _NPY_HEADER = re.compile(
@@ -44,7 +58,9 @@ class TensorFile(Protocol):
     """Tensors by name."""
 
     path: Path
-    shapes: dict[str, Shape]
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    """What the file says of itself, if it can."""
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as it is stored, in a floating-point dtype."""
@@ -83,21 +99,6 @@ def _open_one(path: Path) -> TensorFile:
     raise UserError(f"{path} is no file of weights that is known; expected .safetensors or .npz")
 
 
-def shape_of(file: TensorFile, name: str, rank: int) -> Shape:
-    """The shape of a tensor that says how large a model is.
-
-    Raises:
-      UserError: if it is missing, empty, or has another number of axes.
-    """
-    found = file.shapes.get(name)
-    if found is None or len(found) != rank or 0 in found:
-        raise UserError(
-            f"{file.path}: {name} is {'missing' if found is None else list(found)}; expected "
-            f"{rank} axes, none of them empty"
-        )
-    return found
-
-
 def _open_directory(path: Path) -> TensorFile:
     index = path / "model.safetensors.index.json"
     if index.is_file():
@@ -112,7 +113,7 @@ def _open_directory(path: Path) -> TensorFile:
                 raise UserError(f"{index} names {name!r}, which is no .safetensors file beside it")
         return _Safetensors(path, tuple(files))
     files = sorted(file for file in path.iterdir() if file.is_file())
-    known = [file for file in files if file.suffix in (".safetensors", ".npz")]
+    known = [file for file in files if file.suffix in SUFFIXES]
     if path / "model.safetensors" in known:
         known = [path / "model.safetensors"]
     if len(known) == 1:
@@ -129,25 +130,27 @@ class _Safetensors:
 
     def __init__(self, path: Path, files: tuple[Path, ...]):
         self.path = path
-        self.shapes: dict[str, Shape] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.metadata: dict[str, str] = {}
         self._file_of: dict[str, Path] = {}
         for file in files:
-            with _blame(file), safe_open(file, "numpy") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                    if name in self.shapes:
+            with _blame(file), safe_open(file, "numpy") as content:
+                self.metadata |= content.metadata() or {}
+                for name in content.keys():  # noqa: SIM118 (not a mapping)
+                    if name in self.tensors:
                         raise UserError(f"{path} holds {name} twice")
-                    self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
+                    part = content.get_slice(name)
+                    self.tensors[name] = Tensor(part.get_dtype(), tuple(part.get_shape()))
                     self._file_of[name] = file
-        _check_names(path, self.shapes)
+        _check_names(path, self.tensors)
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as it is stored."""
-        file = self._file_of[name]
-        with _blame(file), safe_open(file, "numpy") as tensors:
-            stored = tensors.get_slice(name).get_dtype()
-            if stored not in ("F64", "F32", "F16", "BF16"):
-                raise UserError(f"{file}: {name} is {stored}; expected floating-point numbers")
-            return tensors.get_tensor(name)
+        file, stored = self._file_of[name], self.tensors[name].dtype
+        if stored not in ("F64", "F32", "F16", "BF16"):
+            raise UserError(f"{file}: {name} is {stored}; expected floating-point numbers")
+        with _blame(file), safe_open(file, "numpy") as content:
+            return content.get_tensor(name)
 
 
 class _Member(NamedTuple):
@@ -166,6 +169,7 @@ class _Npz:
 
     def __init__(self, path: Path):
         self.path = path
+        self.metadata: dict[str, str] = {}
         self._members: dict[str, _Member] = {}
         with _blame(path), zipfile.ZipFile(path) as archive:
             declared = sum(info.file_size for info in archive.infolist())
@@ -179,8 +183,10 @@ class _Npz:
                 if name in self._members:
                     raise UserError(f"{path} holds {name} twice")
                 self._members[name] = _read_member(path, archive, info)
-        self.shapes = {name: member.shape for name, member in self._members.items()}
-        _check_names(path, self.shapes)
+        self.tensors = {
+            name: Tensor(str(member.dtype), member.shape) for name, member in self._members.items()
+        }
+        _check_names(path, self.tensors)
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as it is stored."""
@@ -254,96 +260,3 @@ def _blame(path: Path) -> Iterator[None]:
         raise UserError(f"{path} is damaged or no {path.suffix} file: {said}") from error
     except (OSError, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-
-
-class Settings:
-    """A JSON file beside the weights, such as config.json, whose values are checked when read.
-
-    `about` is for messages. A missing file has no values.
-    """
-
-    def __init__(self, content: dict[str, Any], about: str):
-        self.content = content
-        self.about = about
-
-    @classmethod
-    def beside(cls, weights: Path, name: str) -> "Settings":
-        """Reads the file `name` of the weights' directory.
-
-        Raises:
-          UserError: if it is damaged.
-        """
-        file = (weights if weights.is_dir() else weights.parent) / name
-        content = read_json(file) if file.exists() else {}
-        if not isinstance(content, dict):
-            raise UserError(f"{file} is damaged: expected keys and values")
-        return cls(content, str(file))
-
-    def __contains__(self, key: str) -> bool:
-        return self.content.get(key) is not None
-
-    def section(self, key: str) -> "Settings":
-        """The values below `key`; none if it is not there."""
-        return Settings(self._get(key, dict, {}, "keys and values"), f"{self.about}, {key}")
-
-    def integer(self, key: str, default: int) -> int:
-        """A whole number that a model can have."""
-        value = self._get(key, (int, float), default, "a whole number")
-        if not 0 <= value < _LARGEST or value != int(value):
-            raise UserError(f"{self.about}: {key} is {value!r}; expected a whole number below 2^20")
-        return int(value)
-
-    def number(self, key: str, default: float) -> float:
-        """A finite number."""
-        return self._finite(key, self._get(key, (int, float), default, "a number"))
-
-    def boolean(self, key: str, default: bool) -> bool:
-        """True or false."""
-        return self._get(key, bool, default, "true or false")
-
-    def text(self, key: str, default: str = "") -> str:
-        """A text."""
-        return self._get(key, str, default, "a text")
-
-    def numbers(self, key: str) -> tuple[float, ...] | None:
-        """Several finite numbers, or None."""
-        values = self._get(key, list, None, "numbers")
-        if values is None:
-            return None
-        if not values or not all(type(value) in (int, float) for value in values):
-            raise UserError(f"{self.about}: {key} is {values!r}; expected numbers")
-        return tuple(self._finite(key, value) for value in values)
-
-    def size(self, key: str) -> int | tuple[int, int] | None:
-        """A side in pixels, or height and width, or None; also None if only one side is said."""
-        value = self.content.get(key)
-        if isinstance(value, dict):
-            if "shortest_edge" in value:
-                return None
-            value = [value.get("height"), value.get("width")]
-        if value is None:
-            return None
-        pair = [value, value] if isinstance(value, int) else value
-        valid = isinstance(pair, list) and len(pair) == 2
-        if not valid or not all(type(v) is int and 0 < v <= LARGEST_SIDE for v in pair):
-            raise UserError(
-                f"{self.about}: {key} is {value!r}; expected a side, or two, of up to "
-                f"{LARGEST_SIDE} pixels"
-            )
-        return pair[0] if pair[0] == pair[1] else (pair[0], pair[1])
-
-    def _finite(self, key: str, value: float) -> float:
-        try:
-            if math.isfinite(value):
-                return float(value)
-        except OverflowError:
-            pass
-        raise UserError(f"{self.about}: {key} is not finite")
-
-    def _get(self, key: str, kind: type | tuple[type, ...], default: Any, expected: str) -> Any:
-        value = self.content.get(key)
-        if value is None:
-            return default
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise UserError(f"{self.about}: {key} is {value!r}; expected {expected}")
-        return value
