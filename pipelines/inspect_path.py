@@ -39,9 +39,9 @@ from distill.report.text import text_table
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import Workdir, read_config
-from pipelines.export import teachers_of
 from pipelines.launch import launch, parse
 from pipelines.models import ModelConfig
+from pipelines.teacher_models import teachers_of
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("path", None, "What to look at; --path= may be left out.", flag_values=FLAGS)
