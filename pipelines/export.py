@@ -10,7 +10,6 @@ appears. SavedModels are DIR/1, DIR/2, … (TF Serving's layout), the others DIR
 with a MODEL_CARD.md.
 """
 
-import dataclasses
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,8 +31,9 @@ from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch, parse
-from pipelines.models import load_model
-from pipelines.teacher_models import recorded_teachers
+from pipelines.models import EXECUTION, load_model
+from pipelines.teacher_models import teachers_of
+from pipelines.weights import described_network
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Of the run to export.", flag_values=FLAGS)
@@ -65,7 +65,7 @@ flags.DEFINE_integer(
 )
 
 # Sections of a config that make up the recipe on a model card.
-_RECIPE = ("optimizer", "schedule", "matching", "loss")
+_RECIPE = ("data.view", "optimizer", "schedule", "matching", "loss")
 
 
 def run(
@@ -131,8 +131,12 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
     """Where a trained model comes from, as its export's card tells it."""
     summary = Workdir(workdir).summary or {}
     folder = workdir / (best_weights.FOLDER if best else "checkpoints")
-    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-    data, train = recorded["data"], recorded["train"]
+    step = max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
+    weights, metrics = "last", {name: value for name, value in summary.items() if "/" in name}
+    if best:
+        metric, value = best_weights.kept_by(workdir, step)
+        weights, metrics = f"best by {metric}", {metric: value}
+    data, train = resolve(DataConfig, recorded["data"]), recorded["train"]
     recipe = {
         key: value
         for section in _RECIPE
@@ -140,15 +144,19 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
         # Terms that a loss does not have.
         if value or not key.startswith("matching.losses.")
     }
+    # What it is, and not how its run executed it: as fingerprints take it.
+    model = {key: value for key, value in recorded["model"].items() if key not in EXECUTION}
     return {
         "name": workdir.resolve().name,
         "workdir": str(workdir),
-        "step": max(steps, default=None),
-        "model": recorded["model"],
+        "step": step,
+        "weights": weights,
+        "model": model,
         "data": {
-            "trained on": f"{data['source']}, split {data['train_split']}",
-            "evaluated on": data["eval_source"] or data["source"],
-            "classes": ", ".join(data["classes"]),
+            "trained on": f"{data.source}, split {data.train_split}"
+            + (f", {data.train_images} of its images" if data.train_images else ""),
+            "evaluated on": _evaluated_on(data),
+            "classes": ", ".join(data.classes),
         },
         "recipe": {
             "steps": summary.get("steps"),
@@ -156,26 +164,32 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
             "seed": recorded["seed"],
             **recipe,
         },
-        "metrics": {
-            name: format_figure(name, value) for name, value in summary.items() if "/" in name
+        "metrics": {name: format_figure(name, value) for name, value in metrics.items()},
+        "teachers": {
+            name: _known(teacher) for name, teacher in teachers_of(workdir, recorded).items()
         },
-        "teachers": teachers_of(workdir, recorded),
         "targets": recorded.get("targets"),
         "start": recorded.get("start"),
         "branched_from": recorded.get("branch_from"),
     }
 
 
-def teachers_of(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The teachers a run recorded with their fingerprints; of an older run, those of its config."""
-    return Workdir(workdir).teachers or {
-        name: dataclasses.asdict(teacher) | {"source": teacher.source}
-        for name, teacher in recorded_teachers(recorded).items()
-    }
+def _evaluated_on(data: DataConfig) -> str | None:
+    named = {"val": data.validation_split, "test": data.test_split}
+    splits = [f"split {split} ({prefix}/)" for prefix, split in named.items() if split]
+    return ", ".join([data.evaluation_source, *splits]) if splits else None
+
+
+def _known(teacher: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a teacher, and how large it is where its model is."""
+    known = {key: value for key, value in teacher.items() if value is not None}
+    if "model" in known:
+        known["parameters"] = described_network(known["model"]).parameter_count()
+    return known
 
 
 def _flat(recorded: Mapping[str, Any], section: str) -> list[tuple[str, Any]]:
-    """The keys of a section with their values, as in config.section.key."""
+    """The keys of a section, such as `data.view`, with their values, as in config.section.key."""
 
     def walk(value, name):
         if isinstance(value, dict):
@@ -184,7 +198,10 @@ def _flat(recorded: Mapping[str, Any], section: str) -> list[tuple[str, Any]]:
         else:
             yield name, value
 
-    return list(walk(recorded.get(section) or {}, section))
+    found = recorded
+    for key in section.split("."):
+        found = found.get(key) or {}
+    return list(walk(found, section))
 
 
 def _samples(data: DataConfig, config: Any, most: int) -> tuple[tuple[str, ...], Samples]:

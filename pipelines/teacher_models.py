@@ -19,7 +19,7 @@ from distill.parallel import Rules, override_rules
 from distill.train.fit import evaluation_loader
 from distill.train.progress import say
 from distill.train.run import RunConfig
-from distill.train.workdir import read_config
+from distill.train.workdir import Workdir, read_config
 from pipelines.models import EXECUTION, ModelConfig, load_model
 from pipelines.weights import WeightsConfig, describe_network, load_weights
 
@@ -132,6 +132,14 @@ def recorded_teachers(recorded: Mapping[str, Any]) -> dict[str, TeacherConfig]:
     if recorded.get("teacher"):
         named[TEACHER] = recorded["teacher"]
     return {name: resolve(TeacherConfig, config) for name, config in named.items()}
+
+
+def teachers_of(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The teachers a run recorded with their fingerprints; of an older run, those of its config."""
+    return Workdir(workdir).teachers or {
+        name: dataclasses.asdict(teacher) | {"source": teacher.source}
+        for name, teacher in recorded_teachers(recorded).items()
+    }
 
 
 def fingerprints(

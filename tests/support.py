@@ -140,7 +140,9 @@ def final_params(workdir: Path):
     return load_model(workdir, mesh)[1]
 
 
-def exportable(head="cls", *, dtype="float32", channels=3, num_classes=5, **choices) -> Exportable:
+def exportable(
+    head="cls", *, dtype="float32", channels=3, num_classes=5, eval_crop=1.0, **choices
+) -> Exportable:
     """A tiny student whose every parameter matters."""
     network = vit.build(
         vit.configure(
@@ -161,4 +163,6 @@ def exportable(head="cls", *, dtype="float32", channels=3, num_classes=5, **choi
     ]
     names = [f"class {number}" for number in range(num_classes)]
     params = jax.tree.unflatten(tree, drawn)
-    return Exportable(network=network, params=params, class_names=names, dtype=dtype)
+    return Exportable(
+        network=network, params=params, class_names=names, dtype=dtype, eval_crop=eval_crop
+    )

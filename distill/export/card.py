@@ -1,10 +1,11 @@
 """MODEL_CARD.md: what an exported model is, where it comes from and how good it is."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distill.export.model import Exportable
+from distill.nn.fingerprint import fingerprint
 
 _USE = {
     "saved_model": "`tf.saved_model.load(DIRECTORY).signatures['serving_default']`, or TensorFlow "
@@ -20,17 +21,36 @@ _USE = {
     "timm": "`timm.create_model('local-dir:DIRECTORY', pretrained=True)`.",
 }
 
+# What loads them from Hugging Face's hub.
+_LIBRARIES = {"hf": "transformers", "timm": "timm"}
+
+# These take normalised floats, and a file beside their weights says how; the others take pixels.
+_TAKE_FLOATS = ("hf", "timm")
+
+# What the first part of a metric's name says.
+_MEASURED_ON = {
+    "val": "the validation split",
+    "views": "training images, cropped and mixed as in training",
+    "test": "the test split",
+    "fewshot": "linear regression on the frozen embedding of that many images a class",
+    "knn": "that many nearest training images by the embedding",
+    "probe": "logistic regression on the frozen embedding",
+}
+
 
 def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
     """The card, Markdown with the front matter that Hugging Face's hub reads.
 
     Args:
       model: the model.
-      description: as export.json has it. Its `about` may hold `workdir`, `step`, `licence`, `data`,
-        `model`, `recipe`, `metrics`, `teachers`, `start` and `branched_from`.
+      description: as export.json has it. Its `about` may hold `name`, `workdir`, `step`, `weights`
+        (which of the run's), `model` (as its run recorded it), `licence`, `data`, `recipe`,
+        `metrics`, `checked_on`, `teachers`, `targets`, `start` and `branched_from`. Without
+        `teachers`, empty if there were none, the lineage is unknown.
     """
     about, config = description["about"], model.network.config
     licence = about.get("licence") or "unknown"
+    form, embeds = description["format"], not config.num_classes
     height, width, channels = model.image_shape
     student = {
         "model": _model(about.get("model")),
@@ -38,18 +58,24 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
         "shape": f"width {config.width}, depth {config.depth}, MLP {config.mlp_dim}, "
         f"{config.heads} heads, patches of {config.patch_size}×{config.patch_size}, head "
         f"`{config.head}`",
-        "images": f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}, "
-        f"(x/255 − mean)/std with mean {_numbers(config.mean)} and std {_numbers(config.std)}",
+        "images": f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}",
+        "preprocessing": _preprocessing(model, form),
         "classes": config.num_classes or "none: it returns an embedding",
         "run": about.get("workdir"),
         "step": about.get("step"),
+        "weights": about.get("weights"),
+        # A run that learns from it records the same.
+        "fingerprint": f"`{fingerprint(model.params, about['model'])}`"
+        if about.get("model")
+        else None,
     }
     sections = [
-        _front_matter(description, licence, bool(config.num_classes)),
+        _front_matter(form, licence, embeds),
         f"# {about.get('name', 'Model card')}",
         _list(student),
         "## How to use it",
-        f"{_USE[description['format']]} Format `{description['format']}`, {description['dtype']}.",
+        f"{_USE[form]} Format `{form}`, {description['dtype']}.",
+        *(_hugging_face_notes(model) if form == "hf" else ()),
         *_signature(description["signature"]),
         "## Where it comes from",
         _lineage(about),
@@ -58,12 +84,16 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
         "## Recipe",
         _list(about.get("recipe")),
         "## Metrics",
-        "At the end of its training:",
-        _list(about.get("metrics")),
+        *_metrics(about),
         f"This export, run on {about.get('checked_on', 'random pixels')} and compared with JAX in "
-        "float32 (worst difference of a logit, share of the images with the same first class); "
-        "milliseconds of a batch on the CPU of the machine that exported it:",
-        _table(description["checked"]),
+        "float32 ("
+        + (
+            "worst difference of a value of the embedding, mean cosine of the embeddings"
+            if embeds
+            else "worst difference of a logit, share of the images with the same first class"
+        )
+        + "); milliseconds of a batch on the CPU of the machine that exported it:",
+        _table(description["checked"], embeds),
         "## Licence",
         f"{licence}. "
         + ("Say it with `--licence=`. " if licence == "unknown" else "")
@@ -72,16 +102,46 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _front_matter(description: Mapping[str, Any], licence: str, classifies: bool) -> str:
-    library = {"hf": "transformers", "timm": "timm", "saved_model": "tf-keras"}
+def _front_matter(form: str, licence: str, embeds: bool) -> str:
     lines = [
-        f"license: {json.dumps(licence)}",
-        f"pipeline_tag: {'image-classification' if classifies else 'image-feature-extraction'}",
+        # The hub's names of licences are in lower case.
+        f"license: {json.dumps(licence.lower())}",
+        f"pipeline_tag: {'image-feature-extraction' if embeds else 'image-classification'}",
         "tags: [vision, knowledge-distillation]",
     ]
-    if description["format"] in ("hf", "timm"):
-        lines.append(f"library_name: {library[description['format']]}")
+    if form in _LIBRARIES:
+        lines.append(f"library_name: {_LIBRARIES[form]}")
     return "\n".join(["---", *lines, "---"])
+
+
+def _preprocessing(model: Exportable, form: str) -> str:
+    done = model.preprocessing
+    cut = f" of {done['crop']:.6g} × the smaller side" if done["crop"] < 1 else ""
+    normalised = f"(x/255 − mean)/std with mean {_text(done['mean'])} and std {_text(done['std'])}"
+    return (
+        f"{'grey' if done['mode'] == 'L' else 'RGB'}; the central square{cut}; resized to "
+        f"{done['height']}×{done['width']}, {done['resample']}; "
+        + (
+            f"{normalised}; channels first"
+            if form in _TAKE_FLOATS
+            else f"uint8, 0 to 255, channels last. Inside the model: {normalised}"
+        )
+    )
+
+
+def _hugging_face_notes(model: Exportable) -> Iterable[str]:
+    if not model.network.config.num_classes:
+        yield "It has no labels: what it returns as `logits` is the embedding."
+    cut = f" of {model.eval_crop:.6g} × the smaller side" if model.eval_crop < 1 else ""
+    yield (
+        f"The processor resizes the whole image, without cutting the central square{cut} out: cut "
+        "it before, or expect another accuracy than the one below."
+    )
+    if model.image_shape[-1] == 1:
+        yield (
+            'Give the processor grey images (`image.convert("L")`). `pipeline()` makes them RGB, '
+            'and fails with "mean must have 3 elements".'
+        )
 
 
 def _signature(signature: Mapping[str, Any] | None) -> Iterable[str]:
@@ -98,11 +158,16 @@ def _signature(signature: Mapping[str, Any] | None) -> Iterable[str]:
 def _lineage(about: Mapping[str, Any]) -> str:
     lines = []
     for name, teacher in (about.get("teachers") or {}).items():
-        what = _model(teacher.get("model"))
-        fingerprint = teacher.get("fingerprint") or "not recorded"
+        what = [_model(teacher.get("model"))]
+        if teacher.get("parameters"):
+            what.append(f"{teacher['parameters']:,} parameters")
+        what.append(str(teacher.get("source")))
+        if teacher.get("step") is not None:
+            what.append(f"step {teacher['step']}")
+        known = teacher.get("fingerprint")
+        what.append(f"fingerprint `{known}`" if known else "fingerprint not recorded")
         lines.append(
-            f"- {'teacher' if name == 'teacher' else f'teacher {name}'}: {what}, "
-            f"{teacher.get('source')}, fingerprint `{fingerprint}`"
+            f"- {'teacher' if name == 'teacher' else f'teacher {name}'}: {', '.join(what)}"
         )
     if about.get("targets"):
         lines.append(f"- the teachers' answers were replayed from {about['targets']}")
@@ -110,33 +175,70 @@ def _lineage(about: Mapping[str, Any]) -> str:
         lines.append(f"- it started from the model in {about['start']['workdir']}")
     if about.get("branched_from"):
         lines.append(f"- its run branched off {about['branched_from']}")
+    if not lines and about.get("teachers") is None:
+        return "Not recorded."
     return "\n".join(lines) or "Trained without teacher, from nothing."
 
 
 def _model(model: Mapping[str, Any] | None) -> str:
-    return f"{model['family']} {model['variant']}" if model else "unknown"
+    if not model:
+        return "unknown"
+    if "family" in model:
+        return f"{model['family']} {model['variant']}"
+    # Of published weights, it is recorded what their network is.
+    return f"ViT of width {model['width']} and depth {model['depth']}"
+
+
+def _metrics(about: Mapping[str, Any]) -> Iterable[str]:
+    metrics = about.get("metrics") or {}
+    if metrics and about.get("weights", "last") != "last":
+        yield f"When these weights, the {about['weights']}, were kept:"
+    elif metrics:
+        yield "At the end of its training:"
+    yield _list(metrics)
+    kinds = dict.fromkeys(name.partition("/")[0] for name in metrics)
+    known = [f"`{kind}/`: {_MEASURED_ON[kind]}" for kind in kinds if kind in _MEASURED_ON]
+    if known:
+        yield f"{'; '.join(known)}."
 
 
 def _list(values: Mapping[str, Any] | None) -> str:
     shown = {name: value for name, value in (values or {}).items() if value not in (None, "", [])}
-    return "\n".join(f"- {name}: {value}" for name, value in shown.items()) or "Not recorded."
+    lines = (f"- {name}: {_text(value)}" for name, value in shown.items())
+    return "\n".join(lines) or "Not recorded."
 
 
-def _table(checked: Iterable[Mapping[str, Any]]) -> str:
+def _text(value: Any) -> str:
+    """A value of a config: figures without rounding's last digits, rules as name and value."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(
+            _rule(one) if isinstance(one, list | tuple) else _text(one) for one in value
+        )
+    return str(value)
+
+
+def _rule(pair: Sequence[Any]) -> str:
+    pattern, *values = pair
+    return f"`{pattern}` {_text(values)}"
+
+
+def _table(checked: Iterable[Mapping[str, Any]], embeds: bool) -> str:
     rows = [
-        f"| {one['name']} | {one['bytes']:,} | {one['difference']:.1e} | {one['agreement']:.2%} | "
+        f"| {one['name']} | {one['bytes']:,} | {one['difference']:.1e} | "
+        f"{format(one['agreement'], '.4f' if embeds else '.2%')} | "
         f"{'—' if one['accuracy'] is None else format(one['accuracy'], '.2%')} | "
         + " | ".join(f"{one['milliseconds'][size]:.1f}" for size in ("1", "32"))
         + " |"
         for one in checked
     ]
-    header = "| format | bytes | difference | agrees | accuracy | ms, batch 1 | ms, batch 32 |"
+    agrees = "cosine" if embeds else "agrees"
+    header = f"| format | bytes | difference | {agrees} | accuracy | ms, batch 1 | ms, batch 32 |"
     return "\n".join([header, "|---|---|---|---|---|---|---|", *rows])
 
 
 def _shape(shape: Iterable[int | None]) -> str:
     return "[" + ", ".join("batch" if side is None else str(side) for side in shape) + "]"
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

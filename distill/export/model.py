@@ -53,6 +53,24 @@ class Exportable:
         """Height, width and channels of the images it takes."""
         return self.network.config.image_shape
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What is done to an image before the model sees it, as JSON can hold it.
+
+        The images' `mode` as Pillow calls it, `crop` (side of the centre crop over the image's
+        smaller side), `height`, `width`, `resample` and, for values in [0, 1], `mean` and `std`.
+        """
+        height, width, channels = self.image_shape
+        return {
+            "mode": "L" if channels == 1 else "RGB",
+            "crop": self.eval_crop,
+            "height": height,
+            "width": width,
+            "resample": "bilinear, antialiased",
+            "mean": list(self.network.config.mean),
+            "std": list(self.network.config.std),
+        }
+
     def function(self, **execution: Any) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
         """`serving_function` of the network in the export's dtype; `execution` sets how it runs."""
         config = dataclasses.replace(self.network.config, dtype=self.dtype, **execution)

@@ -96,6 +96,7 @@ def export_version(
                 "format": form,
                 "dtype": model.dtype,
                 "signature": None if form in _OWN_SIGNATURE else signature(model),
+                "preprocessing": model.preprocessing,
                 "checked": [dataclasses.asdict(one) for one in checked],
                 "jax": jax.__version__,
                 "about": dict(about or {}),

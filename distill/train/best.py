@@ -15,6 +15,7 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
+from distill.json_files import read_json
 from distill.nn import Params
 from distill.parallel import distributed
 from distill.train.checkpoints import split_projections
@@ -27,6 +28,16 @@ _LESS_IS_BETTER = ("loss", "kl", "cross_entropy", "error")
 def less_is_better(metric: str) -> bool:
     """Whether a metric is one to minimise, as its name says: a loss, KL, cross-entropy or error."""
     return metric.endswith(_LESS_IS_BETTER)
+
+
+def kept_by(workdir: Path, step: int) -> tuple[str, float]:
+    """The metric by which the weights in `best/STEP` were kept, and its value there.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    kept = read_json(workdir / FOLDER / str(step) / "metrics" / "metrics")
+    return kept["metric"], kept["value"]
 
 
 class Best:
