@@ -40,7 +40,7 @@ def run(workdir: Workdir) -> dict[str, Any]:
     teacher_config = _resolve(pretrain.PretrainConfig, "pretrain/digits.py")
     student_config = _resolve(
         distill_student.DistillConfig,
-        "distill/digits.py",
+        "distill/digits.py:embedding",
         {"teacher.workdir": str(workdir.path / "teacher")},
     )
     labels_config = _on_labels(student_config, teacher_config)

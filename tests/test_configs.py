@@ -22,6 +22,7 @@ FILES = sorted(
 VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
+    "distill/digits.py:embedding",
     "distill/imagenet.py:fast",
     "distill/imagenet.py:9600",
     "distill/published.py:logits",
