@@ -75,7 +75,7 @@ def run(workdir: Workdir) -> dict[str, Any]:
     report = write_demo_report(
         workdir.path, HEADER, rows, source, predictions["student"], predictions["teacher"]
     )
-    print(text_table(HEADER, rows))
+    print(f"\n{text_table(HEADER, rows)}")
     print(f"\nexported student  {version.path} (logits agree with JAX to {difference:.1e})")
     print(f"report            {report}")
     return summary
