@@ -110,7 +110,7 @@ def check_class_names(teachers: Mapping[str, Teacher], splits: Splits) -> None:
     ours = tuple(splits.train.class_names)
     for name, teacher in teachers.items():
         theirs = teacher.class_names
-        if len(theirs) == len(ours) and not {*theirs} & {*ours}:
+        if ours and len(theirs) == len(ours) and not {*theirs} & {*ours}:
             say(
                 f"warning: {name} calls its first class {theirs[0]!r} and the data {ours[0]!r}; "
                 "their classes are taken to be in one order"
