@@ -33,7 +33,7 @@ def check(model: Exportable) -> None:
     """
     packages = ("torch", "torchvision", "timm")
     # A torchvision of another release than torch's breaks both.
-    require("timm", f"{' '.join(packages)} together", *packages)
+    require("timm", " ".join(packages), *packages)
     check_plain(model, "timm", _POOLS)
 
 
