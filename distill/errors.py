@@ -1,8 +1,9 @@
 """Errors that a user can mend: shown as one message, never as a traceback."""
 
 import dataclasses
+import difflib
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -34,6 +35,12 @@ def check_choices(config: Any) -> None:
             if value not in choices:
                 listing = ", ".join(map(repr, choices))
                 raise ValueError(f"{field.name} must be one of {listing}, not {value!r}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known name it resembles, if it does."""
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_each_once(field: str, values: Sequence[Any]) -> None:

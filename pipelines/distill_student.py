@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from distill.data import Splits, Store
+from distill.data.classes import Names, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
 from distill.matching.config import MatchingConfig
@@ -26,15 +27,15 @@ from distill.train.run import RunConfig, blame, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
-from pipelines.start import StartConfig, starting_params
+from pipelines.start import StartConfig, kept_classes, starting_params
 from pipelines.stored_teachers import check_store, describe_teachers, stored_teachers
 from pipelines.story import finish, introduce
 from pipelines.teacher_models import (
     TEACHER,
     TeacherConfig,
-    check_class_names,
     fingerprints,
     load_teachers,
+    match_classes,
     say_accuracies,
     score,
 )
@@ -96,6 +97,24 @@ class DistillConfig(RunConfig):
             raise ValueError("branch off a single student; each has a workdir of its own")
         if self.students and self.start:
             raise ValueError("each of several students has a start of its own, students.NAME.start")
+        for student in self.alone.values() if self.students else (self,):
+            student.check_classifier()
+
+    def check_classifier(self) -> None:
+        """Checks that something teaches the student's classifier, if it has one.
+
+        Raises:
+          ValueError: if nothing does.
+        """
+        losses, start = self.matching.losses, self.start
+        trained = losses.labels or "logits" in losses.features
+        kept = start is not None and start.classifier == "keep"
+        if self.model.num_classes and not trained and not kept:
+            raise ValueError(
+                f"no term of matching.losses ({', '.join(losses.terms)}) teaches the student's "
+                f"classifier of {self.model.num_classes} classes; set model.num_classes=0 for a "
+                "student without one, or give kl, another term on logits, or labels a weight"
+            )
 
     @property
     def every_teacher(self) -> dict[str, TeacherConfig]:
@@ -154,11 +173,12 @@ def _run(
     store = None if config.targets is None else Store(Path(config.targets))
     if store is None:
         teachers, params = load_teachers(config.every_teacher, mesh)
-        check_class_names(teachers, splits)
+        names, splits, teachers = agree_on_classes(config, students, splits, teachers)
         named = config.every_teacher
-        known = describe_teachers(named, fingerprints(named, params))
+        known = describe_teachers(named, teachers, fingerprints(named, params))
     else:
         teachers, params = stored_teachers(store, config.every_teacher, mesh), {}
+        names, splits, _ = agree_on_classes(config, students, splits, teachers, store)
         known = store.contents.about["teachers"]
     size = view_size(students, teachers)
     if store is not None:
@@ -167,6 +187,7 @@ def _run(
         key: dataclasses.replace(
             _trainee(one, directory, students[key], teachers, splits, stored=store is not None),
             teachers=known,
+            class_names=names if students[key].config.num_classes else (),
         )
         for key, (one, directory) in runs.items()
     }
@@ -202,16 +223,57 @@ def open_splits(config: DistillConfig, students: Mapping[str, Network]) -> Split
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
     splits = config.data.open_splits(channels=channels.pop())
-    labels = config.matching.losses.labels
-    for student in students.values():
-        if labels and not student.config.num_classes:
+    if config.matching.losses.labels:
+        if any(not student.config.num_classes for student in students.values()):
             raise UserError("config.matching.losses.labels needs a student with classes")
-        # One that has none learns embeddings or tokens, whatever the images show.
-        if student.config.num_classes:
-            splits.check_classes(student.config.num_classes, "config.model")
-    if labels:
         splits.check_labels("config.matching.losses.labels")
     return splits
+
+
+def agree_on_classes(
+    config: DistillConfig,
+    students: Mapping[str, Network],
+    splits: Splits,
+    teachers: Mapping[str, Teacher],
+    store: Store | None = None,
+) -> tuple[Names, Splits, dict[str, Teacher]]:
+    """Names the students' classes, and puts those of images and teachers in their order.
+
+    They are the classes of the images to train on, or where these have none, or others, those of a
+    classifier that is kept, of a teacher, or of the images to evaluate on.
+
+    Returns:
+      The names, empty where nothing says them or no student has classes; the images; the teachers.
+
+    Raises:
+      UserError: if students, images and teachers that are to be compared do not have the same.
+    """
+    counts = {student.config.num_classes for student in students.values()} - {0}
+    if len(counts) > 1:
+        raise UserError(
+            f"students have {' and '.join(map(str, sorted(counts)))} classes; they see the same "
+            "images and need the same classes"
+        )
+    # One that has none learns embeddings or tokens, whatever the images show.
+    if not counts:
+        return (), splits, match_classes(teachers, (), compared=False, in_order=False)
+    starts = (config.start, *(student.start for student in config.students.values()))
+    stored = () if store is None else tuple(store.contents.about.get("classes") or ())
+    names = name_classes(
+        "config.model",
+        *counts,
+        stored,
+        splits.train.class_names,
+        *map(kept_classes, starts),
+        *(teacher.class_names for teacher in teachers.values()),
+        splits.class_names,
+    )
+    in_order, features = config.data.in_order, config.matching.losses.features
+    return (
+        names,
+        splits.numbered(names, "the student", in_order=in_order) if names else splits,
+        match_classes(teachers, names, compared="logits" in features, in_order=in_order),
+    )
 
 
 def check_teachers(
@@ -232,9 +294,7 @@ def check_teachers(
                     f"the teacher in {where} takes images of {wanted} channels and the student "
                     f"{channels}; set config.model.channels={wanted}"
                 )
-            config.matching.check_teacher(
-                f"the teacher in {where}", teacher.network.config.num_classes, classes
-            )
+            config.matching.check_teacher(f"the teacher in {where}", teacher.classes, classes)
 
 
 def _trainee(
@@ -263,8 +323,12 @@ def _trainee(
         task=FunctionMatching(
             student, teachers, matching, labelled=labelled, stored=STORED if stored else None
         ),
-        per_example=distillation_metrics(student, present),
-        view_metrics=distillation_metrics(student, present, mixed=matching, labelled=labelled)
+        metrics=lambda among: distillation_metrics(student, present, among=among),
+        view_metrics=(
+            lambda among: distillation_metrics(
+                student, present, mixed=matching, labelled=labelled, among=among
+            )
+        )
         if present or labelled
         else None,
         initial=starting_params(config.start, student, config),

@@ -24,7 +24,9 @@ from absl import flags
 from jax.sharding import Mesh
 
 from distill.config import resolve
-from distill.data import ChosenClasses, DataConfig
+from distill.data import DataConfig, Source
+from distill.data.classes import IN_ORDER, Names, among, numbered
+from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
@@ -33,10 +35,15 @@ from distill.matching.distillation import Teacher, distillation_metrics
 from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.train.progress import format_figure, say
-from distill.train.workdir import read_config
+from distill.train.workdir import read_classes, read_config
 from pipelines.launch import define_process_flags, join, launch, parse
 from pipelines.models import load_model
-from pipelines.teacher_models import TeacherConfig, load_teachers, recorded_teachers
+from pipelines.teacher_models import (
+    TeacherConfig,
+    load_teachers,
+    match_classes,
+    recorded_teachers,
+)
 from pipelines.weights import WeightsConfig, load_weights
 
 FLAGS = flags.FlagValues()
@@ -65,7 +72,18 @@ flags.DEFINE_string(
     flag_values=FLAGS,
 )
 flags.DEFINE_list(
-    "classes", [], "Only images of these; if not given, all, or the run's.", flag_values=FLAGS
+    "classes",
+    [],
+    "Only images of these; if not given, all, or the run's. As many as the model's, but called "
+    "otherwise, they are taken to be in the model's order.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "class_map",
+    None,
+    "JSON file {class of the data: class of the model}, or in_order: the data's classes are the "
+    "model's, one after the other, whatever they are called.",
+    flag_values=FLAGS,
 )
 flags.DEFINE_list("fewshot", [], "Images per class, such as 1,5,10,25.", flag_values=FLAGS)
 flags.DEFINE_list("knn", [], "Neighbours that vote, such as 20.", flag_values=FLAGS)
@@ -91,8 +109,8 @@ class _Subject(NamedTuple):
     split: str
     teachers: Mapping[str, TeacherConfig]
     """Those the model was distilled from."""
-    class_names: tuple[str, ...]
-    """What published weights say of their classes, if anything."""
+    class_names: Names
+    """In the order of the logits; empty where nothing says them."""
 
     @property
     def mesh(self) -> Mesh:
@@ -106,6 +124,7 @@ def run(
     batch_size: int = 256,
     classes: tuple[str, ...] = (),
     best: bool = False,
+    class_map: str | None = None,
 ) -> dict[str, float]:
     """Evaluates a classifier; returns and prints the metrics.
 
@@ -114,26 +133,27 @@ def run(
       split: None takes the run's test split.
       source: None takes the run's own data.
       batch_size: over all devices.
-      classes: those the model distinguishes, in its order; empty takes the run's, or the names that
-        published weights come with where they are the data's.
+      classes: only images of these; empty takes the run's. If they are as many as the model's but
+        called otherwise, they are in the model's order.
       best: whether to take the run's best weights instead of its last.
+      class_map: see `DataConfig`.
     """
     subject = _open(model, split, source, batch_size, best)
     network = subject.network
-    data = dataclasses.replace(subject.data, classes=classes or subject.data.classes)
+    if class_map != IN_ORDER:
+        classes = classes or subject.data.classes
+    data = dataclasses.replace(subject.data, classes=classes, class_map=class_map)
+    images = _numbered(
+        data.open_evaluation(subject.split, channels=network.config.channels),
+        subject,
+        data,
+        _place(model),
+    )
     teachers, teacher_params = _load_teachers(subject)
+    teachers = match_classes(teachers, images.class_names, compared=False, in_order=data.in_order)
     networks = (network, *(teacher.network for teacher in teachers.values()))
     view_size = max(side for one in networks for side in one.config.image_shape[:2])
-    per_example = distillation_metrics(network, teachers)
-    images = data.open_evaluation(subject.split, channels=network.config.channels)
-    if not classes and sorted(subject.class_names) == sorted(images.class_names):
-        images = ChosenClasses(images, subject.class_names)
-    if len(images.class_names) != network.config.num_classes:
-        raise UserError(
-            f"the model in {_place(model)} has {network.config.num_classes or 'no'} classes, but "
-            f"{data.evaluation_source} has {len(images.class_names)}; --fewshot, --knn and --probe "
-            "ask for features alone"
-        )
+    per_example = distillation_metrics(network, teachers, among=among(images))
     batches = split_loader(images, data, subject.mesh, size=view_size, batch_size=batch_size)
     metrics = Evaluator(subject.split, batches, per_example)(subject.params, teacher_params)
     if distributed.is_primary():
@@ -142,6 +162,31 @@ def run(
         for name, value in metrics.items():
             print(f"{name:<{width}}  {format_figure(name, value)}")
     return metrics
+
+
+def _numbered(images: Source, subject: _Subject, data: DataConfig, place: str) -> Source:
+    """The images with the model's numbers for their classes.
+
+    Raises:
+      UserError: if the model does not have their classes.
+    """
+    count, names = subject.network.config.num_classes, subject.class_names
+    whose, shown = f"the model in {place}", data.evaluation_source
+    if not count or (not names and count != len(images.class_names)):
+        raise UserError(
+            f"{whose} has {count or 'no'} classes, but {shown} has {len(images.class_names)}; "
+            "--fewshot, --knn and --probe ask for features alone"
+        )
+    if not names:
+        say(
+            f"warning: nothing says what {whose} calls its {count} classes; they are taken to be "
+            f"in the order of the data's, {abbreviate(images.class_names)}"
+        )
+        return images
+    found = numbered(images, names, shown=shown, whose=whose, in_order=data.in_order)
+    if some := among(found):
+        say(f"{shown} has {len(some)} of the model's {count} classes: evaluated among those alone")
+    return found
 
 
 def _load_teachers(subject: _Subject) -> tuple[dict[str, Teacher], dict[str, Params]]:
@@ -221,11 +266,11 @@ def _open(
         raise UserError(f"evaluation runs on one TPU slice: {error}") from error
     if batch_size % batch_devices(mesh):
         raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
-    names = ()
     if isinstance(model, WeightsConfig):
         network, params, names = load_weights(model, mesh)
     else:
         network, params = load_model(model, mesh, best=best)
+        names = read_classes(model)
     return _Subject(network, params, data, split, recorded_teachers(recorded), names)
 
 
@@ -269,8 +314,21 @@ def main(arguments: list[str]) -> None:
     if not (FLAGS.fewshot or FLAGS.knn or FLAGS.probe):
         if FLAGS.train_split:
             raise UserError("--train_split is for --fewshot, --knn and --probe; add one of them")
-        run(model, FLAGS.split, FLAGS.source, FLAGS.batch_size, classes, FLAGS.best)
+        run(
+            model,
+            FLAGS.split,
+            FLAGS.source,
+            FLAGS.batch_size,
+            classes,
+            FLAGS.best,
+            FLAGS.class_map,
+        )
         return
+    if FLAGS.class_map:
+        raise UserError(
+            "--class_map is for a model's own classes; --fewshot, --knn and --probe "
+            "learn the data's"
+        )
     try:
         config = TransferConfig(
             sources=(FLAGS.source,) if FLAGS.source else (),

@@ -20,16 +20,18 @@ import numpy as np
 from absl import flags
 
 from distill.config import resolve
-from distill.data import DataConfig, Subset
+from distill.data import DataConfig, Source, Subset
+from distill.data.classes import Names, among, numbered
 from distill.data.examples import readable_views
 from distill.errors import UserError
 from distill.export.model import Exportable
 from distill.export.verify import Samples, Verifier
 from distill.export.versions import FORMATS, Version, export_version, table
+from distill.nn import ViTConfig
 from distill.parallel import MeshConfig, make_mesh
 from distill.train import best as best_weights
-from distill.train.progress import format_figure
-from distill.train.workdir import Workdir, read_config
+from distill.train.progress import format_figure, say
+from distill.train.workdir import Workdir, read_classes, read_config
 from pipelines.launch import launch, parse
 from pipelines.models import EXECUTION, load_model
 from pipelines.teacher_models import teachers_of
@@ -97,12 +99,12 @@ def run(
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
     network, params = load_model(workdir, mesh, best=best, dtype="float32")
     data = resolve(DataConfig, recorded["data"])
-    classes, samples = _samples(data, network.config, images)
+    names = read_classes(workdir)
+    classes, samples = _samples(data, network.config, images, names)
     model = Exportable(
         network=network,
         params=params,
-        # A student may have been distilled without labels.
-        class_names=classes or tuple(map(str, range(network.config.num_classes))),
+        class_names=classes,
         activation="sigmoid" if recorded.get("loss", {}).get("kind") == "sigmoid" else "softmax",
         dtype=dtype,
         eval_crop=data.view.eval_crop,
@@ -204,8 +206,15 @@ def _flat(recorded: Mapping[str, Any], section: str) -> list[tuple[str, Any]]:
     return list(walk(found, section))
 
 
-def _samples(data: DataConfig, config: Any, most: int) -> tuple[tuple[str, ...], Samples]:
-    """Class names and images of the evaluation split, or else of the training images."""
+def _samples(data: DataConfig, config: ViTConfig, most: int, names: Names) -> tuple[Names, Samples]:
+    """Class names, and images of the evaluation split, or else of the training images.
+
+    Args:
+      data: of the run.
+      config: of the model.
+      most: how many images.
+      names: of the model's classes; empty where the run did not record them.
+    """
     split = data.test_split or data.validation_split
     if split is None:
         source, split, name = (
@@ -215,19 +224,41 @@ def _samples(data: DataConfig, config: Any, most: int) -> tuple[tuple[str, ...],
         )
     else:
         source, name = data.open_evaluation(split, channels=config.channels), data.evaluation_source
+    labels, names = _labels(source, names, config.num_classes, name, data.in_order)
     spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
     chosen = Subset(source, spread)
     size = config.image_shape[0]
     examples = list(readable_views(chosen, data.view, size, most=len(chosen)))
     if not examples:
         raise UserError(f"no image of {name} can be decoded")
-    labelled = len(source.class_names) == config.num_classes > 0
+    if labels is not None:
+        labels = labels[spread[[example["index"] for example in examples]]]
     samples = Samples(
         np.stack([example["image"] for example in examples]),
-        np.array([example["label"] for example in examples]) if labelled else None,
+        labels if labels is not None and (labels >= 0).all() else None,
         f"{len(examples):,} images of {name}, split {split or data.train_split}",
     )
-    return source.class_names if labelled else (), samples
+    return names, samples
+
+
+def _labels(
+    source: Source, names: Names, count: int, name: str, in_order: bool
+) -> tuple[np.ndarray | None, Names]:
+    """The images' labels as a model numbers them, if it does, and the names of its classes."""
+    if count and not names and len(source.class_names) == count:
+        say(f"warning: the run did not record its classes; they are taken to be those of {name}")
+        names = source.class_names
+    labels = None
+    if names and source.class_names:
+        try:
+            shown = numbered(source, names, shown=name, whose="the model", in_order=in_order)
+            labels = shown.labels if among(shown) is None else None
+        except UserError as error:
+            say(
+                f"warning: the classes are called as in training, and no accuracy is given. {error}"
+            )
+    # A student may have been distilled without labels, from a teacher that names no classes.
+    return labels, names or tuple(map(str, range(count)))
 
 
 def main(arguments: list[str]) -> None:

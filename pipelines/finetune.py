@@ -9,11 +9,13 @@ of patches the position embedding is interpolated, a number of classes. The reci
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.config import ConfigError
+from distill.data.classes import name_classes
 from distill.evaluate import classification_metrics
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
@@ -21,7 +23,7 @@ from distill.train.run import RunConfig, open_mesh
 from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
-from pipelines.start import StartConfig, starting_params
+from pipelines.start import StartConfig, kept_classes, starting_params
 from pipelines.story import finish, introduce
 
 
@@ -53,14 +55,18 @@ def run(
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_labels("fine-tuning")
-    splits.check_classes(config.model.num_classes, "config.model")
+    names = name_classes(
+        "config.model", config.model.num_classes, kept_classes(config.start), splits.class_names
+    )
+    splits = splits.numbered(names, "the model to start from", in_order=config.data.in_order)
     introduce(name, network, splits, mesh, overview)
     trainee = Trainee(
         config=config,
         workdir=workdir,
         network=network,
         task=Classification(network, config.loss),
-        per_example=classification_metrics(network),
+        metrics=functools.partial(classification_metrics, network),
+        class_names=names,
         initial=starting_params(config.start, network, config),
     )
     trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)

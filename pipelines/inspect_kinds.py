@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from distill.config import ConfigError, resolve
+from distill.data.sources import abbreviate
 from distill.data.store import DESCRIPTION as STORE
 from distill.errors import UserError
 from distill.export.verify import Checked, size_of
@@ -26,7 +27,7 @@ from distill.report.text import text_table
 from distill.tensor_files import Tensor, open_file
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
-from distill.train.workdir import read_config
+from distill.train.workdir import read_classes, read_config
 from pipelines.models import ModelConfig
 from pipelines.teacher_models import recorded_teachers
 
@@ -72,6 +73,7 @@ def _workdir(path: Path) -> tuple[str, ...]:
         "checkpoints": ", ".join(map(str, checkpoints)) or "none",
         "best": ", ".join(f"step {step}" for step in steps_in(path / best_weights.FOLDER)),
         "data": data,
+        "classes": abbreviate(read_classes(path)),
     }
     newest = path / "checkpoints" / str(max(checkpoints, default=None))
     return (

@@ -7,7 +7,9 @@ be overridden: --config.train.batch_size=256. Running the same command again res
 """
 
 import dataclasses
+import functools
 
+from distill.data.classes import name_classes
 from distill.evaluate import classification_metrics
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
@@ -34,14 +36,15 @@ def run(
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_labels("pre-training")
-    splits.check_classes(config.model.num_classes, "config.model")
+    names = name_classes("config.model", config.model.num_classes, splits.class_names)
     introduce(name, network, splits, mesh, overview)
     trainee = Trainee(
         config=config,
         workdir=workdir,
         network=network,
         task=Classification(network, config.loss),
-        per_example=classification_metrics(network),
+        metrics=functools.partial(classification_metrics, network),
+        class_names=names,
     )
     trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)
     return finish(name, trained, workdir)

@@ -7,12 +7,15 @@ from typing import Literal
 
 import jax
 
+from distill.data.classes import Names
 from distill.errors import check_choices
 from distill.matching.projections import PROJECTIONS
 from distill.nn import Network, Params
 from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
+from distill.train.progress import say
 from distill.train.run import RunConfig, blame
 from distill.train.state import INIT_STREAM
+from distill.train.workdir import read_classes
 from pipelines.models import load_model
 
 
@@ -28,6 +31,23 @@ class StartConfig:
 
     def __post_init__(self):
         check_choices(self)
+
+
+def kept_classes(start: StartConfig | None) -> Names:
+    """The classes of a classifier that is kept; empty where none is, or nothing names them.
+
+    Raises:
+      UserError: if there is no run to start from.
+    """
+    if start is None or start.classifier == "new":
+        return ()
+    names = read_classes(Path(start.workdir))
+    if not names:
+        say(
+            f"warning: the run in {start.workdir} did not record its classes; they are taken to be "
+            "those of the data, in one order"
+        )
+    return names
 
 
 def starting_params(

@@ -36,11 +36,16 @@ from distill.train.run import HOW_IT_RUNS, blame, open_mesh
 from distill.train.signals import StopRequest
 from distill.train.step import prepare
 from distill.train.workdir import Workdir
-from pipelines.distill_student import DistillConfig, check_teachers, open_splits, view_size
+from pipelines.distill_student import (
+    DistillConfig,
+    agree_on_classes,
+    check_teachers,
+    open_splits,
+    view_size,
+)
 from pipelines.launch import launch_training
 from pipelines.stored_teachers import describe_teachers, views_shown
 from pipelines.teacher_models import (
-    check_class_names,
     fingerprints,
     load_teachers,
     say_accuracies,
@@ -109,7 +114,7 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     splits = open_splits(config, students)
     batches = config.batches(len(splits.train))
     teachers, params = load_teachers(config.every_teacher, mesh)
-    check_class_names(teachers, splits)
+    names, splits, teachers = agree_on_classes(config, students, splits, teachers)
     for student in students.values():
         check_teachers(config, student, teachers)
     size = view_size(students, teachers)
@@ -127,8 +132,9 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
             "format": {"dtype": store.dtype, "top_k": store.top_k},
             "views": views_shown(config, config.matching, splits, size),
             "teachers": describe_teachers(
-                config.every_teacher, fingerprints(config.every_teacher, params)
+                config.every_teacher, teachers, fingerprints(config.every_teacher, params)
             ),
+            "classes": list(names),
             "accuracy": accuracies,
             "jax": jax.__version__,
         },

@@ -20,9 +20,11 @@ from pipelines.weights import described_network
 
 
 def describe_teachers(
-    configs: Mapping[str, TeacherConfig], found: Mapping[str, str]
+    configs: Mapping[str, TeacherConfig],
+    teachers: Mapping[str, Teacher],
+    found: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """What a store tells of the teachers it asked, from their configs and fingerprints."""
+    """What is told of teachers that were asked: their configs, classes and fingerprints."""
     return {
         name: {
             "fingerprint": found[name],
@@ -30,6 +32,8 @@ def describe_teachers(
             "source": config.source,
             "step": config.step,
             "model": config.described,
+            "classes": list(teachers[name].class_names),
+            "order": None if teachers[name].order is None else list(teachers[name].order),
         }
         for name, config in configs.items()
     }
@@ -70,7 +74,12 @@ def stored_teachers(
                     f"{asked[name]['weight']} in {store.path}; use that or store targets anew"
                 )
     return {
-        name: Teacher(described_network(one["model"]).placed(mesh), one["weight"])
+        name: Teacher(
+            described_network(one["model"]).placed(mesh),
+            one["weight"],
+            tuple(one.get("classes") or ()),
+            None if one.get("order") is None else tuple(one["order"]),
+        )
         for name, one in asked.items()
     }
 
@@ -95,6 +104,8 @@ def views_shown(
             for key in ("teacher_view", "mixup", "cutmix", "per_example", "several_teachers")
         },
         "images to train on": len(splits.train),
+        "fingerprint of these images": splits.train.fingerprint,
+        "classes": list(splits.class_names),
         "side of the views": size,
     }
     if matching.several_teachers == "average":
@@ -111,6 +122,8 @@ def check_store(
       UserError: naming everything that differs.
     """
     there, here = store.contents.about["views"], views_shown(config, matching, splits, size)
+    # Earlier versions did not record all of it.
+    here = {key: value for key, value in here.items() if key in there}
     if different := differences(there, here):
         listing = "\n".join(
             f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in different.items()

@@ -23,6 +23,8 @@ def introduce(
         )
         say(f"{name}: parameters\n{table}")
     say(f"{name}: {network.parameter_count():,} parameters")
+    for remark in splits.remarks():
+        say(f"{name}: warning: {remark}")
     sizes = {split: len(source) for split, source in vars(splits).items() if source is not None}
     images = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     devices = f"{mesh.size} {mesh.devices.flat[0].device_kind} device(s)"

@@ -9,6 +9,8 @@ from jax.sharding import Mesh
 
 from distill.config import resolve
 from distill.data import Splits
+from distill.data.classes import Names, among, numbered, places
+from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.evaluate import Evaluator, classification_metrics
 from distill.evaluate.chance import warn_if_near_chance
@@ -19,7 +21,7 @@ from distill.parallel import Rules, override_rules
 from distill.train.fit import evaluation_loader
 from distill.train.progress import say
 from distill.train.run import RunConfig
-from distill.train.workdir import Workdir, read_config
+from distill.train.workdir import Workdir, read_classes, read_config
 from pipelines.models import EXECUTION, ModelConfig, load_model
 from pipelines.weights import WeightsConfig, describe_network, load_weights
 
@@ -95,35 +97,49 @@ def load_teachers(
             network, params[name] = load_model(
                 path, mesh, step=step, expected=config.model, **common
             )
+            names = read_classes(path)
         teachers[name] = Teacher(network, config.weight, names)
     return teachers, params
 
 
-def check_class_names(teachers: Mapping[str, Teacher], splits: Splits) -> None:
-    """Checks that teachers who name the classes of the data have them in its order.
+def match_classes(
+    teachers: Mapping[str, Teacher], names: Names, *, compared: bool, in_order: bool
+) -> dict[str, Teacher]:
+    """The teachers with the order in which their logits are a student's, class by class.
 
-    Of one that calls as many classes otherwise it is said that its order is taken to be the data's.
+    Args:
+      teachers: by name.
+      names: of the student's classes; empty where nothing names them, or it has none.
+      compared: whether the student's loss compares logits; then a teacher has to have its classes.
+      in_order: whether the user has said that classes of other names are in one order.
 
     Raises:
-      UserError: if one has them in another.
+      UserError: for a teacher that does not have a class of the student's, where logits are
+        compared.
     """
-    ours = tuple(splits.train.class_names)
-    for name, teacher in teachers.items():
-        theirs = teacher.class_names
-        if ours and len(theirs) == len(ours) and not {*theirs} & {*ours}:
+    found = {}
+    for key, teacher in teachers.items():
+        whose, theirs = "the teacher" if key == TEACHER else f"teacher {key}", teacher.class_names
+        order = None
+        if names and theirs and theirs != names:
+            try:
+                order = places(names, theirs, shown="the data", whose=whose, in_order=in_order)
+            except UserError:
+                if compared:
+                    raise
+                say(f"{whose} has other classes than the student: they are not compared")
+                order = ()
+        elif len(names) == teacher.classes > 0 and not theirs:
             say(
-                f"warning: {name} calls its first class {theirs[0]!r} and the data {ours[0]!r}; "
-                "their classes are taken to be in one order"
+                f"warning: nothing says what {whose} calls its {len(names)} classes; they are "
+                f"taken to be in the order of the student's, {abbreviate(names)}"
             )
-        if theirs != ours and sorted(theirs) == sorted(ours):
-            first = next(
-                i for i, pair in enumerate(zip(theirs, ours, strict=True)) if len({*pair}) > 1
-            )
-            raise UserError(
-                f"the teacher has the classes of the data in another order: its class {first} is "
-                f"{theirs[first]!r}, and the data's {ours[first]!r}; set config.data.classes to "
-                f"{theirs}"
-            )
+        found[key] = dataclasses.replace(teacher, order=None if order == _all(teacher) else order)
+    return found
+
+
+def _all(teacher: Teacher) -> tuple[int, ...]:
+    return tuple(range(teacher.network.config.num_classes))
 
 
 def recorded_teachers(recorded: Mapping[str, Any]) -> dict[str, TeacherConfig]:
@@ -164,15 +180,25 @@ def score(
 ) -> dict[str, float]:
     """The accuracy on the validation split of each teacher that tells its classes apart."""
     images = splits.validation
-    if images is None:
-        return {}
     found = {}
-    for name, teacher in teachers.items():
-        if teacher.network.config.num_classes != len(images.class_names):
+    for name, teacher in teachers.items() if images is not None else ():
+        theirs = teacher.class_names or images.class_names
+        if teacher.network.config.num_classes != len(theirs):
             continue
-        batches = evaluation_loader(config, images, teacher.network.placement.mesh, view_size)
-        evaluate = Evaluator(name, batches, classification_metrics(teacher.network))
-        found[name] = evaluate(params[name])[f"{name}/accuracy"]
+        try:
+            shown = numbered(
+                images,
+                theirs,
+                shown="the validation data",
+                whose=name,
+                in_order=config.data.in_order,
+            )
+        except UserError:
+            # What it says of other classes cannot be right or wrong.
+            continue
+        batches = evaluation_loader(config, shown, teacher.network.placement.mesh, view_size)
+        metrics = classification_metrics(teacher.network, among(shown))
+        found[name] = Evaluator(name, batches, metrics)(params[name])[f"{name}/accuracy"]
     return found
 
 

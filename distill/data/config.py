@@ -1,7 +1,11 @@
 """What a run reads and how, and the splits it opens."""
 
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+from distill.data.classes import IN_ORDER, Names, among, numbered, read_class_map, renamed
 from distill.data.sources import Source, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
@@ -25,6 +29,9 @@ class DataConfig:
     """Where TFDS keeps its data sets; None for its default."""
     classes: tuple[str, ...] = ()
     """Only images of these classes, numbered in this order; empty takes all."""
+    class_map: str | None = None
+    """A JSON file {class of the data: what to call it}, or `in_order`: other models' classes are
+    the data's, one after the other, whatever they are called. None takes the data's own names."""
     train_split: str = "train"
     train_images: int | None = None
     """Only so many images of `train_split`, always the same, spread evenly over the classes; None
@@ -58,6 +65,11 @@ class DataConfig:
         """Where validation and test splits come from."""
         return self.eval_source or self.source
 
+    @property
+    def in_order(self) -> bool:
+        """Whether the user has said in which order the classes are, whatever they are called."""
+        return bool(self.classes) or self.class_map == IN_ORDER
+
     def open(self, split: str, *, channels: int) -> Source:
         """Opens one split of `source`.
 
@@ -81,6 +93,8 @@ class DataConfig:
 
     def _open(self, name: str, split: str, channels: int) -> Source:
         source = open_source(name, split, channels=channels, data_dir=self.data_dir)
+        if self.class_map not in (None, IN_ORDER) and source.class_names:
+            source = renamed(source, read_class_map(Path(self.class_map)))
         if not self.classes:
             return source
         chosen = ChosenClasses(source, self.classes)
@@ -95,17 +109,15 @@ class DataConfig:
 
         Raises:
           UserError: if one is missing or empty, there are fewer images to train on than asked for,
-            those to evaluate on have no labels, or those with labels do not have the same classes.
+            or those to evaluate on have no labels, or classes that the first of them does not have.
         """
         train = self.open(self.train_split, channels=channels)
         if self.train_images is not None:
             train = FewImages(train, self.train_images)
-        opened = [(self.source, self.train_split, train)]
-        for name in (self.validation_split, self.test_split):
-            split = None if name is None else self.open_evaluation(name, channels=channels)
-            opened.append((self.evaluation_source, name, split))
-        _check_same_classes([place for place in opened if place[2] and place[2].class_names])
-        return Splits(*(split for _, _, split in opened))
+        names = (self.validation_split, self.test_split)
+        held_out = [name and self.open_evaluation(name, channels=channels) for name in names]
+        splits = Splits(train, *held_out)
+        return splits.numbered(splits.class_names, "the training data", in_order=self.in_order)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,23 +129,50 @@ class Splits:
     test: Source | None
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        """Those of all splits that have labels; empty if none has."""
+    def class_names(self) -> Names:
+        """Those of the first split that has labels; empty if none has."""
         splits = (self.train, self.validation, self.test)
         return next((s.class_names for s in splits if s is not None and s.class_names), ())
 
-    def check_classes(self, classes: int, whose: str) -> None:
-        """Checks that a model distinguishes the classes of the data, if any of it has labels.
+    def numbered(self, model: Names, whose: str, *, in_order: bool = False) -> "Splits":
+        """The images with the numbers that a model gives their classes; see `classes.numbered`.
 
         Raises:
-          UserError: if the counts differ.
+          UserError: for classes that the model does not have.
         """
+        return Splits(
+            **{
+                name: None
+                if source is None
+                else numbered(
+                    source, model, shown=f"the {name} data", whose=whose, in_order=in_order
+                )
+                for name, source in vars(self).items()
+            }
+        )
+
+    def remarks(self) -> Iterator[str]:
+        """What is odd about the classes, and not wrong."""
         names = self.class_names
-        if names and classes != len(names):
-            raise UserError(
-                f"{whose} has {classes} classes, but the data has {len(names)} "
-                f"({abbreviate(names)})"
-            )
+        if len(names) == 1:
+            yield f"the data has one class only, {names[0]!r}: there is nothing to tell apart"
+        for split, source in vars(self).items():
+            some = None if source is None else among(source)
+            if some is not None:
+                lacking = tuple(name for n, name in enumerate(names) if n not in {*some})
+                then = "" if split == "train" else "; it is evaluated among those it has"
+                yield (
+                    f"the {split} data has {len(some)} of the {len(names)} classes and lacks "
+                    f"{abbreviate(lacking)}{then}"
+                )
+
+    def record(self) -> dict[str, dict[str, Any]]:
+        """What a run that comes back has to find again: of each split, its size and fingerprint."""
+        return {
+            name: {"images": len(source), "fingerprint": source.fingerprint}
+            for name, source in vars(self).items()
+            if source is not None
+        }
 
     def check_labels(self, purpose: str, key: str = "config.data.source") -> None:
         """Checks that there are labels to learn from.
@@ -150,21 +189,3 @@ class Splits:
                 f"{purpose} learns from labels, but the training images have none; name labelled "
                 f"data in {key}"
             )
-
-
-def _check_same_classes(labelled: list[tuple[str, str, Source]]) -> None:
-    """Of (source's name, split's name, images), all that have labels."""
-    for source, name, split in labelled[1:]:
-        first_source, first_name, first = labelled[0]
-        if split.class_names != first.class_names:
-            raise UserError(
-                f"splits {first_name!r} of {first_source} and {name!r} of {source} have different "
-                f"classes: {_compare(first.class_names, split.class_names)}"
-            )
-
-
-def _compare(one: tuple[str, ...], other: tuple[str, ...]) -> str:
-    if len(one) != len(other):
-        return f"{len(one)} and {len(other)}"
-    place, pair = next((i, p) for i, p in enumerate(zip(one, other, strict=True)) if p[0] != p[1])
-    return f"class {place} is {pair[0]!r} in one and {pair[1]!r} in the other"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from distill.evaluate.classification import agreement, label_metrics, top5_agreement
 from distill.evaluate.similarity import FeaturePair
@@ -42,6 +43,18 @@ class Teacher:
     weight: float = 1.0
     class_names: tuple[str, ...] = ()
     """In the order of its logits; empty where nothing says them."""
+    order: tuple[int, ...] | None = None
+    """Which of its logits are the student's classes, in the student's order; None where all are, in
+    theirs; empty where it has other classes, which are not compared."""
+
+    @property
+    def classes(self) -> int:
+        """How many of its logits can be compared with a student's."""
+        return self.network.config.num_classes if self.order is None else len(self.order)
+
+    def logits(self, output: ViTOutput) -> jax.Array:
+        """Of the student's classes, in the student's order, [B, classes]."""
+        return output.logits if self.order is None else output.logits[:, np.array(self.order)]
 
 
 class Prepared(NamedTuple):
@@ -124,13 +137,18 @@ class FunctionMatching:
         if comparable(self.student, self.teachers):
             features |= {"logits": None}
         found = {
-            feature: {name: getattr(output, feature) for name, output in outputs.items()}
+            feature: {name: self._feature(feature, name, out) for name, out in outputs.items()}
             for feature in features
         }
         if self.config.several_teachers == "average" and "logits" in found:
             average = combine(found["logits"], self.teachers, self.config.temperature)
             found["logits"] = {"average": average}
         return found
+
+    def _feature(self, feature: str, teacher: str, output: ViTOutput) -> jax.Array:
+        if feature == "logits":
+            return self.teachers[teacher].logits(output)
+        return getattr(output, feature)
 
     def _term(self, name: str, params: Params, output: ViTOutput, prepared: Prepared) -> jax.Array:
         """One term, averaged over the batch and summed over the teachers."""
@@ -182,7 +200,7 @@ def projected(student: Network, teachers: Mapping[str, Teacher], config: Matchin
 
 def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:
     """Whether student and teachers have as many classes, and so logits to compare."""
-    classes = {teacher.network.config.num_classes for teacher in teachers.values()}
+    classes = {teacher.classes for teacher in teachers.values()}
     return bool(classes) and classes == {student.config.num_classes} - {0}
 
 
@@ -192,6 +210,7 @@ def distillation_metrics(
     *,
     mixed: MatchingConfig | None = None,
     labelled: bool = True,
+    among=None,
 ):
     """Per-example metrics of the student, and of the student against its teachers.
 
@@ -214,9 +233,9 @@ def distillation_metrics(
         }
         metrics = {}
         if labelled and student.config.num_classes:
-            metrics = label_metrics(ours.logits, batch["label"])
+            metrics = label_metrics(ours.logits, batch["label"], among)
         if comparable(student, teachers):
-            logits = combine({name: output.logits for name, output in theirs.items()}, teachers)
+            logits = combine({k: teachers[k].logits(out) for k, out in theirs.items()}, teachers)
             metrics |= {
                 "agreement": agreement(ours.logits, logits),
                 "top5_agreement": top5_agreement(ours.logits, logits),

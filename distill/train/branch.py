@@ -141,6 +141,11 @@ def restore_origin(origin: str, abstract: TrainState) -> tuple[TrainState, dict[
         return checkpoints.restore(abstract, step)
 
 
+def origin_of(branch_from: str) -> Path:
+    """The workdir of the parent that `config.branch_from` names."""
+    return _parse(branch_from)[0]
+
+
 def _parse(origin: str) -> tuple[Path, int | None]:
     path, at, step = origin.rpartition("@")
     if not at or not step.isdecimal():

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from distill.config import to_dict
 from distill.data import EvalLoader, Source, Splits, Store, TrainLoader
+from distill.data.classes import Names, among
 from distill.data.examples import TeacherView
 from distill.evaluate import Evaluator, PerExample
 from distill.evaluate.features import split_loader, training_view_loader
@@ -20,7 +21,7 @@ from distill.matching.projections import PROJECTIONS
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
 from distill.train.best import Best
-from distill.train.branch import restore_origin
+from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.loop import Evaluation, Loop, Track
@@ -30,7 +31,7 @@ from distill.train.progress import format_seconds, say
 from distill.train.run import HOW_IT_RUNS, Plan, RunConfig, plan
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, compile_joint_step
-from distill.train.workdir import Workdir
+from distill.train.workdir import Workdir, check_same_data
 
 # First parts of the names of metrics that a summary leaves out.
 _NOT_FINAL = ("step", "train")
@@ -54,6 +55,10 @@ def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: 
     return split_loader(source, config.data, mesh, size=view_size, batch_size=batch_size)
 
 
+MetricsAmong = Callable[[tuple[int, ...] | None], PerExample]
+"""Makes metrics per example in which only some classes compete, given by number; None is all."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trainee:
     """One network to train: everything that is its own where several are trained together."""
@@ -64,10 +69,12 @@ class Trainee:
     network: Network
     """Placed on the mesh."""
     task: Task
-    per_example: PerExample
-    """Metrics of the evaluations."""
-    view_metrics: PerExample | None = None
-    """Metrics on a fixed sample of training views; None skips them."""
+    metrics: MetricsAmong
+    """Of the evaluations."""
+    view_metrics: MetricsAmong | None = None
+    """On a fixed sample of training views; None skips them."""
+    class_names: Names | None = None
+    """In the order of the network's logits, for classes.json; None if nothing says them."""
     initial: Callable[[], Params] | None = None
     """Makes the parameters that a new run starts with; None draws them."""
     teachers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -108,14 +115,17 @@ def fit(
     plans = {key: plan(one.config, one.network, splits) for key, one in trainees.items()}
     steps = next(iter(plans.values())).steps
 
-    def evaluator(trainee, prefix, source):
-        batches = evaluation_loader(config, source, mesh, view_size)
-        return Evaluator(prefix, batches, trainee.per_example)
+    # One object for all splits of the same classes, so that it is compiled once.
+    metrics = {key: functools.cache(one.metrics) for key, one in trainees.items()}
 
-    def evaluations(trainee):
+    def evaluator(key, prefix, source):
+        batches = evaluation_loader(config, source, mesh, view_size)
+        return Evaluator(prefix, batches, metrics[key](among(source)))
+
+    def evaluations(key, trainee):
         transfer, every = trainee.config.transfer, config.train.eval_every
         if splits.validation:
-            yield Evaluation(every, evaluator(trainee, "val", splits.validation))
+            yield Evaluation(every, evaluator(key, "val", splits.validation))
         if trainee.view_metrics:
             views = training_view_loader(
                 splits.train,
@@ -126,17 +136,24 @@ def fit(
                 seed=config.seed,
                 limit=len(splits.validation or splits.train),
             )
-            yield Evaluation(every, Evaluator("views", views, trainee.view_metrics))
+            seen = trainee.view_metrics(among(splits.train))
+            yield Evaluation(every, Evaluator("views", views, seen))
         if transfer:
             features = TransferEvaluator(
                 transfer, config.data, trainee.network, batch_size=config.train.batch_size
             )
             yield Evaluation(transfer.every or every, features)
 
-    evaluated = {key: list(evaluations(one)) for key, one in trainees.items()}
+    evaluated = {key: list(evaluations(key, one)) for key, one in trainees.items()}
+    # One process is enough to look at every file.
+    data = splits.record() if distributed.is_primary() else None
     for one in trainees.values():
         distributed.check_same("the config", json.dumps(to_dict(one.config)))
-        one.workdir.claim(to_dict(one.config), may_change=HOW_IT_RUNS)
+        if one.config.branch_from:
+            check_same_data(origin_of(one.config.branch_from), one.class_names, data)
+        one.workdir.claim(
+            to_dict(one.config), may_change=HOW_IT_RUNS, classes=one.class_names, data=data
+        )
         if one.teachers and distributed.is_primary():
             one.workdir.write_teachers(one.teachers)
 
@@ -204,7 +221,7 @@ def fit(
     for key, one in trainees.items():
         summary = _summarise(loop, one, steps)
         if splits.test:
-            summary |= evaluator(one, "test", splits.test)(states[key].weights, frozen)
+            summary |= evaluator(key, "test", splits.test)(states[key].weights, frozen)
         if distributed.is_primary():
             one.workdir.write_summary(summary)
         found[key] = Trained(states[key].weights, summary)

@@ -2,14 +2,19 @@
 
 import errno
 import fcntl
+import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
 from distill.parallel import distributed
+
+CLASSES = "classes.json"
+CLAIM = "claim.json"
 
 
 class Workdir:
@@ -32,19 +37,30 @@ class Workdir:
                 f"cannot write to workdir {self.path}: {error.strerror}; choose another --workdir"
             ) from error
 
-    def claim(self, config: Mapping[str, Any], may_change: Collection[str] = ()) -> None:
-        """Writes config.json, after checking that one that is there says the same.
+    def claim(
+        self,
+        config: Mapping[str, Any],
+        may_change: Collection[str] = (),
+        *,
+        classes: Sequence[str] | None = None,
+        data: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Records what a run depends on, after checking that what is recorded says the same.
 
         No other process can claim the workdir while this object is there.
 
         Args:
-          config: resolved, as JSON can hold it.
+          config: resolved, as JSON can hold it; for config.json.
           may_change: keys such as `train.log_every` or whole sections such as `mesh` that may have
             another value than before; the new value is recorded.
+          classes: the names of the model's classes, in the order of its logits, for classes.json;
+            None if it has none, or they are not known.
+          data: of each split its number of images and fingerprint, for claim.json; None where this
+            process has not looked.
 
         Raises:
-          UserError: naming what differs, if the workdir belongs to another config; if another
-            process is at work there.
+          UserError: naming what differs, if the workdir belongs to another config or other data; if
+            another process is at work there.
         """
         if distributed.is_primary():
             self._lock()
@@ -60,9 +76,18 @@ class Workdir:
                 f"workdir {self.path} belongs to a run with another config\n{listing}\n"
                 "Use a new --workdir, or the same config to resume"
             )
+        check_same_data(self.path, classes, data)
         # All processes have checked; a file that says the same already is left alone.
         if distributed.is_primary() and (there != config or not file.exists()):
             write_json(file, config)
+        if distributed.is_primary():
+            if classes is not None:
+                write_json(self.path / CLASSES, {"classes": list(classes)})
+            there = read_json(self.path / CLAIM) if (self.path / CLAIM).exists() else {}
+            here = {"workdir": os.path.abspath(self.path)} | (
+                {} if data is None else {"data": data}
+            )
+            write_json(self.path / CLAIM, there | here)
 
     def _lock(self) -> None:
         # A process may lock a file again. Its locks end with it, however it ends.
@@ -96,6 +121,75 @@ class Workdir:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the run's final figures to summary.json."""
         write_json(self.path / "summary.json", summary)
+
+
+def check_same_data(
+    workdir: Path,
+    classes: Sequence[str] | None,
+    data: Mapping[str, Mapping[str, Any]] | None,
+) -> None:
+    """Checks that what the run in `workdir` recorded of its classes and data is so still.
+
+    What was not recorded, as runs once did not, or is not given, is not compared.
+
+    Raises:
+      UserError: naming what differs.
+    """
+    there = read_classes(workdir)
+    if there and classes is not None and there != tuple(classes):
+        raise UserError(
+            f"the run in {workdir} is of the classes {abbreviate(there)}, and the data now has "
+            f"{abbreviate(tuple(classes))}{_first_difference(there, classes)}. Name the classes as "
+            "they were, or train on these in a new --workdir"
+        )
+    file = workdir / CLAIM
+    recorded = (read_json(file) if file.exists() else {}).get("data") or {}
+    changed = [
+        f"  {split}: {_compare(recorded[split], data[split])}"
+        for split in sorted(recorded.keys() & (data or {}).keys())
+        if recorded[split] != data[split]
+    ]
+    if changed:
+        listing = "\n".join(changed)
+        raise UserError(
+            f"the data of the run in {workdir} has changed since it was begun\n{listing}\n"
+            "Restore it, or train on what is there now in a new --workdir. If the change does not "
+            f"matter, delete {file} to go on with the data as it is"
+        )
+
+
+def _first_difference(there: Sequence[str], here: Sequence[str]) -> str:
+    for place, (old, new) in enumerate(zip(there, here, strict=False)):
+        if old != new:
+            return f": class {place} was {old!r} and is {new!r}"
+    return f": {len(there)} classes were {len(here)}"
+
+
+def _compare(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    if there["images"] != here["images"]:
+        return f"{there['images']:,} images then, {here['images']:,} now"
+    return f"{here['images']:,} images as then, but of other names or sizes"
+
+
+def read_classes(workdir: Path) -> tuple[str, ...]:
+    """The classes of the model of the run in `workdir`, in the order of its logits.
+
+    Empty for a model without classes, or one whose classes nobody has named. Of a run that was
+    begun before runs recorded them, those that its config chose, if any.
+
+    Raises:
+      UserError: if what is recorded is damaged.
+    """
+    file = workdir / CLASSES
+    if not file.exists():
+        config = workdir / "config.json"
+        recorded = read_json(config) if config.exists() else {}
+        return tuple(recorded.get("data", {}).get("classes", ()))
+    content = read_json(file)
+    names = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f'{file} is damaged: expected {{"classes": [names]}}')
+    return tuple(names)
 
 
 def read_config(workdir: Path) -> dict[str, Any]:

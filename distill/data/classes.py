@@ -1,0 +1,228 @@
+"""Classes by name: a model's, in the order of its logits, and those of the images it is shown.
+
+A label is a number only together with the names it counts. Wherever images meet a model, they are
+`numbered` as the model's classes are, by name, whatever their own order.
+"""
+
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.sources import Source, abbreviate
+from distill.errors import UserError, did_you_mean
+from distill.json_files import read_json
+
+IN_ORDER = "in_order"
+"""In place of a map: the classes of the data are the model's, one after the other."""
+
+Names = tuple[str, ...]
+
+
+def read_class_map(file: Path) -> dict[str, str]:
+    """Reads a JSON object {class of the data: what to call it}.
+
+    Raises:
+      UserError: if the file is anything else.
+    """
+    content = read_json(file)
+    if not (isinstance(content, dict) and all(isinstance(name, str) for name in content.values())):
+        raise UserError(
+            f"{file} is no map of classes; expected a JSON object such as "
+            '{"class of the data": "class of the model"}'
+        )
+    return content
+
+
+def places(
+    classes: Sequence[str],
+    model: Sequence[str],
+    *,
+    shown: str,
+    whose: str,
+    in_order: bool = False,
+) -> tuple[int, ...]:
+    """The number of each class among a model's.
+
+    Args:
+      classes: of images, or of another model.
+      model: the model's, in the order of its logits.
+      shown: what messages call what is of `classes`.
+      whose: what messages call the model.
+      in_order: whether the user has said that classes of other names are in the model's order.
+
+    Raises:
+      UserError: for classes that the model does not have, or has twice.
+    """
+    classes, model = tuple(classes), tuple(model)
+    if classes == model:
+        return tuple(range(len(model)))
+    number = {name: place for place, name in enumerate(model)}
+    strangers = [name for name in classes if name not in number]
+    # What both know by one name has to be at one place.
+    as_said = all(number.get(name, place) == place for place, name in enumerate(classes))
+    if strangers and in_order and as_said and len(classes) == len(model):
+        return tuple(range(len(model)))
+    if strangers:
+        raise UserError(
+            f"{shown} has {_count(strangers)} that {whose} does not have: {_quoted(strangers)}"
+            f"{did_you_mean(strangers[0], model)}. {_sentence(whose)} has {_count(model)}: "
+            f"{abbreviate(model)}. {_REMEDY}"
+        )
+    times = Counter(model)
+    if twice := [name for name in classes if times[name] > 1]:
+        raise UserError(
+            f"{whose} has more than one class {twice[0]!r}, so that its number cannot be told by "
+            f"the name. {_REMEDY}"
+        )
+    return tuple(number[name] for name in classes)
+
+
+_REMEDY = (
+    "If they are the same classes under other names, say which is which: class_map=FILE "
+    "(--class_map, or config.data.class_map), a JSON object "
+    f'{{"class of the data": "class of the model"}}, or class_map={IN_ORDER} where both are in one '
+    "order"
+)
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names):,} class{'es' if len(names) != 1 else ''}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+class Relabelled:
+    """A source's images, their classes numbered or called otherwise.
+
+    Args:
+      source: the images.
+      class_names: in the order of the new numbers.
+      numbers: of each of the source's classes, in their order, its number among `class_names`; −1
+        for one of which the source has no images.
+    """
+
+    def __init__(self, source: Source, class_names: Sequence[str], numbers: Sequence[int]):
+        self.class_names = tuple(class_names)
+        self.channels = source.channels
+        had = {*numbers} - {-1}
+        self.among = None if len(had) == len(class_names) else tuple(sorted(had))
+        self._source = source
+        # The last entry is where labels of −1, of images without one, end up.
+        self._numbers = np.array([*numbers, -1], np.int32)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N], −1 for an image without."""
+        return self._numbers[self._source.labels]
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads the image from the source; the label is its new number."""
+        image, label = self._source.read(index)
+        return image, int(self._numbers[label])
+
+    def describe(self, index: int) -> str:
+        """What the source says of the image."""
+        return self._source.describe(index)
+
+    @property
+    def fingerprint(self) -> str:
+        """The source's."""
+        return self._source.fingerprint
+
+    @property
+    def found(self) -> str:
+        """What the source says that it found."""
+        return self._source.found
+
+
+def among(source: Source) -> tuple[int, ...] | None:
+    """The numbers of the classes that a source knows, if it is numbered as a model that has more.
+
+    None where it knows all that it names.
+    """
+    return getattr(source, "among", None)
+
+
+def present(source: Source) -> Names:
+    """The names of the classes that a source knows."""
+    numbers = among(source)
+    names = source.class_names
+    return names if numbers is None else tuple(names[number] for number in numbers)
+
+
+def renamed(source: Source, names: Mapping[str, str]) -> Source:
+    """Images whose classes are called otherwise; classes that get one name become one.
+
+    Args:
+      source: the images.
+      names: what to call classes, by their names; others keep theirs.
+
+    Raises:
+      UserError: if none of the classes is named, or called as it is to be called already.
+    """
+    if not {*source.class_names} & {*names} and not {*source.class_names} <= {*names.values()}:
+        raise UserError(
+            f"the map of classes names none of the data's: it has {_quoted(list(names))}, and the "
+            f"data {abbreviate(source.class_names)}"
+        )
+    called = [names.get(name, name) for name in source.class_names]
+    classes = tuple(dict.fromkeys(called))
+    return Relabelled(source, classes, [classes.index(name) for name in called])
+
+
+def numbered(
+    source: Source, model: Names, *, shown: str, whose: str, in_order: bool = False
+) -> Source:
+    """Images whose labels are the numbers that a model gives their classes.
+
+    Args:
+      source: the images; without labels they are returned as they are.
+      model: the names of the model's classes, in the order of its logits.
+      shown: what messages call the images.
+      whose: what messages call the model.
+      in_order: whether the user has said that classes of other names are in the model's order.
+
+    Raises:
+      UserError: for classes that the model does not have, or has twice.
+    """
+    if not source.class_names or source.class_names == model:
+        return source
+    numbers = np.full(len(source.class_names), -1)
+    there = among(source) or range(len(numbers))
+    numbers[[*there]] = places(present(source), model, shown=shown, whose=whose, in_order=in_order)
+    return Relabelled(source, model, numbers.tolist())
+
+
+def name_classes(whose: str, count: int, *candidates: Names) -> Names:
+    """The names of a model's classes: the first candidates of which there are as many.
+
+    Args:
+      whose: what messages call the model.
+      count: how many classes it has.
+      candidates: those of its data or its teachers, preferred first; empty where nothing is known.
+
+    Raises:
+      UserError: if classes are named, but never as many.
+    """
+    known = [names for names in candidates if names]
+    for names in known:
+        if len(names) == count:
+            return names
+    if known:
+        raise UserError(
+            f"{whose} has {count} classes, but the data has {len(known[0])} "
+            f"({abbreviate(known[0])})"
+        )
+    return ()

@@ -1,0 +1,307 @@
+"""A model and the names of its classes travel together, whatever the data is called later."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import arguments, final_params, run_command
+
+from distill.data import open_source
+from distill.train.metrics import read as read_metrics
+from distill.train.workdir import read_classes
+
+COLOURS = ("red", "green", "blue")
+# As the folders are sorted.
+CLASSES = ("blue", "green", "red")
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def make_folder(root: Path, images: int = 8) -> Path:
+    """Images of one colour a class in root/split/class/N.png."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "validation", "test"):
+        for channel, name in enumerate(COLOURS):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(images):
+                pixels = rng.integers(0, 60, (10, 12, 3)).astype(np.uint8)
+                pixels[..., channel] += 150
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def rename(root: Path, old: str, new: str) -> None:
+    for split in ("train", "validation", "test"):
+        (root / split / old).rename(root / split / new)
+
+
+def flags(config: str, workdir: Path, data: Path, **overrides: object) -> list[str]:
+    """Of a run on a folder that tells its colours apart in seconds."""
+    common = dict(
+        data__source=f"folder:{data}",
+        model__channels=3,
+        model__num_classes=3,
+        train__batch_size=8,
+        train__total_steps=30,
+        train__eval_every=15,
+        optimizer__learning_rate=0.01,
+    )
+    return arguments(config, workdir, **common | overrides)
+
+
+def command(*arguments: object, code: int = 0) -> str:
+    """What a command printed; it must have ended with this code."""
+    done = run_command(*arguments)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def accuracy(printed: str) -> float:
+    return float(re.search(r"test/accuracy +([\d.]+)", printed)[1])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, Path]:
+    """A folder and a run on it that knows its colours."""
+    root = tmp_path_factory.mktemp("colours")
+    data, workdir = make_folder(root / "data"), root / "run"
+    command("pretrain", *flags("pretrain/digits.py", workdir, data))
+    return data, workdir
+
+
+@pytest.fixture
+def run(made, tmp_path) -> tuple[Path, Path]:
+    """Copies, to be changed; the folder is where the run was trained on it."""
+    data, workdir = made
+    kept = tmp_path / "kept"
+    shutil.copytree(data, kept)
+    shutil.copytree(workdir, tmp_path / "run")
+    yield data, tmp_path / "run"
+    shutil.rmtree(data)
+    shutil.copytree(kept, data)
+
+
+def test_a_run_records_its_classes(made):
+    _, workdir = made
+    assert json.loads((workdir / "classes.json").read_text()) == {"classes": list(CLASSES)}
+    assert read_classes(workdir) == CLASSES
+    assert accuracy(command("evaluate", f"--workdir={workdir}")) == 1
+    assert re.search(r"classes +blue, green, red", command("inspect", workdir))
+
+
+def test_a_class_that_is_called_otherwise_now_is_said_by_every_command(run, tmp_path):
+    data, workdir = run
+    rename(data, "red", "a_red")
+    printed = command("evaluate", f"--workdir={workdir}", code=2)
+    assert f"has 1 class that the model in {workdir} does not have: 'a_red'" in printed
+    assert "test/accuracy" not in printed
+
+    printed = command("pretrain", *flags("pretrain/digits.py", workdir, data), code=2)
+    assert "class 0 was 'blue' and is 'a_red'" in printed
+
+    start = {"start__workdir": workdir, "start__classifier": "keep"}
+    finetune = flags("finetune/digits.py", tmp_path / "finetuned", data, **start)
+    printed = command("finetune", *finetune, code=2)
+    assert "the model to start from does not have: 'a_red'" in printed
+    assert not (tmp_path / "finetuned" / "config.json").exists()
+
+    student = flags("distill/digits.py", tmp_path / "student", data, teacher__workdir=workdir)
+    assert "that the teacher does not have: 'a_red'" in command("distill_student", *student, code=2)
+    targets = flags("distill/digits.py", tmp_path / "targets", data, teacher__workdir=workdir)
+    assert "that the teacher does not have: 'a_red'" in command("store_targets", *targets, code=2)
+
+    printed = command("export", f"--workdir={workdir}", "--images=6")
+    assert "no accuracy is given" in printed and "'a_red'" in printed
+    names = (workdir / "export" / "1" / "assets" / "class_names.txt").read_text().split()
+    assert tuple(names) == CLASSES
+
+
+def test_who_says_which_class_is_which_gets_the_same_figures(run, tmp_path):
+    data, workdir = run
+    rename(data, "red", "a_red")
+    file = tmp_path / "map.json"
+    file.write_text(json.dumps({"a_red": "red"}))
+    evaluate = ("evaluate", f"--workdir={workdir}")
+    assert accuracy(command(*evaluate, f"--class_map={file}")) == 1
+    # In the model's order; as they are sorted, a_red comes first.
+    assert accuracy(command(*evaluate, "--classes=blue,green,a_red")) == 1
+    command(*evaluate, "--class_map=in_order", code=2)
+    for old, new in (("blue", "1"), ("green", "2"), ("a_red", "3")):
+        rename(data, old, new)
+    assert accuracy(command(*evaluate, "--class_map=in_order")) == 1
+    assert accuracy(command(*evaluate, "--classes=1,2,3")) == 1
+
+    start = {"start__workdir": workdir, "start__classifier": "keep", "data__class_map": "in_order"}
+    begun = {"train__evaluate_first": True, "train__total_steps": 4, "data__view__flip": False}
+    finetuned = tmp_path / "finetuned"
+    command("finetune", *flags("finetune/digits.py", finetuned, data, **start, **begun))
+    assert read_classes(finetuned) == CLASSES
+    assert read_metrics(finetuned)[0]["val/accuracy"] == 1
+
+
+def test_a_part_of_the_models_classes_is_evaluated_among_those(run):
+    _, workdir = run
+    printed = command("evaluate", f"--workdir={workdir}", "--classes=red,blue")
+    assert "has 2 of the model's 3 classes: evaluated among those alone" in printed
+    assert accuracy(printed) == 1
+
+
+def test_a_teacher_is_put_in_the_order_of_the_data(made, tmp_path):
+    """The student of a teacher whose classes are in another order is the student of the teacher."""
+    data, workdir = made
+    students = {}
+    for name, classes in {"same": CLASSES, "turned": ("red", "blue", "green")}.items():
+        path = tmp_path / name
+        keys = dict(teacher__workdir=workdir, data__classes=classes, train__total_steps=6)
+        keys |= dict(matching__mixup=0, train__eval_every=3)
+        printed = command("distill_student", *flags("distill/digits.py", path, data, **keys))
+        assert "teacher accuracy 100.00% on validation" in printed
+        assert read_classes(path) == classes
+        students[name] = final_params(path)["classifier"]["kernel"], read_metrics(path)[-1]
+    (same, figures), (turned, others) = students["same"], students["turned"]
+    assert figures["val/agreement"] == others["val/agreement"]
+    # The classifier begins at zero, and so learns the same columns in another order.
+    assert np.allclose(turned, same[:, [2, 0, 1]], atol=1e-5)
+    assert not np.allclose(turned, same, atol=1e-5)
+
+
+def test_a_teacher_of_more_classes_teaches_those_of_the_data(made, tmp_path):
+    data, workdir = made
+    keys = dict(teacher__workdir=workdir, data__classes=("red", "blue"), model__num_classes=2)
+    printed = command("distill_student", *flags("distill/digits.py", tmp_path / "s", data, **keys))
+    assert "teacher accuracy 100.00% on validation" in printed
+    assert read_classes(tmp_path / "s") == ("red", "blue")
+    assert "agreement" in command("evaluate", f"--workdir={tmp_path / 's'}")
+
+
+def test_a_student_of_images_without_labels_has_its_teachers_classes(made, tmp_path):
+    data, workdir = made
+    keys = dict(teacher__workdir=workdir, data__eval_source=f"folder:{data}")
+    keys |= dict(data__source=f"images:{data / 'train'}", train__total_steps=4)
+    command("distill_student", *flags("distill/digits.py", tmp_path / "student", data, **keys))
+    assert read_classes(tmp_path / "student") == CLASSES
+    keys |= dict(data__eval_source="none", data__validation_split="none", data__test_split="none")
+    command("distill_student", *flags("distill/digits.py", tmp_path / "alone", data, **keys))
+    assert read_classes(tmp_path / "alone") == CLASSES
+    command("export", f"--workdir={tmp_path / 'alone'}", "--images=4")
+    names = (tmp_path / "alone" / "export" / "1" / "assets" / "class_names.txt").read_text()
+    assert tuple(names.split()) == CLASSES
+
+
+def test_teachers_of_several_orders_are_all_put_in_order(made, tmp_path):
+    data, workdir = made
+    turned = tmp_path / "turned"
+    keys = dict(data__classes=("red", "green", "blue"))
+    command("pretrain", *flags("pretrain/digits.py", turned, data, **keys))
+    keys = dict(teacher="none", teachers__one__workdir=workdir, teachers__two__workdir=turned)
+    keys |= dict(matching__mixup=0, train__total_steps=4)
+    printed = command("distill_student", *flags("distill/digits.py", tmp_path / "s", data, **keys))
+    assert printed.count("accuracy 100.00% on validation") == 2
+
+
+def test_stored_targets_are_of_the_classes_of_the_run(made, tmp_path):
+    data, workdir = made
+    keys = dict(teacher__workdir=workdir, data__classes=("red", "blue", "green"))
+    keys |= dict(matching__mixup=0, train__total_steps=4)
+    stored, live, replay = (tmp_path / name for name in ("targets", "live", "replay"))
+    store = ["--config.store.dtype=float32", *flags("distill/digits.py", stored, data, **keys)]
+    command("store_targets", *store)
+    about = json.loads((stored / "store.json").read_text())["about"]
+    assert about["classes"] == ["red", "blue", "green"]
+    assert about["teachers"]["teacher"]["classes"] == list(CLASSES)
+    command("distill_student", *flags("distill/digits.py", live, data, **keys))
+    keys |= dict(teacher="none", targets=stored)
+    command("distill_student", *flags("distill/digits.py", replay, data, **keys))
+    kernels = [final_params(path)["classifier"]["kernel"] for path in (live, replay)]
+    assert np.array_equal(*kernels)
+    assert read_classes(replay) == ("red", "blue", "green")
+
+
+def test_digits_in_folders_of_other_names_score_what_digits_score(tmp_path):
+    keys = dict(train__total_steps=40, optimizer__learning_rate=0.01)
+    command("pretrain", *arguments("pretrain/digits.py", tmp_path / "run", **keys))
+    digits = open_source("digits", "test", channels=1)
+    for number in range(len(digits)):
+        pixels, label = digits.read(number)
+        folder = tmp_path / "test" / WORDS[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[..., 0]).save(folder / f"{number}.png")
+    evaluate = ("evaluate", f"--workdir={tmp_path / 'run'}")
+    right = accuracy(command(*evaluate))
+    assert right > 0.15
+    source = f"--source=folder:{tmp_path}"
+    assert "10 classes that the model" in command(*evaluate, source, code=2)
+    assert accuracy(command(*evaluate, source, f"--classes={','.join(WORDS)}")) == right
+    # Sorted, the words are in no order of numbers.
+    assert accuracy(command(*evaluate, source, "--class_map=in_order")) != right
+    file = tmp_path / "map.json"
+    file.write_text(json.dumps(dict(zip(WORDS, map(str, range(10)), strict=True))))
+    assert accuracy(command(*evaluate, source, f"--class_map={file}")) == right
+
+
+def test_a_run_that_did_not_record_its_classes_is_told_of(run, tmp_path):
+    data, workdir = run
+    (workdir / "classes.json").unlink()
+    printed = command("evaluate", f"--workdir={workdir}")
+    assert "nothing says what the model" in printed and accuracy(printed) == 1
+    printed = command("export", f"--workdir={workdir}", "--images=4")
+    assert "did not record its classes" in printed
+    command("pretrain", *flags("pretrain/digits.py", workdir, data))
+    assert read_classes(workdir) == CLASSES
+
+
+@pytest.mark.parametrize("losses", ["embedding_cosine=1", "tokens_mse=1"])
+def test_a_classifier_that_nothing_teaches_is_refused(made, tmp_path, losses):
+    data, workdir = made
+    keys = dict(teacher__workdir=workdir, matching__losses__kl=0)
+    student = flags("distill/digits.py", tmp_path / "student", data, **keys)
+    student.append(f"--config.matching.losses.{losses}")
+    printed = command("distill_student", *student, code=2)
+    assert "teaches the student's classifier of 3 classes; set model.num_classes=0" in printed
+    keys = ["--config.train.total_steps=2", "--config.model.num_classes=0"]
+    command("distill_student", *student, *keys)
+
+
+CHANGES = {
+    "grown": (lambda data: Image.new("RGB", (9, 9)).save(data / "train/red/new.png"), "25 now"),
+    "cut": (lambda data: (data / "train/red/0.png").unlink(), "24 images then, 23 now"),
+    "renamed": (
+        lambda data: (data / "train/red/0.png").rename(data / "train/red/9.png"),
+        "24 images as then, but of other names or sizes",
+    ),
+    "another image": (
+        lambda data: Image.new("RGB", (90, 90)).save(data / "train/red/0.png"),
+        "24 images as then, but of other names or sizes",
+    ),
+    "another test image": (
+        lambda data: Image.new("RGB", (90, 90)).save(data / "test/red/0.png"),
+        "test: 24 images as then",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_does_not_go_on_with_other_data(change, run):
+    data, workdir = run
+    make, message = CHANGES[change]
+    make(data)
+    (workdir / "summary.json").unlink()
+    before = (workdir / "metrics.jsonl").read_bytes()
+    printed = command("pretrain", *flags("pretrain/digits.py", workdir, data), code=2)
+    assert message in printed and f"{workdir / 'claim.json'}" in printed
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_data_that_lies_elsewhere_is_the_same_data(run, tmp_path):
+    data, workdir = run
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(data, moved)
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["source"] = f"folder:{moved}"
+    (workdir / "config.json").write_text(json.dumps(config))
+    printed = command("pretrain", *flags("pretrain/digits.py", workdir, moved))
+    assert "complete already" in printed
