@@ -34,18 +34,24 @@ from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.train.progress import format_figure, say
 from distill.train.workdir import read_config
-from pipelines.launch import define_process_flags, join, launch, parse
+from pipelines.launch import (
+    define_path,
+    define_process_flags,
+    define_source,
+    join,
+    launch,
+    parse,
+)
 from pipelines.models import load_model
 from pipelines.teacher_models import TeacherConfig, load_teachers, recorded_teachers
 from pipelines.weights import WeightsConfig, load_weights
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAGS)
-flags.DEFINE_string(
+define_path("workdir", "Of the run to evaluate.", FLAGS)
+define_path(
     "weights",
-    None,
     "Published weights instead of a workdir: a file, or the directory that holds it.",
-    flag_values=FLAGS,
+    FLAGS,
 )
 flags.DEFINE_integer(
     "image_size",
@@ -58,12 +64,7 @@ flags.DEFINE_bool(
     "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
 )
 flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "source",
-    None,
-    "digits, folder:PATH or tfds:NAME; the run's own data if not given.",
-    flag_values=FLAGS,
-)
+define_source("source", "digits, folder:PATH or tfds:NAME; the run's own data if not given.", FLAGS)
 flags.DEFINE_list(
     "classes", [], "Only images of these; if not given, all, or the run's.", flag_values=FLAGS
 )

@@ -6,6 +6,7 @@ from distill.data.sources import Source, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_each_once
+from distill.paths import AnyPath, SourceName
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,12 +17,12 @@ class DataConfig:
       ValueError: for values out of bounds.
     """
 
-    source: str = "digits"
+    source: SourceName = "digits"
     """`digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`; only distillation can do without
     labels, which `images:PATH` has not."""
-    eval_source: str | None = None
+    eval_source: SourceName | None = None
     """Where validation and test splits come from; None takes `source`."""
-    data_dir: str | None = None
+    data_dir: AnyPath | None = None
     """Where TFDS keeps its data sets; None for its default."""
     classes: tuple[str, ...] = ()
     """Only images of these classes, numbered in this order; empty takes all."""
