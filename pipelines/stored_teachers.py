@@ -12,6 +12,7 @@ from distill.errors import UserError
 from distill.matching.config import MatchingConfig
 from distill.matching.distillation import Teacher, mix_views
 from distill.matching.targets import features_of
+from distill.moved import Claimed
 from distill.train.run import RunConfig
 from distill.train.step import step_key
 from distill.train.workdir import differences
@@ -110,7 +111,8 @@ def check_store(
     Raises:
       UserError: naming everything that differs.
     """
-    there, here = store.contents.about["views"], views_shown(config, matching, splits, size)
+    here = views_shown(config, matching, splits, size)
+    there = Claimed.read(store.path).aligned(store.contents.about["views"], here)
     if different := differences(there, here):
         listing = "\n".join(
             f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in different.items()
