@@ -21,7 +21,9 @@ from distill import config as configs
 from distill.data import EvalLoader
 from distill.evaluate import Evaluator, classification_metrics
 from distill.parallel import MeshConfig, local_rows, make_mesh, put_batch
+from distill.paths import path_argument
 from distill.report.text import text_table
+from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
 from pipelines import pretrain
@@ -88,10 +90,11 @@ def score(config: PretrainConfig, workdir: Path, step: int) -> dict[str, float]:
 
 def main() -> None:
     """Trains everything and prints the table."""
+    accept_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/branching"))
+    parser.add_argument("--workdir", type=path_argument, default="runs/branching")
     root = parser.parse_args().workdir
 
     ends = [point + cooldown(point) for point in POINTS]

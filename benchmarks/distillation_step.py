@@ -33,7 +33,9 @@ from distill.matching.targets import TargetFormat, encode
 from distill.nn import Network, Params
 from distill.optim import OptimizerConfig, make_optimizer
 from distill.parallel import MeshConfig, make_mesh, put_batch
+from distill.paths import path_argument
 from distill.report.text import text_table
+from distill.terminal import accept_any_text
 from distill.train.state import init_params, init_state
 from distill.train.step import Learner, compile_joint_step, prepare
 from students import vit
@@ -146,11 +148,12 @@ def _seconds(call: Callable[[], object], times: int) -> float:
 
 def main() -> None:
     """Measures and prints both comparisons."""
+    accept_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--json", type=path_argument, help="where to write the figures")
     arguments = parser.parse_args()
 
     bench = Bench(vit_22b.build(vit_22b.configure("22B/2", **COMMON | TEACHER)))
@@ -190,7 +193,9 @@ def main() -> None:
     print()
     print(text_table(("", "ratio"), [(name, f"{value:.3f}") for name, value in ratios.items()]))
     if arguments.json:
-        arguments.json.write_text(json.dumps({"ms": times, "ratios": ratios}, indent=2) + "\n")
+        arguments.json.write_text(
+            json.dumps({"ms": times, "ratios": ratios}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ from distill.evaluate.features import split_loader
 from distill.matching.distillation import distillation_metrics
 from distill.nn import Params
 from distill.parallel import MeshConfig, make_mesh
+from distill.paths import path_argument
 from distill.report.text import text_table
+from distill.terminal import accept_any_text
 from distill.train.fit import Trained
 from distill.train.workdir import Workdir
 from pipelines import distill_student, pretrain
@@ -168,11 +170,14 @@ def draw(found: np.ndarray, teacher_error: float, durations: Sequence[int], file
 
 def main() -> None:
     """Trains the teacher and all students, prints the tables and draws the figure."""
+    accept_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/function_matching"))
-    parser.add_argument("--figure", type=Path, help="default: WORKDIR/function_matching.png")
+    parser.add_argument("--workdir", type=path_argument, default="runs/function_matching")
+    parser.add_argument(
+        "--figure", type=path_argument, help="default: WORKDIR/function_matching.png"
+    )
     parser.add_argument("--images", type=int, default=200, help="that students see")
     parser.add_argument("--steps", type=int, default=400, help="of the shortest runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each way and duration")
@@ -181,7 +186,7 @@ def main() -> None:
         parser.error(f"--seeds must be 2 or more for a spread, not {arguments.seeds}")
     root, teacher = arguments.workdir, arguments.workdir / "teacher"
     # Compiling takes as long as a short run, and students have much of it in common.
-    jax.config.update("jax_compilation_cache_dir", str(root.absolute() / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
 
     lesson = teacher_config()
     taught = train(lesson, teacher)

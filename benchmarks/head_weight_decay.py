@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from matplotlib.figure import Figure
 
 from distill import config as configs
+from distill.paths import path_argument
 from distill.report.text import text_table
+from distill.terminal import accept_any_text
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 from pipelines.pretrain import PretrainConfig
@@ -96,11 +98,14 @@ def draw(maps: dict[str, np.ndarray], file: Path) -> None:
 
 def main() -> None:
     """Trains the grid and prints and draws both maps."""
+    accept_any_text()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/head_weight_decay"))
-    parser.add_argument("--figure", type=Path, help="default: WORKDIR/head_weight_decay.png")
+    parser.add_argument("--workdir", type=path_argument, default="runs/head_weight_decay")
+    parser.add_argument(
+        "--figure", type=path_argument, help="default: WORKDIR/head_weight_decay.png"
+    )
     parser.add_argument("--steps", type=int, default=800, help="of each run")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each pair")
     arguments = parser.parse_args()

@@ -40,6 +40,8 @@ from distill.nn import Network, Params, count_flops
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, chip_of, make_mesh
 from distill.parallel.mesh import batch_sharding
+from distill.paths import path_argument
+from distill.terminal import accept_any_text
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.state import TrainState, init_state
 from distill.train.step import Learner, Step, Task, make_train_step
@@ -255,7 +257,7 @@ def nvidia_driver() -> str | None:
     if not shutil.which("nvidia-smi"):
         return None
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    done = subprocess.run(query, capture_output=True, encoding="utf-8", check=False)
     return done.stdout.split("\n")[0].strip() if done.returncode == 0 else None
 
 
@@ -453,9 +455,10 @@ def _add_common_flags(mode: argparse.ArgumentParser) -> None:
         help="one device's peak in dense products of --dtype, in TFLOP/s; without it, the "
         "vendor's bfloat16 figure where the device is known",
     )
-    add("--json", type=Path, metavar="FILE", help="also write the figures here")
+    add("--json", type=path_argument, metavar="FILE", help="also write the figures here")
     add(
         "--profile",
+        type=path_argument,
         metavar="DIR",
         help=f"afterwards, trace {PROFILED_STEPS} more steps for XProf or Perfetto",
     )
@@ -467,6 +470,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
       SystemExit: with status 2 for arguments that cannot be, 1 if the step computes nonsense.
     """
+    accept_any_text()
     parser = parser_of()
     args = parser.parse_args(argv)
     try:
@@ -477,8 +481,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parts = batch_devices(mesh)
     if args.batch_size % parts:
         parser.error(f"--batch_size={args.batch_size} does not divide over {parts} devices")
-    if args.json and not args.json.absolute().parent.is_dir():
-        parser.error(f"--json: there is no folder {args.json.absolute().parent}")
+    if args.json and not args.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {args.json.parent}")
 
     measured = measure(args, job, mesh)
     if not math.isfinite(measured.loss):
@@ -486,7 +490,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = figures(args, job, measured)
     print(table(found))
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,16 +16,19 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import ml_collections
 
 from distill.errors import UserError
+from distill.paths import check_reachable, local_path
 
 T = TypeVar("T")
 _MISSING = object()
 # Of a section the user names, which may also name a directory and metrics.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# A config file and its argument; a colon may also be a URL's.
+_SPEC = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:]*):?(.*)", re.DOTALL)
 
 
 class ConfigError(UserError):
@@ -43,8 +46,8 @@ def load_file(spec: str) -> dict[str, Any]:
     Raises:
       UserError: if the file is missing, is no config file, or refuses its argument.
     """
-    path, _, argument = spec.partition(":")
-    file = Path(path)
+    path, argument = _SPEC.fullmatch(spec).groups()
+    file = check_reachable(Path(local_path(path, "--config")), "--config")
     if not file.is_file():
         raise UserError(f"config file {path!r} does not exist (working directory {Path.cwd()})")
     module_spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -71,6 +74,8 @@ def load_file(spec: str) -> dict[str, Any]:
 
 def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, str] = {}) -> T:
     """Builds the dataclass `schema` from nested mappings and dotted string overrides.
+
+    A field of one of the types in `distill.paths` holds a path, which becomes absolute.
 
     Raises:
       ConfigError: naming everything that is wrong.
@@ -105,7 +110,7 @@ def describe(schema: type) -> list[tuple[str, str, str]]:
 
 
 def _fields(schema: type) -> list[tuple[dataclasses.Field, Any]]:
-    hints = typing.get_type_hints(schema)
+    hints = typing.get_type_hints(schema, include_extras=True)
     return [(field, hints[field.name]) for field in dataclasses.fields(schema)]
 
 
@@ -195,7 +200,7 @@ def _parse(text: str, annotation: Any) -> Any:
         return None
     if text.lower() in ("true", "false") and bool in options:
         return text.lower() == "true"
-    if any(o is str or text in typing.get_args(o) for o in options):
+    if any(_bare(o) is str or text in typing.get_args(o) for o in options):
         return text
     try:
         return ast.literal_eval(text)
@@ -227,9 +232,7 @@ def _build(schema, tree, path, known, problems) -> Any:
         elif named := _named(annotation):
             built = _build_named(named, value, here, known, problems)
         else:
-            built = _coerce(value, annotation)
-            if built is _MISSING:
-                problems.append(f"{here} is {value!r}; expected {_type_name(annotation)}")
+            built = _build_leaf(value, annotation, here, problems)
         if built is _MISSING:
             complete = False
         else:
@@ -241,6 +244,17 @@ def _build(schema, tree, path, known, problems) -> Any:
     except (ValueError, TypeError) as error:
         problems.append(f"{path}: {error}")
         return _MISSING
+
+
+def _build_leaf(value, annotation, here, problems) -> Any:
+    try:
+        built = _coerce(value, annotation, here)
+    except UserError as error:
+        problems.append(str(error))
+        return _MISSING
+    if built is _MISSING:
+        problems.append(f"{here} is {value!r}; expected {_type_name(annotation)}")
+    return built
 
 
 def _build_section(section, default, value, here, known, problems) -> Any:
@@ -283,8 +297,18 @@ def _unknown(path: str, key: str, names: list[str], known: list[str]) -> str:
     return f"{message}; {path} has {', '.join(names)}"
 
 
-def _coerce(value: Any, annotation: Any) -> Any:
-    """`value` as `annotation` has it, or _MISSING if it does not fit."""
+def _bare(annotation: Any) -> Any:
+    """The type in an annotation such as `Annotated[str, …]`."""
+    is_annotated = typing.get_origin(annotation) is Annotated
+    return typing.get_args(annotation)[0] if is_annotated else annotation
+
+
+def _coerce(value: Any, annotation: Any, here: str) -> Any:
+    """`value` as `annotation` has it, or _MISSING if it does not fit; `here` is its key.
+
+    Raises:
+      UserError: for a text that is not the path it has to be.
+    """
     for option in _options(annotation):
         if option is type(None) and value is None:
             return None
@@ -292,6 +316,8 @@ def _coerce(value: Any, annotation: Any) -> Any:
             for choice in typing.get_args(option):
                 if type(value) is type(choice) and value == choice:
                     return choice
+        if typing.get_origin(option) is Annotated and type(value) is str:
+            return typing.get_args(option)[1](value, here)
         if option in (bool, str) and type(value) is option:
             return value
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -300,30 +326,30 @@ def _coerce(value: Any, annotation: Any) -> Any:
         if option is float and number and abs(value) <= sys.float_info.max:
             return float(value)
         if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
-            items = _coerce_items(value, typing.get_args(option))
+            items = _coerce_items(value, typing.get_args(option), here)
             if items is not _MISSING:
                 return items
     return _MISSING
 
 
-def _coerce_items(value, arguments) -> Any:
+def _coerce_items(value, arguments, here) -> Any:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         arguments = (arguments[0],) * len(value)
     if len(arguments) != len(value):
         return _MISSING
-    items = tuple(_coerce(v, a) for v, a in zip(value, arguments, strict=True))
+    items = tuple(_coerce(v, a, here) for v, a in zip(value, arguments, strict=True))
     return _MISSING if any(item is _MISSING for item in items) else items
 
 
 def _type_name(annotation: Any) -> str:
     names = []
-    for option in _options(annotation):
+    for option in map(_bare, _options(annotation)):
         if option is type(None):
             names.append("None")
         elif typing.get_origin(option) is Literal:
             names.append(" | ".join(repr(choice) for choice in typing.get_args(option)))
         elif typing.get_origin(option) is tuple:
-            names.append(str(option))
+            names.append(str(tuple[tuple(map(_bare, typing.get_args(option)))]))
         else:
             names.append(getattr(option, "__name__", str(option)))
     return " | ".join(names)

@@ -15,7 +15,7 @@ def read_json(file: Path) -> Any:
       UserError: if it cannot be read or is not JSON.
     """
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     except OSError as error:
@@ -25,7 +25,7 @@ def read_json(file: Path) -> Any:
 def write_json(file: Path, content: Any) -> None:
     """Writes a JSON file so that a reader finds the old content or the new, never half."""
     temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("w") as out:
+    with temporary.open("w", encoding="utf-8") as out:
         json.dump(content, out, indent=2)
         out.write("\n")
         out.flush()

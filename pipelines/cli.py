@@ -19,6 +19,8 @@
 import runpy
 import sys
 
+from distill.terminal import accept_any_text
+
 COMMANDS = (
     "pretrain",
     "distill_student",
@@ -39,6 +41,7 @@ MODULES = {"inspect": "inspect_path"}
 
 def main() -> None:
     """Runs `pipelines.COMMAND` as if it had been called as a module."""
+    accept_any_text()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(__doc__.strip())

@@ -25,11 +25,11 @@ from distill.report.text import text_table
 from distill.train.progress import format_seconds
 from distill.train.workdir import Workdir
 from pipelines import distill_student, export, pretrain
-from pipelines.launch import launch, parse
+from pipelines.launch import define_path, launch, parse
 from pipelines.models import load_model
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.", flag_values=FLAGS)
+define_path("workdir", "Where everything goes.", FLAGS, default="runs/demo")
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 HEADER = ("model", "parameters", "test accuracy", "agrees with teacher", "images/s", "time")

@@ -22,6 +22,7 @@ from distill.matching.config import MatchingConfig
 from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics, projected
 from distill.nn import Network
 from distill.optim import OptimizerConfig, ScheduleConfig
+from distill.paths import LocalPath
 from distill.train.fit import Trained, Trainee, fit
 from distill.train.run import RunConfig, blame, open_mesh, plan
 from distill.train.workdir import Workdir
@@ -77,7 +78,7 @@ class DistillConfig(RunConfig):
     teacher: TeacherConfig | None = None
     teachers: dict[str, TeacherConfig] = dataclasses.field(default_factory=dict)
     """Several teachers, by name, in place of `teacher`."""
-    targets: str | None = None
+    targets: LocalPath | None = None
     """Directory that pipelines/store_targets.py wrote, to replay in place of asking teachers. With
     `teacher` or `teachers`, they must be the ones that were asked; without, the store knows."""
     matching: MatchingConfig = MatchingConfig()

@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 
 from distill.config import resolve
 from distill.data import DataConfig, Source
-from distill.data.classes import IN_ORDER, Names, among, numbered
+from distill.data.classes import IN_ORDER, Names, among, map_or_order, numbered
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.evaluate import Evaluator
@@ -36,7 +36,14 @@ from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.train.progress import format_figure, say
 from distill.train.workdir import read_classes, read_config
-from pipelines.launch import define_process_flags, join, launch, parse
+from pipelines.launch import (
+    define_path,
+    define_process_flags,
+    define_source,
+    join,
+    launch,
+    parse,
+)
 from pipelines.models import load_model
 from pipelines.teacher_models import (
     TeacherConfig,
@@ -47,12 +54,11 @@ from pipelines.teacher_models import (
 from pipelines.weights import WeightsConfig, load_weights
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("workdir", None, "Of the run to evaluate.", flag_values=FLAGS)
-flags.DEFINE_string(
+define_path("workdir", "Of the run to evaluate.", FLAGS)
+define_path(
     "weights",
-    None,
     "Published weights instead of a workdir: a file, or the directory that holds it.",
-    flag_values=FLAGS,
+    FLAGS,
 )
 flags.DEFINE_integer(
     "image_size",
@@ -65,12 +71,7 @@ flags.DEFINE_bool(
     "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
 )
 flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "source",
-    None,
-    "digits, folder:PATH or tfds:NAME; the run's own data if not given.",
-    flag_values=FLAGS,
-)
+define_source("source", "digits, folder:PATH or tfds:NAME; the run's own data if not given.", FLAGS)
 flags.DEFINE_list(
     "classes",
     [],
@@ -78,12 +79,12 @@ flags.DEFINE_list(
     "otherwise, they are taken to be in the model's order.",
     flag_values=FLAGS,
 )
-flags.DEFINE_string(
+define_path(
     "class_map",
-    None,
     "JSON file {class of the data: class of the model}, or in_order: the data's classes are the "
     "model's, one after the other, whatever they are called.",
-    flag_values=FLAGS,
+    FLAGS,
+    read=map_or_order,
 )
 flags.DEFINE_list("fewshot", [], "Images per class, such as 1,5,10,25.", flag_values=FLAGS)
 flags.DEFINE_list("knn", [], "Neighbours that vote, such as 20.", flag_values=FLAGS)

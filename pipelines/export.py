@@ -31,20 +31,18 @@ from distill.nn import ViTConfig
 from distill.parallel import MeshConfig, make_mesh
 from distill.train import best as best_weights
 from distill.train.progress import format_figure, say
-from distill.train.workdir import Workdir, read_classes, read_config
-from pipelines.launch import launch, parse
+from distill.train.workdir import read_classes, read_config, read_summary
+from pipelines.launch import define_path, launch, parse
 from pipelines.models import EXECUTION, load_model
 from pipelines.teacher_models import teachers_of
 from pipelines.weights import described_network
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("workdir", None, "Of the run to export.", flag_values=FLAGS)
+define_path("workdir", "Of the run to export.", FLAGS)
 flags.DEFINE_list(
     "format", ["saved_model"], f"One or more of {', '.join(FORMATS)}.", flag_values=FLAGS
 )
-flags.DEFINE_string(
-    "output", None, "Directory of the versions; WORKDIR/export if not given.", flag_values=FLAGS
-)
+define_path("output", "Directory of the versions; WORKDIR/export if not given.", FLAGS)
 flags.DEFINE_bool(
     "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
 )
@@ -131,7 +129,7 @@ def run(
 
 def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str, Any]:
     """Where a trained model comes from, as its export's card tells it."""
-    summary = Workdir(workdir).summary or {}
+    summary = read_summary(workdir) or {}
     folder = workdir / (best_weights.FOLDER if best else "checkpoints")
     step = max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
     weights, metrics = "last", {name: value for name, value in summary.items() if "/" in name}

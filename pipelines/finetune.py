@@ -17,6 +17,7 @@ from typing import Any
 from distill.config import ConfigError
 from distill.data.classes import name_classes
 from distill.evaluate import classification_metrics
+from distill.paths import local_path
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
@@ -43,7 +44,8 @@ def complete(tree: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, An
     if not workdir:
         raise ConfigError(["config.start.workdir is missing; expected a trained model's workdir"])
     # A kernel belongs to a machine, and an initial bias to a loss.
-    recorded = read_config(Path(workdir))["model"] | {"attention": "auto", "classifier_bias": 0.0}
+    path = Path(local_path(str(workdir), "config.start.workdir"))
+    recorded = read_config(path)["model"] | {"attention": "auto", "classifier_bias": 0.0}
     return tree | {"model": recorded | tree.get("model", {})}
 
 

@@ -16,6 +16,7 @@ from distill.export.verify import Checked, size_of
 from distill.export.versions import DESCRIPTION as EXPORT
 from distill.export.versions import table
 from distill.json_files import read_json
+from distill.moved import read_recorded
 from distill.report.contents import (
     facts,
     file_table,
@@ -27,7 +28,7 @@ from distill.report.text import text_table
 from distill.tensor_files import Tensor, open_file
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
-from distill.train.workdir import read_classes, read_config
+from distill.train.workdir import read_classes, read_config, read_teachers
 from pipelines.models import ModelConfig
 from pipelines.teacher_models import recorded_teachers
 
@@ -118,18 +119,15 @@ def _model_and_lineage(workdir: Path) -> tuple[str, str]:
 
 
 def _teachers(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A run's teachers with their fingerprints, or before it has recorded them, its config's.
-
-    Not by `Workdir`, which makes sure that it can write.
-    """
-    file = workdir / "teachers.json"
-    if not file.exists():
-        return {name: {"source": one.source} for name, one in recorded_teachers(recorded).items()}
-    with _blame(file, "teachers"):
-        return {
-            name: {"source": one["source"], "fingerprint": one.get("fingerprint")}
-            for name, one in read_json(file).items()
-        }
+    """A run's teachers with their fingerprints, or before it has recorded them, its config's."""
+    with _blame(workdir / "teachers.json", "teachers"):
+        found = read_teachers(workdir)
+        if found or (workdir / "teachers.json").exists():
+            return {
+                name: {"source": one["source"], "fingerprint": one.get("fingerprint")}
+                for name, one in found.items()
+            }
+    return {name: {"source": one.source} for name, one in recorded_teachers(recorded).items()}
 
 
 def _checkpoint(path: Path) -> tuple[str, ...]:
@@ -155,7 +153,7 @@ def _items(checkpoint: Path) -> str:
 
 
 def _store(path: Path) -> tuple[str, ...]:
-    described = read_json(path / STORE)
+    described = read_recorded(path / STORE)
     with _blame(path / STORE, "a store"):
         about, views = described["about"], described["about"]["views"]
         holds = {

@@ -31,10 +31,10 @@ from pipelines.inspect_kinds import (
     steps_in,
     store_row,
 )
-from pipelines.launch import launch, parse
+from pipelines.launch import define_path, launch, parse
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("path", None, "What to look at; --path= may be left out.", flag_values=FLAGS)
+define_path("path", "What to look at; --path= may be left out.", FLAGS)
 
 
 def run(path: Path) -> str:

@@ -18,6 +18,8 @@ from absl import flags, logging
 from distill import config as configs
 from distill.errors import UserError
 from distill.parallel import distributed
+from distill.paths import check_reachable, local_path, source_name
+from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
 
@@ -45,13 +47,12 @@ def launch_training(
     flags.DEFINE_string(
         "config", None, "Config file: path.py or path.py:argument.", flag_values=values
     )
-    flags.DEFINE_string("workdir", None, "Directory the run writes to.", flag_values=values)
-    flags.DEFINE_string(
+    define_path("workdir", "Directory the run writes to.", values)
+    define_path(
         "branch_from",
-        None,
         "WORKDIR[@STEP] of a run to branch a cooldown off, instead of --config; "
         "with --config.schedule.cooldown_steps=N.",
-        flag_values=values,
+        values,
     )
     define_process_flags(values)
 
@@ -85,6 +86,7 @@ def launch(
     Where several processes take part, each exits like this, and messages name the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    accept_any_text()
     _quieten_libraries()
     if {"--help", "-h", "-help"} & set(arguments):
         print(help_text(doc, values, schema))
@@ -144,6 +146,43 @@ def define_process_flags(values: flags.FlagValues) -> None:
     )
 
 
+class _PathParser(flags.ArgumentParser):
+    """Of a flag whose text `parse` turns into what `convert` says."""
+
+    def __init__(self, convert: Callable[[str, str], str]):
+        super().__init__()
+        self.convert = convert
+
+
+def define_path(
+    name: str,
+    doc: str,
+    values: flags.FlagValues,
+    default: str | None = None,
+    *,
+    read: Callable[[str, str], str] | None = None,
+) -> None:
+    """Defines a flag that holds a path on this machine, absolute once it is parsed.
+
+    Args:
+      name: of the flag.
+      doc: its help.
+      values: where it is defined.
+      default: if it is not given.
+      read: makes the value from the text and the flag's name; None takes the text as a path.
+    """
+    flags.DEFINE(_PathParser(read or _reachable), name, default, doc, flag_values=values)
+
+
+def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
+    """Defines a flag that names a data source, such as `folder:PATH`."""
+    define_path(name, doc, values, read=source_name)
+
+
+def _reachable(text: str, what: str) -> str:
+    return str(check_reachable(Path(local_path(text, what)), what))
+
+
 def join(values: flags.FlagValues, workdir: Path | None = None) -> None:
     """Meets the other processes that the flags tell of, before anything else of JAX.
 
@@ -180,7 +219,7 @@ def parse(values: flags.FlagValues, arguments: Sequence[str], required: Sequence
     """Parses absl flags.
 
     Raises:
-      UserError: for unknown or missing flags and stray arguments.
+      UserError: for unknown or missing flags, stray arguments and what is no path.
     """
     try:
         rest = values(["distill", *arguments])[1:]
@@ -191,6 +230,10 @@ def parse(values: flags.FlagValues, arguments: Sequence[str], required: Sequence
             raise UserError(f"--{name} needs a value: --{name}=VALUE\nSee --help")
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}\nSee --help")
+    for name in values:
+        flag = values[name]
+        if isinstance(flag.parser, _PathParser) and flag.value is not None:
+            flag.value = flag.parser.convert(flag.value, f"--{name}")
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -34,7 +34,7 @@ from distill.train.progress import format_seconds, say
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.state import with_shardings
 from pipelines.distill_student import DistillConfig
-from pipelines.launch import launch, parse, split_overrides
+from pipelines.launch import define_path, launch, parse, split_overrides
 from pipelines.pretrain import PretrainConfig
 from pipelines.teacher_models import TEACHER
 
@@ -55,9 +55,7 @@ flags.DEFINE_list(
 flags.DEFINE_list("sweep_remat", [], "Policies to try, such as full,dots.", flag_values=FLAGS)
 flags.DEFINE_list("sweep_microbatches", [], "Numbers to try, such as 1,2.", flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON instead of a table.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "dump_hlo", None, "Directory for the scheduled program as text.", flag_values=FLAGS
-)
+define_path("dump_hlo", "Directory for the scheduled program as text.", FLAGS)
 
 
 def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:

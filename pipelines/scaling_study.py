@@ -32,12 +32,19 @@ from distill.train.progress import say
 from distill.train.run import HOW_IT_RUNS, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines import pretrain
-from pipelines.launch import define_process_flags, join, launch, parse, split_overrides
+from pipelines.launch import (
+    define_path,
+    define_process_flags,
+    join,
+    launch,
+    parse,
+    split_overrides,
+)
 from pipelines.pretrain import PretrainConfig
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("config", None, "Config file: path.py or path.py:argument.", flag_values=FLAGS)
-flags.DEFINE_string("workdir", None, "Directory the study writes to.", flag_values=FLAGS)
+define_path("workdir", "Directory the study writes to.", FLAGS)
 define_process_flags(FLAGS)
 
 # What may change in a study's workdir: sizes can be added, and each run looks after itself.

@@ -33,7 +33,7 @@ from distill.scaling.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagona
 from distill.scaling.topology import Topology, open_topology
 from distill.train.progress import say
 from distill.train.run import blame, check_batch
-from pipelines.launch import launch, parse, split_overrides
+from pipelines.launch import define_path, launch, parse, split_overrides
 from pipelines.plan import make_job
 from pipelines.pretrain import PretrainConfig
 from students import vit
@@ -70,8 +70,8 @@ flags.DEFINE_string(
     "base", "S", "Shape to scale along the diagonal, such as B; none does not.", flag_values=FLAGS
 )
 flags.DEFINE_bool("json", False, "Print JSON instead of a table.", flag_values=FLAGS)
-flags.DEFINE_string("report", None, "HTML file to write, with a picture.", flag_values=FLAGS)
-flags.DEFINE_string("workdir", None, "Directory that keeps what was compiled.", flag_values=FLAGS)
+define_path("report", "HTML file to write, with a picture.", FLAGS)
+define_path("workdir", "Directory that keeps what was compiled.", FLAGS)
 
 
 def load_config(spec: str, overrides: dict[str, str], patch: int, batch: int) -> PretrainConfig:

@@ -12,6 +12,7 @@ from distill.errors import check_choices
 from distill.matching.projections import PROJECTIONS
 from distill.nn import Network, Params
 from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
+from distill.paths import LocalPath
 from distill.train.progress import say
 from distill.train.run import RunConfig, blame
 from distill.train.state import INIT_STREAM
@@ -23,7 +24,7 @@ from pipelines.models import load_model
 class StartConfig:
     """The trained model to start from."""
 
-    workdir: str
+    workdir: LocalPath
     step: int | None = None
     """Of its checkpoint; None takes the last of a complete run."""
     classifier: Literal["new", "keep"] = "new"

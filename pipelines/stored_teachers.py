@@ -12,6 +12,7 @@ from distill.errors import UserError
 from distill.matching.config import MatchingConfig
 from distill.matching.distillation import Teacher, mix_views
 from distill.matching.targets import features_of
+from distill.moved import Claimed
 from distill.train.run import RunConfig
 from distill.train.step import step_key
 from distill.train.workdir import differences
@@ -124,6 +125,7 @@ def check_store(
     there, here = store.contents.about["views"], views_shown(config, matching, splits, size)
     # Earlier versions did not record all of it.
     here = {key: value for key, value in here.items() if key in there}
+    there = Claimed.read(store.path).aligned(there, here)
     if different := differences(there, here):
         listing = "\n".join(
             f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in different.items()

@@ -18,10 +18,11 @@ from distill.matching.distillation import Teacher
 from distill.nn import Params
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import Rules, override_rules
+from distill.paths import LocalPath
 from distill.train.fit import evaluation_loader
 from distill.train.progress import say
 from distill.train.run import RunConfig
-from distill.train.workdir import Workdir, read_classes, read_config
+from distill.train.workdir import read_classes, read_config, read_teachers
 from pipelines.models import EXECUTION, ModelConfig, load_model
 from pipelines.weights import WeightsConfig, describe_network, load_weights
 
@@ -33,7 +34,7 @@ TEACHER = "teacher"
 class TeacherConfig:
     """Whose function the student matches."""
 
-    workdir: str | None = None
+    workdir: LocalPath | None = None
     """Of the run that trained the teacher."""
     weights: WeightsConfig | None = None
     """Published weights, in place of `workdir`."""
@@ -152,7 +153,7 @@ def recorded_teachers(recorded: Mapping[str, Any]) -> dict[str, TeacherConfig]:
 
 def teachers_of(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The teachers a run recorded with their fingerprints; of an older run, those of its config."""
-    return Workdir(workdir).teachers or {
+    return read_teachers(workdir) or {
         name: dataclasses.asdict(teacher) | {"source": teacher.source}
         for name, teacher in recorded_teachers(recorded).items()
     }

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from distill.config import resolve
 from distill.nn import Network, Params, ViTConfig
 from distill.parallel import Rules, override_rules
+from distill.paths import LocalPath, check_reachable
 from pipelines.models import EXECUTION, ModelConfig
 from students import vit
 from teachers.pretrained import Published, open_published
@@ -19,7 +20,7 @@ from teachers.pretrained import Published, open_published
 class WeightsConfig:
     """A file of published weights; docs/weights.md says which are read."""
 
-    path: str
+    path: LocalPath
     """Of a .safetensors or .npz file, or the directory that holds it with its config.json."""
     family: (
         Literal["big_vision", "timm", "vit", "deit", "clip", "siglip", "dinov2", "dinov3"] | None
@@ -40,7 +41,7 @@ class WeightsConfig:
           UserError: if it cannot be read.
         """
         return open_published(
-            Path(self.path).expanduser(),
+            check_reachable(Path(self.path), "weights.path"),
             family=self.family,
             image_size=self.image_size,
             mean=self.mean,

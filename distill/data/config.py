@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.data.classes import IN_ORDER, Names, among, numbered, read_class_map, renamed
+from distill.data.classes import IN_ORDER, ClassMap, Names, among, numbered, read_class_map, renamed
 from distill.data.sources import Source, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_each_once
+from distill.paths import AnyPath, SourceName
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,16 +21,16 @@ class DataConfig:
       ValueError: for values out of bounds.
     """
 
-    source: str = "digits"
+    source: SourceName = "digits"
     """`digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`; only distillation can do without
     labels, which `images:PATH` has not."""
-    eval_source: str | None = None
+    eval_source: SourceName | None = None
     """Where validation and test splits come from; None takes `source`."""
-    data_dir: str | None = None
+    data_dir: AnyPath | None = None
     """Where TFDS keeps its data sets; None for its default."""
     classes: tuple[str, ...] = ()
     """Only images of these classes, numbered in this order; empty takes all."""
-    class_map: str | None = None
+    class_map: ClassMap | None = None
     """A JSON file {class of the data: what to call it}, or `in_order`: other models' classes are
     the data's, one after the other, whatever they are called. None takes the data's own names."""
     train_split: str = "train"

@@ -15,6 +15,7 @@ from absl import logging
 from PIL import Image
 
 from distill.errors import UserError
+from distill.paths import check_reachable, local_path, text_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -67,9 +68,9 @@ def open_source(name: str, split: str, *, channels: int, data_dir: str | None = 
     if kind == "digits" and not argument:
         source = Digits(split, channels)
     elif kind == "folder" and argument:
-        source = ImageFolder(Path(argument).expanduser(), split, channels)
+        source = ImageFolder(_root(argument), split, channels)
     elif kind == "images" and argument:
-        source = UnlabelledImages(Path(argument).expanduser(), split, channels)
+        source = UnlabelledImages(_root(argument), split, channels)
     elif kind == "tfds" and argument:
         source = TfdsSource(argument, split, channels, data_dir)
     else:
@@ -79,6 +80,10 @@ def open_source(name: str, split: str, *, channels: int, data_dir: str | None = 
     if not len(source):
         raise UserError(f"split {split!r} of {name} holds no images")
     return source
+
+
+def _root(path: str) -> Path:
+    return check_reachable(Path(local_path(path, "image folder")), "image folder")
 
 
 def decode(data: bytes | Path, channels: int) -> np.ndarray:
@@ -185,14 +190,14 @@ class ImageFolder(_ImageFiles):
                 f"image folder {root} has no split {split!r}; it has {', '.join(found) or 'none'}. "
                 "Expected root/split/class/image.jpg"
             )
-        self.class_names = tuple(
-            sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        )
+        classes = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+        by_name = dict(sorted((text_of(path.name), path) for path in classes))
+        self.class_names = tuple(by_name)
         self.channels = channels
         self._files = [
             (path, label)
             for label, name in enumerate(self.class_names)
-            for path in _image_files(folder / name)
+            for path in _image_files(by_name[name])
         ]
         if not self._files:
             raise UserError(

@@ -18,6 +18,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from distill.data.views import View
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
+from distill.moved import Claimed, read_recorded
+from distill.paths import check_reachable
 
 DESCRIPTION = "store.json"
 
@@ -80,6 +82,7 @@ class StoreWriter:
         description = path / DESCRIPTION
         mine = _to_json(contents)
         there = read_json(description) if description.exists() else mine
+        there = Claimed.read(path).aligned(there, mine)
         if there != mine:
             different = sorted(k for k in there.keys() | mine.keys() if there.get(k) != mine.get(k))
             raise UserError(
@@ -139,10 +142,10 @@ class Store:
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path = check_reachable(path, "targets")
         if not (path / DESCRIPTION).is_file():
             raise UserError(f"{path} holds no stored targets: it has no {DESCRIPTION}")
-        self.contents = _from_json(read_json(path / DESCRIPTION), path)
+        self.contents = _from_json(read_recorded(path / DESCRIPTION), path)
         names = [self.contents.file(number) for number in range(self.contents.files)]
         missing = [name for name in names if not (path / name).is_file()]
         if missing:

@@ -15,6 +15,7 @@ from distill.evaluate.fewshot import draw_shots, drawing_orders, fit_ridge
 from distill.evaluate.neighbours import check_neighbours, neighbour_predictions
 from distill.evaluate.probe import fit_probe
 from distill.nn import Network, Params
+from distill.paths import SourceName
 
 Embed = Callable[[Source], Features]
 
@@ -27,7 +28,7 @@ class TransferConfig:
       ValueError: for values out of bounds, or if nothing is asked for.
     """
 
-    sources: tuple[str, ...] = ()
+    sources: tuple[SourceName, ...] = ()
     """`digits`, `folder:PATH` or `tfds:NAME`; empty takes the run's own data."""
     classes: tuple[str, ...] = ()
     """Only images of these classes; empty takes all, and of the run's own data its classes."""

@@ -98,7 +98,7 @@ def timm(path: Path) -> Run:
     import timm
     import torch
 
-    config = json.loads((path / "config.json").read_text())
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
     model = model.to(getattr(torch, config["dtype"]))
     mean, std = (np.float32(config["pretrained_cfg"][key]) for key in ("mean", "std"))

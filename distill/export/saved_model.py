@@ -51,7 +51,7 @@ def save(model: Exportable, directory: Path, *, unroll: bool = False) -> None:
     module.params = jax.tree.map(tf.Variable, model.host_params)
     names = directory.with_name(f"{directory.name}_class_names") / "class_names.txt"
     names.parent.mkdir()
-    names.write_text("".join(f"{name}\n" for name in model.class_names))
+    names.write_text("".join(f"{name}\n" for name in model.class_names), encoding="utf-8")
     module.class_names = tf.saved_model.Asset(str(names))
     images = tf.TensorSpec([None, height, width, channels], tf.uint8, "images")
     function = tf.function(

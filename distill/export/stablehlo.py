@@ -26,7 +26,7 @@ import jax, numpy as np
 model = jax.export.deserialize(bytearray(pathlib.Path("{file}").read_bytes()))
 images = np.zeros((2, {height}, {width}, {channels}), np.uint8)  # any number of them
 outputs = model.call(images)  # a dict of float32 arrays: {outputs}
-classes = json.loads(pathlib.Path("class_names.json").read_text())
+classes = json.loads(pathlib.Path("class_names.json").read_text(encoding="utf-8"))
 ```
 
 Written with jax {jax}, calling convention {convention}, for {platforms}. JAX reads what it has \
@@ -71,6 +71,7 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
             jax=jax.__version__,
             convention=program.calling_convention_version,
             platforms=", ".join(program.platforms),
-        )
+        ),
+        encoding="utf-8",
     )
     return [Artefact("StableHLO", "stablehlo", directory / FILE, exact=model.dtype == "float32")]

@@ -51,7 +51,7 @@ def _quiet() -> Iterator[None]:
     """Keeps what the converter's C++ warns of, and nothing can be done about, off the terminal."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

@@ -102,7 +102,10 @@ def export_version(
                 "about": dict(about or {}),
             }
             write_json(written / DESCRIPTION, description)
-            (written / CARD).write_text(model_card(model, description))
+            # A path on it may have been read in a locale that could not decode it.
+            (written / CARD).write_text(
+                model_card(model, description), encoding="utf-8", errors="surrogateescape"
+            )
             return Version(_number(written, directory), checked)
     except OSError as error:
         raise UserError(f"cannot write to {directory}: {error.strerror or error}") from error

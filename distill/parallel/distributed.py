@@ -159,7 +159,7 @@ def _reachable(address: str) -> bool:
 
 def _leave_last_words(workdir: Path | None) -> None:
     global _last_words
-    arguments = [this_process(), *([] if workdir is None else [str(workdir.expanduser())])]
+    arguments = [this_process(), *([] if workdir is None else [str(workdir)])]
     _last_words = subprocess.Popen(
         [sys.executable, "-I", "-S", last_words.__file__, *arguments],
         stdin=subprocess.PIPE,

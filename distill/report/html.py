@@ -70,6 +70,7 @@ def figure(drawing: Figure, caption: str) -> str:
 
 def write(path: Path, content: str) -> Path:
     """Writes a page so that a reader finds the old one or the new, never half."""
+    # A path in it may have been read in a locale that could not decode it.
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(content)
+    temporary.write_text(content, encoding="utf-8", errors="surrogateescape")
     return temporary.replace(path)

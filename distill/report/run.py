@@ -21,8 +21,8 @@ CURVES = (
 
 def write_run_report(workdir: Path) -> Path:
     """Writes report.html from what the run left in its workdir."""
-    summary = json.loads((workdir / "summary.json").read_text())
-    config = (workdir / "config.json").read_text()
+    summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
+    config = (workdir / "config.json").read_text(encoding="utf-8")
     rows = [(key, format_figure(key, value)) for key, value in summary.items()]
     run = {workdir.name: metrics.read(workdir)}
     content = html.page(

@@ -141,7 +141,7 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
     )
     text = compiled.as_text()
     if dump is not None:
-        dump.write_text(text)
+        dump.write_text(text, encoding="utf-8")
     cost = estimate(
         hlo.parse(text), topology.chip, coordinates(mesh), topology.shape, topology.rings
     )

@@ -15,6 +15,7 @@ from distill.config import resolve, to_dict
 from distill.errors import UserError
 from distill.optim import RunLength, ScheduleConfig
 from distill.optim.durations import UNITS
+from distill.paths import local_path
 from distill.train.checkpoints import Checkpoints
 from distill.train.state import TrainState
 from distill.train.workdir import differences, read_config
@@ -150,15 +151,18 @@ def _parse(origin: str) -> tuple[Path, int | None]:
     path, at, step = origin.rpartition("@")
     if not at or not step.isdecimal():
         path, step = origin, None
-    return Path(path).expanduser().resolve(), None if step is None else int(step)
+    return Path(local_path(path, "branch_from")), None if step is None else int(step)
 
 
 def _begun(workdir: Path, parent: Path) -> int | None:
     """The step at which a branch in `workdir` left `parent`, if there is one."""
     if not (workdir / "config.json").exists():
         return None
-    path, step = _parse(read_config(workdir).get("branch_from") or "")
-    return step if path == parent else None
+    origin = read_config(workdir).get("branch_from")
+    if origin is None:
+        return None
+    path, step = _parse(origin)
+    return step if path.resolve() == parent.resolve() else None
 
 
 def _steps(workdir: Path) -> list[int]:

@@ -21,7 +21,7 @@ class MetricsLog:
     def __init__(self, workdir: Path, resume_step: int):
         self._path = workdir / FILE
         _truncate(self._path, resume_step)
-        self._file = self._path.open("a")
+        self._file = self._path.open("a", encoding="utf-8")
         # Imported here because clu's writers load TensorFlow.
         from clu import metric_writers
 
@@ -62,7 +62,7 @@ class NoLog:
 def read(workdir: Path) -> list[dict[str, float]]:
     """The lines of `metrics.jsonl`; a last line cut off by a kill is left out."""
     file = workdir / FILE
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     rows = []
     for line in lines:
         try:
@@ -82,5 +82,5 @@ def series(rows: list[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndar
 def _truncate(path: Path, resume_step: int) -> None:
     kept = [row for row in read(path.parent) if row["step"] <= resume_step]
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
     temporary.replace(path)

@@ -20,6 +20,7 @@ from distill.optim import (
     trained_params,
 )
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
+from distill.paths import LocalPath
 from distill.train.branch import check_branch
 from distill.train.loop import TrainConfig
 
@@ -37,7 +38,7 @@ class RunConfig:
     mesh: MeshConfig = MeshConfig()
     transfer: TransferConfig | None = None
     """Evaluations of frozen features while training; None skips them."""
-    branch_from: str | None = None
+    branch_from: LocalPath | None = None
     """WORKDIR@STEP of the run whose state and data this one goes on with; see
     `distill.train.branch`. Set by --branch_from."""
 

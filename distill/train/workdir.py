@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,23 +10,25 @@ from typing import Any
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
+from distill.moved import Claimed, read_recorded
 from distill.parallel import distributed
+from distill.paths import check_reachable, local_path
 
 CLASSES = "classes.json"
-CLAIM = "claim.json"
+DATA = "data.json"
 
 
 class Workdir:
-    """A run's directory; one config owns it.
+    """A run's directory to write to, absolute; one config owns it.
 
     All processes of a run see the same directory; only the primary writes to it here.
 
     Raises:
-      UserError: if it cannot be created or written.
+      UserError: if it is not on this machine, or cannot be created or written.
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = Path(local_path(str(path), "workdir"))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -47,7 +48,9 @@ class Workdir:
     ) -> None:
         """Records what a run depends on, after checking that what is recorded says the same.
 
-        No other process can claim the workdir while this object is there.
+        A run that was moved with what its config names is the same run, and so is an older one
+        whose paths were recorded as they were typed. No other process can claim the workdir while
+        this object is there.
 
         Args:
           config: resolved, as JSON can hold it; for config.json.
@@ -55,7 +58,7 @@ class Workdir:
             another value than before; the new value is recorded.
           classes: the names of the model's classes, in the order of its logits, for classes.json;
             None if it has none, or they are not known.
-          data: of each split its number of images and fingerprint, for claim.json; None where this
+          data: of each split its number of images and fingerprint, for data.json; None where this
             process has not looked.
 
         Raises:
@@ -64,8 +67,9 @@ class Workdir:
         """
         if distributed.is_primary():
             self._lock()
-        file = self.path / "config.json"
-        there = read_json(file) if file.exists() else config
+        file, claimed = self.path / "config.json", Claimed.read(self.path)
+        recorded = read_json(file) if file.exists() else None
+        there = config if recorded is None else claimed.aligned(recorded, config)
         different = differences(there, config, may_change)
         if different:
             listing = "\n".join(
@@ -78,20 +82,18 @@ class Workdir:
             )
         check_same_data(self.path, classes, data)
         # All processes have checked; a file that says the same already is left alone.
-        if distributed.is_primary() and (there != config or not file.exists()):
-            write_json(file, config)
         if distributed.is_primary():
+            if recorded != config:
+                write_json(file, config)
             if classes is not None:
                 write_json(self.path / CLASSES, {"classes": list(classes)})
-            there = read_json(self.path / CLAIM) if (self.path / CLAIM).exists() else {}
-            here = {"workdir": os.path.abspath(self.path)} | (
-                {} if data is None else {"data": data}
-            )
-            write_json(self.path / CLAIM, there | here)
+            if data is not None:
+                write_json(self.path / DATA, data)
+            claimed.write()
 
     def _lock(self) -> None:
         # A process may lock a file again. Its locks end with it, however it ends.
-        self._locked = (self.path / ".lock").open("w")
+        self._locked = (self.path / ".lock").open("wb")
         try:
             fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -105,14 +107,7 @@ class Workdir:
     @property
     def summary(self) -> dict[str, Any] | None:
         """The final figures of a run that is complete, else None."""
-        file = self.path / "summary.json"
-        return read_json(file) if file.exists() else None
-
-    @property
-    def teachers(self) -> dict[str, Any]:
-        """What is known of the run's teachers, by name; nothing of a run that had none."""
-        file = self.path / "teachers.json"
-        return read_json(file) if file.exists() else {}
+        return read_summary(self.path)
 
     def write_teachers(self, teachers: Mapping[str, Any]) -> None:
         """Writes to teachers.json who the run's teachers are, as JSON can hold it."""
@@ -142,8 +137,8 @@ def check_same_data(
             f"{abbreviate(tuple(classes))}{_first_difference(there, classes)}. Name the classes as "
             "they were, or train on these in a new --workdir"
         )
-    file = workdir / CLAIM
-    recorded = (read_json(file) if file.exists() else {}).get("data") or {}
+    file = workdir / DATA
+    recorded = read_json(file) if file.exists() else {}
     changed = [
         f"  {split}: {_compare(recorded[split], data[split])}"
         for split in sorted(recorded.keys() & (data or {}).keys())
@@ -193,17 +188,31 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The resolved config of the run in `workdir`.
+    """The resolved config of the run in `workdir`; what moved with it is found where it is now.
 
     Raises:
       UserError: if no run has been started there.
     """
+    check_reachable(workdir, "workdir")
     if not workdir.is_dir():
-        raise UserError(f"workdir {workdir} does not exist")
+        missing = "is not a directory" if workdir.exists() else "does not exist"
+        raise UserError(f"workdir {workdir} {missing}")
     file = workdir / "config.json"
     if not file.is_file():
         raise UserError(f"{workdir} is not the workdir of a run: it has no config.json")
-    return read_json(file)
+    return read_recorded(file)
+
+
+def read_summary(workdir: Path) -> dict[str, Any] | None:
+    """The final figures of a run that is complete, else None."""
+    file = workdir / "summary.json"
+    return read_json(file) if file.exists() else None
+
+
+def read_teachers(workdir: Path) -> dict[str, Any]:
+    """What is known of a run's teachers, by name; nothing of a run that had none."""
+    file = workdir / "teachers.json"
+    return read_recorded(file) if file.exists() else {}
 
 
 def differences(

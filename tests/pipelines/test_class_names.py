@@ -292,7 +292,7 @@ def test_a_run_does_not_go_on_with_other_data(change, run):
     (workdir / "summary.json").unlink()
     before = (workdir / "metrics.jsonl").read_bytes()
     printed = command("pretrain", *flags("pretrain/digits.py", workdir, data), code=2)
-    assert message in printed and f"{workdir / 'claim.json'}" in printed
+    assert message in printed and f"{workdir / 'data.json'}" in printed
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 

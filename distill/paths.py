@@ -1,0 +1,137 @@
+"""Paths as users write them: the one way from text to a path, for flags and keys of configs.
+
+A key whose value is a path has one of the types below in its dataclass; `distill.config.resolve`
+applies the function that the type names. What is recorded is absolute, so that it means the same
+in any directory.
+"""
+
+import argparse
+import os
+import re
+import urllib.parse
+from pathlib import Path
+from typing import Annotated
+
+from distill.errors import UserError
+
+# `Path` makes one slash of two.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_LOCAL_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
+# Whatever breaks lines is among them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Kinds of data sources whose names go on with a path.
+AT_PATHS = ("folder", "images")
+
+
+def local_path(text: str, what: str = "path") -> str:
+    """The absolute path that a text names; links are kept as they are.
+
+    `~` and `~user` are home directories, what is relative is in the current directory, and
+    `file:///PATH` is PATH. The path need not exist.
+
+    Args:
+      text: as a user writes it.
+      what: the key or flag that holds it, for errors.
+
+    Raises:
+      UserError: if it is empty, on another machine, or no path.
+    """
+    path = text
+    if local := _LOCAL_URL.fullmatch(text):
+        path = urllib.parse.unquote(local[1], errors="surrogateescape")
+    elif _URL.match(text):
+        raise UserError(
+            f"{what} is {text!r}, which is not on this machine; expected a local path. Mount the "
+            "bucket (with gcsfuse, for instance) or copy what it holds, and give that path"
+        )
+    if not path.strip():
+        raise UserError(f"{what} is {text!r}; expected a path")
+    if "\0" in path:
+        raise UserError(f"{what} is {text!r}; a path has no null byte")
+    path = os.path.expanduser(native(path))
+    if path.startswith("~"):
+        raise UserError(
+            f"{what} is {text!r}, but {path.partition('/')[0]} is no known home directory; give "
+            f"the whole path, or ./{text} for a file of this name"
+        )
+    return os.path.abspath(path)
+
+
+def native(path: str) -> str:
+    """A path as this process has it, from one that was written in any locale.
+
+    Where the locale's encoding has no name for a byte, Python has a surrogate in its place.
+    """
+    return os.fsdecode(path.encode("utf-8", "surrogateescape"))
+
+
+def local_or_remote_path(text: str, what: str = "path") -> str:
+    """As `local_path`, but what is on another machine, such as `gs://bucket`, is kept as it is."""
+    is_remote = _URL.match(text) and not text.startswith("file:")
+    return text if is_remote else local_path(text, what)
+
+
+def source_name(text: str, what: str = "data source") -> str:
+    """The name of a data source, such as `folder:PATH`, with the path as `local_path` has it.
+
+    Raises:
+      UserError: if it is on another machine or has no path.
+    """
+    kind, _, path = text.partition(":")
+    if kind in AT_PATHS and path:
+        return f"{kind}:{local_path(path, what)}"
+    if _URL.match(text):
+        local_path(text, what)
+    return text
+
+
+LocalPath = Annotated[str, local_path]
+"""A path on this machine, also WORKDIR@STEP."""
+AnyPath = Annotated[str, local_or_remote_path]
+"""A path that is read by a library that also reads from buckets."""
+SourceName = Annotated[str, source_name]
+"""The name of a data source."""
+
+
+def check_reachable(path: Path, what: str = "path") -> Path:
+    """The path, which may be missing; a path that could not even be created is refused.
+
+    Raises:
+      UserError: if a part of it is a file, a name is too long, or a directory may not be entered.
+    """
+    try:
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(
+            f"{what} cannot be {path}: {error.strerror}; choose another {what}"
+        ) from error
+    return path
+
+
+def path_argument(text: str) -> Path:
+    """`local_path` as the type of an argument of argparse.
+
+    Raises:
+      ArgumentTypeError: where `local_path` and `check_reachable` raise a UserError.
+    """
+    try:
+        return check_reachable(Path(local_path(text)))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def text_of(name: str) -> str:
+    """The text of a file's or folder's name; names are UTF-8, whatever the locale says.
+
+    Raises:
+      UserError: if it is not UTF-8, or has line breaks or other control characters.
+    """
+    try:
+        text = os.fsencode(name).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"the name {os.fsencode(name)!r} is not UTF-8; rename it") from error
+    if control := _CONTROL.search(text):
+        raise UserError(f"the name {text!r} has the control character {control[0]!r}; rename it")
+    return text
