@@ -66,7 +66,9 @@ def test_the_classifier_is_measured_if_no_features_are_asked_for(teacher_workdir
         (["--fewshot=1", "--seeds="], "seeds must be one or more"),
         (["--fewshot=500"], "500 images of every class"),
         (["--train_split=train"], "--train_split is for --fewshot, --knn and --probe"),
-        (["--classes=1,2"], "has 10 classes, but digits has 2; --fewshot, --knn and --probe"),
+        (["--classes=1,ten"], "no class 'ten' among 0, 1, 2"),
+        (["--class_map=nowhere.json"], r"nowhere\.json cannot be read"),
+        (["--knn=1", "--class_map=in_order"], "--class_map is for a model's own classes"),
         (["--knn=1", "--classes=1,ten"], "no class 'ten' among 0, 1, 2"),
     ],
 )
