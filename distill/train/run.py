@@ -121,7 +121,7 @@ class Plan:
     steps: int
     optimizer: optax.GradientTransformation
     trained: Params | None
-    """Which parameters are trained, a tree of bools; None is all."""
+    """Which parameters are trained, as `Learner` has it."""
 
 
 def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
@@ -154,7 +154,7 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
     with collect("config.optimizer"):
         params = network.abstract_params
         optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
-        trained = trained_params(config.optimizer, params)
+        trained = trained_params(config.optimizer, params, network.axes)
     if config.branch_from and not problems:
         with collect("config.branch_from"):
             check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
