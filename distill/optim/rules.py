@@ -134,6 +134,6 @@ def _check_used(
         if number not in takers:
             earlier = " and ".join(repr(patterns[taker]) for taker in sorted(takers))
             raise ValueError(
-                f"{pattern!r} decides nothing: all its parameters go to {earlier} before it; put the "
-                "special one first"
+                f"{pattern!r} decides nothing: all its parameters go to {earlier} before it; put "
+                "the special one first"
             )

@@ -12,6 +12,7 @@ from distill.data import DataConfig, Splits
 from distill.evaluate.transfer import TransferConfig
 from distill.nn import Network, Params
 from distill.optim import (
+    Multiplier,
     OptimizerConfig,
     RunLength,
     ScheduleConfig,
@@ -122,6 +123,8 @@ class Plan:
     optimizer: optax.GradientTransformation
     trained: Params | None
     """Which parameters are trained, as `Learner` has it."""
+    learning_rate: Multiplier
+    """Of a step, counted from 0: the peak rate times the schedule, before multipliers."""
 
 
 def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
@@ -160,4 +163,5 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
             check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
     if problems:
         raise ConfigError(problems)
-    return Plan(steps, optimizer, trained)
+    rate = config.optimizer.learning_rate
+    return Plan(steps, optimizer, trained, lambda step: rate * schedule(step))

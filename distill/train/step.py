@@ -47,6 +47,8 @@ class Learner:
     arrays of them that broadcast; None is all."""
     average_decay: float | None = None
     """Of the state's moving average; a state without one needs none."""
+    learning_rate: Callable[[jax.Array], jax.Array] | None = None
+    """Of a step, counted from 0, to log; None logs none."""
 
 
 def make_train_step(
@@ -171,6 +173,8 @@ def _make_update(learner: Learner, microbatches: int, placement: Params | None) 
         params = optax.apply_updates(state.params, updates)
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         metrics = metrics | norms | {"loss": loss}
+        if learner.learning_rate is not None:
+            metrics |= {"learning_rate": learner.learning_rate(state.step)}
         metrics = jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
         average = state.average
         if average is not None:
