@@ -117,6 +117,9 @@ class StudyConfig:
                 problems.append(f"size {name} may change model.* and optimizer.*, not {foreign}")
                 continue
             overrides = {key: str(value) for key, value in changes}
+            if len(overrides) < len(changes):
+                problems.append(f"size {name} changes a key twice: {[key for key, _ in changes]}")
+                continue
             try:
                 found[name] = configs.resolve(PretrainConfig, configs.to_dict(self.base), overrides)
             except ConfigError as error:

@@ -72,12 +72,14 @@ def fit_probe(
       seed: of the held-out tenth.
     """
     standardisation = Standardisation.of(features)
-    every = _place(features, labels, standardisation, mesh)
-    l2, params = penalties[0], _start(mesh, features.shape[1], classes)
-    if len(penalties) > 1:
-        weights = _held_out(every, len(labels), mesh, seed)
-        l2, params = _select(every, weights, params, penalties, mesh)
-    kernel, bias = jax.device_get(minimise(params, every, l2, mesh))
+    # The line search takes steps of JAX's default precision.
+    with jax.enable_x64(False):
+        every = _place(features, labels, standardisation, mesh)
+        l2, params = penalties[0], _start(mesh, features.shape[1], classes)
+        if len(penalties) > 1:
+            weights = _held_out(every, len(labels), mesh, seed)
+            l2, params = _select(every, weights, params, penalties, mesh)
+        kernel, bias = jax.device_get(minimise(params, every, l2, mesh))
     classifier = LinearClassifier(
         standardisation, kernel.astype(np.float64), bias.astype(np.float64)
     )

@@ -185,7 +185,7 @@ def combine(
     """
     if len(logits) == 1:
         return next(iter(logits.values()))
-    weights = jnp.array([teachers[name].weight for name in logits])
+    weights = jnp.array([teachers[name].weight for name in logits], jnp.float32)
     stacked = jax.nn.log_softmax(jnp.stack(list(logits.values())) / temperature)
     shares = jnp.log(weights / jnp.sum(weights))[:, None, None]
     return temperature * jax.nn.logsumexp(stacked + shares, axis=0)

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-_SMALLEST_PROBABILITY = 1e-8
 # Added to squared norms, so that a feature of zeros has a gradient.
 _SMALLEST_NORM = 1e-12
 
@@ -16,7 +15,8 @@ def sigmoid_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
       targets: [B, C], in [0, 1].
     """
     positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-    return -jnp.sum(targets * positive + (1.0 - targets) * negative, axis=-1)
+    terms = _weigh(targets, positive) + _weigh(1.0 - targets, negative)
+    return -jnp.sum(terms, axis=-1)
 
 
 def softmax_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ def softmax_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
       logits: [B, C].
       targets: [B, C], distributions over the classes.
     """
-    return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+    return -jnp.sum(_weigh(targets, jax.nn.log_softmax(logits)), axis=-1)
 
 
 def kl_divergence(
@@ -34,21 +34,20 @@ def kl_divergence(
 ) -> jax.Array:
     """T²·KL( softmax(z_t/T) ‖ softmax(z_s/T) ) (arXiv 2106.05237, §3).
 
-    Probabilities are clipped at 1e-8, as in the reference implementation; where the student gives
-    a class less than that, the class sends it no gradient of its own. The factor T² keeps the
-    gradient's scale independent of T (arXiv 1503.02531, §2).
+    Nothing is clipped, so that the gradient T·(softmax(z_s/T) − softmax(z_t/T)) is largest where
+    the student is most wrong. A class to which the teacher gives no probability, such as one whose
+    logit is −inf, adds nothing, whatever the student gives it. The factor T² keeps the gradient's
+    scale independent of T (arXiv 1503.02531, §2).
 
     Args:
       teacher_logits: [B, C].
       student_logits: [B, C].
       temperature: T.
     """
-    teacher = jax.nn.softmax(teacher_logits / temperature)
-    log_teacher = jnp.log(jnp.maximum(teacher, _SMALLEST_PROBABILITY))
-    log_student = jnp.maximum(
-        jax.nn.log_softmax(student_logits / temperature), jnp.log(_SMALLEST_PROBABILITY)
-    )
-    return temperature**2 * jnp.sum(teacher * (log_teacher - log_student), axis=-1)
+    log_teacher = jax.nn.log_softmax(teacher_logits / temperature)
+    log_student = jax.nn.log_softmax(student_logits / temperature)
+    terms = _weigh(jnp.exp(log_teacher), log_teacher - log_student)
+    return temperature**2 * jnp.sum(terms, axis=-1)
 
 
 def squared_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:
@@ -76,3 +75,8 @@ def cosine_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:
 
 def _unit(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _SMALLEST_NORM)
+
+
+def _weigh(probability: jax.Array, logarithm: jax.Array) -> jax.Array:
+    """p·log q, 0 where p is: there log q may be −inf."""
+    return probability * jnp.where(probability != 0, logarithm, 0.0)

@@ -70,7 +70,7 @@ def mix(
     else:
         choose, key = jax.random.split(key)
         shares = jnp.where(
-            jax.random.bernoulli(choose),
+            jax.random.bernoulli(choose, jnp.float32(0.5)),
             _outside_box(key, cutmix, draws, height, width),
             _folded(key, mixup, draws),
         )
@@ -80,14 +80,14 @@ def mix(
 
 def _folded(key: jax.Array, alpha: float, draws: int) -> jax.Array:
     """Mixup's λ, [draws, 1, 1, 1]: the share of an image in each of its pixels."""
-    drawn = jax.random.beta(key, alpha, alpha, (draws,))
+    drawn = jax.random.beta(key, alpha, alpha, (draws,), jnp.float32)
     return jnp.maximum(drawn, 1.0 - drawn)[:, None, None, None]
 
 
 def _outside_box(key: jax.Array, alpha: float, draws: int, height: int, width: int) -> jax.Array:
     """CutMix's shares, [draws, height, width, 1]: 0 for the pixels of a box, 1 for all others."""
     size, down, across = jax.random.split(key, 3)
-    side = jnp.sqrt(1.0 - jax.random.beta(size, alpha, alpha, (draws,)))
+    side = jnp.sqrt(1.0 - jax.random.beta(size, alpha, alpha, (draws,), jnp.float32))
     rows = _stretch(down, side, height)[:, :, None]
     columns = _stretch(across, side, width)[:, None, :]
     return 1.0 - (rows & columns)[..., None].astype(jnp.float32)
@@ -96,14 +96,14 @@ def _outside_box(key: jax.Array, alpha: float, draws: int, height: int, width: i
 def _stretch(key: jax.Array, share: jax.Array, length: int) -> jax.Array:
     """Which pixels of a line lie in a stretch of about `share` of it, [draws, length] bool."""
     half = jnp.floor(length * share).astype(jnp.int32) // 2
-    centre = jax.random.randint(key, share.shape, 0, length)
+    centre = jax.random.randint(key, share.shape, 0, length, jnp.int32)
     place = jnp.arange(length)
     return (place >= (centre - half)[:, None]) & (place < (centre + half)[:, None])
 
 
 def mix_labels(labels: jax.Array, weights: jax.Array, classes: int) -> jax.Array:
     """The label distribution of mixed images, [B, C], from labels [B] and `Mixed.weights`."""
-    one_hot = jax.nn.one_hot(labels, classes)
+    one_hot = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
     return weights[:, None] * one_hot + (1.0 - weights[:, None]) * roll(one_hot)
 
 

@@ -139,7 +139,10 @@ class PositionEmbedding(nnx.Module):
         self.width = width
         normal = jax.nn.initializers.normal(stddev=width**-0.5)
         self.table = (
-            nnx.Param(normal(rngs.params(), (*grid, width)), axes=("rows", "columns", "embed"))
+            nnx.Param(
+                normal(rngs.params(), (*grid, width), jnp.float32),
+                axes=("rows", "columns", "embed"),
+            )
             if kind == "learned"
             else None
         )

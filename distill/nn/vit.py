@@ -195,12 +195,12 @@ class VisionTransformer(nnx.Module):
         self.patch_embed = PatchEmbed(c.patch_size, c.channels, c.width, dtype=dtype, rngs=rngs)
         self.position = PositionEmbedding(c.position_embedding, c.grid, c.width, rngs=rngs)
         self.class_token = (
-            nnx.Param(jnp.zeros((1, 1, c.width)), axes=(None, None, "embed"))
+            nnx.Param(jnp.zeros((1, 1, c.width), jnp.float32), axes=(None, None, "embed"))
             if c.head == "cls"
             else None
         )
         self.registers = (
-            nnx.Param(jnp.zeros((1, c.registers, c.width)), axes=(None, None, "embed"))
+            nnx.Param(jnp.zeros((1, c.registers, c.width), jnp.float32), axes=(None, None, "embed"))
             if c.registers
             else None
         )

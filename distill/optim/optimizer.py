@@ -1,15 +1,18 @@
 """The optimiser a config asks for, as one optax transformation on plain dicts."""
 
 import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from distill.errors import check_choices
 from distill.optim.adafactor import FactoredState, factored_axes, scale_by_factored_rms
+from distill.optim.layer_decay import layer_multipliers
 from distill.optim.rules import match_rules
 from distill.optim.schedules import Multiplier
 
@@ -19,7 +22,8 @@ class OptimizerConfig:
     """How gradients become updates: p ← p − s(t)·(lr·m·u + wd·p), with s the schedule.
 
     Settings by parameter are (regex, value) pairs: the first regex found in a parameter's name
-    wins, and one that is found in no name is an error.
+    wins, and one that decides nothing is an error. Names may be of single blocks, such as
+    "encoder/blocks/3/mlp/input/kernel"; see `distill.optim.rules.match_rules`.
 
     Raises:
       ValueError: for rates that are not positive or decays that are negative.
@@ -32,12 +36,16 @@ class OptimizerConfig:
     """lr, at the schedule's peak."""
     learning_rate_multipliers: tuple[tuple[str, float], ...] = ()
     """m by parameter; 1 where nothing matches."""
+    layer_decay: float | None = None
+    """What m is multiplied by for each layer below the head: d^(L − i) in block i of L, from 0, and
+    d^(L + 1) in the embeddings before them (arXiv 2106.08254); None is 1."""
     weight_decay: tuple[tuple[str, float], ...] = ()
     """wd by parameter; 0 where nothing matches. It is absolute: multiplied by the schedule but not
     by lr or m, as in the reference implementation."""
     freeze: tuple[tuple[str, bool], ...] = ()
     """Whether a parameter keeps the value it starts with; False where nothing matches. A frozen one
-    has no moments, and no gradient is computed for it."""
+    has no moments, and no gradient is computed for it; of blocks that are stacked, where all are
+    frozen."""
     average_decay: float | None = None
     """Of a moving average of the weights (Polyak), which is then what is evaluated and what a
     checkpoint offers to readers; None does not average."""
@@ -59,6 +67,8 @@ class OptimizerConfig:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"average_decay must be in (0, 1) or None, not {self.average_decay}")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1] or None, not {self.layer_decay}")
         for name in ("weight_decay", "learning_rate_multipliers"):
             for pattern, value in getattr(self, name):
                 if value < 0:
@@ -76,18 +86,29 @@ def make_optimizer(
       config: what to build.
       schedule: multiplier in [0, 1] as a function of the step.
       params: the parameters or their `jax.ShapeDtypeStruct`s, for the rules to match.
-      axes: a tree like `params` with each one's logical axes.
+      axes: a tree like `params` with each one's logical axes; None if nothing is stacked.
 
     Raises:
-      ValueError: for a rule that matches no parameter, or if all parameters are frozen.
+      ValueError: for a rule that decides nothing, if all parameters are frozen, or for layer_decay
+        without stacked blocks.
     """
-    trained = trained_params(config, params)
-    decays = _setting(config, "weight_decay", params, default=0.0)
-    multipliers = _setting(config, "learning_rate_multipliers", params, default=1.0)
-    if trained is not None:
-        decays, multipliers = _only(trained, decays), _only(trained, multipliers)
-        axes = axes and _only(trained, axes)
+    trained = trained_params(config, params, axes)
+    decays = _setting(config, "weight_decay", params, axes, default=0.0)
+    multipliers = _setting(config, "learning_rate_multipliers", params, axes, default=1.0)
+    if config.layer_decay is not None:
+        by_layer = layer_multipliers(config.layer_decay, params, axes)
+        multipliers = jax.tree.map(operator.mul, multipliers, by_layer)
     steps = []
+    if trained is not None:
+        decays = jax.tree.map(operator.mul, trained, decays)
+        has_moments = jax.tree.map(lambda keep: bool(np.any(keep)), trained)
+        trained, decays, multipliers = (
+            _only(has_moments, values) for values in (trained, decays, multipliers)
+        )
+        axes = axes and _only(has_moments, axes)
+        # The frozen blocks of a stack must not count in the norm.
+        if any(isinstance(keep, np.ndarray) for keep in jax.tree.leaves(trained)):
+            steps.append(_by_parameter(lambda g, p, keep: jnp.where(keep, g, 0), trained))
     if config.clip_norm is not None:
         steps.append(optax.clip_by_global_norm(config.clip_norm))
     if config.name == "adafactor":
@@ -98,32 +119,40 @@ def make_optimizer(
     else:
         steps.append(optax.trace(config.b1))
     steps.append(optax.scale(config.learning_rate))
-    if any(m != 1 for m in jax.tree.leaves(multipliers)):
+    if any(np.any(m != 1) for m in jax.tree.leaves(multipliers)):
         steps.append(_by_parameter(lambda u, p, m: m * u, multipliers))
-    if any(jax.tree.leaves(decays)):
-        steps.append(_by_parameter(lambda u, p, wd: u + wd * p if wd else u, decays))
+    if any(np.any(wd) for wd in jax.tree.leaves(decays)):
+        steps.append(_by_parameter(lambda u, p, wd: u + wd * p if np.any(wd) else u, decays))
     steps.append(optax.scale_by_schedule(lambda count: -schedule(count)))
     chain = optax.chain(*steps)
-    return chain if trained is None else optax.masked(chain, trained)
+    return chain if trained is None else optax.masked(chain, has_moments)
 
 
-def trained_params(config: OptimizerConfig, params: Any) -> Any | None:
+def trained_params(config: OptimizerConfig, params: Any, axes: Any = None) -> Any | None:
     """A tree like `params` that says which are trained; None if none is frozen.
 
+    Where some of the blocks of a stack are frozen, it has an array of bools that broadcasts over
+    the parameter.
+
+    Args:
+      config: whose `freeze` says so.
+      params: the parameters or their `jax.ShapeDtypeStruct`s.
+      axes: a tree like `params` with each one's logical axes; None if nothing is stacked.
+
     Raises:
-      ValueError: for a rule that matches no parameter, or if all parameters are frozen.
+      ValueError: for a rule that decides nothing, or if all parameters are frozen.
     """
-    frozen = _setting(config, "freeze", params, default=False)
-    if not any(jax.tree.leaves(frozen)):
+    frozen = _setting(config, "freeze", params, axes, default=False)
+    if not any(np.any(f) for f in jax.tree.leaves(frozen)):
         return None
-    if all(jax.tree.leaves(frozen)):
+    if all(np.all(f) for f in jax.tree.leaves(frozen)):
         raise ValueError("freeze leaves nothing to train")
-    return jax.tree.map(lambda f: not f, frozen)
+    return jax.tree.map(lambda f: ~f if isinstance(f, np.ndarray) else not f, frozen)
 
 
-def _setting(config: OptimizerConfig, name: str, params: Any, default: Any) -> Any:
+def _setting(config: OptimizerConfig, name: str, params: Any, axes: Any, default: Any) -> Any:
     try:
-        return match_rules(getattr(config, name), params, default)
+        return match_rules(getattr(config, name), params, default, axes)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
@@ -176,9 +205,17 @@ def _moving_average(decay: float) -> optax.GradientTransformation:
 
 
 def _by_parameter(function: Callable[..., jax.Array], values: Any) -> optax.GradientTransformation:
-    """Maps each update u of a parameter p with its own value v to function(u, p, v)."""
+    """Maps each update u of a parameter p with its own value v to function(u, p, v).
+
+    Arrays of values are of float64 until they are rounded to what they are applied to.
+    """
+
+    def one(update, parameter, value):
+        if isinstance(value, np.ndarray) and value.dtype != bool:
+            value = value.astype(update.dtype)
+        return function(update, parameter, value)
 
     def update(updates, state, params):
-        return jax.tree.map(function, updates, params, values), state
+        return jax.tree.map(one, updates, params, values), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

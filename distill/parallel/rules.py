@@ -35,10 +35,13 @@ def override_rules(overrides: Rules) -> Rules:
     """`DEFAULT_RULES` with some logical axes mapped elsewhere.
 
     Raises:
-      ValueError: for a logical axis that no array has, for `batch`, which is where the data is, or
-        for an axis that no mesh has or that is named twice.
+      ValueError: for a logical axis that no array has or that two rules are for, for `batch`, which
+        is where the data is, or for an axis that no mesh has or that is named twice.
     """
     known = dict(DEFAULT_RULES)
+    if len(dict(overrides)) < len(overrides):
+        given = ", ".join(axis for axis, _ in overrides)
+        raise ValueError(f"there may be one rule for each logical axis, not {given}")
     for axis, names in overrides:
         if axis == "batch":
             raise ValueError("batches are always cut over data and fsdp; size those axes instead")

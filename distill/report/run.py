@@ -14,6 +14,7 @@ Rows = list[dict[str, float]]
 
 CURVES = (
     ("train/loss", "training loss"),
+    ("train/learning_rate", "learning rate"),
     ("val/accuracy", "validation accuracy"),
     ("val/agreement", "agreement with the teacher on validation images"),
 )

@@ -19,6 +19,8 @@ _HUBER = 1.345
 # What a run's error is allowed to be off before the noise is known, as a natural logarithm.
 _FIRST_SCALE = 0.1
 _LARGEST_EXPONENT = 5.0
+# How often errors that have nothing to do with compute may seem to fall with it.
+_CHANCE = 0.05
 _STARTS = 4
 
 
@@ -103,8 +105,8 @@ def fit_law(
       confidence: of the intervals, in (0, 1).
 
     Raises:
-      ValueError: for fewer points than parameters plus one, anything not finite and positive, or
-        too few resamples for the confidence.
+      ValueError: for fewer points than parameters plus one, anything not finite and positive,
+        errors that do not fall with compute, or too few resamples for the confidence.
     """
     compute, error = _points(compute, error)
     if len(np.unique(compute)) <= len(PARAMETERS):
@@ -116,6 +118,7 @@ def fit_law(
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
     if resamples * (1 - confidence) < 2:
         raise ValueError(f"{resamples} resamples are too few for intervals of {confidence:.1%}")
+    check_falling(compute, error)
 
     # Around 1, where the optimiser is at its best.
     unit, error_unit = np.exp(np.mean(np.log(compute))), np.exp(np.mean(np.log(error)))
@@ -134,6 +137,41 @@ def fit_law(
         return ScalingLaw(*map(float, (a, b, c * error_unit, d * unit)))
 
     return Fit(law(best), tuple(map(law, samples)), confidence, len(compute))
+
+
+def check_falling(compute: np.typing.ArrayLike, error: np.typing.ArrayLike) -> None:
+    """Checks that errors fall with compute, however little, rather than by chance.
+
+    By Kendall's rank correlation τ, which takes no law for granted and no run that went wrong for
+    much: were compute of no use, one in twenty samples would pass (M. G. Kendall, "A New Measure
+    of Rank Correlation", 1938).
+
+    Args:
+      compute: [N], in any unit.
+      error: [N].
+
+    Raises:
+      ValueError: saying what was found, if they do not.
+    """
+    compute, error = _points(compute, error)
+    least, most = np.argmin(compute), np.argmax(compute)
+    if np.ptp(compute) == 0:
+        found = f"all {len(error)} are at a compute of {compute[0]:.3g}"
+    elif np.ptp(error) == 0:
+        found = f"all {len(error)} are {error[0]:.3g}"
+    else:
+        test = stats.kendalltau(compute, error, alternative="less")
+        if test.pvalue <= _CHANCE:
+            return
+        found = (
+            f"they are {error[least]:.3g} at the least and {error[most]:.3g} at the most compute, "
+            f"with a rank correlation (Kendall's τ) of {test.statistic:.2f}, which chance alone "
+            f"gives {test.pvalue:.0%} of the time"
+        )
+    raise ValueError(
+        f"errors do not fall with compute, so there is no law to fit: {found}. Measure more points "
+        "over a wider range of compute, or on more images, and see whether the models learn at all"
+    )
 
 
 def pareto_frontier(compute: np.typing.ArrayLike, error: np.typing.ArrayLike) -> np.ndarray:

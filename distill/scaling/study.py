@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distill.data import Splits
-from distill.scaling.law import Fit, fit_law, pareto_frontier
+from distill.scaling.law import Fit, check_falling, fit_law, pareto_frontier
 
 MEASURES = ("error", "cross_entropy")
 
@@ -92,6 +92,8 @@ def find_trend(points: Sequence[Point], measure: str, *, resamples: int, seed: i
         missing = f"{np.sum(~measured)} models make no error that these images could show"
         return Trend(measure, frontier, None, missing)
     try:
+        # A frontier falls by its construction, whatever it is taken from.
+        check_falling(flops, errors)
         fit = fit_law(flops[frontier], errors[frontier], resamples=resamples, seed=seed)
     except ValueError as error:
         return Trend(measure, frontier, None, str(error))

@@ -239,6 +239,7 @@ def _learner(trainee: Trainee, planned: Plan) -> Learner:
         planned.optimizer,
         planned.trained,
         trainee.config.optimizer.average_decay,
+        planned.learning_rate,
     )
 
 

@@ -12,6 +12,7 @@ from distill.data import DataConfig, Splits
 from distill.evaluate.transfer import TransferConfig
 from distill.nn import Network, Params
 from distill.optim import (
+    Multiplier,
     OptimizerConfig,
     RunLength,
     ScheduleConfig,
@@ -122,7 +123,9 @@ class Plan:
     steps: int
     optimizer: optax.GradientTransformation
     trained: Params | None
-    """Which parameters are trained, a tree of bools; None is all."""
+    """Which parameters are trained, as `Learner` has it."""
+    learning_rate: Multiplier
+    """Of a step, counted from 0: the peak rate times the schedule, before multipliers."""
 
 
 def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
@@ -155,10 +158,11 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
     with collect("config.optimizer"):
         params = network.abstract_params
         optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
-        trained = trained_params(config.optimizer, params)
+        trained = trained_params(config.optimizer, params, network.axes)
     if config.branch_from and not problems:
         with collect("config.branch_from"):
             check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
     if problems:
         raise ConfigError(problems)
-    return Plan(steps, optimizer, trained)
+    rate = config.optimizer.learning_rate
+    return Plan(steps, optimizer, trained, lambda step: rate * schedule(step))

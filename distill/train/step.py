@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from distill.nn import Params
@@ -42,9 +43,12 @@ class Learner:
     optimizer: optax.GradientTransformation
     """On the parameters' tree."""
     trained: Params | None = None
-    """Which parameters get a gradient, a tree of bools; None is all."""
+    """Which parameters get a gradient, a tree of bools or, of stacks of which some blocks do,
+    arrays of them that broadcast; None is all."""
     average_decay: float | None = None
     """Of the state's moving average; a state without one needs none."""
+    learning_rate: Callable[[jax.Array], jax.Array] | None = None
+    """Of a step, counted from 0, to log; None logs none."""
 
 
 def make_train_step(
@@ -169,10 +173,12 @@ def _make_update(learner: Learner, microbatches: int, placement: Params | None) 
         params = optax.apply_updates(state.params, updates)
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         metrics = metrics | norms | {"loss": loss}
+        if learner.learning_rate is not None:
+            metrics |= {"learning_rate": learner.learning_rate(state.step)}
         metrics = jax.tree.map(lambda m: m.astype(jnp.float32), metrics)
         average = state.average
         if average is not None:
-            average = _move(average, params, learner.average_decay, state.step)
+            average = _move(average, params, learner, state.step)
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return update
@@ -180,18 +186,30 @@ def _make_update(learner: Learner, microbatches: int, placement: Params | None) 
 
 def _stop(params: Params, trained: Params) -> Params:
     """Cuts frozen parameters off the gradient, so that nothing is computed for them."""
-    return jax.tree.map(lambda p, keep: p if keep else jax.lax.stop_gradient(p), params, trained)
+    frozen = jax.tree.map(jax.lax.stop_gradient, params)
+    return _where(trained, params, frozen)
 
 
-def _move(average: Params, params: Params, decay: float, step: jax.Array) -> Params:
+def _where(trained: Params, new: Params, old: Params) -> Params:
+    """`new` where parameters are trained, else `old`."""
+
+    def choose(keep, new, old):
+        return jnp.where(keep, new, old) if isinstance(keep, np.ndarray) else new if keep else old
+
+    return jax.tree.map(choose, trained, new, old)
+
+
+def _move(average: Params, params: Params, learner: Learner, step: jax.Array) -> Params:
     """a ← d·a + (1 − d)·p with d = min(decay, (1 + t)/(10 + t)), t updates done before from 0.
 
     The second term lets the average forget where it began, which with `decay` alone would take
-    1/(1 − decay) steps (`num_updates` of TensorFlow's ExponentialMovingAverage).
+    1/(1 − decay) steps (`num_updates` of TensorFlow's ExponentialMovingAverage). Frozen parameters
+    are their own average, to the last bit.
     """
     done = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1.0 + done) / (10.0 + done))
-    return jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
+    decay = jnp.minimum(learner.average_decay, (1.0 + done) / (10.0 + done))
+    moved = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
+    return moved if learner.trained is None else _where(learner.trained, moved, average)
 
 
 def _accumulate(gradient: Callable, microbatches: int, placement: Params | None) -> Callable:

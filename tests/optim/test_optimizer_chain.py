@@ -136,7 +136,7 @@ def test_adam_is_optax_adam_with_a_bfloat16_first_moment():
 
 @pytest.mark.parametrize("name", ["adafactor", "adam"])
 def test_first_moment_is_bfloat16_and_second_float32(name):
-    params = jax.tree.map(lambda s: jnp.zeros(s.shape), SMALL)
+    params = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), SMALL)
     optimizer = make_optimizer(OptimizerConfig(name=name), CONSTANT, params)
     state = optimizer.init(params)
     kernels = [s for s in jax.tree.leaves(state) if s.shape == (32, 40)]

@@ -57,6 +57,7 @@ IMPOSSIBLE = [
     ((("batch", ("data",)),), "batches are always cut over data and fsdp"),
     ((("embed", ("model",)),), r"rule 'embed' names \('model',\); mesh axes are .*'fsdp'"),
     ((("embed", ("fsdp", "fsdp")),), "once each"),
+    ((("embed", ("fsdp",)), ("embed", ())), "one rule for each logical axis, not embed, embed"),
 ]
 
 

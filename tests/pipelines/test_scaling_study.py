@@ -179,6 +179,10 @@ BAD = {
         dict(sizes=(("s", (("data.source", "x"),)),)),
         "size s may change model",
     ),
+    "a key changed twice": (
+        dict(sizes=(("s", (("model.width", 8), ("model.width", 16))),)),
+        "size s changes a key twice",
+    ),
     "other lengths": (dict(durations=(100, 200)), "total_steps is 3200, but .* 200"),
     "a duration twice": (dict(durations=(3200, 3200)), "one or more different"),
     "a schedule with an end": (dict(base__schedule__kind="cosine"), "only rsqrt and constant"),

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from distill.scaling.law import Fit, ScalingLaw, fit_law, pareto_frontier
+from distill.scaling.law import Fit, ScalingLaw, check_falling, fit_law, pareto_frontier
 
 # arXiv 2106.04560, §2.2: error on ImageNet against TPUv3 core-days, fine-tuned and with 10 shots.
 FINE_TUNED = ScalingLaw(a=0.26, b=0.35, c=0.09, d=0.01)
@@ -140,6 +140,11 @@ BAD = {
     "other lengths": (dict(compute=FIVE, error=FIVE[:4]), "one length"),
     "a table": (dict(compute=[FIVE], error=[FIVE]), "one length"),
     "certainty": (dict(compute=FIVE, error=FIVE, confidence=1.0), "confidence must be"),
+    "equal errors": (dict(compute=FIVE, error=[0.5] * 5), "do not fall .*: all 5 are 0.5"),
+    "rising errors": (
+        dict(compute=FIVE, error=FIVE),
+        r"they are 1 at the least and 5 at the most compute, .* of 1\.00",
+    ),
     "too few resamples": (dict(compute=FIVE, error=FIVE, resamples=39), "39 resamples"),
 }
 
@@ -149,6 +154,40 @@ def test_what_cannot_be_fitted_is_refused(what):
     arguments, message = BAD[what]
     with pytest.raises(ValueError, match=message):
         fit_law(**arguments)
+
+
+@pytest.mark.parametrize("count", [5, 12, 40])
+def test_noise_without_a_trend_is_refused_but_for_one_in_twenty(count):
+    refused = []
+    for seed in range(200):
+        try:
+            error = np.exp(np.random.default_rng(seed).normal(-1, 0.1, count))
+            check_falling(np.geomspace(1, 1e4, count), error)
+        except ValueError as problem:
+            assert "rank correlation" in str(problem)
+            refused.append(seed)
+    # Of 200, 19 passed by chance happen in one of 250 samples.
+    assert len(refused) >= 182
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_law_that_barely_falls_is_fitted_through_noise(seed):
+    """By 9% over four orders of magnitude, with noise of 2%."""
+    law = ScalingLaw(a=0.5, b=0.01, c=0.0, d=0.0)
+    compute = np.geomspace(1, 1e4, 20)
+    found = fit_law(compute, noisy(law, compute, seed), resamples=40).law
+    assert found.predict(compute) == pytest.approx(curve(law, compute), rel=0.04)
+    assert found.predict(compute[-1]) < found.predict(compute[0])
+
+
+def test_a_few_points_that_fall_are_enough_and_one_gone_wrong_is_borne():
+    check_falling(FIVE, [0.50, 0.49, 0.48, 0.47, 0.46])
+    check_falling([*FIVE, 6.0, 7.0], [0.50, 0.49, 0.48, 0.55, 0.47, 0.46, 0.45])
+
+
+def test_errors_at_one_value_of_compute_do_not_fall_with_it():
+    with pytest.raises(ValueError, match="all 5 are at a compute of 1"):
+        check_falling([1.0] * 5, FIVE)
 
 
 @pytest.mark.parametrize("compute", [0.0, -1.0, np.nan, [1.0, np.inf]])

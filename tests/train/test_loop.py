@@ -10,6 +10,7 @@ import pytest
 from support import pretrain_config
 
 from distill.errors import UserError
+from distill.optim import RunLength
 from distill.train import fit, metrics
 from distill.train.classification import Classification
 from distill.train.loop import NonFinite
@@ -89,6 +90,12 @@ def test_metrics_hold_one_object_per_step_with_the_agreed_names(teacher_workdir)
     assert steps == sorted(set(steps)) == [1, 2, 4, 6, 8, 10]
     wanted = {"train/loss", "train/accuracy", "train/grad_norm", "train/images_per_second"}
     assert all(wanted <= row.keys() for row in rows)
+    # Of the step that was just done: warmup over 2 steps, then rsqrt.
+    rates = [row["train/learning_rate"] for row in rows]
+    timescale = pretrain_config().schedule.timescale(RunLength(10))
+    done = np.array([row["step"] for row in rows]) - 1
+    expected = 3e-3 * np.minimum(done / 2, 1) / np.sqrt(1 + np.maximum(done - 2, 0) / timescale)
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
     assert {"val/accuracy", "val/top5_accuracy", "val/cross_entropy"} <= rows[-1].keys()
     assert 0 <= rows[-1]["train/data_wait"] <= 1
 
