@@ -97,6 +97,8 @@ def views_shown(
         "images to train on": len(splits.train),
         "side of the views": size,
     }
+    if data.exif_orientation:
+        shown["data"]["exif_orientation"] = True
     if matching.several_teachers == "average":
         shown["matching"]["temperature"] = matching.temperature
     return shown

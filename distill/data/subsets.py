@@ -5,39 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill.data.sources import Source, abbreviate
+from distill.data.sources import Source, Subset, abbreviate
 from distill.errors import UserError
-
-
-class Subset:
-    """Some images of a source, in the order given.
-
-    Args:
-      source: where they are.
-      indices: which ones, int [N].
-    """
-
-    def __init__(self, source: Source, indices: np.ndarray):
-        self.class_names = source.class_names
-        self.channels = source.channels
-        self._source = source
-        self._indices = indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Of these images, int32 [N]."""
-        return self._source.labels[self._indices]
-
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Reads the image from the source."""
-        return self._source.read(int(self._indices[index]))
-
-    def describe(self, index: int) -> str:
-        """What the source says of the image."""
-        return self._source.describe(int(self._indices[index]))
 
 
 class FewImages(Subset):
