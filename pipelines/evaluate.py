@@ -160,6 +160,7 @@ def run(
     if distributed.is_primary():
         width = max(map(len, metrics))
         print(f"{len(images):,} images of {data.evaluation_source}")
+        say(f"{subject.split}: {images.found}")
         for name, value in metrics.items():
             print(f"{name:<{width}}  {format_figure(name, value)}")
     return metrics

@@ -109,6 +109,8 @@ def views_shown(
         "classes": list(splits.class_names),
         "side of the views": size,
     }
+    if data.exif_orientation:
+        shown["data"]["exif_orientation"] = True
     if matching.several_teachers == "average":
         shown["matching"]["temperature"] = matching.temperature
     return shown

@@ -3,9 +3,9 @@
 from distill.data.config import DataConfig, Splits
 from distill.data.examples import Batch, TeacherView
 from distill.data.loader import EvalLoader, TrainLoader
-from distill.data.sources import Source, open_source
+from distill.data.sources import Source, Subset, open_source
 from distill.data.store import Contents, Store, StoreWriter
-from distill.data.subsets import ChosenClasses, FewImages, Subset
+from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
 
 __all__ = [

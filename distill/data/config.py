@@ -46,6 +46,9 @@ class DataConfig:
     """Processes that decode; 0 decodes in threads."""
     threads: int = 4
     """Threads that decode, in each process."""
+    exif_orientation: bool = False
+    """Whether images are turned as their EXIF orientation says; else they are taken as they are
+    stored, as torchvision, timm and tf.data take them."""
     max_corrupt_share: float = 0.01
     """The run stops if more than this share of the images read cannot be decoded."""
 
@@ -93,7 +96,13 @@ class DataConfig:
         return images
 
     def _open(self, name: str, split: str, channels: int) -> Source:
-        source = open_source(name, split, channels=channels, data_dir=self.data_dir)
+        source = open_source(
+            name,
+            split,
+            channels=channels,
+            data_dir=self.data_dir,
+            exif_orientation=self.exif_orientation,
+        )
         if self.class_map not in (None, IN_ORDER) and source.class_names:
             source = renamed(source, read_class_map(Path(self.class_map)))
         if not self.classes:

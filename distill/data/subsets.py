@@ -1,43 +1,11 @@
 """Parts of a source: some of its images, an even draw of them, or those of some classes."""
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
 
-from distill.data.sources import Source, abbreviate
-from distill.errors import UserError
-
-
-class Subset:
-    """Some images of a source, in the order given.
-
-    Args:
-      source: where they are.
-      indices: which ones, int [N].
-    """
-
-    def __init__(self, source: Source, indices: np.ndarray):
-        self.class_names = source.class_names
-        self.channels = source.channels
-        self._source = source
-        self._indices = indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Of these images, int32 [N]."""
-        return self._source.labels[self._indices]
-
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Reads the image from the source."""
-        return self._source.read(int(self._indices[index]))
-
-    def describe(self, index: int) -> str:
-        """What the source says of the image."""
-        return self._source.describe(int(self._indices[index]))
+from distill.data.sources import Source, Subset, abbreviate
+from distill.errors import UserError, did_you_mean
 
 
 class FewImages(Subset):
@@ -90,7 +58,9 @@ class ChosenClasses(Subset):
             )
         for name in classes:
             if name not in source.class_names:
-                raise UserError(_unknown_class(name, source.class_names))
+                there = abbreviate(source.class_names)
+                near = did_you_mean(name, source.class_names)
+                raise UserError(f"no class {name!r} among {there}{near}")
         # The last entry is where labels of −1, which TFDS gives to images without one, end up.
         number = np.full(len(source.class_names) + 1, -1, np.int32)
         number[[source.class_names.index(name) for name in classes]] = np.arange(len(classes))
@@ -108,9 +78,3 @@ class ChosenClasses(Subset):
         """Reads the image; the label is the place among the chosen classes."""
         image, _ = super().read(index)
         return image, int(self._labels[index])
-
-
-def _unknown_class(name: str, there: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, there, 1)
-    suggestion = f"; did you mean {near[0]!r}?" if near else ""
-    return f"no class {name!r} among {abbreviate(there)}{suggestion}"

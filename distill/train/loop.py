@@ -139,7 +139,8 @@ class Loop:
         Raises:
           NonFinite: at a non-finite loss or gradient; the last good checkpoint stays the newest.
           Stopped: after SIGTERM or SIGINT, once the state is saved.
-          RunFailed: if the data is too corrupt to go on.
+          RunFailed: if the data is too corrupt to go on or cannot be read; where there is one
+            process, once the state is saved.
         """
         start = int(next(iter(states.values())).step)
         if start >= self.total_steps:
@@ -178,9 +179,30 @@ class Loop:
                         "everything is saved. Run the same command to continue"
                     )
                 if number < self.total_steps:
-                    batch = next(self.loader)
+                    batch = self._next_batch(number, due, pending, states)
         self._wait()
         return states
+
+    def _next_batch(self, number: int, due: "_Due", pending: "_Pending", states: States) -> Any:
+        """The batch after step `number`; if it cannot be read, the step is saved first.
+
+        Where several processes take part, the others are at work: the last checkpoint stands.
+        """
+        try:
+            return next(self.loader)
+        except RunFailed as error:
+            if distributed.several():
+                raise
+            if not any(due):
+                self._fetch(pending)
+                self.clock.advance()
+            if not due.save:
+                self._save(states)
+            self._wait()
+            raise RunFailed(
+                f"{error}\nStep {number} of {self.total_steps} is saved. Run the same command to "
+                "continue"
+            ) from error
 
     def _due(self, number: int, stop: bool) -> "_Due":
         last = number == self.total_steps
@@ -207,8 +229,11 @@ class Loop:
                 row = row | self._evaluate(number, name, states[name], frozen)
             if row:
                 track.metrics.write(number, row)
-        if not due.save:
-            return
+        if due.save:
+            self._save(states)
+
+    def _save(self, states: States) -> None:
+        """Saves every learner's state and the data's position."""
         progress = self.position() | {
             "training_seconds": self.clock.training_seconds,
             "seconds": self.clock.seconds,

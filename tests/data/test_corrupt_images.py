@@ -66,16 +66,6 @@ def test_damaged_file_is_recognised(tmp_path, name, channels):
         source.read(0)
 
 
-def test_file_that_has_gone_is_a_corrupt_image(tmp_path):
-    path = tmp_path / "train" / "x" / "i.png"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(encoded("png"))
-    source = open_source(f"folder:{tmp_path}", "train", channels=3)
-    path.unlink()
-    with pytest.raises(CorruptImage):
-        source.read(0)
-
-
 @pytest.fixture
 def make(tmp_path):
     """Makes a folder of COUNT images, some of them damaged, and opens it."""

@@ -1,12 +1,13 @@
 import io
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from distill.data import DataConfig, TrainLoader, ViewConfig, open_source, sources
-from distill.data.sources import CorruptImage
-from distill.errors import UserError
+from distill.data import DataConfig, TrainLoader, ViewConfig, open_source
+from distill.data.sources import CorruptImage, reading, records
+from distill.errors import RunFailed, UserError
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -110,7 +111,7 @@ def test_class_names_are_those_of_the_data_set(open_pictures):
 
 
 def test_labels_are_those_of_the_records(open_pictures, monkeypatch):
-    monkeypatch.setattr(sources, "_RECORDS", 6)
+    monkeypatch.setattr(records, "_RECORDS", 6)
     source = open_pictures("train")
     assert source.labels.tolist() == [n % 3 for n in numbers(source)]
     # A record whose image is damaged has a label all the same.
@@ -118,8 +119,8 @@ def test_labels_are_those_of_the_records(open_pictures, monkeypatch):
 
 
 def test_reading_labels_says_how_far_it_is_when_it_is_slow(open_pictures, monkeypatch, caplog):
-    monkeypatch.setattr(sources, "_RECORDS", 8)
-    monkeypatch.setattr(sources, "_PATIENCE", -1.0)
+    monkeypatch.setattr(records, "_RECORDS", 8)
+    monkeypatch.setattr(records, "_PATIENCE", -1.0)
     _ = open_pictures("train").labels
     said = [record.getMessage() for record in caplog.records]
     counts = ["8 of 20", "16 of 20", "20 of 20"]
@@ -160,6 +161,34 @@ def test_grey_is_converted(open_pictures):
         luma = colour.read(index)[0] @ np.array([0.299, 0.587, 0.114])
         assert image.shape == (*luma.shape, 1)
         np.testing.assert_allclose(image[..., 0], luma, atol=1)
+
+
+def test_it_says_what_there_is(open_pictures):
+    assert open_pictures("train").found == "20 images in 3 classes"
+    assert open_pictures("train[:1]").found == "1 image in 3 classes"
+
+
+def test_fingerprints_are_of_data_set_and_split(open_pictures, prepared, tmp_path):
+    splits = ("train", "broken", "train[:50%]", "train[50%:]")
+    found = [open_pictures(split).fingerprint for split in splits]
+    assert len(set(found)) == 4
+    assert [open_pictures(split).fingerprint for split in splits] == found
+    # The same data set in another place is the same data set.
+    elsewhere = shutil.copytree(prepared["array_record"], tmp_path / "elsewhere")
+    moved = open_source("tfds:distill_test_pictures", "train", channels=3, data_dir=str(elsewhere))
+    assert moved.fingerprint == found[0]
+
+
+def test_a_record_that_cannot_be_read_is_not_a_corrupt_image(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "_PAUSES", ())
+    elsewhere = shutil.copytree(prepared["array_record"], tmp_path / "elsewhere")
+    source = open_source("tfds:distill_test_pictures", "train", channels=3, data_dir=str(elsewhere))
+    (shard,) = elsewhere.rglob("*train.array_record*")
+    shard.unlink()
+    with pytest.raises(RunFailed, match=r"train record 3 cannot be read: .*No such file"):
+        source.read(3)
+    with pytest.raises(RunFailed, match="cannot be read"):
+        _ = source.labels
 
 
 def test_records_are_told_apart(open_pictures):

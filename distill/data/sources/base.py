@@ -1,0 +1,90 @@
+"""What every source of images offers."""
+
+import hashlib
+import json
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class CorruptImage(Exception):
+    """An image that cannot be decoded; carries the reason."""
+
+
+class Source(Protocol):
+    """A fixed, ordered collection of images, read by index."""
+
+    class_names: tuple[str, ...]
+    """Empty where images have no labels."""
+    channels: int
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N], −1 for an image without; no image is decoded."""
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The image, uint8 [height, width, channels], and its label.
+
+        Raises:
+          CorruptImage: if the image cannot be decoded.
+          RunFailed: if the system cannot read it.
+        """
+
+    def describe(self, index: int) -> str:
+        """What a person needs to find the image, printable: a file's path, a record's number."""
+
+    @property
+    def found(self) -> str:
+        """A line that says what there is and what was left out."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change where the images, their order or their classes do.
+
+        They are the same wherever the data lies, and in every process.
+        """
+
+
+def fingerprint_of(*parts: Any) -> str:
+    """16 hexadecimal digits of parts that JSON can hold, or bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def count(number: int, what: str, plural: str | None = None) -> str:
+    """Such as 1 image, 1,200 images."""
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"
+
+
+def labelled(images: int, classes: int) -> str:
+    """How many images there are, in how many classes."""
+    return f"{count(images, 'image')} in {count(classes, 'class', 'classes')}"
+
+
+def abbreviate(names: tuple[str, ...]) -> str:
+    """The names of a few classes, or the first and the last of many."""
+    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])}, … {names[-1]}"
+
+
+def printable(text: str) -> str:
+    r"""The text with line breaks, control characters and bytes that are no UTF-8 as \n, \x1b, \xff.
+
+    Args:
+      text: as Python gives file names, with undecodable bytes as lone surrogates (PEP 383).
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,129 @@
+"""From an encoded image to its pixels."""
+
+import functools
+import io
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
+
+from distill.data.sources.base import CorruptImage
+
+# What Pillow decodes by itself, whatever a file is called: no EPS, for which it runs Ghostscript,
+# no stubs for other programs' formats. TGA has no signature and is tried last.
+_FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "AVIF",
+    "GIF",
+    "TIFF",
+    "BMP",
+    "DIB",
+    "JPEG2000",
+    "PPM",
+    "QOI",
+    "PCX",
+    "SGI",
+    "ICO",
+    "TGA",
+)
+# The libraries that some of them need.
+_LIBRARIES = {
+    "JPEG": "jpg",
+    "PNG": "zlib",
+    "WEBP": "webp",
+    "AVIF": "avif",
+    "JPEG2000": "jpg_2000",
+}
+
+# Cameras and editors write more text and larger colour profiles than the 1 MiB that Pillow allows;
+# this bound still holds off a file that unpacks to gigabytes.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
+_ORIENTATION = 0x0112
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats that can be decoded here, by Pillow's names."""
+    Image.init()
+    return tuple(
+        name for name in _FORMATS if name not in _LIBRARIES or features.check(_LIBRARIES[name])
+    )
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Of files in these formats, in lower case with their dots."""
+    # Pillow opens MPO, several JPEG images in a file, as JPEG.
+    there = {name: name for name in formats()} | {"MPO": "JPEG"}
+    names = Image.registered_extensions().items()
+    # Portable float maps say nothing of their range; see `decode`.
+    return frozenset(s for s, name in names if there.get(name) in formats() and s != ".pfm")
+
+
+def decode(data: bytes, channels: int, *, exif_orientation: bool = False) -> np.ndarray:
+    """Decodes an encoded image to uint8 [height, width, channels].
+
+    Transparency is dropped, of an animation the first frame taken, and of 16 bits the upper eight.
+
+    Args:
+      data: of the whole file.
+      channels: 1 for grey or 3 for colour.
+      exif_orientation: whether to turn the image as its EXIF orientation says.
+
+    Raises:
+      CorruptImage: if it is truncated, no image, implausibly large, or its pixels have no known
+        range (32-bit integers and floating point).
+    """
+    mode, allowed = {1: "L", 3: "RGB"}[channels], formats()
+    try:
+        with Image.open(io.BytesIO(data), formats=allowed) as image:
+            image.load()
+            orientation = _orientation(image) if exif_orientation else 1
+            pixels = np.asarray(_eight_bits(image).convert(mode))
+    except UnidentifiedImageError as error:
+        raise CorruptImage("it is no image in a format that can be read") from error
+    except MemoryError:
+        # The machine's fault, not the file's.
+        raise
+    # Decoders let through whatever damage makes them stumble on: OSError and ValueError mostly,
+    # but also IndexError, KeyError, RuntimeError, struct.error, zlib.error and more.
+    except Exception as error:
+        raise CorruptImage(str(error) or type(error).__name__) from error
+    pixels = pixels if channels == 3 else pixels[..., None]
+    return _turned(pixels, orientation)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image itself, or one of 16 bits scaled; Pillow's own conversion clips at 255."""
+    # Of portable grey maps with more than 8 bits, Pillow scales values to 16 bits in this mode.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"its pixels are 32-bit {'integers' if image.mode == 'I' else 'floats'} of unknown "
+            "range; convert it to 8 or 16 bits"
+        )
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """As in EXIF, 1 to 8; 1 where there is none that can be read."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    # Of an image whose pixels are sound; its EXIF may be anything.
+    except Exception:  # noqa: BLE001
+        return 1
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Upright, from pixels stored with an EXIF orientation (CIPA DC-008, 4.6.5.1)."""
+    # The first four mirror rows, columns or both; the others do so after swapping the two.
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)

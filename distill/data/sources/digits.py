@@ -1,0 +1,72 @@
+"""Scikit-learn's handwritten digits."""
+
+from typing import ClassVar
+
+import numpy as np
+
+from distill.data.sources.base import fingerprint_of, labelled
+from distill.errors import UserError
+
+
+class Digits:
+    """Scikit-learn's handwritten digits: 1797 real scans, 8×8, shipped with the package.
+
+    The split is fixed: 1197 train, 240 validation and 360 test images, each with the classes in
+    the same proportions (E. Alpaydin and C. Kaynak, UCI, 1998).
+    """
+
+    SIZES: ClassVar = {"train": 1197, "validation": 240, "test": 360}
+    class_names = tuple("0123456789")
+
+    def __init__(self, split: str, channels: int):
+        if split not in self.SIZES:
+            raise UserError(f"digits has no split {split!r}; it has {', '.join(self.SIZES)}")
+        from sklearn.datasets import load_digits
+
+        self.channels = channels
+        self._split = split
+        digits = load_digits()
+        ends = np.cumsum(list(self.SIZES.values()))
+        parts = dict(
+            zip(self.SIZES, np.split(_stratified_order(digits.target), ends[:-1]), strict=True)
+        )
+        self._numbers = np.sort(parts[split])
+        # 17 grey levels, 0 to 16.
+        images = np.round(digits.images[self._numbers] * (255 / 16)).astype(np.uint8)
+        self._images = np.repeat(images[..., None], channels, axis=-1)
+        self.labels = digits.target[self._numbers].astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """The scan and its digit."""
+        return self._images[index], int(self.labels[index])
+
+    def describe(self, index: int) -> str:
+        """The scan's number in `load_digits()`."""
+        return f"digits image {self._numbers[index]}"
+
+    @property
+    def found(self) -> str:
+        """How many images and classes there are."""
+        return labelled(len(self), len(self.class_names))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the split's name; the scans never change."""
+        return fingerprint_of("digits", self._split)
+
+    def slicing_order(self) -> np.ndarray:
+        """Their own order."""
+        return np.arange(len(self))
+
+
+def _stratified_order(labels: np.ndarray) -> np.ndarray:
+    """A fixed order of all indices in which every stretch holds the classes in proportion."""
+    rng = np.random.default_rng(0)
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        position[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(position, kind="stable")

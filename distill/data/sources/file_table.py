@@ -1,0 +1,68 @@
+"""Paths of millions of files in a few arrays, which cost little to hand to another process."""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+
+import numpy as np
+
+from distill.data.sources.scanning import Run
+
+_END = b"\0"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FileTable:
+    """Files under a root, in order."""
+
+    root: str
+    folders: tuple[str, ...]
+    """Relative to the root, some several times."""
+    folder: np.ndarray
+    """Of each file, the number of its folder, int32 [N]."""
+    names: bytes
+    """Of all files in their folders, as the file system encodes them, each with a zero after it."""
+    ends: np.ndarray
+    """Where those zeros are, int64 [N]."""
+
+    @classmethod
+    def of(cls, root: str, runs: Iterable[Run]) -> "FileTable":
+        """The files that a scan of the root found."""
+        runs = list(runs)
+        sizes = [len(run.images) for run in runs]
+        folder = np.repeat(np.arange(len(runs), dtype=np.int32), sizes)
+        # A list that ends with an empty name is joined with a zero after each of the others.
+        names = b"".join(os.fsencode("\0".join([*run.images, ""])) for run in runs)
+        return cls._made(root, tuple(run.folder for run in runs), folder, names)
+
+    @classmethod
+    def _made(
+        cls, root: str, folders: tuple[str, ...], folder: np.ndarray, names: bytes
+    ) -> "FileTable":
+        return cls(
+            root, folders, folder, names, np.flatnonzero(np.frombuffer(names, np.uint8) == 0)
+        )
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def path(self, index: int) -> str:
+        """The file's path."""
+        start = self.ends[index - 1] + 1 if index else 0
+        name = os.fsdecode(self.names[start : self.ends[index]])
+        return os.path.join(self.root, self.folders[self.folder[index]], name)
+
+    def relative(self) -> list[bytes]:
+        """All paths from the root, as the file system encodes them."""
+        folders = [os.fsencode(os.path.join(folder, "")) for folder in self.folders]
+        names = self.names.split(_END)
+        # After the last zero there is one more, empty.
+        names.pop()
+        numbers = self.folder.tolist()
+        return [folders[number] + name for number, name in zip(numbers, names, strict=True)]
+
+    def take(self, indices: np.ndarray) -> "FileTable":
+        """Some of the files, in the order given."""
+        names = self.names.split(_END)
+        chosen = _END.join([*map(names.__getitem__, indices.tolist()), b""])
+        return self._made(self.root, self.folders, self.folder[indices], chosen)

@@ -1,0 +1,179 @@
+"""Images in files: in a folder for each class, or without labels."""
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.sources.base import abbreviate, count, fingerprint_of, labelled, printable
+from distill.data.sources.decoding import decode, suffixes
+from distill.data.sources.file_table import FileTable
+from distill.data.sources.layout import (
+    check_drawn,
+    class_names,
+    drawn,
+    find_split,
+    hashed,
+    open_root,
+)
+from distill.data.sources.reading import persistently, read_file
+from distill.data.sources.scanning import OUTSIDE, LeftOut, identity, scan
+from distill.errors import UserError
+
+# A network file system answers many questions at once.
+_STAT_THREADS = 16
+
+
+class ImageFiles:
+    """Images in files, each with its label."""
+
+    class_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        files: FileTable,
+        labels: np.ndarray,
+        left_out: LeftOut,
+        channels: int,
+        exif_orientation: bool,
+    ):
+        self.channels = channels
+        self.labels = labels
+        """Of all images, int32 [N]; no file is opened."""
+        self._files = files
+        self._left_out = str(left_out)
+        self._exif_orientation = exif_orientation
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads and decodes the file."""
+        data = read_file(self._files.path(index))
+        pixels = decode(data, self.channels, exif_orientation=self._exif_orientation)
+        return pixels, int(self.labels[index])
+
+    def describe(self, index: int) -> str:
+        """The file's path."""
+        return printable(self._files.path(index))
+
+    @property
+    def found(self) -> str:
+        """How many images there are, and what else lies there."""
+        return "; ".join(
+            [self._images(), *([f"left out {self._left_out}"] if self._left_out else [])]
+        )
+
+    def _images(self) -> str:
+        raise NotImplementedError
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the files' paths from the root and sizes in order, and the classes' names."""
+        root = os.path.join(self._files.root, "")
+        paths = self._files.relative()
+
+        def size(relative: bytes) -> int:
+            path = root + os.fsdecode(relative)
+            return persistently(lambda: os.stat(path), path).st_size
+
+        with ThreadPoolExecutor(_STAT_THREADS) as threads:
+            sizes = np.fromiter(threads.map(size, paths, chunksize=1024), "<i8", len(paths))
+        return fingerprint_of(b"\0".join(paths), sizes.tobytes(), self.class_names)
+
+    def slicing_order(self) -> np.ndarray:
+        """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""
+        return np.argsort(hashed(self._files), kind="stable")
+
+
+class ImageFolder(ImageFiles):
+    """Images in `root/split/class/`, or in `root/class/` with splits drawn from them.
+
+    Classes are the folders, sorted by name; images may lie deeper in them.
+
+    Args:
+      root: the folder.
+      split: the name of a split; see `distill.data.sources.layout`.
+      channels: 1 for grey or 3 for colour; images are converted.
+      exif_orientation: whether images are turned as their EXIF orientation says.
+
+    Raises:
+      UserError: if there is no such split, there are no images in it, or a folder's name cannot be
+        that of a class.
+    """
+
+    def __init__(self, root: Path, split: str, channels: int, exif_orientation: bool = False):
+        layout = find_split(root, split)
+        top, place = os.fspath(root), os.path.join(root, layout.folder)
+        folders = layout.listing.folders
+        self.class_names = class_names(folders, place)
+        left_out = LeftOut(layout.listing.left_out)
+        if layout.listing.images:
+            left_out[OUTSIDE] = len(layout.listing.images)
+        ancestors = (identity(top), identity(place))
+        runs, label_of_run = [], []
+        for label, folder in enumerate(folders):
+            there = list(scan(top, os.path.join(layout.folder, folder), left_out, ancestors))
+            runs += there
+            label_of_run += [label] * len(there)
+        files = FileTable.of(top, runs)
+        if not len(files):
+            raise _no_images(place, "class/image.jpg", left_out)
+        labels = np.array(label_of_run, np.int32)[files.folder]
+        self._drawn_from = ""
+        if layout.drawn:
+            check_drawn(runs, top)
+            self._drawn_from = f", drawn from {len(files):,}"
+            chosen = drawn(files, layout.drawn)
+            files, labels = files.take(chosen), labels[chosen]
+        super().__init__(files, labels, left_out, channels, exif_orientation)
+
+    def _images(self) -> str:
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        empty = tuple(self.class_names[label] for label in np.flatnonzero(counts == 0))
+        without = f"; no images of {abbreviate(empty)}" if empty else ""
+        return f"{labelled(len(self), len(self.class_names))}{self._drawn_from}{without}"
+
+
+class UnlabelledImages(ImageFiles):
+    """Every image under `root`, in the order of paths, as one split, `train`; labels are −1.
+
+    Args:
+      root: the folder.
+      split: `train`.
+      channels: 1 for grey or 3 for colour; images are converted.
+      exif_orientation: whether images are turned as their EXIF orientation says.
+
+    Raises:
+      UserError: if another split is asked for, or there are no images.
+    """
+
+    class_names = ()
+
+    def __init__(self, root: Path, split: str, channels: int, exif_orientation: bool = False):
+        open_root(root)
+        if split != "train":
+            raise UserError(
+                f"images:{root} has no split {split!r}: images without labels are one split, "
+                "'train'. Set config.data.validation_split=none and config.data.test_split=none, "
+                "or name labelled data in config.data.eval_source"
+            )
+        left_out = LeftOut()
+        files = FileTable.of(os.fspath(root), scan(os.fspath(root), "", left_out))
+        if not len(files):
+            raise _no_images(os.fspath(root), "image.jpg", left_out)
+        labels = np.full(len(files), -1, np.int32)
+        super().__init__(files, labels, left_out, channels, exif_orientation)
+
+    def _images(self) -> str:
+        return f"{count(len(self), 'image')} without labels"
+
+
+def _no_images(place: str, expected: str, left_out: LeftOut) -> UserError:
+    what = f"; left out {left_out}" if left_out else ""
+    kinds = " ".join(sorted(suffixes()))
+    return UserError(
+        f"no images under {printable(place)}{what}. Expected {expected}, in files named {kinds}"
+    )

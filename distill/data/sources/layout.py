@@ -1,0 +1,166 @@
+"""Where in a folder a split's images are.
+
+Splits are folders, `root/split/class/`, or, where no folder has a split's name, drawn from
+`root/class/` by a hash of each file's path: the first eight bytes of its BLAKE2b as a fraction,
+train below 0.8, validation below 0.9, test from there. Files that are added stay where they fall
+and move no others.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from distill.data.sources.base import abbreviate, printable
+from distill.data.sources.file_table import FileTable
+from distill.data.sources.scanning import Listing, Run, list_folder
+from distill.errors import UserError
+from distill.paths import text_of
+
+# What splits are called, in capitals or not; the names of a line stand for each other.
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+_DRAWN = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
+
+
+class Layout(NamedTuple):
+    """Where the folders of classes are."""
+
+    folder: str
+    """Relative to the root; empty where they are in the root itself."""
+    listing: Listing
+    """What lies there."""
+    drawn: tuple[float, float] | None
+    """Between which fractions of a path's hash the split's images are; None for all."""
+
+
+def find_split(root: Path, split: str) -> Layout:
+    """Finds a split in `root/split/class/` or, without such folders, in `root/class/`.
+
+    Raises:
+      UserError: if there is none, or it is not clear which.
+    """
+    listing = open_root(root)
+    where = printable(str(root))
+    folder = _folder_of(split, listing.folders, root)
+    if folder is not None:
+        return Layout(folder, _classes(root, folder), None)
+    splits = [name for name in listing.folders if standard_name(name)]
+    if splits or standard_name(split) is None:
+        drawn = (
+            ""
+            if splits or not listing.folders
+            else (
+                ". Without folders named as splits, its folders are classes and the splits train, "
+                "validation and test are drawn from them"
+            )
+        )
+        raise UserError(
+            f"image folder {where} has no split {split!r}; it has {_names(listing.folders)}. "
+            f"Expected root/split/class/image.jpg{drawn}"
+        )
+    if listing.images:
+        raise UserError(
+            f"image folder {where} holds {_names(listing.images)}"
+            + (f" beside the folders {_names(listing.folders)}" if listing.folders else "")
+            + ". Expected images in folders, root/class/image.jpg or root/split/class/image.jpg; "
+            f"images without labels are images:{where}"
+        )
+    return Layout("", listing, _DRAWN[standard_name(split)])
+
+
+def open_root(root: Path) -> Listing:
+    """Lists the folder that a source names.
+
+    Raises:
+      UserError: if it is not there.
+    """
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"image folder {printable(str(root))} {what}")
+    return list_folder(os.fspath(root))
+
+
+def standard_name(name: str) -> str | None:
+    """`train`, `validation` or `test`, whichever a folder's name says, if any."""
+    return next((split for split, names in SPLITS.items() if name.lower() in names), None)
+
+
+def _folder_of(split: str, folders: list[str], root: Path) -> str | None:
+    """The folder of that name, or of another name for the same split."""
+    if (root / split).is_dir():
+        return split
+    standard = standard_name(split)
+    same = [name for name in folders if standard and standard_name(name) == standard]
+    if len(same) > 1:
+        raise UserError(
+            f"image folder {printable(str(root))} has no split {split!r}, and {' and '.join(same)} "
+            f"could each be meant; name one of them"
+        )
+    return same[0] if same else None
+
+
+def _classes(root: Path, folder: str) -> Listing:
+    """What lies in a split's folder."""
+    listing = list_folder(os.path.join(root, folder))
+    if listing.images and not listing.folders:
+        place = printable(os.path.join(root, folder))
+        raise UserError(
+            f"{place} holds {_names(listing.images)} and no folders; expected {place}/class/"
+            f"image.jpg. If {folder!r} is a class and not a split, give that folder another name"
+        )
+    return listing
+
+
+def class_names(folders: Iterable[str], place: str) -> tuple[str, ...]:
+    """The names of the classes that folders are of: a line of text each, whatever the locale.
+
+    Raises:
+      UserError: naming the first that is not.
+    """
+    try:
+        return tuple(map(text_of, folders))
+    except UserError as error:
+        raise UserError(f"a folder in {printable(place)} cannot name a class: {error}") from error
+
+
+def check_drawn(runs: Iterable[Run], root: str) -> None:
+    """Checks that folders from which splits are to be drawn do not hold splits themselves.
+
+    Raises:
+      UserError: naming the first that does.
+    """
+    inside: dict[str, set[str]] = {}
+    for run in runs:
+        folder, *deeper = run.folder.split(os.sep)[:2]
+        inside.setdefault(folder, set()).update(filter(standard_name, deeper))
+    for folder, names in inside.items():
+        if len(set(map(standard_name, names))) > 1:
+            raise UserError(
+                f"{printable(os.path.join(root, folder))} holds {_names(sorted(names))}, as splits "
+                "are called. Expected root/split/class/image.jpg: name the folder that holds the "
+                "splits, or put splits above classes"
+            )
+
+
+def hashed(files: FileTable) -> np.ndarray:
+    """The first eight bytes of BLAKE2b of each file's path from the root, uint64 [N]."""
+    digests = [hashlib.blake2b(path, digest_size=8).digest() for path in files.relative()]
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
+
+
+def drawn(files: FileTable, bounds: tuple[float, float]) -> np.ndarray:
+    """Which files the hash of their path puts between two fractions, int64 [M]."""
+    # As many bits as a float holds exactly, so that nothing is rounded up to 1.
+    fraction = (hashed(files) >> np.uint64(11)) / 2.0**53
+    return np.flatnonzero((bounds[0] <= fraction) & (fraction < bounds[1]))
+
+
+def _names(names: list[str]) -> str:
+    return abbreviate(tuple(map(printable, names))) or "none"

@@ -1,0 +1,126 @@
+"""Data sets of TensorFlow Datasets."""
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from distill.data.sources.base import fingerprint_of, labelled
+from distill.data.sources.decoding import decode
+from distill.data.sources.reading import persistently
+from distill.errors import UserError
+
+# Records whose labels are read at once, and seconds between lines that say how far it is.
+_RECORDS, _PATIENCE = 1024, 20.0
+
+
+class TfdsSource:
+    """A TensorFlow Datasets data set prepared as `array_record`, read without TensorFlow."""
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        channels: int,
+        data_dir: str | None,
+        exif_orientation: bool = False,
+    ):
+        try:
+            import tensorflow_datasets as tfds
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "tfds: sources need tensorflow-datasets; install it with pip install -e '.[tfds]'"
+            ) from error
+        self.name, self.split, self.channels = name, split, channels
+        self._exif_orientation = exif_orientation
+        try:
+            builder = tfds.builder(name, data_dir=data_dir)
+        except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
+            raise UserError(f"TFDS has no data set {name!r}: {_first_line(error)}") from error
+        features = builder.info.features
+        if features is None or "image" not in features or "label" not in features:
+            raise UserError(f"TFDS data set {name!r} has no features named image and label")
+        stored = builder.info.file_format.value
+        if not builder.is_prepared():
+            raise UserError(
+                f"TFDS data set {name!r} is not prepared in {builder.data_dir}; prepare it with "
+                f"tfds.builder({name!r}, data_dir={data_dir!r}, file_format='array_record')"
+                ".download_and_prepare()"
+            )
+        if stored != "array_record":
+            raise UserError(
+                f"TFDS data set {name!r} is stored as {stored}, which cannot be read at random; "
+                f"prepare it with tfds.builder({name!r}, data_dir=ANOTHER, "
+                "file_format='array_record').download_and_prepare() and set "
+                "config.data.data_dir=ANOTHER"
+            )
+        try:
+            self._records: Sequence[Any] = builder.as_data_source(
+                split=split, decoders={"image": tfds.decode.SkipDecoding()}
+            )
+        except (ValueError, AssertionError, NotImplementedError) as error:
+            if "0 length" in str(error):
+                raise UserError(f"split {split!r} of tfds:{name} holds no images") from error
+            raise UserError(
+                f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}"
+            ) from error
+        self.class_names = tuple(features["label"].names)
+        splits = [(s.name, s.num_bytes, s.shard_lengths) for s in builder.info.splits.values()]
+        self.fingerprint = fingerprint_of(
+            builder.info.full_name, split, sorted(splits), self.class_names
+        )
+        """Of name, config and version of the data set, the lengths of its shards, and the split."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def found(self) -> str:
+        """How many images and classes there are."""
+        return labelled(len(self), len(self.class_names))
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N]; every record is read for it, once."""
+        labels = np.empty(len(self), np.int32)
+        said = time.monotonic()
+        for start in range(0, len(self), _RECORDS):
+            indices = range(start, min(start + _RECORDS, len(self)))
+            labels[indices] = [record["label"] for record in self._fetch(indices)]
+            if time.monotonic() - said > _PATIENCE:
+                said = time.monotonic()
+                logging.warning(
+                    "reading labels of %s %s: %d of %d",
+                    self.name,
+                    self.split,
+                    indices.stop,
+                    len(self),
+                )
+        return labels
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads and decodes the record."""
+        (record,) = self._fetch([index])
+        pixels = decode(record["image"], self.channels, exif_orientation=self._exif_orientation)
+        return pixels, int(record["label"])
+
+    def _fetch(self, indices: Sequence[int]) -> Sequence[Any]:
+        def fetch():
+            try:
+                return self._records.__getitems__(indices)
+            # What array_record raises where the system fails and where a file is damaged.
+            except RuntimeError as error:
+                raise OSError(_first_line(error)) from error
+
+        return persistently(fetch, self.describe(indices[0]))
+
+    def describe(self, index: int) -> str:
+        """The record's place in its split."""
+        return f"{self.name} {self.split} record {index}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,198 @@
+"""What lies in folders: the image files, in a fixed order, and what is left out.
+
+Written for millions of files on network file systems: a folder is listed once, and a file is not
+asked for anything that the list does not tell.
+"""
+
+import bisect
+import collections
+import errno
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from distill.data.sources.base import count, printable
+from distill.data.sources.decoding import suffixes
+from distill.data.sources.reading import persistently
+
+# Kinds of files that a `LeftOut` names; the others it counts together.
+_NAMED = 5
+
+# What is left out beside files of other kinds, which go by their suffixes.
+OUTSIDE = "image outside the folders of classes"
+_DANGLING, _LOOPING = "dangling link", "looping link"
+_UNREADABLE, _SPECIAL = "unreadable folder", "special file"
+_PLURALS = {OUTSIDE: "images outside the folders of classes"}
+
+_FILE, _FOLDER = "file", "folder"
+
+Identity = tuple[int, int]
+"""Device and inode, by which a folder is known again under another name."""
+
+
+class LeftOut(collections.Counter):
+    """Counts, by suffix or by what else it is, what a scan does not read."""
+
+    def __str__(self) -> str:
+        """Such as `8 .heic, 1 .db, 1 dangling link`; empty if nothing was left out."""
+        others = {what: number for what, number in self.items() if what[:1] not in (".", "")}
+        kinds = [kind for kind in self.most_common() if kind[0] not in others]
+        kinds.sort(key=lambda kind: (-kind[1], kind[0]))
+        texts = [
+            f"{number:,} {printable(suffix) or 'without a suffix'}"
+            for suffix, number in kinds[:_NAMED]
+        ]
+        if rest := sum(number for _, number in kinds[_NAMED:]):
+            texts.append(f"… and {count(rest, 'other')}")
+        texts += [count(number, what, _PLURALS.get(what)) for what, number in others.items()]
+        return ", ".join(texts)
+
+
+class Listing(NamedTuple):
+    """What lies directly in a folder, sorted by name."""
+
+    folders: list[str]
+    """Links to folders too."""
+    images: list[str]
+    left_out: LeftOut
+
+
+class Run(NamedTuple):
+    """Images that follow each other in one folder."""
+
+    folder: str
+    """Relative to the root of the scan."""
+    images: list[str]
+
+
+def list_folder(path: str) -> Listing:
+    """Lists a folder; what is hidden, and what macOS adds to archives, is passed over in silence.
+
+    Raises:
+      RunFailed: if the system fails to list it; one that may not be listed is left out.
+    """
+    return persistently(lambda: _list(path), path)
+
+
+def _list(path: str) -> Listing:
+    try:
+        entries = os.scandir(path)
+    except PermissionError:
+        return Listing([], [], LeftOut({_UNREADABLE: 1}))
+    with entries:
+        # Of what is neither, links may lead to files and folders.
+        files, others = [], []
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                files.append(entry.name)
+            else:
+                others.append(entry)
+    folders, left_out = [], LeftOut()
+    for entry in others:
+        kind = _kind(entry)
+        if kind == _FILE:
+            files.append(entry.name)
+        elif kind == _FOLDER:
+            folders.append(entry.name)
+        elif _is_visible(entry.name):
+            left_out[kind] += 1
+    images = _images(_visible(files), left_out)
+    return Listing(_visible(folders), images, left_out)
+
+
+def _kind(entry: os.DirEntry) -> str:
+    try:
+        if entry.is_file():
+            return _FILE
+        if entry.is_dir():
+            return _FOLDER
+    except OSError as error:
+        # A link to itself, or to where nobody may look.
+        if error.errno in (errno.ELOOP, errno.EACCES):
+            return _DANGLING
+        raise
+    return _DANGLING if entry.is_symlink() else _SPECIAL
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _visible(names: list[str]) -> list[str]:
+    """The names that count, sorted."""
+    names.sort()
+    # Hidden names stand together, before those that begin with the character after a dot.
+    del names[bisect.bisect_left(names, ".") : bisect.bisect_left(names, "/")]
+    return [name for name in names if name != "__MACOSX"]
+
+
+def _images(names: list[str], left_out: LeftOut) -> list[str]:
+    """Which files are images by their suffixes; the others are counted."""
+    known = suffixes()
+    short, long = ({s for s in known if len(s) == length} for length in (4, 5))
+    # Most names end like these, and looking at an end is faster than looking for the last dot.
+    images = [name for name in names if name[-4:] in short or name[-5:] in long]
+    if len(images) == len(names):
+        return images
+    images = []
+    for name in names:
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in known:
+            images.append(name)
+        else:
+            left_out[suffix] += 1
+    return images
+
+
+def scan(
+    root: str, folder: str, left_out: LeftOut, ancestors: tuple[Identity, ...] = ()
+) -> Iterator[Run]:
+    """All images under a folder at any depth, in the order of their paths' parts.
+
+    Links are followed, except to a folder that they lie in.
+
+    Args:
+      root: what paths are relative to.
+      folder: to scan, relative to the root.
+      left_out: counts what is not an image.
+      ancestors: of folders that it lies in, to which links are not followed either.
+
+    Raises:
+      RunFailed: if the system fails to list a folder.
+    """
+    todo: list[Run | tuple[str, tuple[Identity, ...]]] = [(folder, ancestors)]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, Run):
+            yield item
+            continue
+        folder, ancestors = item
+        path = os.path.join(root, folder)
+        here = identity(path)
+        if here in ancestors:
+            left_out[_LOOPING] += 1
+            continue
+        listing = list_folder(path)
+        left_out.update(listing.left_out)
+        todo += reversed(list(_in_order(folder, listing, (*ancestors, here))))
+
+
+def _in_order(
+    folder: str, listing: Listing, ancestors: tuple[Identity, ...]
+) -> Iterator[Run | tuple[str, tuple[Identity, ...]]]:
+    """Images and folders in one order of names, images in runs."""
+    start = 0
+    for name in listing.folders:
+        stop = bisect.bisect(listing.images, name)
+        if stop > start:
+            yield Run(folder, listing.images[start:stop])
+        yield os.path.join(folder, name), ancestors
+        start = stop
+    if start < len(listing.images):
+        yield Run(folder, listing.images[start:])
+
+
+def identity(path: str) -> Identity:
+    """By which a folder is known again."""
+    status = persistently(lambda: os.stat(path), path)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,93 @@
+"""Some images of a source, and several sources one after another."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from distill.data.sources.base import Source, fingerprint_of
+
+
+class Subset:
+    """Some images of a source, in the order given.
+
+    Args:
+      source: where they are.
+      indices: which ones, int [N].
+    """
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self.class_names = source.class_names
+        self.channels = source.channels
+        self._source = source
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of these images, int32 [N]."""
+        return self._source.labels[self._indices]
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads the image from the source."""
+        return self._source.read(int(self._indices[index]))
+
+    def describe(self, index: int) -> str:
+        """What the source says of the image."""
+        return self._source.describe(int(self._indices[index]))
+
+    @property
+    def found(self) -> str:
+        """How many of what the source found."""
+        return f"{len(self):,} of {self._source.found}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the source's fingerprint, which of its images these are, and their classes."""
+        indices = np.asarray(self._indices, "<i8").tobytes()
+        return fingerprint_of(self._source.fingerprint, indices, self.class_names)
+
+
+class Joined:
+    """The images of several sources with the same classes, one source after another."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self.class_names = sources[0].class_names
+        self.channels = sources[0].channels
+        self._sources = tuple(sources)
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N]."""
+        return np.concatenate([source.labels for source in self._sources])
+
+    def _locate(self, index: int) -> tuple[Source, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        source = self._sources[number]
+        return source, int(index - self._ends[number] + len(source))
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        """Reads the image from its source."""
+        source, place = self._locate(index)
+        return source.read(place)
+
+    def describe(self, index: int) -> str:
+        """What the image's source says of it."""
+        source, place = self._locate(index)
+        return source.describe(place)
+
+    @property
+    def found(self) -> str:
+        """What each source found."""
+        return " + ".join(source.found for source in self._sources)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the sources' fingerprints."""
+        return fingerprint_of(*(source.fingerprint for source in self._sources))
