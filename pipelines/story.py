@@ -25,14 +25,13 @@ def introduce(
     say(f"{name}: {network.parameter_count():,} parameters")
     for remark in splits.remarks():
         say(f"{name}: warning: {remark}")
-    opened = {split: source for split, source in vars(splits).items() if source is not None}
-    images = ", ".join(f"{len(source):,} {split}" for split, source in opened.items())
+    images = ", ".join(f"{len(source):,} {split}" for split, source in splits.opened.items())
     devices = f"{mesh.size} {mesh.devices.flat[0].device_kind} device(s)"
     if distributed.several():
         devices += f" of {jax.process_count()} processes"
     axes = " × ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     say(f"{name}: {images} images; {devices} as {axes}")
-    for split, source in opened.items():
+    for split, source in splits.opened.items():
         say(f"{name}: {split}: {source.found}")
 
 

@@ -1,7 +1,7 @@
 """What a run reads and how, and the splits it opens."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +124,21 @@ class DataConfig:
         train = self.open(self.train_split, channels=channels)
         if self.train_images is not None:
             train = FewImages(train, self.train_images)
-        names = (self.validation_split, self.test_split)
-        held_out = [name and self.open_evaluation(name, channels=channels) for name in names]
+        held_out = [
+            name and self.open_evaluation(name, channels=channels)
+            for name in (self.validation_split, self.test_split)
+        ]
         splits = Splits(train, *held_out)
-        return splits.numbered(splits.class_names, "the training data", in_order=self.in_order)
+        places = {
+            "train": f"split {self.train_split!r} of {self.source}",
+            "validation": f"split {self.validation_split!r} of {self.evaluation_source}",
+            "test": f"split {self.test_split!r} of {self.evaluation_source}",
+        }
+        first = next((name for name, source in splits.opened.items() if source.class_names), None)
+        if first is None:
+            return splits
+        model, whose = splits.opened[first].class_names, places[first]
+        return splits.numbered(model, whose, in_order=self.in_order, places=places)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,36 +150,53 @@ class Splits:
     test: Source | None
 
     @property
+    def opened(self) -> dict[str, Source]:
+        """Those that there are, by name."""
+        return {name: source for name, source in vars(self).items() if source is not None}
+
+    @property
     def class_names(self) -> Names:
         """Those of the first split that has labels; empty if none has."""
-        splits = (self.train, self.validation, self.test)
-        return next((s.class_names for s in splits if s is not None and s.class_names), ())
+        return next((s.class_names for s in self.opened.values() if s.class_names), ())
 
-    def numbered(self, model: Names, whose: str, *, in_order: bool = False) -> "Splits":
+    def numbered(
+        self,
+        model: Names,
+        whose: str,
+        *,
+        in_order: bool = False,
+        places: Mapping[str, str] = {},
+    ) -> "Splits":
         """The images with the numbers that a model gives their classes; see `classes.numbered`.
+
+        Args:
+          model: the names of the model's classes, in the order of its logits.
+          whose: what messages call the model.
+          in_order: whether the user has said that classes of other names are in the model's order.
+          places: what messages call splits, by name.
 
         Raises:
           UserError: for classes that the model does not have.
         """
-        return Splits(
-            **{
-                name: None
-                if source is None
-                else numbered(
-                    source, model, shown=f"the {name} data", whose=whose, in_order=in_order
-                )
-                for name, source in vars(self).items()
-            }
-        )
+        found = {
+            name: numbered(
+                source,
+                model,
+                shown=places.get(name, f"the {name} data"),
+                whose=whose,
+                in_order=in_order,
+            )
+            for name, source in self.opened.items()
+        }
+        return dataclasses.replace(self, **found)
 
     def remarks(self) -> Iterator[str]:
         """What is odd about the classes, and not wrong."""
         names = self.class_names
         if len(names) == 1:
             yield f"the data has one class only, {names[0]!r}: there is nothing to tell apart"
-        for split, source in vars(self).items():
-            some = None if source is None else among(source)
-            if some is not None:
+        for split, source in self.opened.items():
+            if some := among(source):
                 lacking = tuple(name for n, name in enumerate(names) if n not in {*some})
                 then = "" if split == "train" else "; it is evaluated among those it has"
                 yield (
@@ -180,8 +208,7 @@ class Splits:
         """What a run that comes back has to find again: of each split, its size and fingerprint."""
         return {
             name: {"images": len(source), "fingerprint": source.fingerprint}
-            for name, source in vars(self).items()
-            if source is not None
+            for name, source in self.opened.items()
         }
 
     def check_labels(self, purpose: str, key: str = "config.data.source") -> None:

@@ -117,7 +117,9 @@ def test_a_split_may_lack_a_class_but_have_no_other(image_folder, tmp_path):
     (remark,) = splits.remarks()
     assert "the validation data has 2 of the 3 classes and lacks grey" in remark
     (tmp_path / "test" / "black").symlink_to(image_folder / "test" / "dark")
-    with pytest.raises(UserError, match=r"the test data has 1 class .* does not have: 'black'"):
+    with pytest.raises(
+        UserError, match=r"split 'test' of .* has 1 class .* does not have: 'black'"
+    ):
         config.open_splits(channels=3)
 
 

@@ -81,12 +81,6 @@ def test_a_class_named_twice_is_refused():
         DataConfig(classes=("3", "5", "3"))
 
 
-def test_a_model_of_another_number_of_classes_is_refused():
-    splits = DataConfig(classes=("3", "5", "8")).open_splits(channels=1)
-    with pytest.raises(UserError, match=r"config\.model has 10 classes, .* has 3 \(3, 5, 8\)"):
-        splits.check_classes(10, "config.model")
-
-
 def opened(**options):
     return DataConfig(**options).open_splits(channels=1)
 
