@@ -1,8 +1,8 @@
 import json
 import os
-from pathlib import Path
 
 import pytest
+from support import run_python
 
 from distill.errors import UserError
 from distill.moved import CLAIM, Claimed, read_recorded
@@ -136,7 +136,13 @@ def test_a_damaged_claim_is_named(tmp_path, content):
 
 def test_names_are_found_that_another_locale_recorded(tmp_path):
     (tmp_path / "dätä").mkdir()
-    claimed = Claimed(tmp_path / "run", ())
-    recorded = str(tmp_path / "dätä").encode().decode("ascii", "surrogateescape")
-    assert claimed.aligned(recorded, str(tmp_path / "dätä")) == str(tmp_path / "dätä")
-    assert Path(claimed.found(recorded)).is_dir()
+    claimed, path = Claimed(tmp_path / "run", ()), str(tmp_path / "dätä")
+    recorded = path.encode().decode("ascii", "surrogateescape")
+    assert claimed.aligned(recorded, path) == path
+    assert claimed.found(recorded) == path
+    script = (
+        "import os; from pathlib import Path; from distill.moved import Claimed;"
+        f"print(os.path.isdir(Claimed(Path('run'), ()).found({ascii(path)})))"
+    )
+    locale_c = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert run_python("-c", script, env=os.environ | locale_c).stdout == "True\n"
