@@ -85,7 +85,7 @@ def launch(
 
     Where several processes take part, each exits like this, and messages name the process.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _command_line() if argv is None else list(argv)
     accept_any_text()
     _quieten_libraries()
     if {"--help", "-h", "-help"} & set(arguments):
@@ -112,6 +112,11 @@ def launch(
         distributed.end(1, explained=not isinstance(error, jax.errors.JaxRuntimeError))
     distributed.leave(code)
     sys.exit(code)
+
+
+def _command_line() -> list[str]:
+    """The command line's arguments, which are UTF-8, whatever the locale says."""
+    return [os.fsencode(one).decode("utf-8", "surrogateescape") for one in sys.argv[1:]]
 
 
 def define_process_flags(values: flags.FlagValues) -> None:

@@ -192,7 +192,7 @@ def _report_file() -> Path | None:
     file = Path(FLAGS.report)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a"):
+        with file.open("ab"):
             pass
     except OSError as error:
         raise UserError(f"--report: cannot write {file}: {error.strerror}") from error

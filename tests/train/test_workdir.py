@@ -107,6 +107,32 @@ def test_key_that_has_gone_is_a_difference(tmp_path):
         Workdir(tmp_path).claim(without)
 
 
+def test_claim_says_where_the_workdir_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Workdir("run").claim(CONFIG)
+    assert read_json(tmp_path / "run" / "claim.json") == {"workdir": str(tmp_path / "run")}
+
+
+def test_a_refused_claim_writes_no_new_place(tmp_path):
+    Workdir(tmp_path / "a").claim(CONFIG)
+    (tmp_path / "a").rename(tmp_path / "b")
+    with pytest.raises(UserError, match="another config"):
+        Workdir(tmp_path / "b").claim(changed(seed=1))
+    assert read_json(tmp_path / "b" / "claim.json") == {"workdir": str(tmp_path / "a")}
+
+
+def test_a_moved_workdir_is_claimed_with_the_new_paths(tmp_path):
+    def config(place):
+        return CONFIG | {"teacher": {"workdir": f"{tmp_path}/{place}/teacher"}}
+
+    Workdir(tmp_path / "a" / "run").claim(config("a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    with pytest.raises(UserError, match=r"config\.teacher\.workdir"):
+        Workdir(tmp_path / "b" / "run").claim(config("c"))
+    Workdir(tmp_path / "b" / "run").claim(config("b"))
+    assert read_config(tmp_path / "b" / "run") == config("b")
+
+
 @pytest.mark.parametrize("allowed", ["train.batch_size", "train"])
 def test_what_may_change_is_recorded(tmp_path, allowed):
     Workdir(tmp_path).claim(CONFIG)
