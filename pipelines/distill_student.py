@@ -27,7 +27,12 @@ from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
 from pipelines.start import StartConfig, starting_params
-from pipelines.stored_teachers import check_store, describe_teachers, stored_teachers
+from pipelines.stored_teachers import (
+    check_store,
+    describe_teachers,
+    stored_scores,
+    stored_teachers,
+)
 from pipelines.story import finish, introduce
 from pipelines.teacher_models import (
     TEACHER,
@@ -35,7 +40,7 @@ from pipelines.teacher_models import (
     check_class_names,
     fingerprints,
     load_teachers,
-    say_accuracies,
+    say_scores,
     score,
 )
 
@@ -173,9 +178,9 @@ def _run(
     for key, student in students.items():
         introduce(key, student, splits, mesh, overview)
     if store is None:
-        say_accuracies(name, score(config, teachers, params, splits, size), splits)
+        say_scores(name, score(config, teachers, params, splits, size), splits)
     else:
-        say_accuracies(name, store.contents.about["accuracy"], splits, stored=True)
+        say_scores(name, stored_scores(store), splits, stored=True)
     trained = fit(
         name,
         trainees,
@@ -210,7 +215,7 @@ def open_splits(config: DistillConfig, students: Mapping[str, Network]) -> Split
         if student.config.num_classes:
             splits.check_classes(student.config.num_classes, "config.model")
     if labels:
-        splits.check_labels("config.matching.losses.labels")
+        splits.check_all_labelled("config.matching.losses.labels")
     return splits
 
 

@@ -52,7 +52,7 @@ def run(
     mesh = open_mesh(config)
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
-    splits.check_labels("fine-tuning")
+    splits.check_all_labelled("fine-tuning")
     splits.check_classes(config.model.num_classes, "config.model")
     introduce(name, network, splits, mesh, overview)
     trainee = Trainee(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from distill.data.labels import check_labels
 from distill.data.sources import Source, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
@@ -150,6 +151,19 @@ class Splits:
                 f"{purpose} learns from labels, but the training images have none; name labelled "
                 f"data in {key}"
             )
+
+    def check_all_labelled(self, purpose: str, key: str = "config.data.source") -> None:
+        """Checks that training images have labels, as far as `distill.data.labels` looks.
+
+        Args:
+          purpose: what needs them, for the error.
+          key: where labelled data is named, for the error.
+
+        Raises:
+          UserError: if there are none, or one is missing.
+        """
+        self.check_labels(purpose, key)
+        check_labels(self.train, purpose)
 
 
 def _check_same_classes(labelled: list[tuple[str, str, Source]]) -> None:
