@@ -279,7 +279,7 @@ def test_metrics_compare_the_student_with_labels_and_teacher():
         "kl": np.sum(p * np.log(p / q), -1),
     }
     for name, values in expected.items():
-        assert metrics[name].value() == pytest.approx(values[batch["mask"]].mean(), rel=1e-4)
+        assert metrics[name].value() == pytest.approx(float(values[batch["mask"]].mean()), rel=1e-4)
     [student_input], [teacher_input] = student.seen, teacher.seen
     assert (student_input.shape[1], teacher_input.shape[1]) == (8, VIEW)
 
