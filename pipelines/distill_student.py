@@ -29,7 +29,12 @@ from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
 from pipelines.start import StartConfig, kept_classes, starting_params
-from pipelines.stored_teachers import check_store, describe_teachers, stored_teachers
+from pipelines.stored_teachers import (
+    check_store,
+    describe_teachers,
+    stored_scores,
+    stored_teachers,
+)
 from pipelines.story import finish, introduce
 from pipelines.teacher_models import (
     TEACHER,
@@ -37,7 +42,7 @@ from pipelines.teacher_models import (
     fingerprints,
     load_teachers,
     match_classes,
-    say_accuracies,
+    say_scores,
     score,
 )
 
@@ -195,9 +200,9 @@ def _run(
     for key, student in students.items():
         introduce(key, student, splits, mesh, overview)
     if store is None:
-        say_accuracies(name, score(config, teachers, params, splits, size), splits)
+        say_scores(name, score(config, teachers, params, splits, size), splits)
     else:
-        say_accuracies(name, store.contents.about["accuracy"], splits, stored=True)
+        say_scores(name, stored_scores(store), splits, stored=True)
     trained = fit(
         name,
         trainees,
@@ -227,7 +232,7 @@ def open_splits(config: DistillConfig, students: Mapping[str, Network]) -> Split
     if config.matching.losses.labels:
         if any(not student.config.num_classes for student in students.values()):
             raise UserError("config.matching.losses.labels needs a student with classes")
-        splits.check_labels("config.matching.losses.labels")
+        splits.check_all_labelled("config.matching.losses.labels")
     return splits
 
 

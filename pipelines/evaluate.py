@@ -156,10 +156,13 @@ def run(
     view_size = max(side for one in networks for side in one.config.image_shape[:2])
     per_example = distillation_metrics(network, teachers, among=among(images))
     batches = split_loader(images, data, subject.mesh, size=view_size, batch_size=batch_size)
-    metrics = Evaluator(subject.split, batches, per_example)(subject.params, teacher_params)
+    evaluator = Evaluator(subject.split, batches, per_example)
+    metrics = evaluator(subject.params, teacher_params)
     if distributed.is_primary():
-        width = max(map(len, metrics))
-        print(f"{len(images):,} images of {data.evaluation_source}")
+        width = max(map(len, metrics), default=0)
+        left_out = len(images) - evaluator.counted
+        note = f" ({left_out:,} that cannot be decoded left out)" if left_out else ""
+        print(f"{evaluator.counted:,} images of {data.evaluation_source}{note}")
         say(f"{subject.split}: {images.found}")
         for name, value in metrics.items():
             print(f"{name:<{width}}  {format_figure(name, value)}")
@@ -223,8 +226,8 @@ def run_transfer(
         names = config.sources or (subject.data.evaluation_source,)
         for name, task in zip(names, evaluator.tasks.values(), strict=True):
             print(
-                f"{len(task.test):,} images of {name}, {len(task.test.class_names)} classes; "
-                f"{len(task.train):,} images to learn from"
+                f"{task.counted.test:,} images of {name}, {len(task.test.class_names)} classes; "
+                f"{task.counted.train:,} images to learn from"
             )
         print(transfer_table(metrics))
     return metrics
@@ -238,8 +241,8 @@ def transfer_table(metrics: Mapping[str, float]) -> str:
         column = f"seed {seed}" if seed else ""
         rows.setdefault(whole, {})[column] = format_figure(name, value)
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    width = max(map(len, rows))
-    lines = [(" " * width, columns)] if columns != [""] else []
+    width = max(map(len, rows), default=0)
+    lines = [(" " * width, columns)] if any(columns) else []
     lines += [(f"{name:<{width}}", [row.get(c, "") for c in columns]) for name, row in rows.items()]
     return "\n".join(
         "".join([name, *(f"{cell:>10}" for cell in cells)]).rstrip() for name, cells in lines

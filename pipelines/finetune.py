@@ -56,7 +56,7 @@ def run(
     mesh = open_mesh(config)
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
-    splits.check_labels("fine-tuning")
+    splits.check_all_labelled("fine-tuning")
     names = name_classes(
         "config.model", config.model.num_classes, kept_classes(config.start), splits.class_names
     )

@@ -35,7 +35,7 @@ def run(
     mesh = open_mesh(config)
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
-    splits.check_labels("pre-training")
+    splits.check_all_labelled("pre-training")
     names = name_classes("config.model", config.model.num_classes, splits.class_names)
     introduce(name, network, splits, mesh, overview)
     trainee = Trainee(

@@ -132,7 +132,7 @@ class StudyConfig:
 def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
     """Trains what is missing and returns what summary.json holds; {} but in the primary."""
     splits = config.base.data.open_splits(channels=config.base.model.channels)
-    splits.check_labels("pre-training", "config.base.data.source")
+    splits.check_all_labelled("pre-training", "config.base.data.source")
     _check(config, splits)
     workdir.claim(configs.to_dict(config), may_change=_MAY_CHANGE)
     points = []

@@ -10,12 +10,11 @@ that is longer than what is stored sees it again and again. Running the same com
 after the last file that was finished.
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from jax.sharding import Mesh
 from distill.config import to_dict
 from distill.data import Batch, Contents, Splits, Store, StoreWriter, TrainLoader
 from distill.matching.distillation import FunctionMatching
-from distill.matching.targets import TargetFormat, encode
+from distill.matching.targets import TargetFormat, check_storable, encode, magnitudes
 from distill.nn import Params
-from distill.parallel import distributed, local_rows, put_batch, replicated
+from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
 from distill.train.clock import Clock
 from distill.train.loop import Stopped
 from distill.train.progress import Progress, say
@@ -48,12 +47,9 @@ from pipelines.stored_teachers import describe_teachers, views_shown
 from pipelines.teacher_models import (
     fingerprints,
     load_teachers,
-    say_accuracies,
+    say_scores,
     score,
 )
-
-# Batches handed to the device before the host waits for answers.
-_IN_FLIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,8 +117,8 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     answers = _Answers(config, FunctionMatching(students["0"], teachers, config.matching), mesh)
     batch_size, store = config.train.batch_size, config.store
     arrays = answers.arrays(params, size)
-    accuracies = score(config, teachers, params, splits, size)
-    say_accuracies(name, accuracies, splits)
+    scores = score(config, teachers, params, splits, size)
+    say_scores(name, scores, splits)
     contents = Contents(
         examples=batches * batch_size,
         batch_size=batch_size,
@@ -135,7 +131,8 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
                 config.every_teacher, teachers, fingerprints(config.every_teacher, params)
             ),
             "classes": list(names),
-            "accuracy": accuracies,
+            "accuracy": {key: one.accuracy for key, one in scores.items()},
+            "images": {key: one.images for key, one in scores.items()},
             "jax": jax.__version__,
         },
     )
@@ -163,13 +160,21 @@ class _Answers:
         self._prepare = jax.jit(
             lambda frozen, batch, step: prepare(task, config.seed, step, frozen, batch)
         )
+        # What is on every device can be fetched by every process.
         self._encode = jax.jit(
-            lambda prepared: (encode(prepared.teachers, config.store), prepared.weights),
+            lambda prepared: (
+                encode(prepared.teachers, config.store),
+                prepared.weights,
+                magnitudes(prepared.teachers, config.store),
+            ),
             out_shardings=replicated(mesh),
         )
 
     def __call__(self, params: dict[str, Params], batch: Batch, step: int) -> Any:
-        """The arrays to store, and each image's share of its mixture; not waited for."""
+        """The arrays to store, each image's share of its mixture, and how large values are.
+
+        They are not waited for.
+        """
         return self._encode(self._prepare(params, batch, np.int32(step)))
 
     def arrays(self, params: dict[str, Params], size: int) -> dict[str, tuple[str, tuple]]:
@@ -184,7 +189,7 @@ class _Answers:
         batch = {"image": image, "teacher_image": image, "label": label}
         with blame("config.store"):
             prepared = jax.eval_shape(self._prepare, params, batch, np.int32(0))
-            found, _ = jax.eval_shape(self._encode, prepared)
+            found, *_ = jax.eval_shape(self._encode, prepared)
             if not found:
                 raise ValueError("config.matching.losses compares nothing with a teacher")
         return {name: (one.dtype.name, one.shape[1:]) for name, one in found.items()}
@@ -199,7 +204,12 @@ def _write(
     splits: Splits,
     size: int,
 ) -> None:
-    """Writes what is not written yet, a few batches behind the device."""
+    """Writes what is not written yet, a few batches behind the device.
+
+    Raises:
+      RunFailed: if answers are not finite, or too large for the dtype they are stored in.
+      Stopped: after SIGTERM or SIGINT.
+    """
     mesh, batch_size = open_mesh(config), contents.batch_size
     rows = local_rows(mesh, batch_size)
     with contextlib.ExitStack() as stack:
@@ -221,32 +231,53 @@ def _write(
             put=lambda batch: (batch, put_batch(mesh, _for_device(batch), size=batch_size)),
             rows=rows,
             teacher_view=config.matching.teacher_view,
+            needs_labels=config.matching.losses.labels > 0,
             describe=True,
             next_example=first * batch_size,
         )
         stack.callback(loader.close)
-        request = stack.enter_context(StopRequest())
+        asked = _Asked(loader, answer, range(first, last), stack.enter_context(StopRequest()))
         progress, clock = Progress(name, last, first), Clock(batch_size)
         clock.start(first, loader.wait_seconds)
-        waiting = collections.deque()
-        for step in range(first, last):
-            host, batch = next(loader)
-            waiting.append((host, answer(batch, step)))
-            done, stop = step + 1, request.after(step + 1)
-            while waiting and (len(waiting) > _IN_FLIGHT or stop or done == last):
-                host, (arrays, shares) = waiting.popleft()
-                views = _views(contents, host, rows)
-                if writer is not None:
-                    writer.write(_records(contents, views, *jax.device_get((arrays, shares))))
-            if stop:
-                raise Stopped(
-                    f"stopped by {stop} after batch {done} of {last}; files that were finished "
-                    "stand. Run the same command to continue"
-                )
+        for done, host, answers in in_flight(asked):
+            arrays, shares, largest = jax.device_get(answers)
+            views = _views(contents, host, rows)
+            indices = views["index"]
+            check_storable(
+                largest, config.store, lambda row, of=indices: splits.train.describe(int(of[row]))
+            )
+            if writer is not None:
+                writer.write(_records(contents, views, arrays, shares))
             if done == last or done % config.train.log_every == 0:
                 clock.advance()
                 speed = clock.window(done, loader.wait_seconds)
                 progress.line(done, speed["train/images_per_second"], speed["train/data_wait"])
+        if done < last:
+            raise Stopped(
+                f"stopped by {asked.stop} after batch {done} of {last}; files that were finished "
+                "stand. Run the same command to continue"
+            )
+
+
+@dataclasses.dataclass
+class _Asked:
+    """Batches whose answers were asked for, until all are or the command is to stop."""
+
+    loader: TrainLoader
+    answer: Callable[[Batch, int], Any]
+    steps: range
+    request: StopRequest
+    stop: str | None = None
+    """What asked to stop."""
+
+    def __iter__(self) -> Iterator[tuple[int, Batch, Any]]:
+        """How many batches of the run there were, the last of them on the host, its answers."""
+        for step in self.steps:
+            host, batch = next(self.loader)
+            yield step + 1, host, self.answer(batch, step)
+            self.stop = self.request.after(step + 1)
+            if self.stop:
+                return
 
 
 def _for_device(batch: Batch) -> Batch:

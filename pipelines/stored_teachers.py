@@ -16,7 +16,7 @@ from distill.moved import Claimed
 from distill.train.run import RunConfig
 from distill.train.step import step_key
 from distill.train.workdir import differences
-from pipelines.teacher_models import TeacherConfig, fingerprints, load_teachers
+from pipelines.teacher_models import Score, TeacherConfig, fingerprints, load_teachers
 from pipelines.weights import described_network
 
 
@@ -83,6 +83,13 @@ def stored_teachers(
         )
         for name, one in asked.items()
     }
+
+
+def stored_scores(store: Store) -> dict[str, Score]:
+    """How good the teachers were; an older store does not say on how many images."""
+    about = store.contents.about
+    images = about.get("images", {})
+    return {key: Score(accuracy, images.get(key, 0)) for key, accuracy in about["accuracy"].items()}
 
 
 def views_shown(

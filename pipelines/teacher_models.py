@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jax.sharding import Mesh
 
@@ -172,14 +172,26 @@ def fingerprints(
     return found
 
 
+class Score(NamedTuple):
+    """How good a teacher is."""
+
+    accuracy: float
+    images: int
+    """On how many."""
+
+
 def score(
     config: RunConfig,
     teachers: Mapping[str, Teacher],
     params: Mapping[str, Params],
     splits: Splits,
     view_size: int,
-) -> dict[str, float]:
-    """The accuracy on the validation split of each teacher that tells its classes apart."""
+) -> dict[str, Score]:
+    """The accuracy on the validation split of each teacher that tells its classes apart.
+
+    Raises:
+      RunFailed: if a teacher's outputs are not finite.
+    """
     images = splits.validation
     found = {}
     for name, teacher in teachers.items() if images is not None else ():
@@ -198,21 +210,23 @@ def score(
             # What it says of other classes cannot be right or wrong.
             continue
         batches = evaluation_loader(config, shown, teacher.network.placement.mesh, view_size)
-        metrics = classification_metrics(teacher.network, among(shown))
-        found[name] = Evaluator(name, batches, metrics)(params[name])[f"{name}/accuracy"]
+        evaluator = Evaluator(name, batches, classification_metrics(teacher.network, among(shown)))
+        metrics, metric = evaluator(params[name]), f"{name}/accuracy"
+        if metric not in evaluator.missing:
+            found[name] = Score(metrics[metric], evaluator.counts[metric])
     return found
 
 
-def say_accuracies(
-    name: str, accuracies: Mapping[str, float], splits: Splits, *, stored: bool = False
+def say_scores(
+    name: str, scores: Mapping[str, Score], splits: Splits, *, stored: bool = False
 ) -> None:
     """Says how good teachers are, or were when what they say was stored, and warns of guessing."""
     when = ", when its targets were stored" if stored else ""
-    for key, accuracy in accuracies.items():
+    for key, (accuracy, images) in scores.items():
         whose = "teacher" if key == TEACHER else f"teacher {key}"
         say(f"{name}: {whose} accuracy {accuracy:.2%} on validation{when}")
         if splits.validation is None:
             continue
         classes = len(splits.validation.class_names)
-        if warning := warn_if_near_chance(accuracy, classes, len(splits.validation)):
+        if warning := warn_if_near_chance(accuracy, classes, images):
             say(f"{name}: warning: {whose}: {warning}")

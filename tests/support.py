@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -127,6 +128,23 @@ class Damaged(Subset):
         if index in self._damaged:
             raise CorruptImage("truncated")
         return super().read(index)
+
+
+class Unlabelled(Subset):
+    """A source of which a few images have no label."""
+
+    def __init__(self, source: Source, without: Collection[int]):
+        super().__init__(source, np.arange(len(source)))
+        self._without = set(map(int, without))
+
+    @property
+    def labels(self) -> np.ndarray:
+        missing = np.isin(np.arange(len(self)), list(self._without))
+        return np.where(missing, -1, super().labels)
+
+    def read(self, index: int) -> tuple[np.ndarray, int]:
+        image, label = super().read(index)
+        return image, -1 if index in self._without else label
 
 
 def without_timings(rows: list[dict]) -> list[dict]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.classes import IN_ORDER, ClassMap, Names, among, numbered, read_class_map, renamed
+from distill.data.labels import check_labels
 from distill.data.sources import Source, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
@@ -226,3 +227,16 @@ class Splits:
                 f"{purpose} learns from labels, but the training images have none; name labelled "
                 f"data in {key}"
             )
+
+    def check_all_labelled(self, purpose: str, key: str = "config.data.source") -> None:
+        """Checks that training images have labels, as far as `distill.data.labels` looks.
+
+        Args:
+          purpose: what needs them, for the error.
+          key: where labelled data is named, for the error.
+
+        Raises:
+          UserError: if there are none, or one is missing.
+        """
+        self.check_labels(purpose, key)
+        check_labels(self.train, purpose)

@@ -14,6 +14,7 @@ from absl import flags, logging
 
 from distill.data.config import DataConfig
 from distill.data.examples import Batch, EvaluationViews, TeacherView, TrainingViews
+from distill.data.labels import check_batch_labels
 from distill.data.sources import Source
 from distill.data.store import Store
 from distill.errors import RunFailed, UserError
@@ -121,6 +122,7 @@ class TrainLoader:
       put: places these rows on the devices.
       teacher_view: what `teacher_image` of a batch holds; "same" leaves it out.
       store: whose examples to show again in place of new ones.
+      needs_labels: whether an image without a label is an error.
       describe: whether batches say which views they hold.
       next_example: global position to start at; what `state()` returned.
       skipped: corrupt images that all processes met before that; what `state()` returned.
@@ -139,6 +141,7 @@ class TrainLoader:
         rows: Sequence[int] | None = None,
         teacher_view: TeacherView = "same",
         store: Store | None = None,
+        needs_labels: bool = False,
         describe: bool = False,
         next_example: int = 0,
         skipped: int = 0,
@@ -170,6 +173,7 @@ class TrainLoader:
         )
         self._batches = batches(views, config)
         self._put = put
+        self._labelled = source if needs_labels else None
         self._batch_size = batch_size
         self._next_example = next_example
         self._skipped_before = skipped
@@ -184,6 +188,8 @@ class TrainLoader:
 
     def _load(self) -> tuple[Batch, int]:
         batch = self._monitor.check(next(self._batches))
+        if self._labelled is not None:
+            check_batch_labels(batch, self._labelled)
         return self._put(batch), self._monitor.found
 
     def __iter__(self) -> "TrainLoader":
@@ -193,7 +199,7 @@ class TrainLoader:
         """The next batch; time spent waiting for it is added to `wait_seconds`.
 
         Raises:
-          RunFailed: if too many images are corrupt.
+          RunFailed: if too many images are corrupt, or one has no label where all need one.
         """
         start = time.perf_counter()
         batch, self.found = self._ready.popleft().result()

@@ -1,5 +1,6 @@
-"""Classification, agreement, and how alike features are."""
+"""Classification, agreement, calibration, and how alike features are."""
 
+from distill.evaluate.calibration import CalibrationError
 from distill.evaluate.chance import warn_if_near_chance
 from distill.evaluate.classification import (
     accuracy,
@@ -10,11 +11,15 @@ from distill.evaluate.classification import (
     top5_agreement,
 )
 from distill.evaluate.evaluator import Evaluator, PerExample
-from distill.evaluate.similarity import FeaturePair
+from distill.evaluate.metric import Mean, Metric
+from distill.evaluate.similarity import LinearCKA
 
 __all__ = [
+    "CalibrationError",
     "Evaluator",
-    "FeaturePair",
+    "LinearCKA",
+    "Mean",
+    "Metric",
     "PerExample",
     "accuracy",
     "agreement",

@@ -1,87 +1,155 @@
-"""Averages per-example metrics over a split."""
+"""Measures a model over a split."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
-from distill.evaluate.classification import REDUCTIONS
-from distill.evaluate.similarity import (
-    FeaturePair,
-    Moments,
-    linear_cka,
-    merge_moments,
-    pair_moments,
-)
-from distill.parallel import replicated
+from distill.errors import RunFailed
+from distill.evaluate.metric import Metric
+from distill.evaluate.notes import Notes
+from distill.parallel import in_flight, replicated
 
-PerExample = Callable[[Any, Any, dict[str, jax.Array]], dict[str, jax.Array | FeaturePair]]
-_Sums = dict[str, jax.Array | Moments]
+Batch = dict[str, jax.Array]
+PerExample = Callable[[Any, Any, Batch], dict[str, Metric]]
+"""Maps (params, frozen, batch) to a batch's metrics by name; it is compiled."""
 
 
 class Evaluator:
-    """The mean of each per-example metric over the examples that count.
+    """A model's metrics over all images of a split.
 
     Args:
       name: prefix of the metrics, such as `val`.
-      batches: goes over the split each time it is iterated.
-      per_example: maps (params, frozen, batch) to metrics, each [B], or [B, K] for those in
-        `REDUCTIONS`, or a `FeaturePair`, whose value is the linear CKA over all examples.
+      batches: goes over the split each time it is iterated, such as an `EvalLoader`; its `source`
+        names images.
+      per_example: measures a batch of which only images with a `mask` of True count.
     """
 
-    def __init__(self, name: str, batches: Iterable, per_example: PerExample):
+    def __init__(self, name: str, batches: Iterable[Batch], per_example: PerExample):
         self.name = name
+        self.counted = 0
+        """Images that the last call has seen; others cannot be decoded."""
+        self.counts: dict[str, int] = {}
+        """Those that each metric is of, as `name/metric`."""
+        self.missing: frozenset[str] = frozenset()
+        """Metrics of which the last call could say nothing, as `name/metric`."""
         self._batches = batches
-        self._sums = _summed(per_example)
+        self._per_example = per_example
+        self._notes = Notes()
 
     def __call__(self, params: Any, frozen: Any = None) -> dict[str, float]:
-        """The metrics as `name/metric`; nothing is fetched before the last batch."""
-        totals = None
-        for batch in self._batches:
-            sums = self._sums(params, frozen, batch)
-            totals = sums if totals is None else _add(totals, sums)
-        totals = jax.device_get(jax.tree.map(_whole, totals))
-        examples = max(np.float64(totals.pop("examples")), 1.0)
-        return {f"{self.name}/{k}": _reduce(k, v, examples) for k, v in totals.items()}
+        """The metrics as `name/metric`; all processes must call it, and all get the same.
+
+        Metrics of which nothing can be said, such as a mean over no images, are left out. That,
+        and images that are left out of some metrics, is said once.
+
+        Raises:
+          RunFailed: if what is measured of an image is not finite.
+        """
+        counted, metrics = 0, None
+        for batch, (count, sums) in in_flight(
+            (batch, self._measure(params, frozen, batch)) for batch in self._batches
+        ):
+            count, sums = jax.tree.map(_exact, jax.device_get((count, sums)))
+            if broken := [name for name, found in sums.items() if not _is_finite(found)]:
+                self._refuse(broken, params, frozen, batch)
+            counted += int(count)
+            metrics = sums if metrics is None else _merge(metrics, sums)
+        values = {name: metric.value() for name, metric in metrics.items()}
+        self.counted = counted
+        self.counts = {self._full(name): int(metric.count) for name, metric in metrics.items()}
+        self.missing = frozenset(self._full(name) for name, v in values.items() if v is None)
+        self._tell(metrics, values)
+        return {self._full(name): value for name, value in values.items() if value is not None}
+
+    def _measure(self, params: Any, frozen: Any, batch: Batch) -> tuple[jax.Array, dict]:
+        return _compiled(self._per_example, _mesh_of(batch))(params, frozen, batch)
+
+    def _full(self, name: str) -> str:
+        return f"{self.name}/{name}"
+
+    def _tell(self, metrics: Mapping[str, Metric], values: Mapping[str, float | None]) -> None:
+        """Says of which metrics there is nothing to say, and which leave images out."""
+        groups: dict[tuple[bool, int, str], list[str]] = {}
+        for name, metric in metrics.items():
+            if values[name] is None or metric.count < self.counted:
+                requires = metric.requires if self.counted else ""
+                key = values[name] is None, int(metric.count), requires
+                groups.setdefault(key, []).append(self._full(name))
+        for (missing, count, requires), names in groups.items():
+            listed, images = ", ".join(names), f"{self.counted:,} images"
+            if not self.counted:
+                self._notes.say(f"{listed} missing: no image of {self.name} can be decoded")
+            elif missing:
+                self._notes.say(f"{listed} missing: none of {images} has {requires}")
+            else:
+                without = f"{self.counted - count:,} of {images} of {self.name} lack {requires}"
+                self._notes.say(f"{without}: left out of {listed}")
+
+    def _refuse(self, broken: list[str], params: Any, frozen: Any, batch: Batch) -> None:
+        """Raises an error that names the first image of which a metric is not finite."""
+
+        def is_sound(rows: int) -> bool:
+            mask = _first_rows(batch["mask"], np.int32(rows))
+            _, found = jax.device_get(self._measure(params, frozen, batch | {"mask": mask}))
+            return all(map(_is_finite, found.values()))
+
+        sound, unsound = 0, batch["mask"].shape[0]
+        while unsound - sound > 1:
+            middle = (sound + unsound) // 2
+            sound, unsound = (middle, unsound) if is_sound(middle) else (sound, middle)
+        index = _whole(batch["index"], _mesh_of(batch))[sound]
+        raise RunFailed(
+            f"{', '.join(map(self._full, broken))} of {self._batches.source.describe(int(index))} "
+            "is not finite: the model puts out what is not a number, or too large a one. Check the "
+            "model's parameters, and its dtype"
+        )
+
+
+def _merge(one: dict[str, Metric], other: dict[str, Metric]) -> dict[str, Metric]:
+    return {name: metric.merge(other[name]) for name, metric in one.items()}
+
+
+def _exact(leaf: np.ndarray) -> np.ndarray:
+    """As float64 or int64, in which sums over a split lose nothing that matters."""
+    leaf = np.asarray(leaf)
+    return leaf.astype(np.int64 if np.issubdtype(leaf.dtype, np.integer) else np.float64)[()]
+
+
+def _is_finite(metric: Metric) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(metric))
+
+
+def _mesh_of(batch: Batch) -> Mesh | None:
+    """Over which a batch is cut; None of arrays that are on no mesh."""
+    return getattr(getattr(batch["mask"], "sharding", None), "mesh", None)
 
 
 @functools.cache
-def _summed(per_example: PerExample) -> Callable[[Any, Any, dict[str, jax.Array]], _Sums]:
-    """Sums over the examples that count; compiled once for all splits."""
+def _compiled(per_example: PerExample, mesh: Mesh | None) -> Callable:
+    """The number of images that count and a batch's metrics; compiled once for all splits."""
 
-    @jax.jit
-    def sums(params, frozen, batch):
-        mask = batch["mask"].astype(jnp.float32)
+    # What is on every device can be fetched by every process.
+    @functools.partial(jax.jit, out_shardings=_everywhere(mesh))
+    def measure(params, frozen, batch):
+        mask = batch["mask"].astype(bool)
+        return jnp.sum(mask, dtype=jnp.int32), per_example(params, frozen, batch | {"mask": mask})
 
-        def total(metric):
-            if isinstance(metric, FeaturePair):
-                return pair_moments(metric, mask)
-            return jnp.sum((metric.astype(jnp.float32).T * mask).T, axis=0)
-
-        metrics = per_example(params, frozen, batch) | {"examples": jnp.ones_like(mask)}
-        return {k: total(v) for k, v in metrics.items()}
-
-    return sums
+    return measure
 
 
-def _add(totals: _Sums, sums: _Sums) -> _Sums:
-    def add(one, other):
-        return merge_moments(one, other) if isinstance(one, Moments) else jnp.add(one, other)
-
-    return jax.tree.map(add, totals, sums, is_leaf=lambda node: isinstance(node, Moments))
+@jax.jit
+def _first_rows(mask: jax.Array, rows: jax.Array) -> jax.Array:
+    return mask & (jnp.arange(mask.shape[0]) < rows)
 
 
-def _whole(leaf: jax.Array) -> jax.Array:
-    """The array on every device: a process cannot fetch what others hold parts of."""
-    if leaf.sharding.is_fully_replicated:
-        return leaf
-    return jax.jit(lambda x: x, out_shardings=replicated(leaf.sharding.mesh))(leaf)
+def _whole(array: jax.Array, mesh: Mesh | None) -> np.ndarray:
+    return jax.device_get(jax.jit(lambda x: x, out_shardings=_everywhere(mesh))(array))
 
 
-def _reduce(name: str, total: np.ndarray | Moments, examples: float) -> float:
-    if isinstance(total, Moments):
-        return linear_cka(total)
-    return REDUCTIONS.get(name, float)(np.asarray(total, np.float64) / examples)
+def _everywhere(mesh: Mesh | None) -> NamedSharding | None:
+    return None if mesh is None else replicated(mesh)

@@ -1,6 +1,5 @@
 """Frozen features: the embeddings of all images of a source."""
 
-import collections
 import functools
 from typing import NamedTuple
 
@@ -12,10 +11,7 @@ from jax.sharding import Mesh
 from distill.data import DataConfig, EvalLoader, Source, Subset
 from distill.errors import RunFailed
 from distill.nn import Network, Params
-from distill.parallel import local_rows, put_batch, replicated
-
-# Batches handed to the device before the host fetches an embedding.
-_AHEAD = 2
+from distill.parallel import in_flight, local_rows, put_batch, replicated
 
 
 class Features(NamedTuple):
@@ -24,7 +20,7 @@ class Features(NamedTuple):
     embedding: np.ndarray
     """[N, D] float32."""
     label: np.ndarray
-    """[N] int32."""
+    """[N] int32, −1 of an image without a label."""
     index: np.ndarray
     """[N] int64, places in the source, ascending."""
 
@@ -120,7 +116,8 @@ class FeatureExtractor:
             np.empty(count, np.int64),
         )
         filled = 0
-        for batch, mask in self._fetched(params, loader):
+        for embedded in in_flight(self._embed(params, batch) for batch in loader):
+            batch, mask = jax.device_get(embedded)
             end = filled + np.count_nonzero(mask)
             for whole, part in zip(found, batch, strict=True):
                 whole[filled:end] = part[mask]
@@ -128,15 +125,6 @@ class FeatureExtractor:
         found = Features(*(whole[:filled] for whole in found))
         _check_finite(found, loader.source)
         return found
-
-    def _fetched(self, params: Params, loader: EvalLoader):
-        pending = collections.deque()
-        for batch in loader:
-            pending.append(self._embed(params, batch))
-            if len(pending) > _AHEAD:
-                yield jax.device_get(pending.popleft())
-        while pending:
-            yield jax.device_get(pending.popleft())
 
 
 def _check_finite(features: Features, source: Source) -> None:

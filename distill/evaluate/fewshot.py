@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from distill.errors import UserError
-from distill.evaluate.linear import LinearClassifier, Standardisation
+from distill.evaluate.linear import LinearClassifier, Standardisation, check_finite
 
 # The constant feature that carries the bias. A ridge penalty on its weight is one of l2/100² on
 # the bias, next to none.
@@ -20,7 +20,7 @@ BIAS_FEATURE = 100.0
 def drawing_orders(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
     """The order in which each class's images are drawn: permutations of indices into `labels`.
 
-    Fewer shots are the first of more shots.
+    Fewer shots are the first of more shots. Images without a label, −1, are in none.
     """
     rng = np.random.default_rng(seed)
     by_class = np.argsort(labels, kind="stable")
@@ -71,7 +71,11 @@ def fit_ridge(
       labels: int [N].
       classes: C.
       l2: penalty on every weight, the constant feature's among them.
+
+    Raises:
+      RunFailed: if a feature is not finite.
     """
+    check_finite(features)
     whitening = Standardisation.of(features)
     x = np.pad(whitening(features), ((0, 0), (0, 1)), constant_values=BIAS_FEATURE)
     y = 2.0 * np.eye(classes)[labels] - 1.0

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from distill.errors import RunFailed
+
 _EPSILON = 1e-5
 # Rows that are converted to float64 at once.
 _BLOCK = 4096
@@ -13,6 +15,21 @@ _BLOCK = 4096
 def row_blocks(count: int, size: int = _BLOCK) -> Iterator[slice]:
     """Cuts range(count) into slices of at most `size`."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def check_finite(features: np.ndarray) -> None:
+    """Checks features [N, D], of which a classifier would otherwise make what looks like a score.
+
+    Raises:
+      RunFailed: naming the first row that is not finite.
+    """
+    for rows in row_blocks(len(features)):
+        sound = np.isfinite(features[rows]).all(axis=-1)
+        if not sound.all():
+            raise RunFailed(
+                f"the features of image {rows.start + int(np.argmin(sound))} of {len(features)} "
+                "are not finite; check the model"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +70,16 @@ class LinearClassifier:
         return self.standardisation(features) @ self.kernel + self.bias
 
     def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """The share of features [N, D] whose highest score is their label's, of [N]."""
+        """The share of features [N, D] whose highest score is their label's, of [N].
+
+        Args:
+          features: at least one.
+          labels: theirs, int.
+
+        Raises:
+          RunFailed: if a feature is not finite.
+        """
+        check_finite(features)
         correct = sum(
             np.count_nonzero(self.scores(features[rows]).argmax(axis=-1) == labels[rows])
             for rows in row_blocks(len(labels))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.errors import UserError
-from distill.evaluate.linear import row_blocks
+from distill.evaluate.linear import check_finite, row_blocks
 
 TEMPERATURE = 0.07
 
@@ -41,9 +41,12 @@ def neighbour_predictions(
 
     Raises:
       UserError: if a k is larger than N.
+      RunFailed: if a feature is not finite.
     """
     most = max(neighbours)
     check_neighbours(most, len(bank))
+    check_finite(bank)
+    check_finite(queries)
     bank_size, query_size = min(_BANK, len(bank)), min(_QUERIES, len(queries))
     blocks = [jnp.asarray(block) for block in _padded(_unit(queries), query_size, 0.0)]
     best = [_none_yet(query_size, most)] * len(blocks)
@@ -55,6 +58,8 @@ def neighbour_predictions(
             _nearest(*found, block, features, of, most)
             for found, block in zip(best, blocks, strict=True)
         ]
+        # Or all of the bank would be on the device.
+        jax.block_until_ready(best)
     return {
         k: np.concatenate([_vote(*found, k, classes) for found in best])[: len(queries)]
         for k in neighbours
@@ -72,8 +77,11 @@ def check_neighbours(most: int, images: int) -> None:
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
+    # Squares of what is far from 1 are beyond float32.
+    largest = np.max(np.abs(features), axis=-1, keepdims=True)
+    features = features / np.where(largest > 0, largest, 1)
     norms = np.linalg.norm(features, axis=-1, keepdims=True)
-    return features / np.maximum(norms, np.finfo(np.float32).tiny)
+    return features / np.where(norms > 0, norms, 1)
 
 
 def _padded(rows: np.ndarray, size: int, value: float) -> Iterator[np.ndarray]:

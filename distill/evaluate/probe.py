@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from distill.evaluate.linear import LinearClassifier, Standardisation, row_blocks
+from distill.evaluate.linear import LinearClassifier, Standardisation, check_finite, row_blocks
 from distill.parallel import batch_devices, batch_sharding, replicated
 
 # Strongest first: each fit starts where the one before ended.
@@ -70,7 +70,11 @@ def fit_probe(
       mesh: whose devices compute; all processes must call it with the same arguments.
       penalties: candidates for l2, strongest first; a single one is taken as it is.
       seed: of the held-out tenth.
+
+    Raises:
+      RunFailed: if a feature is not finite.
     """
+    check_finite(features)
     standardisation = Standardisation.of(features)
     # The line search takes steps of JAX's default precision.
     with jax.enable_x64(False):

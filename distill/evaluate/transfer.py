@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -13,6 +13,7 @@ from distill.errors import UserError, check_each_once
 from distill.evaluate.features import FeatureExtractor, Features, split_loader
 from distill.evaluate.fewshot import draw_shots, drawing_orders, fit_ridge
 from distill.evaluate.neighbours import check_neighbours, neighbour_predictions
+from distill.evaluate.notes import Notes
 from distill.evaluate.probe import fit_probe
 from distill.nn import Network, Params
 from distill.paths import SourceName
@@ -106,11 +107,19 @@ class TransferEvaluator:
             for source in config.sources or (None,)
         }
         """By what stands in the names of their metrics."""
+        self.missing: frozenset[str] = frozenset()
+        """Metrics of which the last call could say nothing."""
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
         """Metrics such as `fewshot/5`, or `fewshot/NAME/5` if there are several sources.
 
-        All processes must call it, and all get the same.
+        All processes must call it, and all get the same. Images without a label are left out, and
+        so are all metrics where there is none with; both is said once.
+
+        Raises:
+          RunFailed: if an embedding is not finite, or too many images are corrupt.
+          UserError: if there are too few images for what is asked for, of those that can be decoded
+            and have a label.
         """
         del frozen
         mesh = self._network.placement.mesh
@@ -120,11 +129,18 @@ class TransferEvaluator:
             loader = split_loader(source, self._data, mesh, size=size, batch_size=self._batch_size)
             return self._extract(params, loader)
 
-        return {
+        found = {
             f"{kind}/{name}{metric}": value
             for name, task in self.tasks.items()
             for (kind, metric), value in task.evaluate(embed, mesh).items()
         }
+        asked = {
+            f"{kind}/{name}{metric}"
+            for name, task in self.tasks.items()
+            for kind, metric in task.metrics
+        }
+        self.missing = frozenset(asked - found.keys())
+        return found
 
 
 def _open(
@@ -152,6 +168,15 @@ def _open(
     return splits.train, splits.validation
 
 
+class Counted(NamedTuple):
+    """How many images there were, without those that are corrupt or have no label."""
+
+    test: int
+    """To classify."""
+    train: int
+    """To learn from."""
+
+
 class TransferTask:
     """What is asked of one source.
 
@@ -166,7 +191,10 @@ class TransferTask:
 
     def __init__(self, config: TransferConfig, train: Source, test: Source):
         self.train, self.test = train, test
+        self.counted = Counted(0, 0)
+        """By the last evaluation."""
         self._config = config
+        self._notes = Notes()
         self._classes = len(train.class_names)
         self._orders = {}
         if config.shots:
@@ -178,15 +206,44 @@ class TransferTask:
         if config.neighbours:
             check_neighbours(max(config.neighbours), len(train))
 
-    def evaluate(self, embed: Embed, mesh: Mesh) -> dict[tuple[str, str], float]:
-        """The metrics by (kind, what of it); features are computed once for all of them."""
+    @property
+    def metrics(self) -> list[tuple[str, str]]:
+        """What is asked for, by (kind, what of it)."""
         config = self._config
-        test = embed(self.test)
+        seeds = ("", *(f"/seed{seed}" for seed in config.seeds))
+        return [
+            *(("fewshot", f"{shots}{seed}") for shots in config.shots for seed in seeds),
+            *(("knn", str(k)) for k in config.neighbours),
+            *(("probe", name) for name in ("accuracy", "l2") if config.probe),
+        ]
+
+    def evaluate(self, embed: Embed, mesh: Mesh) -> dict[tuple[str, str], float]:
+        """The metrics by (kind, what of it); features are computed once for all of them.
+
+        None where no image to classify has a label.
+        """
+        config = self._config
+        test = self._labelled(embed(self.test), "to classify")
+        self.counted = Counted(len(test.label), 0)
+        if not self.counted.test:
+            kinds = ", ".join(dict.fromkeys(kind for kind, _ in self.metrics))
+            self._notes.say(f"{kinds} missing: no image to classify can be decoded and has a label")
+            return {}
         if config.neighbours or config.probe:
             train = embed(self.train)
             readable = np.isin(np.arange(len(self.train)), train.index)
+            train = self._labelled(train, "to learn from")
+            learnable = len(train.label)
         else:
             train, readable = self._embed_shots(embed)
+            has_label = self.train.labels >= 0
+            self._say_unlabelled(has_label, "to learn from")
+            learnable = int(np.count_nonzero(readable & has_label))
+        if not learnable:
+            raise UserError(
+                f"none of {len(self.train):,} images to learn from can be decoded and has a label"
+            )
+        self.counted = Counted(len(test.label), learnable)
         found = {}
         if config.shots:
             found |= self._fewshot(train, test, readable)
@@ -197,6 +254,19 @@ class TransferTask:
             accuracy = probe.classifier.accuracy(test.embedding, test.label)
             found |= {("probe", "accuracy"): accuracy, ("probe", "l2"): probe.l2}
         return found
+
+    def _labelled(self, features: Features, purpose: str) -> Features:
+        """Those of images with a label."""
+        has_label = features.label >= 0
+        self._say_unlabelled(has_label, purpose)
+        return Features(*(array[has_label] for array in features))
+
+    def _say_unlabelled(self, has_label: np.ndarray, purpose: str) -> None:
+        if without := np.count_nonzero(~has_label):
+            self._notes.say(
+                f"{without:,} of {len(has_label):,} images {purpose} lack a label: left out of the "
+                "evaluation of features"
+            )
 
     def _fewshot(
         self, train: Features, test: Features, readable: np.ndarray

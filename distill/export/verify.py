@@ -32,7 +32,7 @@ class Samples:
     images: np.ndarray
     """uint8 [N, H, W, C], at the model's resolution."""
     labels: np.ndarray | None = None
-    """[N], where they are known and the model's classes are theirs."""
+    """[N], where they are known and the model's classes are theirs; −1 of an image without."""
     name: str = "random pixels"
     """Where they are from."""
 
@@ -49,7 +49,7 @@ class Checked:
     """Share of the images on which both prefer the same class; without classes the mean cosine
     between the embeddings."""
     accuracy: float | None
-    """On images with labels."""
+    """On images with labels; None where there are none."""
     milliseconds: dict[str, float]
     """Median time of a batch of 1 and of 32, on this machine's CPU."""
 
@@ -71,6 +71,9 @@ class Verifier:
         """JAX's outputs for all images, computed on the CPU as runtimes do.
 
         Accelerators round float32 products unless told not to.
+
+        Raises:
+          ExportMismatch: if one is not finite, which no export could equal.
         """
         images, cpu = self._samples.images, jax.devices("cpu")[0]
         serve = jax.jit(self._model.function())
@@ -83,17 +86,28 @@ class Verifier:
                 padded = np.concatenate([part, np.repeat(part[:1], LARGEST_BATCH - len(part), 0)])
                 answers = jax.device_get(serve(params, padded))
                 parts.append({name: value[: len(part)] for name, value in answers.items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        expected = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for name, values in expected.items():
+            sound = np.isfinite(values).reshape(len(values), -1).all(axis=-1)
+            if not sound.all():
+                raise ExportMismatch(
+                    f"{name} of the model is not finite for image {np.argmin(sound)} of "
+                    f"{self._samples.name}; check the model. Nothing was exported"
+                )
+        return expected
 
     @property
     def accuracy(self) -> float | None:
-        """JAX's, on images with labels."""
+        """JAX's, on images with labels; None where there are none."""
         return self._accuracy(self.expected.get("logits"))
 
     def _accuracy(self, logits: np.ndarray | None) -> float | None:
         if logits is None or self._samples.labels is None:
             return None
-        return float(np.mean(logits.argmax(-1) == self._samples.labels))
+        has_label = self._samples.labels >= 0
+        if not has_label.any():
+            return None
+        return float(np.mean((logits.argmax(-1) == self._samples.labels)[has_label]))
 
     def __call__(self, artefact: Artefact) -> Checked:
         """Runs an artefact and compares.

@@ -1,7 +1,7 @@
 """Function matching: the student is trained to be its teachers' function on the same views."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.evaluate.classification import agreement, label_metrics, top5_agreement
-from distill.evaluate.similarity import FeaturePair
+from distill.evaluate.metric import Mean
+from distill.evaluate.similarity import LinearCKA
 from distill.matching.config import FEATURES, MatchingConfig
 from distill.matching.losses import (
     cosine_distance,
@@ -64,6 +65,9 @@ class Prepared(NamedTuple):
     """Mixed views, [B, height, width, C] float32 in [0, 255]."""
     labels: jax.Array
     """[B], of the images that partners are mixed into."""
+    labelled_share: jax.Array
+    """[B], the share of the batch's images that have a label; the same for each, so that it can be
+    cut into microbatches."""
     targets: jax.Array | None
     """Mixed labels, [B, classes]; None if the loss does not look at them."""
     weights: jax.Array
@@ -89,6 +93,11 @@ class FunctionMatching:
     stored: str | None = None
     """What the names of stored answers begin with in a batch; None asks the teachers."""
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the loss compares with labels."""
+        return bool(self.config.losses.labels)
+
     def prepare(
         self, frozen: Mapping[str, Params], batch: dict[str, jax.Array], key: jax.Array
     ) -> Prepared:
@@ -107,11 +116,22 @@ class FunctionMatching:
         targets = None
         if config.losses.labels:
             targets = mix_labels(batch["label"], mixed.weights, classes)
-        prepared = Prepared(mixed.images, batch["label"], targets, mixed.weights, answers)
+        labelled_share = jnp.mean(batch["label"] >= 0)
+        prepared = Prepared(
+            images=mixed.images,
+            labels=batch["label"],
+            labelled_share=jnp.broadcast_to(labelled_share, batch["label"].shape),
+            targets=targets,
+            weights=mixed.weights,
+            teachers=answers,
+        )
         return jax.lax.optimization_barrier(prepared)
 
     def loss(self, params: Params, prepared: Prepared) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted sum of the terms; agreement with the teachers on the mixed views."""
+        """The weighted sum of the terms; agreement with the teachers on the mixed views.
+
+        The accuracy is over images with a label, and not a number where a batch has none.
+        """
         output = self.student.apply(params, self.student.prepare(prepared.images))
         weights = self.config.losses.terms
         terms = {name: self._term(name, params, output, prepared) for name in weights}
@@ -125,7 +145,7 @@ class FunctionMatching:
             metrics = metrics | {"agreement": jnp.mean(agreement(output.logits, teacher))}
         if self.labelled and self.student.config.num_classes:
             correct = jnp.argmax(output.logits, -1) == prepared.labels
-            metrics = metrics | {"accuracy": jnp.mean(correct)}
+            metrics = metrics | {"accuracy": jnp.mean(correct) / prepared.labelled_share[0]}
         return loss, metrics
 
     def _ask(self, frozen: Mapping[str, Params], view: jax.Array) -> Answers:
@@ -210,9 +230,9 @@ def distillation_metrics(
     *,
     mixed: MatchingConfig | None = None,
     labelled: bool = True,
-    among=None,
+    among: Sequence[int] | None = None,
 ):
-    """Per-example metrics of the student, and of the student against its teachers.
+    """Metrics of the student, and of the student against its teachers.
 
     Args:
       student: what is evaluated.
@@ -220,10 +240,12 @@ def distillation_metrics(
       mixed: how images are mixed before they are shown, always by the same draw; None shows them
         as they are.
       labelled: whether the images have labels.
+      among: the classes that compete where labels are compared with; None is all. Students and
+        teachers are compared over all.
     """
 
     def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
-        images = batch["image"]
+        images, where = batch["image"], batch["mask"]
         if mixed is not None:
             images = mix_views(mixed, jax.random.key(0), images).images
         ours = student.apply(params, student.prepare(images))
@@ -233,17 +255,18 @@ def distillation_metrics(
         }
         metrics = {}
         if labelled and student.config.num_classes:
-            metrics = label_metrics(ours.logits, batch["label"], among)
+            metrics = label_metrics(ours.logits, batch["label"], among, where=where)
         if comparable(student, teachers):
             logits = combine({k: teachers[k].logits(out) for k, out in theirs.items()}, teachers)
-            metrics |= {
+            values = {
                 "agreement": agreement(ours.logits, logits),
                 "top5_agreement": top5_agreement(ours.logits, logits),
                 "kl": kl_divergence(logits, ours.logits),
             }
+            metrics |= {name: Mean.of(value, where) for name, value in values.items()}
         for name, output in theirs.items():
             metric = "cka" if len(theirs) == 1 else f"cka_{name}"
-            metrics[metric] = FeaturePair(ours.embedding, output.embedding)
+            metrics[metric] = LinearCKA.of(ours.embedding, output.embedding, where)
         return metrics
 
     return per_example

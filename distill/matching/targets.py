@@ -1,13 +1,14 @@
 """Teachers' outputs as they are stored, and read again in place of asking the teachers."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from distill.errors import check_choices
+from distill.errors import RunFailed, check_choices
 
 Answers = dict[str, dict[str, jax.Array]]
 """What teachers make of a view, by logits, embedding or tokens and by teacher."""
@@ -44,12 +45,59 @@ def encode(answers: Answers, form: TargetFormat) -> dict[str, jax.Array]:
     Raises:
       ValueError: if there are no more classes than are to be kept.
     """
+    return {
+        name: values.astype(form.dtype) if _is_float(values) else values
+        for name, values in _parts(answers, form).items()
+    }
+
+
+def magnitudes(answers: Answers, form: TargetFormat) -> dict[str, jax.Array]:
+    """The largest absolute value of each example, [B] float32, in every array to store.
+
+    Not a number where one of the values is not.
+    """
+    return {
+        name: jnp.max(jnp.abs(values), axis=tuple(range(1, values.ndim))).astype(jnp.float32)
+        for name, values in _parts(answers, form).items()
+        if _is_float(values)
+    }
+
+
+def check_storable(
+    largest: Mapping[str, np.ndarray], form: TargetFormat, describe: Callable[[int], str]
+) -> None:
+    """Checks that what is to be stored is finite, and finite as it is stored.
+
+    Args:
+      largest: what `magnitudes` found of a batch.
+      form: how it is stored.
+      describe: names the image of a row.
+
+    Raises:
+      RunFailed: naming the first image of which it is not.
+    """
+    for name, values in largest.items():
+        with np.errstate(over="ignore"):
+            sound = np.isfinite(values.astype(form.dtype))
+        if sound.all():
+            continue
+        row = int(np.argmin(sound))
+        if not np.isfinite(values[row]):
+            raise RunFailed(f"{name} of {describe(row)} is not finite; check the teacher")
+        raise RunFailed(
+            f"{name} of {describe(row)} is as large as {values[row]:.4g}, and {form.dtype} holds "
+            f"no more than {np.finfo(form.dtype).max:.4g}; set config.store.dtype=float32"
+        )
+
+
+def _parts(answers: Answers, form: TargetFormat) -> dict[str, jax.Array]:
+    """The arrays to store, as they are computed."""
     arrays = {}
     for feature, by_teacher in answers.items():
         for teacher, values in by_teacher.items():
             name = f"{feature}/{teacher}"
             if feature != "logits" or form.top_k is None:
-                arrays[name] = values.astype(form.dtype)
+                arrays[name] = values
                 continue
             if form.top_k >= values.shape[-1]:
                 raise ValueError(
@@ -57,10 +105,14 @@ def encode(answers: Answers, form: TargetFormat) -> dict[str, jax.Array]:
                     "top_k=none all logits"
                 )
             top, classes, rest = _split(values.astype(jnp.float32), form.top_k)
-            arrays[f"{name}/{_TOP}"] = top.astype(form.dtype)
+            arrays[f"{name}/{_TOP}"] = top
             arrays[f"{name}/{_CLASSES}"] = classes
-            arrays[f"{name}/{_REST}"] = rest.astype(form.dtype)
+            arrays[f"{name}/{_REST}"] = rest
     return arrays
+
+
+def _is_float(values: jax.Array) -> bool:
+    return jnp.issubdtype(values.dtype, jnp.floating)
 
 
 def decode(arrays: Mapping[str, jax.Array], classes: int) -> Answers:

@@ -1,6 +1,7 @@
 """Mesh, sharding rules, overlapped linear maps, chips, and runs of several processes."""
 
 from distill.parallel.chips import CHIPS, Chip, chip_of
+from distill.parallel.flight import IN_FLIGHT, in_flight
 from distill.parallel.linear import column_parallel, row_parallel
 from distill.parallel.mesh import (
     MeshConfig,
@@ -29,6 +30,7 @@ from distill.parallel.rules import (
 __all__ = [
     "CHIPS",
     "DEFAULT_RULES",
+    "IN_FLIGHT",
     "MESH_AXES",
     "Chip",
     "MeshConfig",
@@ -40,6 +42,7 @@ __all__ = [
     "constrain",
     "current_device",
     "current_platform",
+    "in_flight",
     "local_rows",
     "make_mesh",
     "map_shards",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from distill.data import Splits
+from distill.errors import UserError
 from distill.scaling.law import Fit, check_falling, fit_law, pareto_frontier
 
 MEASURES = ("error", "cross_entropy")
@@ -64,9 +65,18 @@ def held_out(summary: Mapping[str, float], images: Mapping[str, int]) -> dict[st
     Args:
       summary: of its run, with accuracy and cross-entropy of each split.
       images: of each split, as `held_out_images` has them.
+
+    Raises:
+      UserError: if a split has no such figure, because none of its images has a label.
     """
 
     def mean(metric: str) -> float:
+        missing = [f"{name}/{metric}" for name in images if f"{name}/{metric}" not in summary]
+        if missing:
+            raise UserError(
+                f"nothing is known of {', '.join(missing)}: a study measures errors on images with "
+                "labels; name such data in config.base.data"
+            )
         total = sum(count * summary[f"{name}/{metric}"] for name, count in images.items())
         return total / sum(images.values())
 

@@ -1,7 +1,7 @@
 """Training on labels: the task of the pre-training pipeline."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ class ClassificationConfig:
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """Cross-entropy against labels."""
+
+    needs_labels: ClassVar[bool] = True
 
     network: Network
     config: ClassificationConfig

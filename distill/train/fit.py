@@ -189,6 +189,7 @@ def fit(
             skipped=progress["skipped"],
             teacher_view=teacher_view,
             store=store,
+            needs_labels=any(one.task.needs_labels for one in trainees.values()),
         )
         stack.callback(loader.close)
         loop = Loop(

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.nn import Params
-from distill.parallel import distributed
+from distill.parallel import IN_FLIGHT, distributed
 from distill.train.best import Best
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
@@ -21,10 +21,6 @@ from distill.train.progress import Progress, format_scores, format_seconds, say
 from distill.train.signals import StopRequest
 from distill.train.state import TrainState
 from distill.train.step import JointStep, States
-
-# Steps handed to the device before the host waits: enough to keep it busy, few enough that
-# batches do not pile up in its memory.
-_IN_FLIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,11 +93,21 @@ class Stopped(UserError):
     exit_code = 0
 
 
+class Evaluate(Protocol):
+    """Finds metrics, by name, of parameters and what is frozen beside them."""
+
+    missing: frozenset[str]
+    """Metrics of which the last call could say nothing, and which it left out."""
+
+    def __call__(self, params: Params, frozen: Any) -> dict[str, float]:
+        """What is found."""
+
+
 class Evaluation(NamedTuple):
     """An evaluator and when it is called: every so many steps, and after the last."""
 
     every: int
-    evaluate: Callable[[Params, Any], dict[str, float]]
+    evaluate: Evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,19 +254,21 @@ class Loop:
     def _evaluate(self, number: int, name: str, state: TrainState, frozen: Any) -> dict[str, float]:
         """What the evaluations that are due find, said and returned."""
         track, scores, complete = self.tracks[name], {}, True
+        best, missing = self.config.keep_best, set()
         for evaluation in track.evaluations:
             if number in (0, self.total_steps) or number % evaluation.every == 0:
                 scores |= evaluation.evaluate(state.weights, frozen)
+                missing |= evaluation.evaluate.missing
             else:
                 complete = False
         if scores:
             whose = f"{self.name} {name}" if len(self.tracks) > 1 else self.name
             say(f"{whose} {number:,}/{self.total_steps:,}  {format_scores(scores)}")
-        if track.best and self.config.keep_best in scores:
-            track.best.offer(number, scores[self.config.keep_best], state.weights)
-        elif track.best and complete:
+        if track.best and best in scores:
+            track.best.offer(number, scores[best], state.weights)
+        elif track.best and complete and best not in missing:
             raise UserError(
-                f"config.train.keep_best is {self.config.keep_best!r}, which is not evaluated; "
+                f"config.train.keep_best is {best!r}, which is not evaluated; "
                 f"there are {', '.join(scores) or 'no evaluations'}"
             )
         return scores
@@ -292,8 +300,13 @@ class Loop:
                 for name in ("loss", "grad_norm", "update_norm"):
                     if not np.isfinite(found[name]):
                         raise NonFinite(self._explain(number, learner, name, found[name]))
+        # What is not a number beside a sound loss is a mean over nothing.
         return {
-            learner: {f"train/{name}": float(value) for name, value in found.items()}
+            learner: {
+                f"train/{name}": float(value)
+                for name, value in found.items()
+                if not np.isnan(value)
+            }
             for learner, found in metrics.items()
         }
 
@@ -327,8 +340,8 @@ class _Pending:
     def add(self, number: int, metrics: Any) -> None:
         """Adds a step; returns when no more than a few are still running."""
         self._metrics.append((number, metrics))
-        if len(self._metrics) > _IN_FLIGHT:
-            jax.block_until_ready(self._metrics[-1 - _IN_FLIGHT][1])
+        if len(self._metrics) > IN_FLIGHT:
+            jax.block_until_ready(self._metrics[-1 - IN_FLIGHT][1])
 
     def take(self) -> list[tuple[int, dict[str, dict[str, np.ndarray]]]]:
         """Fetches everything, which waits for the last step."""

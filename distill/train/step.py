@@ -22,6 +22,9 @@ JointStep = Callable[[States, Any, dict[str, jax.Array]], tuple[States, dict[str
 class Task(Protocol):
     """What a pipeline trains for."""
 
+    needs_labels: bool
+    """Whether every image must have one."""
+
     def prepare(self, frozen: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
         """Everything the loss needs that no gradient flows through: inputs and targets.
 

@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from sklearn.linear_model import LogisticRegression
 
 from distill.data import DataConfig, Subset, open_source
-from distill.evaluate import Evaluator, FeaturePair
+from distill.evaluate import Evaluator, LinearCKA
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.probe import fit_probe
 from distill.parallel import MeshConfig, make_mesh
@@ -37,7 +37,8 @@ def similarity(network, params):
     def per_example(params, frozen, batch):
         embedding = network.apply(params, network.prepare(batch["image"])).embedding
         embedding = jax.lax.with_sharding_constraint(embedding, cut)
-        return {"cka": FeaturePair(embedding, batch["image"].reshape(BATCH, -1))}
+        pixels = batch["image"].reshape(BATCH, -1)
+        return {"cka": LinearCKA.of(embedding, pixels, batch["mask"])}
 
     loader = split_loader(source, DATA, mesh, size=8, batch_size=BATCH)
     return Evaluator("val", loader, per_example)(params)["val/cka"]

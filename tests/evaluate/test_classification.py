@@ -25,7 +25,7 @@ def softmax(logits):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def evaluate(logits, labels):
+def evaluate(logits, labels, among=None):
     """The metrics of given logits, in batches whose padding would spoil every one of them."""
     count = -(-len(labels) // BATCH) * BATCH
     batches = []
@@ -41,7 +41,7 @@ def evaluate(logits, labels):
         )
 
     def per_example(params, frozen, batch):
-        return label_metrics(batch["logits"], batch["label"])
+        return label_metrics(batch["logits"], batch["label"], among, where=batch["mask"])
 
     return Evaluator("test", batches, per_example)({}, None)
 

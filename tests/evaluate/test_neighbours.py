@@ -78,3 +78,13 @@ def test_more_neighbours_than_images_are_refused(features):
     bank, labels, queries, _ = features
     with pytest.raises(UserError, match="20 neighbours asked for among 9 images"):
         neighbour_predictions(bank[:9], labels[:9], queries, CLASSES, (1, 20))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_lengths_whose_squares_are_beyond_float32_change_nothing(features, scale):
+    bank, labels, queries, _ = features
+    expected = neighbour_predictions(bank, labels, queries, CLASSES, (1, 20))
+    bank, queries = bank * np.float32(scale), queries * np.float32(scale)
+    found = neighbour_predictions(bank, labels, queries, CLASSES, (1, 20))
+    for k in (1, 20):
+        assert np.mean(found[k] == expected[k]) > 0.98

@@ -1,11 +1,13 @@
 """Linear CKA, gathered over batches, against its kernel form in float64."""
 
+from unittest.mock import Mock
+
 import jax
 import numpy as np
 import pytest
 
-from distill.evaluate import Evaluator, FeaturePair, label_metrics
-from distill.evaluate.similarity import pair_moments
+from distill.errors import RunFailed
+from distill.evaluate import Evaluator, LinearCKA, label_metrics
 
 COUNT, BATCH = 90, 16
 
@@ -27,11 +29,11 @@ def batches(x, y):
 
 
 def pair_of(params, frozen, batch):
-    return {"cka": FeaturePair(batch["x"], batch["y"])}
+    return {"cka": LinearCKA.of(batch["x"], batch["y"], batch["mask"])}
 
 
 def cka(x, y):
-    return Evaluator("val", batches(x, y), pair_of)({}, None)["val/cka"]
+    return Evaluator("val", batches(x, y), pair_of)({}, None).get("val/cka")
 
 
 def features(left, right):
@@ -75,23 +77,37 @@ def test_rotation_and_scale_change_nothing_and_another_basis_does():
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e4])
-def test_constant_features_are_like_nothing(constant):
+def test_of_constant_features_nothing_is_said_but_why(constant, caplog):
     x, _ = features(5, 5)
     same = np.full((COUNT, 7), constant, np.float32)
-    assert cka(x, same) == cka(same, x) == cka(same, same) == 0.0
+    assert cka(x, same) is None and cka(same, x) is None and cka(same, same) is None
+    assert "val/cka missing: none of 90 images has features that differ" in caplog.text
 
 
-def test_features_that_are_not_finite_show():
+class Numbered(list):
+    """Batches of images that are named by their numbers."""
+
+    source = Mock(describe="image {}".format)
+
+
+@pytest.mark.parametrize("row", [0, 15, 16, 70, 89])
+def test_the_first_image_whose_features_are_not_finite_is_named(row):
     x, y = features(5, 5)
-    x[70, 2] = np.nan
-    assert np.isnan(cka(x, y))
+    x[row, 2] = np.nan
+    x[row + 1 :, 1] = np.inf
+    numbered = Numbered(
+        batch | {"index": np.arange(BATCH) + BATCH * number}
+        for number, batch in enumerate(batches(x, y))
+    )
+    with pytest.raises(RunFailed, match=f"val/cka of image {row} is not finite"):
+        Evaluator("val", numbered, pair_of)({})
 
 
 def test_other_metrics_are_not_touched():
     x, y = features(5, 5)
 
     def alone(params, frozen, batch):
-        return label_metrics(batch["x"], batch["label"])
+        return label_metrics(batch["x"], batch["label"], where=batch["mask"])
 
     def beside(params, frozen, batch):
         return alone(params, frozen, batch) | pair_of(params, frozen, batch)
@@ -104,7 +120,7 @@ def test_other_metrics_are_not_touched():
 
 
 def test_no_array_of_all_products_of_all_examples_is_made():
-    shapes = FeaturePair(np.zeros((64, 30), np.float32), np.zeros((64, 20), np.float32))
-    jaxpr = jax.make_jaxpr(pair_moments)(shapes, np.ones(64, np.float32))
+    shapes = np.zeros((64, 30), np.float32), np.zeros((64, 20), np.float32)
+    jaxpr = jax.make_jaxpr(LinearCKA.of)(*shapes, np.ones(64, bool))
     largest = max(var.aval.size for eqn in jaxpr.jaxpr.eqns for var in eqn.outvars)
     assert largest == 64 * 30

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
-from support import Damaged
+from support import Damaged, Unlabelled
 
 from distill.config import describe
-from distill.data import DataConfig, open_source
+from distill.data import DataConfig, Subset, open_source
 from distill.data.sources import CorruptImage
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 from distill.evaluate.features import Features
 from distill.evaluate.fewshot import draw_shots, drawing_orders, fit_ridge
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator, TransferTask, short_name
@@ -122,6 +122,60 @@ def test_others_of_their_class_stand_in_for_drawn_images_that_are_corrupt(neighb
     task = TransferTask(config, Damaged(train, damaged), digits("test"))
     found = named(task.evaluate(Embedder(), mesh))
     assert found["fewshot/2"] == expected.accuracy(test.embedding, test.label)
+
+
+@pytest.mark.parametrize("probe", [True, False])
+def test_images_without_a_label_are_neither_learnt_from_nor_classified(probe, mesh, caplog):
+    train, test = digits("train"), digits("test")
+    config = TransferConfig(shots=(3,), seeds=(0,), probe=probe, neighbours=(5,) if probe else ())
+    learnt, classified = np.arange(300), np.arange(7, 30)
+    # Of these sources some images are not there at all.
+    rest = [
+        Subset(source, np.setdiff1d(np.arange(len(source)), without))
+        for source, without in ((train, learnt), (test, classified))
+    ]
+    unlabelled = TransferTask(config, Unlabelled(train, learnt), Unlabelled(test, classified))
+    expected = TransferTask(config, *rest).evaluate(Embedder(), mesh)
+    assert unlabelled.evaluate(Embedder(), mesh) == pytest.approx(expected)
+    assert list(expected) == unlabelled.metrics
+    assert unlabelled.counted == (360 - 23, 1197 - 300)
+    left_out = "lack a label: left out of the evaluation of features"
+    assert sorted(caplog.messages) == [
+        f"23 of 360 images to classify {left_out}",
+        f"300 of 1,197 images to learn from {left_out}",
+    ]
+
+
+def test_where_no_image_to_classify_has_a_label_nothing_is_found(mesh, caplog):
+    config = TransferConfig(shots=(3,), probe=True)
+    test = Unlabelled(digits("test"), np.arange(360))
+    assert TransferTask(config, digits("train"), test).evaluate(Embedder(), mesh) == {}
+    assert "fewshot, probe missing: no image to classify" in caplog.text
+
+
+def test_where_no_image_to_learn_from_has_a_label_is_an_error(mesh):
+    config = TransferConfig(shots=(), probe=True)
+    train = Unlabelled(digits("train"), np.arange(1197))
+    with pytest.raises(UserError, match="none of 1,197 images to learn from"):
+        TransferTask(config, train, digits("test")).evaluate(Embedder(), mesh)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize(
+    "asked", [dict(shots=(2,)), dict(shots=(), neighbours=(3,)), dict(shots=(), probe=True)]
+)
+def test_nothing_is_made_of_features_that_are_not_finite(asked, split, value, mesh):
+    class Broken(Embedder):
+        def __call__(self, source):
+            found = super().__call__(source)
+            if (len(source) == COUNTS["test"]) == (split == "test"):
+                found.embedding[11, 5] = value
+            return found
+
+    task = TransferTask(TransferConfig(**asked), digits("train"), digits("test"))
+    with pytest.raises(RunFailed, match=r"the features of image \d+ of \d+ are not finite"):
+        task.evaluate(Broken(), mesh)
 
 
 def test_too_few_images_are_found_out_before_anything_is_computed():

@@ -66,7 +66,7 @@ class Recorder:
 
     def apply(self, params, images):
         self.seen.append(np.asarray(images))
-        return ViTOutput(logits=params, embedding=None, tokens=None)
+        return ViTOutput(logits=params, embedding=params, tokens=None)
 
 
 def matching(student, teacher, config):
@@ -270,13 +270,50 @@ def test_metrics_compare_the_student_with_labels_and_teacher():
     student, teacher = Recorder(network(8)), Recorder(network(VIEW))
     s, t = np.random.default_rng(0).standard_normal((2, BATCH, CLASSES)).astype(np.float32)
     batch = random_batch()
+    batch |= {"mask": np.arange(BATCH) != 1}
     metrics = distillation_metrics(student, {"teacher": Teacher(teacher)})(s, {"teacher": t}, batch)
-    np.testing.assert_array_equal(metrics["agreement"], s.argmax(-1) == t.argmax(-1))
-    np.testing.assert_array_equal(metrics["accuracy"], s.argmax(-1) == batch["label"])
     p, q = (np.exp(z) / np.exp(z).sum(-1, keepdims=True) for z in (t, s))
-    np.testing.assert_allclose(metrics["kl"], np.sum(p * np.log(p / q), -1), rtol=1e-4)
+    expected = {
+        "agreement": s.argmax(-1) == t.argmax(-1),
+        "accuracy": s.argmax(-1) == batch["label"],
+        "kl": np.sum(p * np.log(p / q), -1),
+    }
+    for name, values in expected.items():
+        assert metrics[name].value() == pytest.approx(float(values[batch["mask"]].mean()), rel=1e-4)
     [student_input], [teacher_input] = student.seen, teacher.seen
     assert (student_input.shape[1], teacher_input.shape[1]) == (8, VIEW)
+
+
+def test_classes_compete_for_labels_alone():
+    student, teacher = network(8), network(VIEW)
+    student, teacher = Recorder(student), Recorder(teacher)
+    s, t = np.random.default_rng(0).standard_normal((2, BATCH, CLASSES)).astype(np.float32)
+    batch = random_batch() | {"mask": np.ones(BATCH, bool), "label": np.full(BATCH, 2)}
+    found = [
+        distillation_metrics(student, {"teacher": Teacher(teacher)}, among=among)(
+            s, {"teacher": t}, batch
+        )
+        for among in (None, (2,))
+    ]
+    assert found[0]["accuracy"].value() < found[1]["accuracy"].value() == 1
+    for name in ("agreement", "top5_agreement", "kl"):
+        assert found[0][name].value() == found[1][name].value()
+
+
+def test_images_without_a_label_do_not_count_in_the_training_accuracy():
+    student, teacher = Recorder(network(8)), Recorder(network(VIEW))
+    task, batch = matching(student, teacher, MatchingConfig()), random_batch()
+    s = np.random.default_rng(0).standard_normal((BATCH, CLASSES)).astype(np.float32)
+    right = s.argmax(-1)
+    label = np.array([right[0], -1, (right[2] + 1) % CLASSES, -1, right[4]])
+
+    def accuracy(label):
+        prepared = task.prepare({"teacher": s}, batch | {"label": label}, jax.random.key(0))
+        return float(task.loss(s, prepared)[1]["accuracy"])
+
+    assert BATCH == 5 and accuracy(label) == pytest.approx(2 / 3)
+    assert accuracy(right) == 1
+    assert np.isnan(accuracy(np.full(BATCH, -1)))
 
 
 @pytest.mark.parametrize("choice", [{"temperature": 0.0}, {"mixup": -1.0}])

@@ -4,7 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill.matching.targets import TargetFormat, decode, encode, features_of
+from distill.errors import RunFailed
+from distill.matching.targets import (
+    TargetFormat,
+    check_storable,
+    decode,
+    encode,
+    features_of,
+    magnitudes,
+)
 
 CLASSES, BATCH = 7, 5
 
@@ -79,3 +87,50 @@ def test_as_many_classes_as_there_are_cannot_be_kept_apart(k):
 def test_impossible_formats_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         TargetFormat(**bad)
+
+
+def check(values, form):
+    answers = {"embedding": {"a": jnp.asarray(values, jnp.float32)}}
+    largest = {name: np.asarray(m) for name, m in magnitudes(answers, form).items()}
+    check_storable(largest, form, "image {}".format)
+    return encode(answers, form)["embedding/a"]
+
+
+def test_what_the_dtype_cannot_hold_is_refused_with_how_large_it_is():
+    values = np.ones((BATCH, 3), np.float32)
+    values[3, 1] = -1.2e6
+    with pytest.raises(RunFailed) as caught:
+        check(values, TargetFormat(dtype="float16"))
+    told = str(caught.value)
+    assert "embedding/a of image 3 is as large as 1.2e+06" in told
+    assert "float16 holds no more than 6.55e+04; set config.store.dtype=float32" in told
+    np.testing.assert_array_equal(check(values, TargetFormat(dtype="float32")), values)
+
+
+@pytest.mark.parametrize("largest, fits", [(65504, True), (65519, True), (65520, False)])
+def test_what_rounds_to_the_largest_number_fits(largest, fits):
+    values = np.full((BATCH, 3), largest, np.float32)
+    if fits:
+        assert np.isfinite(check(values, TargetFormat(dtype="float16"))).all()
+    else:
+        with pytest.raises(RunFailed, match="image 0"):
+            check(values, TargetFormat(dtype="float16"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_answers_that_are_not_finite_are_refused_in_any_dtype(dtype, value):
+    values = np.ones((BATCH, 3), np.float32)
+    values[2:, 0] = value
+    with pytest.raises(RunFailed, match="image 2 is not finite; check the teacher"):
+        check(values, TargetFormat(dtype=dtype))
+
+
+@pytest.mark.parametrize("size", [1e6, np.nan])
+def test_probabilities_of_the_most_probable_classes_are_checked_too(size):
+    form = TargetFormat(dtype="float16", top_k=2)
+    answers = {"logits": {"a": jnp.asarray(logits()).at[4, 3].set(size)}}
+    largest = {name: np.asarray(m) for name, m in magnitudes(answers, form).items()}
+    assert set(largest) == {"logits/a/top", "logits/a/rest"}
+    with pytest.raises(RunFailed, match=r"logits/a/(top|rest) of image 4"):
+        check_storable(largest, form, "image {}".format)

@@ -1,8 +1,13 @@
 """The command that evaluates, on a tiny teacher."""
 
+import jax
+import numpy as np
 import pytest
+from PIL import Image
+from support import Unlabelled
 
-from distill.errors import UserError
+from distill.data import DataConfig, open_source
+from distill.errors import RunFailed, UserError
 from pipelines import evaluate
 
 
@@ -55,6 +60,63 @@ def test_the_classifier_is_measured_if_no_features_are_asked_for(teacher_workdir
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
     metrics = ("accuracy", "calibration_error", "cross_entropy", "top5_accuracy")
     assert names == [f"test/{name}" for name in metrics]
+
+
+@pytest.fixture
+def damaged_folder(tmp_path):
+    """Digits as files: 25 to test on, one of them truncated, and 25 to train on."""
+    for split, seed in (("train", 0), ("test", 1)):
+        source = open_source("digits", split, channels=1)
+        for number in range(25):
+            image, label = source.read(number + seed)
+            folder = tmp_path / split / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(folder / f"{number}.png")
+    first = next((tmp_path / "test").rglob("*.png"))
+    first.write_bytes(first.read_bytes()[:40])
+    return tmp_path
+
+
+@pytest.mark.parametrize("flags", [[], ["--knn=1"]])
+def test_images_are_counted_that_were_seen(flags, teacher_workdir, damaged_folder, capsys):
+    call(teacher_workdir, f"--source=folder:{damaged_folder}", "--batch_size=8", *flags)
+    first = capsys.readouterr().out.splitlines()[0]
+    if flags:
+        assert first.startswith("24 images of ") and first.endswith("; 25 images to learn from")
+    else:
+        place = f"folder:{damaged_folder}"
+        assert first == f"24 images of {place} (1 that cannot be decoded left out)"
+
+
+def test_a_model_whose_outputs_are_not_numbers_is_refused(teacher_workdir, monkeypatch):
+    def load(*args, **options):
+        network, params = load_model(*args, **options)
+        return network, jax.tree.map(lambda p: p * np.nan, params)
+
+    load_model = evaluate.load_model
+    monkeypatch.setattr(evaluate, "load_model", load)
+    first = open_source("digits", "test", channels=1).describe(0)
+    with pytest.raises(RunFailed, match=f"test/cross_entropy.* of {first} is not finite"):
+        call(teacher_workdir)
+    with pytest.raises(RunFailed, match=f"the embedding of {first} is not finite"):
+        call(teacher_workdir, "--knn=1")
+
+
+def test_of_images_without_any_label_nothing_is_measured(
+    teacher_workdir, monkeypatch, capsys, caplog
+):
+    opened = DataConfig.open_evaluation
+
+    def unlabelled(*args, **options):
+        return Unlabelled(opened(*args, **options), range(360))
+
+    monkeypatch.setattr(DataConfig, "open_evaluation", unlabelled)
+    assert evaluate.run(teacher_workdir) == {}
+    assert capsys.readouterr().out == "360 images of digits\n"
+    assert "test/accuracy, " in caplog.text and "none of 360 images has a label" in caplog.text
+    call(teacher_workdir, "--knn=1", "--probe")
+    assert capsys.readouterr().out.startswith("0 images of digits, 10 classes; ")
+    assert "knn, probe missing" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from support import (
 from distill.config import load_file, resolve, to_dict
 from distill.data import Store
 from distill.data.views import ViewConfig, draw_view, generator
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 from distill.matching import mixup
 from distill.train import metrics
 from distill.train.loop import Stopped
@@ -245,6 +245,28 @@ def test_what_cannot_be_stored_is_refused(config, tmp_path, overrides, message):
         store_targets.run(found, Workdir(tmp_path))
     assert message in str(caught.value)
     assert not (tmp_path / "store.json").exists()
+
+
+@pytest.mark.parametrize(
+    "size, message",
+    [
+        (1e6, r"logits/teacher of digits image \d+ is as large as .*config\.store\.dtype=float32"),
+        (np.nan, r"teacher/cross_entropy of digits image \d+ is not finite"),
+    ],
+)
+def test_answers_that_are_no_numbers_as_stored_are_refused(
+    config, tmp_path, monkeypatch, size, message
+):
+    def load(*args):
+        teachers, params = load_teachers(*args)
+        params["teacher"]["classifier"]["kernel"] *= size
+        return teachers, params
+
+    load_teachers = store_targets.load_teachers
+    monkeypatch.setattr(store_targets, "load_teachers", load)
+    with pytest.raises(RunFailed, match=message):
+        store_targets.run(store_config(config), Workdir(tmp_path))
+    assert not list(tmp_path.glob("*.array_record"))
 
 
 def test_a_run_needs_a_teacher_or_what_one_said():

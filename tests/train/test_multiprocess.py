@@ -37,9 +37,11 @@ EIGHT = dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
 FOUR = dict(mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
 
 
-def start(workdir: Path, processes: int = 1, devices: int = 8, mesh: dict = EIGHT) -> list:
+def start(
+    workdir: Path, processes: int = 1, devices: int = 8, mesh: dict = EIGHT, run: dict = RUN
+) -> list:
     """Starts the run; each process's output goes to a file beside the workdir."""
-    command = ["-m", "pipelines.pretrain", *arguments("pretrain/digits.py", workdir, **RUN, **mesh)]
+    command = ["-m", "pipelines.pretrain", *arguments("pretrain/digits.py", workdir, **run, **mesh)]
     flags = [[]]
     if processes > 1:
         with socket.socket() as free:
@@ -146,6 +148,15 @@ def test_only_the_first_process_writes_and_talks(two_processes):
     # threads at once, so that its lines may be cut into each other.
     gloo = r"\[Gloo\] Rank|is connected to|(connected )?peer ranks\.?|Expected number of|is :|\d+"
     assert re.sub(gloo, "", other).split() == []
+
+
+@pytest.mark.slow
+def test_evaluations_of_many_batches_do_not_block_each_other(tmp_path):
+    """Sixty of them, of thirty batches each."""
+    workdir, run = tmp_path / "run", RUN | dict(train__total_steps=60, train__eval_every=1)
+    complete(workdir, 2, 8, EIGHT, run | dict(train__batch_size=8, train__checkpoint_every=60))
+    rows = metrics.read(workdir)
+    assert [row["step"] for row in rows if "val/accuracy" in row] == list(range(1, 61))
 
 
 @pytest.mark.slow

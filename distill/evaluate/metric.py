@@ -1,0 +1,63 @@
+"""What is measured of a model: sums made of each batch on the device, added up on the host."""
+
+import dataclasses
+import operator
+from typing import Protocol, Self
+
+import jax
+import jax.numpy as jnp
+
+
+class Metric(Protocol):
+    """A measure's sums over some examples: a dataclass of arrays, registered as a pytree.
+
+    A class method, by custom `of`, makes one from a batch inside a compiled function: float32 and
+    int32 sums over the examples of which a mask is True. `merge` and `value` see the same in
+    float64 and int64, on the host, so that the result hardly depends on how examples were batched.
+    """
+
+    count: jax.Array
+    """Examples that were measured, an integer."""
+    requires: str
+    """What an example needs to be measured, such as `a label`; said of those that are not."""
+
+    def merge(self, other: Self) -> Self:
+        """The sums over the examples of both."""
+
+    def value(self) -> float | None:
+        """The measure; None where nothing can be said, for instance of no examples."""
+
+
+class Additive:
+    """A metric whose every array is a plain sum."""
+
+    def merge(self, other: Self) -> Self:
+        """The sums over the examples of both."""
+        return jax.tree.map(operator.add, self, other)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mean(Additive):
+    """The mean of a number per example."""
+
+    total: jax.Array
+    """Scalar."""
+    count: jax.Array
+    requires: str = dataclasses.field(default="", metadata={"static": True})
+
+    @classmethod
+    def of(cls, values: jax.Array, where: jax.Array, requires: str = "") -> Self:
+        """Measures a batch.
+
+        Args:
+          values: [B]; bools count as 0 and 1.
+          where: bool [B], whether an example counts; the values of others are not looked at.
+          requires: what an example that does not count lacks.
+        """
+        values = jnp.where(where, values, 0).astype(jnp.float32)
+        return cls(jnp.sum(values), jnp.sum(where, dtype=jnp.int32), requires)
+
+    def value(self) -> float | None:
+        """The mean; None of no examples."""
+        return float(self.total / self.count) if self.count else None
