@@ -1,4 +1,4 @@
-r"""ViT-S/16 on a folder of images, root/split/class/image.jpg, for a few thousand images or more.
+r"""ViT-S/16 on a folder of images, see docs/data.md, for a few thousand images or more.
 
   python pipelines/pretrain.py --config=configs/pretrain/folder.py --workdir=runs/flowers \
       --config.data.source=folder:DIR --config.model.num_classes=102

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from distill.data import open_source
+from distill.data import DataConfig, open_source
 from distill.data.sources import CorruptImage, decode, decoding
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)
@@ -243,5 +243,6 @@ def test_a_source_turns_its_images_when_asked(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "i.png").write_bytes(oriented(6, "PNG"))
     for asked, shape in ((False, PIXELS.shape), (True, (16, 24, 3))):
-        source = open_source(f"images:{tmp_path}", "train", channels=3, exif_orientation=asked)
+        config = DataConfig(source=f"images:{tmp_path}", exif_orientation=asked)
+        source = config.open("train", channels=3)
         assert source.read(0)[0].shape == shape

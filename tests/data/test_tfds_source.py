@@ -183,7 +183,7 @@ def test_a_record_that_cannot_be_read_is_not_a_corrupt_image(prepared, tmp_path,
     monkeypatch.setattr(reading, "_PAUSES", ())
     elsewhere = shutil.copytree(prepared["array_record"], tmp_path / "elsewhere")
     source = open_source("tfds:distill_test_pictures", "train", channels=3, data_dir=str(elsewhere))
-    (shard,) = elsewhere.rglob("*train.array_record*")
+    (shard,) = elsewhere.rglob("distill_test_pictures-train.array_record*")
     shard.unlink()
     with pytest.raises(RunFailed, match=r"train record 3 cannot be read: .*No such file"):
         source.read(3)
