@@ -89,15 +89,41 @@ def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, st
     return config
 
 
+def with_defaults(config: Any, recorded: Any) -> Any:
+    """A recorded config with the defaults of what it does not have, as earlier versions had less.
+
+    Args:
+      config: a dataclass whose fields are to be there, in its sections as well.
+      recorded: as JSON has it.
+    """
+    if isinstance(config, dict) and isinstance(recorded, dict):
+        sections = {
+            key: with_defaults(config[key], recorded[key])
+            for key in config.keys() & recorded.keys()
+        }
+        return recorded | sections
+    if not dataclasses.is_dataclass(config) or not isinstance(recorded, dict):
+        return recorded
+    found = dict(recorded)
+    for field in dataclasses.fields(config):
+        if field.name in found:
+            found[field.name] = with_defaults(getattr(config, field.name), found[field.name])
+        elif (default := _default(field)) is not _MISSING:
+            found[field.name] = _plain(default)
+    return found
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The config as nested dicts and lists, as JSON has them."""
+    return _plain(config)
 
-    def plain(value):
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        return [plain(v) for v in value] if isinstance(value, list | tuple) else value
 
-    return plain(dataclasses.asdict(config))
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def describe(schema: type) -> list[tuple[str, str, str]]:

@@ -9,6 +9,7 @@ summary.json. Running the same command again goes on where it stopped.
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -134,7 +135,11 @@ def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
     splits = config.base.data.open_splits(channels=config.base.model.channels)
     splits.check_all_labelled("pre-training", "config.base.data.source")
     _check(config, splits)
-    workdir.claim(configs.to_dict(config), may_change=_MAY_CHANGE)
+    workdir.claim(
+        configs.to_dict(config),
+        may_change=_MAY_CHANGE,
+        complete=functools.partial(configs.with_defaults, config),
+    )
     points = []
     for number, (name, longest) in enumerate(config.longest().items(), 1):
         say(f"study: size {name}, {number} of {len(config.sizes)}")

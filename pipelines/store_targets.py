@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from distill.config import to_dict
+from distill.config import to_dict, with_defaults
 from distill.data import Batch, Contents, Splits, Store, StoreWriter, TrainLoader
 from distill.matching.distillation import FunctionMatching
 from distill.matching.targets import TargetFormat, check_storable, encode, magnitudes
@@ -136,7 +136,11 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
             "jax": jax.__version__,
         },
     )
-    workdir.claim(to_dict(config), may_change=HOW_IT_RUNS)
+    workdir.claim(
+        to_dict(config),
+        may_change=HOW_IT_RUNS,
+        complete=functools.partial(with_defaults, config),
+    )
     _write(name, config, workdir.path, contents, functools.partial(answers, params), splits, size)
     # The others wait until the primary has written its last file.
     distributed.agree(0)

@@ -5,7 +5,14 @@ from typing import Literal
 
 import pytest
 
-from distill.config import ConfigError, describe, load_file, resolve, to_dict
+from distill.config import (
+    ConfigError,
+    describe,
+    load_file,
+    resolve,
+    to_dict,
+    with_defaults,
+)
 from distill.errors import UserError
 from distill.optim import OptimizerConfig, ScheduleConfig
 from pipelines.pretrain import PretrainConfig
@@ -497,3 +504,18 @@ def test_argument_a_file_needs_is_asked_for(write):
 def test_choices_are_checked_without_a_config_file_too(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_config_of_an_earlier_version_gets_the_defaults_of_newer_keys():
+    config = resolve(PretrainConfig, load_file(str(DIGITS)))
+    recorded = to_dict(config)
+    del recorded["seed"], recorded["data"]["exif_orientation"], recorded["transfer"]
+    del recorded["data"]["view"]["eval_crop"], recorded["train"]["total_steps"]
+    completed = with_defaults(config, recorded)
+    assert completed["data"]["exif_orientation"] is False
+    # The default, not what the config has now.
+    assert config.data.view.eval_crop == 1.0
+    assert completed["data"]["view"]["eval_crop"] == 0.875
+    assert completed["train"]["total_steps"] is None
+    assert "source" in completed["data"] and completed["seed"] == 0
+    assert with_defaults(config, to_dict(config)) == to_dict(config)

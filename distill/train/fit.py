@@ -10,7 +10,7 @@ from typing import Any
 import optax
 from jax.sharding import Mesh
 
-from distill.config import to_dict
+from distill.config import to_dict, with_defaults
 from distill.data import EvalLoader, Source, Splits, Store, TrainLoader
 from distill.data.classes import Names, among
 from distill.data.examples import TeacherView
@@ -152,7 +152,11 @@ def fit(
         if one.config.branch_from:
             check_same_data(origin_of(one.config.branch_from), one.class_names, data)
         one.workdir.claim(
-            to_dict(one.config), may_change=HOW_IT_RUNS, classes=one.class_names, data=data
+            to_dict(one.config),
+            may_change=HOW_IT_RUNS,
+            classes=one.class_names,
+            data=data,
+            complete=functools.partial(with_defaults, one.config),
         )
         if one.teachers and distributed.is_primary():
             one.workdir.write_teachers(one.teachers)

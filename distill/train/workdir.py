@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Workdir:
         *,
         classes: Sequence[str] | None = None,
         data: Mapping[str, Mapping[str, Any]] | None = None,
+        complete: Callable[[Any], Any] = lambda recorded: recorded,
     ) -> None:
         """Records what a run depends on, after checking that what is recorded says the same.
 
@@ -60,6 +61,8 @@ class Workdir:
             None if it has none, or they are not known.
           data: of each split its number of images and fingerprint, for data.json; None where this
             process has not looked.
+          complete: adds to a recorded config the defaults of keys that it does not have, as one of
+            an earlier version does not have all.
 
         Raises:
           UserError: naming what differs, if the workdir belongs to another config or other data; if
@@ -69,7 +72,7 @@ class Workdir:
             self._lock()
         file, claimed = self.path / "config.json", Claimed.read(self.path)
         recorded = read_json(file) if file.exists() else None
-        there = config if recorded is None else claimed.aligned(recorded, config)
+        there = config if recorded is None else claimed.aligned(complete(recorded), config)
         different = differences(there, config, may_change)
         if different:
             listing = "\n".join(
