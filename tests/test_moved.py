@@ -142,7 +142,7 @@ def test_names_are_found_that_another_locale_recorded(tmp_path):
     assert claimed.found(recorded) == path
     script = (
         "import os; from pathlib import Path; from distill.moved import Claimed;"
-        f"print(os.path.isdir(Claimed(Path('run'), ()).found({ascii(path)})))"
+        f"print(os.path.isdir(Claimed(Path('run'), ()).found({path!a})))"
     )
     locale_c = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert run_python("-c", script, env=os.environ | locale_c).stdout == "True\n"
