@@ -18,7 +18,7 @@ from absl import flags, logging
 from distill import config as configs
 from distill.errors import UserError
 from distill.parallel import distributed
-from distill.paths import check_reachable, local_path, source_name
+from distill.paths import local_path, source_name
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
@@ -161,16 +161,12 @@ class _PathParser(flags.ArgumentParser):
 
 def define_path(name: str, doc: str, values: flags.FlagValues, default: str | None = None) -> None:
     """Defines a flag that holds a path on this machine, absolute once it is parsed."""
-    flags.DEFINE(_PathParser(_reachable), name, default, doc, flag_values=values)
+    flags.DEFINE(_PathParser(local_path), name, default, doc, flag_values=values)
 
 
 def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
     """Defines a flag that names a data source, such as `folder:PATH`."""
     flags.DEFINE(_PathParser(source_name), name, None, doc, flag_values=values)
-
-
-def _reachable(text: str, what: str) -> str:
-    return str(check_reachable(Path(local_path(text, what)), what))
 
 
 def join(values: flags.FlagValues, workdir: Path | None = None) -> None:
