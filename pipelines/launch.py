@@ -18,7 +18,7 @@ from absl import flags, logging
 from distill import config as configs
 from distill.errors import UserError
 from distill.parallel import distributed
-from distill.paths import check_reachable, local_path, source_name
+from distill.paths import local_path, source_name
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
@@ -165,7 +165,7 @@ def define_path(
     values: flags.FlagValues,
     default: str | None = None,
     *,
-    read: Callable[[str, str], str] | None = None,
+    read: Callable[[str, str], str] = local_path,
 ) -> None:
     """Defines a flag that holds a path on this machine, absolute once it is parsed.
 
@@ -174,18 +174,14 @@ def define_path(
       doc: its help.
       values: where it is defined.
       default: if it is not given.
-      read: makes the value from the text and the flag's name; None takes the text as a path.
+      read: makes the value from the text and the flag's name.
     """
-    flags.DEFINE(_PathParser(read or _reachable), name, default, doc, flag_values=values)
+    flags.DEFINE(_PathParser(read), name, default, doc, flag_values=values)
 
 
 def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
     """Defines a flag that names a data source, such as `folder:PATH`."""
     define_path(name, doc, values, read=source_name)
-
-
-def _reachable(text: str, what: str) -> str:
-    return str(check_reachable(Path(local_path(text, what)), what))
 
 
 def join(values: flags.FlagValues, workdir: Path | None = None) -> None:

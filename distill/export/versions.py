@@ -85,8 +85,9 @@ def export_version(
       ExportMismatch: if it differs from JAX by more than it may; then nothing is left.
     """
     FORMATS[form].check(model)
-    created = [path for path in (directory, *directory.parents) if not path.exists()]
+    created = []
     try:
+        created = [path for path in (directory, *directory.parents) if not path.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         _remove_stale(directory)
         with tempfile.TemporaryDirectory(prefix=_STAGING, dir=directory) as staging:
