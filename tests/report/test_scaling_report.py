@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from distill.errors import UserError
 from distill.report.scaling import draw_trend, study_header, study_rows, write_scaling_report
 from distill.scaling.law import ScalingLaw
 from distill.scaling.study import Point, find_trend, held_out
@@ -111,3 +112,10 @@ def test_errors_are_over_the_images_of_both_splits():
     both = held_out(summary, {"val": 240, "test": 360})
     assert both == pytest.approx({"error": 36 / 600, "cross_entropy": 0.3})
     assert held_out(summary, {"val": 240}) == {"error": 0.0, "cross_entropy": 0.0}
+
+
+def test_a_split_without_labels_has_no_errors_to_study():
+    summary = {"val/accuracy": 0.5, "val/cross_entropy": 1.0}
+    assert held_out(summary, {"val": 10})["error"] == 0.5
+    with pytest.raises(UserError, match=r"nothing is known of test/accuracy"):
+        held_out(summary, {"val": 10, "test": 10})
