@@ -102,9 +102,9 @@ def find_trend(points: Sequence[Point], measure: str, *, resamples: int, seed: i
         missing = f"{np.sum(~measured)} models make no error that these images could show"
         return Trend(measure, frontier, None, missing)
     try:
+        fit = fit_law(flops[frontier], errors[frontier], resamples=resamples, seed=seed)
         # A frontier falls by its construction, whatever it is taken from.
         check_falling(flops, errors)
-        fit = fit_law(flops[frontier], errors[frontier], resamples=resamples, seed=seed)
     except ValueError as error:
         return Trend(measure, frontier, None, str(error))
     return Trend(measure, frontier, fit)
