@@ -13,13 +13,13 @@ from support import distill_config, final_params, run_command
 from distill.config import ConfigError, resolve, to_dict
 from distill.errors import UserError
 from distill.train import metrics
-from distill.train.workdir import Workdir
+from distill.train.workdir import Workdir, read_classes
 from pipelines import distill_student, evaluate, store_targets
 from pipelines.store_targets import StoreTargetsConfig
 from pipelines.weights import WeightsConfig
 from teachers.pretrained import FAMILIES
 
-EMBEDDING = dict(matching__losses__kl=0, matching__losses__embedding_cosine=1)
+EMBEDDING = dict(matching__losses__kl=0, matching__losses__embedding_cosine=1, model__num_classes=0)
 
 
 def config_for(weights: Path, **overrides: object):
@@ -114,22 +114,35 @@ def test_a_teacher_of_other_classes_teaches_embeddings_only(tmp_path):
     assert "val/cka" in rows[-1]
 
 
-def test_a_teacher_with_the_classes_in_another_order_is_refused(tmp_path):
-    names = {number: str((number + 1) % 10) for number in range(10)}
-    weights = huggingface(
-        tmp_path / "vit", "ViTForImageClassification", intermediate_size=32, id2label=names
+def with_names(path, names):
+    return huggingface(
+        path, "ViTForImageClassification", intermediate_size=32, id2label=dict(enumerate(names))
     )
-    with pytest.raises(UserError, match="its class 0 is '1', and the data's '0'"):
-        run(config_for(weights), tmp_path / "run")
 
 
-def test_a_teacher_that_calls_the_classes_otherwise_is_warned_of(tmp_path, capsys):
-    names = {number: f"digit {number}" for number in range(10)}
-    weights = huggingface(
-        tmp_path / "vit", "ViTForImageClassification", intermediate_size=32, id2label=names
-    )
-    run(config_for(weights), tmp_path / "run")
-    assert "teacher calls its first class 'digit 0' and the data '0'" in capsys.readouterr().err
+def test_a_teacher_with_the_classes_in_another_order_teaches_them_in_the_datas(tmp_path, capsys):
+    turned = with_names(tmp_path / "vit", [str((number + 1) % 10) for number in range(10)])
+    run(config_for(turned), tmp_path / "turned")
+    assert read_classes(tmp_path / "turned") == tuple("0123456789")
+    teacher = json.loads((tmp_path / "turned" / "teachers.json").read_text())["teacher"]
+    # The logit of class 0 is the teacher's last.
+    assert teacher["order"] == [9, *range(9)]
+
+
+def test_a_teacher_that_calls_the_classes_otherwise_is_refused_unless_they_are_in_order(tmp_path):
+    weights = with_names(tmp_path / "vit", [f"digit {number}" for number in range(10)])
+    with pytest.raises(UserError, match="that the teacher does not have: '0', '1'"):
+        run(config_for(weights), tmp_path / "refused")
+    run(config_for(weights, data__class_map="in_order"), tmp_path / "run")
+    teacher = json.loads((tmp_path / "run" / "teachers.json").read_text())["teacher"]
+    assert teacher["order"] is None
+    # What it is not compared with, it may call as it likes.
+    run(config_for(weights, **EMBEDDING), tmp_path / "embedding")
+
+
+def test_a_teacher_that_does_not_name_its_classes_is_warned_of(vit_npz, tmp_path, capsys):
+    run(config_for(vit_npz), tmp_path / "run")
+    assert "nothing says what the teacher calls its 10 classes" in capsys.readouterr().err
 
 
 def test_published_weights_are_evaluated_in_the_order_of_their_names(tmp_path):
