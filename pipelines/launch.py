@@ -206,10 +206,18 @@ def join(values: flags.FlagValues, workdir: Path | None = None) -> None:
     )
 
 
+class _Plain(stdlib_logging.Formatter):
+    """Such as "warning: message"; when and where in the code is nothing a user asks."""
+
+    def format(self, record: stdlib_logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
+
+
 def _quieten_libraries() -> None:
     """Warnings, but not those that Orbax gives for opening a directory read-only."""
     flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
+    logging.get_absl_handler().setFormatter(_Plain())
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(
         lambda record: "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR

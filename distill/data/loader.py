@@ -15,7 +15,7 @@ from absl import flags, logging
 from distill.data.config import DataConfig
 from distill.data.examples import Batch, EvaluationViews, TeacherView, TrainingViews
 from distill.data.labels import check_batch_labels
-from distill.data.sources import Source
+from distill.data.sources import CorruptImage, Source
 from distill.data.store import Store
 from distill.errors import RunFailed, UserError
 
@@ -70,6 +70,15 @@ def _join(chunks: Sequence[Batch]) -> Batch:
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
+def _reason(source: Source, index: int) -> str:
+    """Why an image cannot be decoded; only batches come from the workers that found it out."""
+    try:
+        source.read(index)
+    except CorruptImage as error:
+        return str(error)
+    return "it could not be decoded, but can now"
+
+
 class CorruptionMonitor:
     """Counts images that could not be decoded, names each once, and stops past a share."""
 
@@ -95,7 +104,8 @@ class CorruptionMonitor:
             self.found += 1
             if index not in self._named:
                 self._named.add(index)
-                logging.warning("skipped corrupt image %s", self._source.describe(index))
+                where, why = self._source.describe(index), _reason(self._source, index)
+                logging.warning("skipped corrupt image %s: %s", where, why)
         # A few bad images in the first batch are no reason to stop a long run.
         sample = max(self._seen, min(len(self._source), _SMALLEST_SAMPLE))
         allowed = max(self._max_share * sample, 1 if self._max_share else 0)

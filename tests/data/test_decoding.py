@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from distill.data import DataConfig, open_source
 from distill.data.sources import CorruptImage, decode, decoding
+from distill.errors import RunFailed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)
 
@@ -140,7 +141,7 @@ def test_whatever_a_decoder_raises_is_a_corrupt_image_with_a_reason(monkeypatch,
 
 def test_running_out_of_memory_is_not_the_images_fault(monkeypatch):
     monkeypatch.setattr(decoding.Image, "open", Stumbling(MemoryError()))
-    with pytest.raises(MemoryError):
+    with pytest.raises(RunFailed, match="not enough memory to decode"):
         decode(b"", 3)
 
 

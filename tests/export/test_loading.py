@@ -65,7 +65,7 @@ def test_images_are_those_of_an_evaluation(channels, size, eval_crop, tmp_path):
     exec(LOAD_IMAGE, defined)
     found = defined["load_image"](tmp_path / "image.jpg", tmp_path)
     view = ViewConfig(eval_crop=eval_crop)
-    expected = evaluation_view(decode(tmp_path / "image.jpg", channels), 12, view)
+    expected = evaluation_view(decode((tmp_path / "image.jpg").read_bytes(), channels), 12, view)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected[None])
 
@@ -94,7 +94,7 @@ def test_the_documented_lines_name_the_class(form, channels, tmp_path, monkeypat
     assert done.returncode == 0, done.stderr
 
     view = evaluation_view(
-        decode(tmp_path / "image.jpg", channels), 12, ViewConfig(eval_crop=0.875)
+        decode((tmp_path / "image.jpg").read_bytes(), channels), 12, ViewConfig(eval_crop=0.875)
     )
     scaled = (view[None].astype(np.float32) / 255 - np.float32(0.4)) / np.float32(0.2)
     expected = exported.network.apply(exported.params, jnp.asarray(scaled)).logits

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
 from distill.data.sources.base import CorruptImage
+from distill.errors import RunFailed
 
 # What Pillow decodes by itself, whatever a file is called: no EPS, for which it runs Ghostscript,
 # no stubs for other programs' formats. TGA has no signature and is tried last.
@@ -75,6 +76,7 @@ def decode(data: bytes, channels: int, *, exif_orientation: bool = False) -> np.
     Raises:
       CorruptImage: if it is truncated, no image, implausibly large, or its pixels have no known
         range (32-bit integers and floating point).
+      RunFailed: if there is not enough memory.
     """
     mode, allowed = {1: "L", 3: "RGB"}[channels], formats()
     try:
@@ -84,9 +86,12 @@ def decode(data: bytes, channels: int, *, exif_orientation: bool = False) -> np.
             pixels = np.asarray(_eight_bits(image).convert(mode))
     except UnidentifiedImageError as error:
         raise CorruptImage("it is no image in a format that can be read") from error
-    except MemoryError:
+    except MemoryError as error:
         # The machine's fault, not the file's.
-        raise
+        raise RunFailed(
+            f"there is not enough memory to decode an image of {len(data):,} bytes. Lower "
+            "config.data.workers or config.data.threads, or free memory"
+        ) from error
     # Decoders let through whatever damage makes them stumble on: OSError and ValueError mostly,
     # but also IndexError, KeyError, RuntimeError, struct.error, zlib.error and more.
     except Exception as error:
