@@ -11,7 +11,7 @@ resumes.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from distill.data import Splits, Store
@@ -176,15 +176,16 @@ def _run(
     splits = open_splits(config, students)
     for key, (one, _) in runs.items():
         plan(one, students[key], splits)
+    starts = [one.start for one, _ in runs.values()]
     store = None if config.targets is None else Store(Path(config.targets))
     if store is None:
         teachers, params = load_teachers(config.every_teacher, mesh)
-        names, splits, teachers = agree_on_classes(config, students, splits, teachers)
+        names, splits, teachers = agree_on_classes(config, students, splits, teachers, starts)
         named = config.every_teacher
         known = describe_teachers(named, teachers, fingerprints(named, params))
     else:
         teachers, params = stored_teachers(store, config.every_teacher, mesh), {}
-        names, splits, _ = agree_on_classes(config, students, splits, teachers, store)
+        names, splits, _ = agree_on_classes(config, students, splits, teachers, starts, store)
         known = store.contents.about["teachers"]
     size = view_size(students, teachers)
     if store is not None:
@@ -241,12 +242,21 @@ def agree_on_classes(
     students: Mapping[str, Network],
     splits: Splits,
     teachers: Mapping[str, Teacher],
+    starts: Iterable[StartConfig | None] = (),
     store: Store | None = None,
 ) -> tuple[Names, Splits, dict[str, Teacher]]:
     """Names the students' classes, and puts those of images and teachers in their order.
 
     They are the classes of the images to train on, or where these have none, or others, those of a
     classifier that is kept, of a teacher, or of the images to evaluate on.
+
+    Args:
+      config: of the run.
+      students: by name.
+      splits: the images.
+      teachers: by name.
+      starts: trained models that students start from.
+      store: of what the teachers said, if they are not there; of its classes.
 
     Returns:
       The names, empty where nothing says them or no student has classes; the images; the teachers.
@@ -263,7 +273,6 @@ def agree_on_classes(
     # One that has none learns embeddings or tokens, whatever the images show.
     if not counts:
         return (), splits, match_classes(teachers, (), compared=False, in_order=False)
-    starts = (config.start, *(student.start for student in config.students.values()))
     stored = () if store is None else tuple(store.contents.about.get("classes") or ())
     names = name_classes(
         "config.model",

@@ -34,6 +34,7 @@ from distill.evaluate.transfer import TransferConfig, TransferEvaluator
 from distill.matching.distillation import Teacher, distillation_metrics
 from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
+from distill.paths import local_or_remote_path
 from distill.train.progress import format_figure, say
 from distill.train.workdir import read_classes, read_config
 from pipelines.launch import (
@@ -72,6 +73,12 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=FLAGS)
 define_source("source", "digits, folder:PATH or tfds:NAME; the run's own data if not given.", FLAGS)
+define_path(
+    "data_dir",
+    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
+    FLAGS,
+    read=local_or_remote_path,
+)
 flags.DEFINE_list(
     "classes",
     [],
@@ -126,6 +133,7 @@ def run(
     classes: tuple[str, ...] = (),
     best: bool = False,
     class_map: str | None = None,
+    data_dir: str | None = None,
 ) -> dict[str, float]:
     """Evaluates a classifier; returns and prints the metrics.
 
@@ -137,13 +145,15 @@ def run(
       classes: only images of these; empty takes the run's. If they are as many as the model's but
         called otherwise, they are in the model's order.
       best: whether to take the run's best weights instead of its last.
-      class_map: see `DataConfig`.
+      class_map: see `DataConfig`; None takes the run's, unless there is a `source`.
+      data_dir: see `DataConfig`; None takes the run's.
     """
-    subject = _open(model, split, source, batch_size, best)
-    network = subject.network
-    if class_map != IN_ORDER:
-        classes = classes or subject.data.classes
-    data = dataclasses.replace(subject.data, classes=classes, class_map=class_map)
+    subject = _open(model, split, source, batch_size, best, data_dir)
+    network, data = subject.network, subject.data
+    if class_map or source:
+        data = dataclasses.replace(data, class_map=class_map)
+    if classes or class_map == IN_ORDER:
+        data = dataclasses.replace(data, classes=classes)
     images = _numbered(
         data.open_evaluation(subject.split, channels=network.config.channels),
         subject,
@@ -208,6 +218,7 @@ def run_transfer(
     config: TransferConfig,
     batch_size: int = 256,
     best: bool = False,
+    data_dir: str | None = None,
 ) -> dict[str, float]:
     """Evaluates a model's features; returns and prints the metrics.
 
@@ -217,8 +228,9 @@ def run_transfer(
         weights have no data of their own, so that `sources` names it.
       batch_size: over all devices.
       best: whether to take the run's best weights instead of its last.
+      data_dir: see `DataConfig`; None takes the run's.
     """
-    subject = _open(model, config.test_split, None, batch_size, best)
+    subject = _open(model, config.test_split, None, batch_size, best, data_dir)
     config = dataclasses.replace(config, test_split=subject.split)
     evaluator = TransferEvaluator(config, subject.data, subject.network, batch_size=batch_size)
     metrics = evaluator(subject.params)
@@ -255,12 +267,15 @@ def _open(
     source: str | None,
     batch_size: int,
     best: bool,
+    data_dir: str | None,
 ) -> _Subject:
     """The model on a mesh of all devices, and what it is evaluated on."""
     recorded = {} if isinstance(model, WeightsConfig) else read_config(model)
     data = resolve(DataConfig, recorded.get("data", {}))
     if source:
         data = dataclasses.replace(data, eval_source=source)
+    if data_dir:
+        data = dataclasses.replace(data, data_dir=data_dir)
     split = split or data.test_split or data.validation_split
     if split is None:
         raise UserError(f"the run in {model} has neither test nor validation split; give --split")
@@ -327,6 +342,7 @@ def main(arguments: list[str]) -> None:
             classes,
             FLAGS.best,
             FLAGS.class_map,
+            FLAGS.data_dir,
         )
         return
     if FLAGS.class_map:
@@ -347,7 +363,7 @@ def main(arguments: list[str]) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}\nSee --help") from error
-    run_transfer(model, config, FLAGS.batch_size, FLAGS.best)
+    run_transfer(model, config, FLAGS.batch_size, FLAGS.best, FLAGS.data_dir)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support import arguments, final_params, run_command
+from support import arguments, distill_config, final_params, run_command
 
+from distill.config import ConfigError
 from distill.data import open_source
+from distill.data.classes import among
+from distill.errors import UserError
+from distill.matching.distillation import Teacher
 from distill.train.metrics import read as read_metrics
 from distill.train.workdir import read_classes
+from pipelines import evaluate
+from pipelines.distill_student import agree_on_classes
+from students import vit
 
 COLOURS = ("red", "green", "blue")
 # As the folders are sorted.
@@ -145,6 +152,8 @@ def test_who_says_which_class_is_which_gets_the_same_figures(run, tmp_path):
     command("finetune", *flags("finetune/digits.py", finetuned, data, **start, **begun))
     assert read_classes(finetuned) == CLASSES
     assert read_metrics(finetuned)[0]["val/accuracy"] == 1
+    # What the run was told of its own data still holds.
+    assert accuracy(command("evaluate", f"--workdir={finetuned}")) == 1
 
 
 def test_a_part_of_the_models_classes_is_evaluated_among_those(run):
@@ -155,58 +164,19 @@ def test_a_part_of_the_models_classes_is_evaluated_among_those(run):
 
 
 def test_a_teacher_is_put_in_the_order_of_the_data(made, tmp_path):
-    """The student of a teacher whose classes are in another order is the student of the teacher."""
     data, workdir = made
-    students = {}
-    for name, classes in {"same": CLASSES, "turned": ("red", "blue", "green")}.items():
-        path = tmp_path / name
-        keys = dict(teacher__workdir=workdir, data__classes=classes, train__total_steps=6)
-        keys |= dict(matching__mixup=0, train__eval_every=3)
-        printed = command("distill_student", *flags("distill/digits.py", path, data, **keys))
-        assert "teacher accuracy 100.00% on validation" in printed
-        assert read_classes(path) == classes
-        students[name] = final_params(path)["classifier"]["kernel"], read_metrics(path)[-1]
-    (same, figures), (turned, others) = students["same"], students["turned"]
-    assert figures["val/agreement"] == others["val/agreement"]
-    # The classifier begins at zero, and so learns the same columns in another order.
-    assert np.allclose(turned, same[:, [2, 0, 1]], atol=1e-5)
-    assert not np.allclose(turned, same, atol=1e-5)
-
-
-def test_a_teacher_of_more_classes_teaches_those_of_the_data(made, tmp_path):
-    data, workdir = made
-    keys = dict(teacher__workdir=workdir, data__classes=("red", "blue"), model__num_classes=2)
-    printed = command("distill_student", *flags("distill/digits.py", tmp_path / "s", data, **keys))
+    classes, student = ("red", "blue", "green"), tmp_path / "student"
+    keys = dict(teacher__workdir=workdir, data__classes=classes, train__total_steps=20)
+    keys |= dict(matching__mixup=0, train__eval_every=20, optimizer__learning_rate=0.03)
+    printed = command("distill_student", *flags("distill/digits.py", student, data, **keys))
     assert "teacher accuracy 100.00% on validation" in printed
-    assert read_classes(tmp_path / "s") == ("red", "blue")
-    assert "agreement" in command("evaluate", f"--workdir={tmp_path / 's'}")
+    assert read_classes(student) == classes
+    # It agrees with its teacher, and both with the labels, in an order that is not the teacher's.
+    assert read_metrics(student)[-1]["val/agreement"] == 1
+    assert read_metrics(student)[-1]["val/accuracy"] == 1
 
 
-def test_a_student_of_images_without_labels_has_its_teachers_classes(made, tmp_path):
-    data, workdir = made
-    keys = dict(teacher__workdir=workdir, data__eval_source=f"folder:{data}")
-    keys |= dict(data__source=f"images:{data / 'train'}", train__total_steps=4)
-    command("distill_student", *flags("distill/digits.py", tmp_path / "student", data, **keys))
-    assert read_classes(tmp_path / "student") == CLASSES
-    keys |= dict(data__eval_source="none", data__validation_split="none", data__test_split="none")
-    command("distill_student", *flags("distill/digits.py", tmp_path / "alone", data, **keys))
-    assert read_classes(tmp_path / "alone") == CLASSES
-    command("export", f"--workdir={tmp_path / 'alone'}", "--images=4")
-    names = (tmp_path / "alone" / "export" / "1" / "assets" / "class_names.txt").read_text()
-    assert tuple(names.split()) == CLASSES
-
-
-def test_teachers_of_several_orders_are_all_put_in_order(made, tmp_path):
-    data, workdir = made
-    turned = tmp_path / "turned"
-    keys = dict(data__classes=("red", "green", "blue"))
-    command("pretrain", *flags("pretrain/digits.py", turned, data, **keys))
-    keys = dict(teacher="none", teachers__one__workdir=workdir, teachers__two__workdir=turned)
-    keys |= dict(matching__mixup=0, train__total_steps=4)
-    printed = command("distill_student", *flags("distill/digits.py", tmp_path / "s", data, **keys))
-    assert printed.count("accuracy 100.00% on validation") == 2
-
-
+@pytest.mark.slow
 def test_stored_targets_are_of_the_classes_of_the_run(made, tmp_path):
     data, workdir = made
     keys = dict(teacher__workdir=workdir, data__classes=("red", "blue", "green"))
@@ -225,50 +195,112 @@ def test_stored_targets_are_of_the_classes_of_the_run(made, tmp_path):
     assert read_classes(replay) == ("red", "blue", "green")
 
 
-def test_digits_in_folders_of_other_names_score_what_digits_score(tmp_path):
-    keys = dict(train__total_steps=20, optimizer__learning_rate=0.03)
-    command("pretrain", *arguments("pretrain/digits.py", tmp_path / "run", **keys))
+@pytest.mark.slow
+def test_a_student_of_images_without_labels_has_its_teachers_classes(made, tmp_path):
+    data, workdir = made
+    keys = dict(teacher__workdir=workdir, data__source=f"images:{data / 'train'}")
+    keys |= dict(data__validation_split="none", data__test_split="none", train__total_steps=4)
+    command("distill_student", *flags("distill/digits.py", tmp_path / "alone", data, **keys))
+    assert read_classes(tmp_path / "alone") == CLASSES
+    command("export", f"--workdir={tmp_path / 'alone'}", "--images=4")
+    names = (tmp_path / "alone" / "export" / "1" / "assets" / "class_names.txt").read_text()
+    assert tuple(names.split()) == CLASSES
+
+
+def agreed(teachers, classes, student=3, **keys):
+    """What students, digits (or images without labels) and teachers of these names agree on."""
+    config = distill_config(Path("teacher"), data__classes=classes, **keys)
+    network = vit.build(vit.configure("mu/2", num_classes=student, image_size=8, channels=1))
+    asked = {
+        name: Teacher(
+            vit.build(vit.configure("mu/2", num_classes=len(names), image_size=8, channels=1)),
+            class_names=tuple(names),
+        )
+        for name, names in teachers.items()
+    }
+    splits = config.data.open_splits(channels=1)
+    names, splits, found = agree_on_classes(config, {"student": network}, splits, asked)
+    return names, splits, {name: teacher.order for name, teacher in found.items()}
+
+
+def test_teachers_of_several_orders_are_all_put_in_order():
+    names, _, orders = agreed({"one": "357", "two": "735"}, ("5", "3", "7"))
+    assert names == ("5", "3", "7")
+    assert orders == {"one": (1, 0, 2), "two": (2, 1, 0)}
+
+
+def test_a_teacher_of_more_classes_teaches_those_of_the_data():
+    _, _, orders = agreed({"teacher": "0123456789"}, ("5", "3", "7"))
+    assert orders == {"teacher": (5, 3, 7)}
+
+
+def test_a_student_of_its_teachers_classes_may_see_some_of_them():
+    names, splits, orders = agreed({"teacher": "56789"}, ("9", "5"), student=5)
+    assert names == tuple("56789") and orders == {"teacher": None}
+    assert {*splits.train.labels.tolist()} == {0, 4} == {*among(splits.validation)}
+
+
+def test_images_without_labels_have_the_classes_of_the_teacher(made):
+    data, _ = made
+    source = dict(data__source=f"images:{data}", data__eval_source="digits")
+    names, splits, orders = agreed({"teacher": "9876543210"}, (), student=10, **source)
+    assert names == splits.validation.class_names == tuple("9876543210")
+    assert orders == {"teacher": None}
+    digits = open_source("digits", "validation", channels=1).labels
+    assert np.array_equal(splits.validation.labels, 9 - digits)
+
+
+def test_other_teachers_are_refused_where_logits_are_compared_and_only_there(capsys):
+    with pytest.raises(UserError, match="that the teacher does not have: '5'"):
+        agreed({"teacher": "3x7"}, ("3", "5"), student=2)
+    # As many, and the user has listed them.
+    assert agreed({"teacher": "3x7"}, ("3", "5", "7"))[2] == {"teacher": None}
+    labels = dict(matching__losses__kl=0, matching__losses__labels=1)
+    assert agreed({"teacher": "xyz"}, ("3", "5"), student=2, **labels)[2] == {"teacher": ()}
+    assert "has other classes than the student: they are not compared" in capsys.readouterr().err
+
+
+def test_digits_in_folders_of_other_names_score_what_digits_score(teacher_workdir, tmp_path):
     digits = open_source("digits", "test", channels=1)
     for number in range(len(digits)):
         pixels, label = digits.read(number)
         folder = tmp_path / "test" / WORDS[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[..., 0]).save(folder / f"{number}.png")
-    evaluate = ("evaluate", f"--workdir={tmp_path / 'run'}")
-    right = figure(command(*evaluate), "cross_entropy")
-    source = f"--source=folder:{tmp_path}"
-    assert "10 classes that the model" in command(*evaluate, source, code=2)
-    assert (
-        figure(command(*evaluate, source, f"--classes={','.join(WORDS)}"), "cross_entropy") == right
-    )
+    source = f"folder:{tmp_path}"
+    right = evaluate.run(teacher_workdir)["test/cross_entropy"]
+
+    def measured(**flags):
+        return evaluate.run(teacher_workdir, source=source, **flags)["test/cross_entropy"]
+
+    with pytest.raises(UserError, match="10 classes that the model"):
+        measured()
+    assert measured(classes=WORDS) == pytest.approx(right, abs=1e-7)
     # Sorted, the words are in no order of numbers.
-    assert figure(command(*evaluate, source, "--class_map=in_order"), "cross_entropy") != right
+    assert measured(class_map="in_order") != pytest.approx(right, abs=1e-6)
     file = tmp_path / "map.json"
     file.write_text(json.dumps(dict(zip(WORDS, map(str, range(10)), strict=True))))
-    assert figure(command(*evaluate, source, f"--class_map={file}"), "cross_entropy") == right
+    assert measured(class_map=str(file)) == pytest.approx(right, abs=1e-7)
 
 
-def test_a_run_that_did_not_record_its_classes_is_told_of(run, tmp_path):
+def test_a_run_that_did_not_record_its_classes_is_told_of(run):
     data, workdir = run
     (workdir / "classes.json").unlink()
     printed = command("evaluate", f"--workdir={workdir}")
     assert "nothing says what the model" in printed and accuracy(printed) == 1
-    printed = command("export", f"--workdir={workdir}", "--images=4")
-    assert "did not record its classes" in printed
     command("pretrain", *flags("pretrain/digits.py", workdir, data))
     assert read_classes(workdir) == CLASSES
 
 
-@pytest.mark.parametrize("losses", ["embedding_cosine=1", "tokens_mse=1"])
-def test_a_classifier_that_nothing_teaches_is_refused(made, tmp_path, losses):
-    data, workdir = made
-    keys = dict(teacher__workdir=workdir, matching__losses__kl=0)
-    student = flags("distill/digits.py", tmp_path / "student", data, **keys)
-    student.append(f"--config.matching.losses.{losses}")
-    printed = command("distill_student", *student, code=2)
-    assert "teaches the student's classifier of 3 classes; set model.num_classes=0" in printed
-    keys = ["--config.train.total_steps=2", "--config.model.num_classes=0"]
-    command("distill_student", *student, *keys)
+@pytest.mark.parametrize("losses", ["embedding_cosine", "tokens_mse"])
+def test_a_classifier_that_nothing_teaches_is_refused(losses):
+    keys = {"matching__losses__kl": 0, f"matching__losses__{losses}": 1}
+    with pytest.raises(ConfigError, match=r"classifier of 10 classes; set model\.num_classes=0"):
+        distill_config(Path("teacher"), **keys)
+    distill_config(Path("teacher"), **keys, model__num_classes=0)
+    distill_config(Path("teacher"), **keys, matching__losses__labels=1)
+    kept = dict(start__workdir="start", start__classifier="keep")
+    distill_config(Path("teacher"), **keys, **kept)
 
 
 CHANGES = {
