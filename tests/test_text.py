@@ -95,6 +95,7 @@ def images(tmp_path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_commands_run_on_a_terminal_of_locale_c(images, tmp_path):
     run, output = tmp_path / "run", tmp_path / "export"
     overrides = dict(

@@ -199,6 +199,9 @@ def test_share_is_counted_over_all_images_read():
         def describe(self, index):
             return f"image {index}"
 
+        def read(self, index):
+            raise CorruptImage("truncated")
+
     monitor = CorruptionMonitor(Named(), 0.1)
     good, bad = np.full(10, -1), np.array([7] + [-1] * 9)
     for _ in range(10):

@@ -199,6 +199,7 @@ def small(**choices):
     ).placed(jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_frozen_blocks_come_out_of_training_as_they_went_in(name):
     network = small(head="map")

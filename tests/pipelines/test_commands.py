@@ -32,6 +32,7 @@ FLOWERS = dict(
 )
 
 
+@pytest.mark.slow
 def test_the_readmes_commands_do_the_whole_job(tmp_path, image_folder, monkeypatch):
     """The first in a process of its own; `test_help_helps` starts the others' scripts."""
     commands = [

@@ -47,6 +47,7 @@ def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, student
     assert ("cannot be told from guessing" in printed) == (known < 39.5 / 240)
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_by_the_metric_that_is_named(teacher_workdir, tmp_path):
     every = dict(train__eval_every=2, train__keep_checkpoints=1)
     config = distill_config(teacher_workdir, train__keep_best="val/cka", **every)
@@ -89,6 +90,7 @@ def test_labels_do_not_reach_the_student(teacher_workdir, student_workdir, tmp_p
     assert scores[0] != scores[1]
 
 
+@pytest.mark.slow
 def test_teacher_in_bfloat16_at_another_resolution(teacher_workdir, tmp_path):
     config = distill_config(
         teacher_workdir, teacher__dtype="bfloat16", model__image_size=16, model__variant="mu/4"

@@ -117,6 +117,7 @@ def test_a_size_can_be_added_but_durations_are_fixed(runs, tmp_path):
         scaling_study.run(study(sizes=both, **short | {"durations": (150, 200)}), Workdir(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_stopped_study_goes_on_where_it_was(tmp_path, monkeypatch):
     config = study(
         sizes=(size("s", 8),),

@@ -36,6 +36,7 @@ def find(monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_search_compiles_keeps_and_reports(find, tmp_path, capsys):
     workdir = f"--workdir={tmp_path / 'kept'}"
     find(workdir, "--json", f"--report={tmp_path / 'page.html'}")

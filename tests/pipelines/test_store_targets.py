@@ -132,6 +132,7 @@ def test_an_interrupted_command_goes_on_and_ends_with_the_same(
     assert [one.read(p) for p in range(len(one))] == [other.read(p) for p in range(len(other))]
 
 
+@pytest.mark.slow
 def test_a_longer_run_sees_what_is_stored_again_and_again(config, tmp_path):
     short = store_config(config, dtype="float32", epochs=5 * BATCH / IMAGES)
     store = store_targets.run(short, Workdir(tmp_path / "short"))
@@ -171,6 +172,7 @@ def test_the_most_probable_classes_are_enough_to_learn_from(config, tmp_path):
         distill_student.run(replay, Workdir(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_the_right_teacher_may_be_named_and_another_is_refused(config, stored, tmp_path):
     other = tmp_path / "other"
     pretrain.run(pretrain_config(seed=1), Workdir(other), overview=False)

@@ -78,6 +78,7 @@ def test_another_architecture_is_no_start(config, first, tmp_path):
         distill_student.run(begun, Workdir(tmp_path), overview=False)
 
 
+@pytest.mark.slow
 def test_a_student_without_a_classifier_is_taught_embeddings(config, tmp_path):
     """And is of use to what asks for features alone."""
     losses = dataclasses.replace(config.matching.losses, kl=0.0)

@@ -95,6 +95,7 @@ _FEWER_PIXELS = {"vit_so400m_patch14_siglip_384", "vit_so400m_patch14_siglip_gap
 _ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
 
 
+@pytest.mark.slow
 def test_every_model_of_timm_is_read_as_it_is_or_refused(tmp_path, monkeypatch):
     """By names and shapes: what tensors do not say has to be right for its architecture."""
     read = []

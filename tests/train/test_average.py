@@ -51,6 +51,7 @@ def train(network, batch, optimizer_config, steps):
     return states, optimizer
 
 
+@pytest.mark.slow
 def test_the_average_follows_its_formula_and_leaves_training_alone(network, batch):
     config = OptimizerConfig(name="sgd", learning_rate=0.1, average_decay=DECAY)
     states, _ = train(network, batch, config, 15)

@@ -105,6 +105,7 @@ def test_killed_and_resumed_run_is_bit_identical(uninterrupted, tmp_path):
     assert not writing_a_checkpoint(tmp_path)
 
 
+@pytest.mark.slow
 def test_one_seed_is_one_run_and_another_seed_another(uninterrupted, tmp_path):
     again, other = tmp_path / "again", tmp_path / "other"
     pretrain.run(pretrain_config(**RUN), Workdir(again), overview=False)

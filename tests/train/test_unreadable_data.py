@@ -92,7 +92,7 @@ def broken(image_folder, tmp_path):
     return root
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_threads_and_workers_say_what_cannot_be_read(broken, tmp_path, workers):
     done = train(broken, tmp_path / "run", data__workers=workers)
     assert done.returncode == 1
@@ -100,7 +100,7 @@ def test_threads_and_workers_say_what_cannot_be_read(broken, tmp_path, workers):
     assert said in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_evaluation_says_what_cannot_be_read(image_folder, whole, broken, workers):
     # The run is complete; its config is to name the workers.
     assert "complete already" in train(image_folder, whole, data__workers=workers).stderr
