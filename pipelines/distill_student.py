@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from distill.data import Splits, Store
-from distill.data.classes import Names, name_classes
+from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
 from distill.matching.config import MatchingConfig
@@ -279,11 +279,13 @@ def agree_on_classes(
         *counts,
         stored,
         splits.train.class_names,
-        *map(kept_classes, starts),
+        *(kept_classes(start, *counts) for start in starts),
         *(teacher.class_names for teacher in teachers.values()),
         splits.class_names,
+        by="its data and teachers name",
     )
-    in_order, features = config.data.in_order, config.matching.losses.features
+    features = config.matching.losses.features
+    in_order = config.data.in_order or any(map(all_chosen, splits.opened.values()))
     return (
         names,
         splits.numbered(names, "the student", in_order=in_order) if names else splits,

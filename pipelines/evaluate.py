@@ -25,7 +25,17 @@ from jax.sharding import Mesh
 
 from distill.config import resolve
 from distill.data import DataConfig, Source
-from distill.data.classes import IN_ORDER, Names, among, map_or_order, numbered
+from distill.data.classes import (
+    IN_ORDER,
+    Names,
+    all_chosen,
+    among,
+    calls,
+    map_or_order,
+    numbered,
+    pairs,
+    present,
+)
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.evaluate import Evaluator
@@ -150,10 +160,13 @@ def run(
     """
     subject = _open(model, split, source, batch_size, best, data_dir)
     network, data = subject.network, subject.data
-    if class_map or source:
-        data = dataclasses.replace(data, class_map=class_map)
-    if classes or class_map == IN_ORDER:
-        data = dataclasses.replace(data, classes=classes)
+    try:
+        if class_map or source:
+            data = dataclasses.replace(data, class_map=class_map)
+        if classes or class_map == IN_ORDER:
+            data = dataclasses.replace(data, classes=classes)
+    except ValueError as error:
+        raise UserError(f"{error}\nSee --help") from error
     images = _numbered(
         data.open_evaluation(subject.split, channels=network.config.channels),
         subject,
@@ -161,7 +174,12 @@ def run(
         _place(model),
     )
     teachers, teacher_params = _load_teachers(subject)
-    teachers = match_classes(teachers, images.class_names, compared=False, in_order=data.in_order)
+    teachers = match_classes(
+        teachers,
+        images.class_names,
+        compared=False,
+        in_order=data.in_order or all_chosen(images),
+    )
     networks = (network, *(teacher.network for teacher in teachers.values()))
     view_size = max(side for one in networks for side in one.config.image_shape[:2])
     per_example = distillation_metrics(network, teachers, among=among(images))
@@ -199,6 +217,10 @@ def _numbered(images: Source, subject: _Subject, data: DataConfig, place: str) -
         )
         return images
     found = numbered(images, names, shown=shown, whose=whose, in_order=data.in_order)
+    if called := calls(found):
+        say(f"classes of {shown} are taken for the model's: {pairs(called)}")
+    if len(present(found)) == 1:
+        say(f"warning: {shown} has one class only, {present(found)[0]!r}: nothing to tell apart")
     if some := among(found):
         say(f"{shown} has {len(some)} of the model's {count} classes: evaluated among those alone")
     return found
@@ -234,7 +256,7 @@ def run_transfer(
     config = dataclasses.replace(config, test_split=subject.split)
     evaluator = TransferEvaluator(config, subject.data, subject.network, batch_size=batch_size)
     metrics = evaluator(subject.params)
-    if distributed.is_primary():
+    if distributed.is_primary() and metrics:
         names = config.sources or (subject.data.evaluation_source,)
         for name, task in zip(names, evaluator.tasks.values(), strict=True):
             print(

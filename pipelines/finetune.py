@@ -57,9 +57,9 @@ def run(
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_all_labelled("fine-tuning")
-    names = name_classes(
-        "config.model", config.model.num_classes, kept_classes(config.start), splits.class_names
-    )
+    count = config.model.num_classes
+    kept = kept_classes(config.start, count)
+    names = name_classes("config.model", count, kept, splits.class_names)
     splits = splits.numbered(names, "the model to start from", in_order=config.data.in_order)
     introduce(name, network, splits, mesh, overview)
     trainee = Trainee(

@@ -8,7 +8,8 @@ from typing import Literal
 import jax
 
 from distill.data.classes import Names
-from distill.errors import check_choices
+from distill.data.sources import abbreviate
+from distill.errors import UserError, check_choices
 from distill.matching.projections import PROJECTIONS
 from distill.nn import Network, Params
 from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
@@ -34,11 +35,15 @@ class StartConfig:
         check_choices(self)
 
 
-def kept_classes(start: StartConfig | None) -> Names:
+def kept_classes(start: StartConfig | None, count: int) -> Names:
     """The classes of a classifier that is kept; empty where none is, or nothing names them.
 
+    Args:
+      start: the trained model, if there is one.
+      count: the classes of the model that starts from it.
+
     Raises:
-      UserError: if there is no run to start from.
+      UserError: if there is no run to start from, or it has another number of classes.
     """
     if start is None or start.classifier == "new":
         return ()
@@ -47,6 +52,12 @@ def kept_classes(start: StartConfig | None) -> Names:
         say(
             f"warning: the run in {start.workdir} did not record its classes; they are taken to be "
             "those of the data, in one order"
+        )
+    elif len(names) != count:
+        raise UserError(
+            f"the classifier of {start.workdir} that is to be kept has {len(names)} classes "
+            f"({abbreviate(names)}), and config.model {count}; set config.model.num_classes="
+            f"{len(names)}, or start.classifier=new"
         )
     return names
 

@@ -124,7 +124,7 @@ def match_classes(
         order = None
         if names and theirs and theirs != names:
             try:
-                order = places(names, theirs, shown="the data", whose=whose, in_order=in_order)
+                order = places(names, theirs, shown="the student", whose=whose, in_order=in_order)
             except UserError:
                 if compared:
                     raise

@@ -5,6 +5,7 @@ A label is a number only together with the names it counts. Wherever images meet
 """
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Annotated
 import numpy as np
 
 from distill.data.sources import Source, abbreviate
+from distill.data.sources.base import fingerprint_of
 from distill.errors import UserError, did_you_mean
-from distill.json_files import read_json
 from distill.paths import local_path
 
 IN_ORDER = "in_order"
@@ -44,14 +45,30 @@ def read_class_map(file: Path) -> dict[str, str]:
     """Reads a JSON object {class of the data: what to call it}.
 
     Raises:
-      UserError: if the file is anything else.
+      UserError: if the file is anything else, or names a class twice.
     """
-    content = read_json(file)
-    if not (isinstance(content, dict) and all(isinstance(name, str) for name in content.values())):
+
+    def once(pairs):
+        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        if twice:
+            raise ValueError(f"it says {twice[0]!r} more than once")
+        return dict(pairs)
+
+    try:
+        # Editors on Windows begin files with a mark.
+        text = file.read_text(encoding="utf-8-sig")
+        content = json.loads(text, object_pairs_hook=once)
+        if not (isinstance(content, dict) and all(isinstance(n, str) for n in content.values())):
+            raise ValueError("it is no such object")
+        if not content:
+            raise ValueError("it is empty")
+    except OSError as error:
+        raise UserError(f"class_map {file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{file} is no map of classes; expected a JSON object such as "
+            f"class_map {file} is no map of classes: {error}. Expected a JSON object such as "
             '{"class of the data": "class of the model"}'
-        )
+        ) from error
     return content
 
 
@@ -80,31 +97,43 @@ def places(
         return tuple(range(len(model)))
     number = {name: place for place, name in enumerate(model)}
     strangers = [name for name in classes if name not in number]
-    # What both know by one name has to be at one place.
-    as_said = all(number.get(name, place) == place for place, name in enumerate(classes))
-    if strangers and in_order and as_said and len(classes) == len(model):
-        return tuple(range(len(model)))
     if strangers:
+        obstacle = _obstacle(classes, model, number)
+        if in_order and not obstacle:
+            return tuple(range(len(model)))
+        near = did_you_mean(strangers[0], model)
         raise UserError(
             f"{shown} has {_count(strangers)} that {whose} does not have: {_quoted(strangers)}"
-            f"{did_you_mean(strangers[0], model)}. {_sentence(whose)} has {_count(model)}: "
-            f"{abbreviate(model)}. {_REMEDY}"
+            f"{near}{' ' if near else '. '}{_sentence(whose)} has {_count(model)}: "
+            f"{_quoted(model)}. "
+            + (f"They are not in one order: {obstacle}. {_MAP}" if in_order else f"{_MAP}{_ORDER}")
         )
     times = Counter(model)
     if twice := [name for name in classes if times[name] > 1]:
         raise UserError(
             f"{whose} has more than one class {twice[0]!r}, so that its number cannot be told by "
-            f"the name. {_REMEDY}"
+            f"the name. {_MAP}{_ORDER}"
         )
     return tuple(number[name] for name in classes)
 
 
-_REMEDY = (
+_MAP = (
     "If they are the same classes under other names, say which is which: class_map=FILE "
     "(--class_map, or config.data.class_map), a JSON object "
-    f'{{"class of the data": "class of the model"}}, or class_map={IN_ORDER} where both are in one '
-    "order"
+    '{"class of the data": "class of the model"}'
 )
+_ORDER = f", or class_map={IN_ORDER} where both are in one order"
+
+
+def _obstacle(classes: Names, model: Names, number: Mapping[str, int]) -> str:
+    """Why classes cannot be the model's, one after the other; empty if they can."""
+    if len(classes) != len(model):
+        return f"they are {len(classes)} and {len(model)}"
+    for place, name in enumerate(classes):
+        # What both know by one name has to be at one place.
+        if number.get(name, place) != place:
+            return f"{name!r} is number {place} of the one and {number[name]} of the other"
+    return ""
 
 
 def _count(names: Sequence[str]) -> str:
@@ -155,10 +184,22 @@ class Relabelled:
         """What the source says of the image."""
         return self._source.describe(index)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
-        """The source's."""
-        return self._source.fingerprint
+        """Of the source's fingerprint, and what its classes are now."""
+        return fingerprint_of(self._source.fingerprint, self._numbers.tolist(), self.class_names)
+
+    @property
+    def all_chosen(self) -> bool:
+        """Whether the user has listed all of the source's classes."""
+        return all_chosen(self._source)
+
+    @property
+    def calls(self) -> dict[str, str]:
+        """What classes are called now, by their names in the source, where these are others."""
+        pairs = zip(self._source.class_names, self._numbers.tolist(), strict=False)
+        called = {name: self.class_names[number] for name, number in pairs if number >= 0}
+        return {name: now for name, now in called.items() if name != now}
 
     @property
     def found(self) -> str:
@@ -174,6 +215,22 @@ def among(source: Source) -> tuple[int, ...] | None:
     return getattr(source, "among", None)
 
 
+def all_chosen(source: Source) -> bool:
+    """Whether the user has listed all classes of a source, and so said in which order they are."""
+    return getattr(source, "all_chosen", False)
+
+
+def calls(source: Source) -> dict[str, str]:
+    """What classes of a source are called for a model's sake, by what they are called in it."""
+    return getattr(source, "calls", {})
+
+
+def pairs(called: Mapping[str, str]) -> str:
+    """What `calls` returns, for people to read."""
+    shown = [f"{old!r} → {new!r}" for old, new in called.items()]
+    return ", ".join(shown[:10]) + (", …" if len(shown) > 10 else "")
+
+
 def present(source: Source) -> Names:
     """The names of the classes that a source knows."""
     numbers = among(source)
@@ -181,20 +238,22 @@ def present(source: Source) -> Names:
     return names if numbers is None else tuple(names[number] for number in numbers)
 
 
-def renamed(source: Source, names: Mapping[str, str]) -> Source:
+def renamed(source: Source, names: Mapping[str, str], *, strict: bool = True) -> Source:
     """Images whose classes are called otherwise; classes that get one name become one.
 
     Args:
       source: the images.
       names: what to call classes, by their names; others keep theirs.
+      strict: whether every name has to be one of the source's classes.
 
     Raises:
-      UserError: if none of the classes is named, or called as it is to be called already.
+      UserError: if one is not, or none.
     """
-    if not {*source.class_names} & {*names} and not {*source.class_names} <= {*names.values()}:
+    unknown = [name for name in names if name not in source.class_names]
+    if unknown and (strict or len(unknown) == len(names)):
         raise UserError(
-            f"the map of classes names none of the data's: it has {_quoted(list(names))}, and the "
-            f"data {abbreviate(source.class_names)}"
+            f"class_map has {_quoted(unknown)}, which {'are' if len(unknown) > 1 else 'is'} no "
+            f"class of the data, {_quoted(source.class_names)}"
         )
     called = [names.get(name, name) for name in source.class_names]
     classes = tuple(dict.fromkeys(called))
@@ -211,7 +270,8 @@ def numbered(
       model: the names of the model's classes, in the order of its logits.
       shown: what messages call the images.
       whose: what messages call the model.
-      in_order: whether the user has said that classes of other names are in the model's order.
+      in_order: whether the user has said that classes of other names are in the model's order,
+        as listing all of them does too.
 
     Raises:
       UserError: for classes that the model does not have, or has twice.
@@ -220,17 +280,19 @@ def numbered(
         return source
     numbers = np.full(len(source.class_names), -1)
     there = among(source) or range(len(numbers))
+    in_order = in_order or all_chosen(source)
     numbers[[*there]] = places(present(source), model, shown=shown, whose=whose, in_order=in_order)
     return Relabelled(source, model, numbers.tolist())
 
 
-def name_classes(whose: str, count: int, *candidates: Names) -> Names:
+def name_classes(whose: str, count: int, *candidates: Names, by: str = "the data has") -> Names:
     """The names of a model's classes: the first candidates of which there are as many.
 
     Args:
       whose: what messages call the model.
       count: how many classes it has.
       candidates: those of its data or its teachers, preferred first; empty where nothing is known.
+      by: who names them, for the error.
 
     Raises:
       UserError: if classes are named, but never as many.
@@ -241,7 +303,6 @@ def name_classes(whose: str, count: int, *candidates: Names) -> Names:
             return names
     if known:
         raise UserError(
-            f"{whose} has {count} classes, but the data has {len(known[0])} "
-            f"({abbreviate(known[0])})"
+            f"{whose} has {count} classes, but {by} {len(known[0])} ({abbreviate(known[0])})"
         )
     return ()

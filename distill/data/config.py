@@ -5,7 +5,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.data.classes import IN_ORDER, ClassMap, Names, among, numbered, read_class_map, renamed
+from distill.data.classes import (
+    IN_ORDER,
+    ClassMap,
+    Names,
+    among,
+    calls,
+    numbered,
+    pairs,
+    read_class_map,
+    renamed,
+)
 from distill.data.labels import check_labels
 from distill.data.sources import Source, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
@@ -72,8 +82,8 @@ class DataConfig:
 
     @property
     def in_order(self) -> bool:
-        """Whether the user has said in which order the classes are, whatever they are called."""
-        return bool(self.classes) or self.class_map == IN_ORDER
+        """Whether the user has said that the data's classes are those of models, in one order."""
+        return self.class_map == IN_ORDER
 
     def open(self, split: str, *, channels: int) -> Source:
         """Opens one split of `source`.
@@ -105,7 +115,10 @@ class DataConfig:
             exif_orientation=self.exif_orientation,
         )
         if self.class_map not in (None, IN_ORDER) and source.class_names:
-            source = renamed(source, read_class_map(Path(self.class_map)))
+            names = read_class_map(Path(self.class_map))
+            # One map may be for the names of both.
+            strict = self.eval_source in (None, self.source)
+            source = renamed(source, names, strict=strict)
         if not self.classes:
             return source
         chosen = ChosenClasses(source, self.classes)
@@ -197,6 +210,8 @@ class Splits:
         if len(names) == 1:
             yield f"the data has one class only, {names[0]!r}: there is nothing to tell apart"
         for split, source in self.opened.items():
+            if called := calls(source):
+                yield f"classes of the {split} data are taken for others: {pairs(called)}"
             if some := among(source):
                 lacking = tuple(name for n, name in enumerate(names) if n not in {*some})
                 then = "" if split == "train" else "; it is evaluated among those it has"

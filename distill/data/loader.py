@@ -99,7 +99,8 @@ class CorruptionMonitor:
         """
         batch = dict(batch)
         skipped = batch.pop("skipped")
-        self._seen += len(skipped)
+        # What is neither an image nor one that cannot be decoded fills up the last batch.
+        self._seen += np.count_nonzero(batch["mask"] | (skipped >= 0))
         for index in skipped[skipped >= 0].tolist():
             self.found += 1
             if index not in self._named:

@@ -67,6 +67,8 @@ class ChosenClasses(Subset):
         labels = number[source.labels]
         super().__init__(source, np.flatnonzero(labels >= 0))
         self.class_names = tuple(classes)
+        self.all_chosen = {*classes} == {*source.class_names}
+        """Whether no class of the source was left out."""
         self._labels = labels[self._indices]
 
     @property

@@ -166,7 +166,7 @@ def _first_difference(there: Sequence[str], here: Sequence[str]) -> str:
 def _compare(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     if there["images"] != here["images"]:
         return f"{there['images']:,} images then, {here['images']:,} now"
-    return f"{here['images']:,} images as then, but of other names or sizes"
+    return f"{here['images']:,} images as then, but of other names, sizes or classes"
 
 
 def read_classes(workdir: Path) -> tuple[str, ...]:

@@ -4,9 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from distill.data import DataConfig, open_source
-from distill.data.classes import among, name_classes, numbered, places, present, renamed
+from distill.data.classes import (
+    among,
+    name_classes,
+    numbered,
+    places,
+    present,
+    read_class_map,
+    renamed,
+)
 from distill.errors import UserError
 
 SHOWN = dict(shown="the data", whose="the model")
@@ -96,12 +105,49 @@ def test_a_map_renames_classes_and_joins_them(images, image_folder, tmp_path):
     assert chosen.open("train", channels=3).class_names == ("light", "unlit")
 
 
-@pytest.mark.parametrize("content", ["[]", '{"dark": 1}', '{"drak": "unlit"}', "{"])
-def test_a_map_that_maps_nothing_is_refused(image_folder, tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "it is no such object"),
+        ('{"dark": 1}', "it is no such object"),
+        ("{}", "it is empty"),
+        ("{", "is no map of classes: Expecting"),
+        ('{"dark": "a", "dark": "b"}', "it says 'dark' more than once"),
+        ('{"dark": "a", "drak": "b"}', "class_map has 'drak', which is no class of the data"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_map_that_cannot_be_meant_is_refused(image_folder, tmp_path, content, message):
     file = tmp_path / "map.json"
-    file.write_text(content)
-    with pytest.raises(UserError, match="map"):
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError, match=message):
         DataConfig(source=f"folder:{image_folder}", class_map=str(file)).open("train", channels=3)
+
+
+def test_a_map_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "map.json"
+    file.write_text('{"dark": "unlit"}', encoding="utf-8-sig")
+    assert read_class_map(file) == {"dark": "unlit"}
+
+
+def test_what_classes_are_called_counts_in_the_fingerprint(images):
+    one, other = (renamed(images, {"dark": name}) for name in ("unlit", "grey"))
+    swapped = renamed(images, {"dark": "grey", "grey": "dark"})
+    prints = {source.fingerprint for source in (images, one, other, swapped)}
+    assert len(prints) == 4
+    assert renamed(images, {"dark": "unlit"}).fingerprint == one.fingerprint
+
+
+def test_marks_on_letters_are_written_in_one_way(tmp_path):
+    """A folder that macOS wrote holds two characters for one."""
+    (tmp_path / "train" / "ro\u0308d").mkdir(parents=True)
+    Image.new("L", (2, 2)).save(tmp_path / "train" / "ro\u0308d" / "i.png")
+    source = open_source(f"folder:{tmp_path}", "train", channels=1)
+    assert source.class_names == ("r\u00f6d",) and len(source) == 1
+    (tmp_path / "train" / "r\u00f6d").mkdir()
+    with pytest.raises(UserError, match=r"two folders in .* are called"):
+        open_source(f"folder:{tmp_path}", "train", channels=1)
 
 
 def test_a_split_may_lack_a_class_but_have_no_other(image_folder, tmp_path):

@@ -203,16 +203,21 @@ def test_share_is_counted_over_all_images_read():
             raise CorruptImage("truncated")
 
     monitor = CorruptionMonitor(Named(), 0.1)
-    good, bad = np.full(10, -1), np.array([7] + [-1] * 9)
+
+    def check(*skipped):
+        """Of a batch of ten images and two rows that fill it up."""
+        rows = np.array([*skipped, *[-1] * (12 - len(skipped))])
+        monitor.check({"skipped": rows, "mask": (np.arange(12) < 10) & (rows < 0)})
+
     for _ in range(10):
-        monitor.check({"skipped": good})
+        check()
     for _ in range(10):
-        monitor.check({"skipped": bad})  # At last 10 of 200 …
+        check(7)  # At last 10 of 200 …
     for _ in range(1, 11):
-        monitor.check({"skipped": np.array([7, 8] + [-1] * 8)})  # … and 30 of 300 are a tenth.
+        check(7, 8)  # … and 30 of 300 are a tenth.
     assert monitor.found == 30
     with pytest.raises(RunFailed, match=r"32 of 310.*image 9"):
-        monitor.check({"skipped": np.array([7, 9] + [-1] * 8)})
+        check(7, 9)
 
 
 def test_folder_without_a_readable_image_stops_the_run(make):

@@ -140,10 +140,16 @@ def test_who_says_which_class_is_which_gets_the_same_figures(run, tmp_path):
     assert accuracy(command(*evaluate, f"--class_map={file}")) == 1
     # In the model's order; as they are sorted, a_red comes first.
     assert accuracy(command(*evaluate, "--classes=blue,green,a_red")) == 1
-    command(*evaluate, "--class_map=in_order", code=2)
+    assert "not in one order: 'blue' is number 1 of the one and 0 of the other" in command(
+        *evaluate, "--class_map=in_order", code=2
+    )
+    assert "name each once, not 'green' twice" in command(
+        *evaluate, "--classes=blue,green,green", code=2
+    )
     for old, new in (("blue", "1"), ("green", "2"), ("a_red", "3")):
         rename(data, old, new)
-    assert accuracy(command(*evaluate, "--class_map=in_order")) == 1
+    printed = command(*evaluate, "--class_map=in_order")
+    assert accuracy(printed) == 1 and "'1' → 'blue', '2' → 'green', '3' → 'red'" in printed
     assert accuracy(command(*evaluate, "--classes=1,2,3")) == 1
 
     start = {"start__workdir": workdir, "start__classifier": "keep", "data__class_map": "in_order"}
@@ -154,6 +160,33 @@ def test_who_says_which_class_is_which_gets_the_same_figures(run, tmp_path):
     assert read_metrics(finetuned)[0]["val/accuracy"] == 1
     # What the run was told of its own data still holds.
     assert accuracy(command("evaluate", f"--workdir={finetuned}")) == 1
+
+
+def test_a_map_that_says_otherwise_is_other_data(made, tmp_path):
+    data, _ = made
+    file = tmp_path / "map.json"
+    keys = dict(data__class_map=file, train__total_steps=2, model__num_classes=2)
+    pretrain = ("pretrain", *flags("pretrain/digits.py", tmp_path / "new", data, **keys))
+    # Both make the classes blue and red.
+    file.write_text(json.dumps({"green": "blue"}))
+    command(*pretrain)
+    assert read_classes(tmp_path / "new") == ("blue", "red")
+    file.write_text(json.dumps({"green": "red"}))
+    assert "24 images as then, but of other names, sizes or classes" in command(*pretrain, code=2)
+
+
+def test_a_class_alone_and_some_of_other_data_are_remarked_or_refused(made, tmp_path):
+    data, workdir = made
+    more = shutil.copytree(data, tmp_path / "more")
+    for old, new in (("blue", "cyan"), ("green", "yellow")):
+        shutil.copytree(more / "test" / old, more / "test" / new)
+    evaluate = ("evaluate", f"--workdir={workdir}", f"--source=folder:{more}")
+    printed = command(*evaluate, "--classes=cyan,yellow,red", code=2)
+    assert "2 classes that the model" in printed and "'cyan', 'yellow'" in printed
+    assert "has one class only, 'red'" in command(*evaluate, "--classes=red")
+    start = {"start__workdir": workdir, "start__classifier": "keep", "model__num_classes": 4}
+    finetune = flags("finetune/digits.py", tmp_path / "finetuned", data, **start)
+    assert "set config.model.num_classes=3" in command("finetune", *finetune, code=2)
 
 
 def test_a_part_of_the_models_classes_is_evaluated_among_those(run):
@@ -253,8 +286,13 @@ def test_images_without_labels_have_the_classes_of_the_teacher(made):
 def test_other_teachers_are_refused_where_logits_are_compared_and_only_there(capsys):
     with pytest.raises(UserError, match="that the teacher does not have: '5'"):
         agreed({"teacher": "3x7"}, ("3", "5"), student=2)
-    # As many, and the user has listed them.
-    assert agreed({"teacher": "3x7"}, ("3", "5", "7"))[2] == {"teacher": None}
+    # As many, but chosen among others: that says nothing of an order.
+    with pytest.raises(UserError, match="that the teacher does not have: '5'"):
+        agreed({"teacher": "3x7"}, ("3", "5", "7"))
+    in_order = dict(data__class_map="in_order")
+    assert agreed({"teacher": "3x7"}, ("3", "5", "7"), **in_order)[2] == {"teacher": None}
+    with pytest.raises(UserError, match="not in one order: '7' is number 2 of the one and 1 of"):
+        agreed({"teacher": "37x"}, ("3", "5", "7"), **in_order)
     labels = dict(matching__losses__kl=0, matching__losses__labels=1)
     assert agreed({"teacher": "xyz"}, ("3", "5"), student=2, **labels)[2] == {"teacher": ()}
     assert "has other classes than the student: they are not compared" in capsys.readouterr().err
@@ -308,11 +346,11 @@ CHANGES = {
     "cut": (lambda data: (data / "train/red/0.png").unlink(), "24 images then, 23 now"),
     "renamed": (
         lambda data: (data / "train/red/0.png").rename(data / "train/red/9.png"),
-        "24 images as then, but of other names or sizes",
+        "24 images as then, but of other names, sizes or classes",
     ),
     "another image": (
         lambda data: Image.new("RGB", (90, 90)).save(data / "train/red/0.png"),
-        "24 images as then, but of other names or sizes",
+        "24 images as then, but of other names, sizes or classes",
     ),
     "another test image": (
         lambda data: Image.new("RGB", (90, 90)).save(data / "test/red/0.png"),

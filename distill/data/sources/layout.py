@@ -7,7 +7,9 @@ and move no others.
 """
 
 import os
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -121,13 +123,22 @@ def _classes(root: Path, folder: str) -> Listing:
 def class_names(folders: Iterable[str], place: str) -> tuple[str, ...]:
     """The names of the classes that folders are of: a line of text each, whatever the locale.
 
+    Letters with marks are one character, as most systems write them, and not two, as some do.
+
     Raises:
-      UserError: naming the first that is not.
+      UserError: naming the first that is not, or is another's name too.
     """
     try:
-        return tuple(map(text_of, folders))
+        names = tuple(unicodedata.normalize("NFC", text_of(folder)) for folder in folders)
     except UserError as error:
         raise UserError(f"a folder in {printable(place)} cannot name a class: {error}") from error
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise UserError(
+                f"two folders in {printable(place)} are called {name!r}, in two ways to write its "
+                "characters (Unicode's NFC and NFD); give one of them another name"
+            )
+    return names
 
 
 def check_drawn(runs: Iterable[Run], root: str) -> None:

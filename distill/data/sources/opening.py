@@ -51,7 +51,7 @@ def open_source(
             f"unknown data source {name!r}; expected digits, folder:PATH, images:PATH or tfds:NAME"
         )
     if not len(source):
-        raise UserError(f"split {split!r} of {name} holds no images")
+        raise UserError(f"split {split!r} of {name} holds no images ({source.found})")
     return source
 
 
