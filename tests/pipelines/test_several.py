@@ -105,6 +105,7 @@ def test_a_plan_has_projections_and_the_teachers_own_view(alone, teacher_workdir
     tree["teacher"]["model"] = recorded
     tree["matching"] |= {"mixup": 0.0, "teacher_view": "fixed"}
     tree["matching"]["losses"] |= {"kl": 0.0, "embedding_mse": 1.0}
+    tree["model"]["num_classes"] = 0
     job = plan.make_job(resolve(DistillConfig, tree), make_mesh(MeshConfig()), None)
     image = jax.ShapeDtypeStruct((2, 8, 8, 1), "uint8")
     batch = {"image": image, "label": jax.ShapeDtypeStruct((2,), "int32")}
@@ -130,7 +131,11 @@ def test_teachers_are_weighted_by_name(alone, trained_alone, teacher_workdir, tm
 
 def test_a_student_of_embeddings_leaves_its_projections_behind(teacher_workdir, tmp_path):
     config = distill_config(
-        teacher_workdir, matching__losses__kl=0.0, matching__losses__embedding_cosine=1.0, **RUN
+        teacher_workdir,
+        matching__losses__kl=0.0,
+        matching__losses__embedding_cosine=1.0,
+        model__num_classes=0,
+        **RUN,
     )
     trained = distill_student.run(config, Workdir(tmp_path), overview=False)
     losses = [row["train/loss"] for row in metrics.read(tmp_path)]
