@@ -113,7 +113,10 @@ def test_the_command_resumes_and_its_model_can_be_evaluated(teacher_workdir, fin
     [
         ({"model__width": 32}, r"patch_embed/linear/bias is \(16,\) there and \(32,\) here"),
         ({"model__position_embedding": "sincos2d"}, "learned there and sincos2d here"),
-        ({"model__num_classes": 7}, "config.model has 7 classes, but the data has 10"),
+        (
+            {"model__num_classes": 7},
+            r"to be kept has 10 classes .* config\.model 7; set config\.model\.num_classes=10",
+        ),
         ({"model__image_size": 17}, "not divisible by patch size"),
     ],
 )
