@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import types
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -30,8 +31,11 @@ def check_choices(config: Any) -> None:
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        if typing.get_origin(hints[field.name]) is typing.Literal:
-            value, choices = getattr(config, field.name), typing.get_args(hints[field.name])
+        value, hint = getattr(config, field.name), hints[field.name]
+        if isinstance(hint, types.UnionType) and value is not None:
+            hint = next(one for one in typing.get_args(hint) if one is not type(None))
+        if typing.get_origin(hint) is typing.Literal:
+            choices = typing.get_args(hint)
             if value not in choices:
                 listing = ", ".join(map(repr, choices))
                 raise ValueError(f"{field.name} must be one of {listing}, not {value!r}")

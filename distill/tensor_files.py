@@ -69,7 +69,8 @@ class TensorFile(Protocol):
 def open_file(path: Path) -> TensorFile:
     """The tensors of a .safetensors or .npz file, or of a directory that holds one.
 
-    A directory may hold `model.safetensors.index.json` and the files it names.
+    A directory may hold `model.safetensors.index.json` and the files it names, which are read where
+    there is no `model.safetensors`.
 
     Raises:
       UserError: if there is none, or it is damaged, of another format, or holds Python objects.
@@ -100,8 +101,9 @@ def _open_one(path: Path) -> TensorFile:
 
 
 def _open_directory(path: Path) -> TensorFile:
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
+    alone, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    # The index may be left over from when the weights were in parts; transformers does not read it.
+    if index.is_file() and not alone.is_file():
         content = read_json(index)
         parts = content.get("weight_map") if isinstance(content, dict) else None
         values = list(parts.values()) if isinstance(parts, dict) else []
@@ -114,8 +116,8 @@ def _open_directory(path: Path) -> TensorFile:
         return _Safetensors(path, tuple(files))
     files = sorted(file for file in path.iterdir() if file.is_file())
     known = [file for file in files if file.suffix in SUFFIXES]
-    if path / "model.safetensors" in known:
-        known = [path / "model.safetensors"]
+    if alone in known:
+        known = [alone]
     if len(known) == 1:
         return _open_one(known[0])
     if not known:

@@ -44,6 +44,7 @@ from pipelines.teacher_models import (
     match_classes,
     say_scores,
     score,
+    shown_as,
 )
 
 
@@ -187,7 +188,8 @@ def _run(
         teachers, params = stored_teachers(store, config.every_teacher, mesh), {}
         names, splits, _ = agree_on_classes(config, students, splits, teachers, starts, store)
         known = store.contents.about["teachers"]
-    size = view_size(students, teachers)
+    runs = {key: (shown_as(one, teachers), workdir) for key, (one, workdir) in runs.items()}
+    config, size = next(iter(runs.values()))[0], view_size(students, teachers)
     if store is not None:
         check_store(store, config, config.matching, splits, size)
     trainees = {
@@ -201,7 +203,7 @@ def _run(
     for key, student in students.items():
         introduce(key, student, splits, mesh, overview)
     if store is None:
-        say_scores(name, score(config, teachers, params, splits, size), splits)
+        say_scores(name, score(config, teachers, params, splits), splits)
     else:
         say_scores(name, stored_scores(store), splits, stored=True)
     trained = fit(

@@ -41,6 +41,7 @@ from distill.errors import UserError
 from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator
+from distill.evaluation_view import EvaluationView
 from distill.matching.distillation import Teacher, distillation_metrics
 from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
@@ -129,6 +130,8 @@ class _Subject(NamedTuple):
     """Those the model was distilled from."""
     class_names: Names
     """In the order of the logits; empty where nothing says them."""
+    view: EvaluationView
+    """What of an image the model is to be shown."""
 
     @property
     def mesh(self) -> Mesh:
@@ -183,7 +186,14 @@ def run(
     networks = (network, *(teacher.network for teacher in teachers.values()))
     view_size = max(side for one in networks for side in one.config.image_shape[:2])
     per_example = distillation_metrics(network, teachers, among=among(images))
-    batches = split_loader(images, data, subject.mesh, size=view_size, batch_size=batch_size)
+    batches = split_loader(
+        images,
+        data,
+        subject.mesh,
+        size=view_size,
+        batch_size=batch_size,
+        view=subject.view,
+    )
     evaluator = Evaluator(subject.split, batches, per_example)
     metrics = evaluator(subject.params, teacher_params)
     if distributed.is_primary():
@@ -254,7 +264,9 @@ def run_transfer(
     """
     subject = _open(model, config.test_split, None, batch_size, best, data_dir)
     config = dataclasses.replace(config, test_split=subject.split)
-    evaluator = TransferEvaluator(config, subject.data, subject.network, batch_size=batch_size)
+    evaluator = TransferEvaluator(
+        config, subject.data, subject.network, batch_size=batch_size, view=subject.view
+    )
     metrics = evaluator(subject.params)
     if distributed.is_primary() and metrics:
         names = config.sources or (subject.data.evaluation_source,)
@@ -309,11 +321,11 @@ def _open(
     if batch_size % batch_devices(mesh):
         raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
     if isinstance(model, WeightsConfig):
-        network, params, names = load_weights(model, mesh)
+        network, params, names, view = load_weights(model, mesh)
     else:
         network, params = load_model(model, mesh, best=best)
-        names = read_classes(model)
-    return _Subject(network, params, data, split, recorded_teachers(recorded), names)
+        names, view = read_classes(model), data.view.evaluation
+    return _Subject(network, params, data, split, recorded_teachers(recorded), names, view)
 
 
 def _place(model: Path | WeightsConfig) -> str:

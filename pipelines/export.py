@@ -105,7 +105,7 @@ def run(
         class_names=classes,
         activation="sigmoid" if recorded.get("loss", {}).get("kind") == "sigmoid" else "softmax",
         dtype=dtype,
-        eval_crop=data.view.eval_crop,
+        view=data.view.evaluation,
     )
     for form in formats:
         FORMATS[form].check(model)

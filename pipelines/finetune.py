@@ -23,7 +23,7 @@ from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
 from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch_training
-from pipelines.models import ModelConfig
+from pipelines.models import ModelConfig, recorded_view
 from pipelines.start import StartConfig, kept_classes, starting_params
 from pipelines.story import finish, introduce
 
@@ -53,6 +53,7 @@ def run(
     config: FinetuneConfig, workdir: Workdir, name: str = "finetune", *, overview: bool = True
 ) -> Trained:
     """Fine-tunes a classifier and writes its workdir."""
+    config = config.completed(recorded_view(Path(config.start.workdir)))
     mesh = open_mesh(config)
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)

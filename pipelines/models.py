@@ -9,7 +9,9 @@ import jax
 from jax.sharding import Mesh
 
 from distill.config import resolve
+from distill.data import DataConfig
 from distill.errors import UserError
+from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.parallel import Rules, override_rules
 from distill.train import best as best_weights
@@ -155,6 +157,11 @@ def load_model(
                 f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, saved))}"
             )
         return network, checkpoints.restore_params(abstract, saved[-1] if step is None else step)
+
+
+def recorded_view(workdir: Path) -> EvaluationView:
+    """What of an image the model of a run is shown when it is evaluated and used."""
+    return resolve(DataConfig, read_config(workdir)["data"]).view.evaluation
 
 
 def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:

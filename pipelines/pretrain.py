@@ -32,6 +32,7 @@ def run(
     config: PretrainConfig, workdir: Workdir, name: str = "pretrain", *, overview: bool = True
 ) -> Trained:
     """Trains a classifier and writes its workdir."""
+    config = config.completed()
     mesh = open_mesh(config)
     network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)

@@ -49,6 +49,7 @@ from pipelines.teacher_models import (
     load_teachers,
     say_scores,
     score,
+    shown_as,
 )
 
 
@@ -113,11 +114,11 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     names, splits, teachers = agree_on_classes(config, students, splits, teachers)
     for student in students.values():
         check_teachers(config, student, teachers)
-    size = view_size(students, teachers)
+    config, size = shown_as(config, teachers), view_size(students, teachers)
     answers = _Answers(config, FunctionMatching(students["0"], teachers, config.matching), mesh)
     batch_size, store = config.train.batch_size, config.store
     arrays = answers.arrays(params, size)
-    scores = score(config, teachers, params, splits, size)
+    scores = score(config, teachers, params, splits)
     say_scores(name, scores, splits)
     contents = Contents(
         examples=batches * batch_size,

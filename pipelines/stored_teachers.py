@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
+from distill.config import resolve
 from distill.data import Splits, Store
 from distill.errors import UserError
+from distill.evaluation_view import EvaluationView
 from distill.matching.config import MatchingConfig
 from distill.matching.distillation import Teacher, mix_views
 from distill.matching.targets import features_of
@@ -35,6 +37,7 @@ def describe_teachers(
             "model": config.described,
             "classes": list(teachers[name].class_names),
             "order": None if teachers[name].order is None else list(teachers[name].order),
+            "view": dataclasses.asdict(teachers[name].view),
         }
         for name, config in configs.items()
     }
@@ -80,6 +83,7 @@ def stored_teachers(
             one["weight"],
             tuple(one.get("classes") or ()),
             None if one.get("order") is None else tuple(one["order"]),
+            resolve(EvaluationView, one.get("view", {})),
         )
         for name, one in asked.items()
     }
@@ -134,6 +138,8 @@ def check_store(
     there, here = store.contents.about["views"], views_shown(config, matching, splits, size)
     # Earlier versions did not record all of it.
     here = {key: value for key, value in here.items() if key in there}
+    before = {"filter": "bilinear", "eval_resize": "shortest"} | there["data"]["view"]
+    there = there | {"data": there["data"] | {"view": before}}
     there = Claimed.read(store.path).aligned(there, here)
     if different := differences(there, here):
         listing = "\n".join(

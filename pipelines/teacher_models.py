@@ -14,16 +14,17 @@ from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.evaluate import Evaluator, classification_metrics
 from distill.evaluate.chance import warn_if_near_chance
+from distill.evaluate.features import split_loader
+from distill.evaluation_view import EvaluationView
 from distill.matching.distillation import Teacher
 from distill.nn import Params
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import Rules, override_rules
 from distill.paths import LocalPath
-from distill.train.fit import evaluation_loader
 from distill.train.progress import say
-from distill.train.run import RunConfig
+from distill.train.run import Run, RunConfig
 from distill.train.workdir import read_classes, read_config, read_teachers
-from pipelines.models import EXECUTION, ModelConfig, load_model
+from pipelines.models import EXECUTION, ModelConfig, load_model, recorded_view
 from pipelines.weights import WeightsConfig, describe_network, load_weights
 
 # What a single teacher is called.
@@ -90,17 +91,30 @@ def load_teachers(
     """
     teachers, params = {}, {}
     for name, config in configs.items():
-        names, common = (), dict(dtype=config.dtype, rules=config.rules)
+        common = dict(dtype=config.dtype, rules=config.rules)
         if config.weights is not None:
-            network, params[name], names = load_weights(config.weights, mesh, **common)
+            network, params[name], names, view = load_weights(config.weights, mesh, **common)
         else:
             path, step = Path(config.workdir), config.step
             network, params[name] = load_model(
                 path, mesh, step=step, expected=config.model, **common
             )
             names = read_classes(path)
-        teachers[name] = Teacher(network, config.weight, names)
+            view = recorded_view(path)
+        teachers[name] = Teacher(network, config.weight, names, view=view)
     return teachers, params
+
+
+def shown_as(config: Run, teachers: Mapping[str, Teacher]) -> Run:
+    """The config of a student that is shown images as its teachers are, where nothing says how.
+
+    What it leaves open becomes what all of its teachers have in common, or `EvaluationView`'s
+    default where they differ.
+    """
+    # A pixel at an edge belongs to one model's patches.
+    own = {name: getattr(EvaluationView(), name) for name in ("unseen", "rounding")}
+    views = {dataclasses.replace(teacher.view, **own) for teacher in teachers.values()}
+    return config.completed(views.pop() if len(views) == 1 else None)
 
 
 def match_classes(
@@ -185,9 +199,10 @@ def score(
     teachers: Mapping[str, Teacher],
     params: Mapping[str, Params],
     splits: Splits,
-    view_size: int,
 ) -> dict[str, Score]:
     """The accuracy on the validation split of each teacher that tells its classes apart.
+
+    Each is shown images at its own resolution, as it is to be shown them.
 
     Raises:
       RunFailed: if a teacher's outputs are not finite.
@@ -209,7 +224,14 @@ def score(
         except UserError:
             # What it says of other classes cannot be right or wrong.
             continue
-        batches = evaluation_loader(config, shown, teacher.network.placement.mesh, view_size)
+        batches = split_loader(
+            shown,
+            config.data,
+            teacher.network.placement.mesh,
+            size=max(teacher.network.config.image_shape[:2]),
+            batch_size=config.train.batch_size,
+            view=teacher.view,
+        )
         evaluator = Evaluator(name, batches, classification_metrics(teacher.network, among(shown)))
         metrics, metric = evaluator(params[name]), f"{name}/accuracy"
         if metric not in evaluator.missing:

@@ -2,12 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from distill.config import resolve
+from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params, ViTConfig
 from distill.parallel import Rules, override_rules
 from distill.paths import LocalPath, check_reachable
@@ -51,10 +52,21 @@ class WeightsConfig:
         )
 
 
+class Weights(NamedTuple):
+    """A published model on a mesh."""
+
+    network: Network
+    params: Params
+    class_names: tuple[str, ...]
+    """In the order of the logits; empty where nothing says them."""
+    view: EvaluationView
+    """What of an image it is to be shown."""
+
+
 def load_weights(
     config: WeightsConfig, mesh: Mesh, *, dtype: str | None = None, rules: Rules = ()
-) -> tuple[Network, Params, tuple[str, ...]]:
-    """The network of published weights, its parameters on the mesh, and its classes if known.
+) -> Weights:
+    """Reads published weights onto the mesh.
 
     Raises:
       UserError: if they cannot be read.
@@ -68,7 +80,7 @@ def load_weights(
         published.read(dtype or "float32"),
         network.shardings,
     )
-    return network, params, published.class_names
+    return Weights(network, params, published.class_names, published.view)
 
 
 def describe_network(network: Network) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What tests of published weights share: real images, and files as their authors write them."""
 
+import json
+
 import jax
 import numpy as np
 from sklearn.datasets import load_sample_image
@@ -94,3 +96,59 @@ def big_vision_arrays(style, head, *, classes=CLASSES, sincos=False):
         draw("head/kernel", WIDTH, classes)
         draw("head/bias", classes)
     return arrays
+
+
+# Of models of transformers.
+SIZE = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8)
+INTERMEDIATE = dict(intermediate_size=72)
+
+
+def config_of(name, **choices):
+    """A small config of transformers."""
+    import transformers
+
+    return getattr(transformers, name)(**(SIZE | INTERMEDIATE | choices))
+
+
+def saved_by_transformers(path, kind, config, seed=0, **files):
+    """A model whose every parameter is random, in a directory as transformers writes it."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    model = getattr(transformers, kind)(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = torch.randn_like(parameter) * 0.15
+            scales = "norm" in name and name.endswith("weight")
+            parameter.copy_(values + 1 if scales or "lambda1" in name else values)
+    model.save_pretrained(path)
+    for name, content in files.items():
+        (path / f"{name}.json").write_text(json.dumps(content))
+    return model
+
+
+def saved_by_timm(path, name, **choices):
+    """A small model of timm's architecture `name`, every parameter random, as timm publishes it."""
+    import torch
+    from safetensors.torch import save_file
+    from timm_without_torchvision import timm
+
+    torch.manual_seed(0)
+    size = dict(img_size=48, patch_size=8, embed_dim=32, depth=2, num_heads=4)
+    model = timm.create_model(name, pretrained=False, **(size | choices)).eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            values = torch.randn_like(parameter) * 0.15
+            scales = "norm" in key and key.endswith("weight")
+            parameter.copy_(values + 1 if scales or "gamma" in key else values)
+    path.mkdir(exist_ok=True)
+    save_file(model.state_dict(), path / "model.safetensors")
+    about = {
+        "architecture": name,
+        "num_classes": model.num_classes,
+        "global_pool": model.global_pool,
+        "pretrained_cfg": {key: model.pretrained_cfg[key] for key in ("mean", "std")},
+    }
+    (path / "config.json").write_text(json.dumps(about))
+    return model

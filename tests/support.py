@@ -19,6 +19,7 @@ import pytest
 from distill.config import load_file, resolve
 from distill.data import Source, Subset
 from distill.data.sources import CorruptImage
+from distill.evaluation_view import EvaluationView
 from distill.export.model import Exportable
 from pipelines import cli
 from pipelines.distill_student import DistillConfig
@@ -158,8 +159,11 @@ def final_params(workdir: Path):
     return load_model(workdir, mesh)[1]
 
 
+WHOLE = EvaluationView(crop=1.0)
+
+
 def exportable(
-    head="cls", *, dtype="float32", channels=3, num_classes=5, eval_crop=1.0, **choices
+    head="cls", *, dtype="float32", channels=3, num_classes=5, view=WHOLE, **choices
 ) -> Exportable:
     """A tiny student whose every parameter matters."""
     network = vit.build(
@@ -181,6 +185,4 @@ def exportable(
     ]
     names = [f"class {number}" for number in range(num_classes)]
     params = jax.tree.unflatten(tree, drawn)
-    return Exportable(
-        network=network, params=params, class_names=names, dtype=dtype, eval_crop=eval_crop
-    )
+    return Exportable(network=network, params=params, class_names=names, dtype=dtype, view=view)

@@ -30,6 +30,7 @@ from distill.data.views import (
     training_view,
 )
 from distill.errors import RunFailed, check_choices
+from distill.evaluation_view import EvaluationView
 
 Batch = dict[str, Any]
 
@@ -104,7 +105,7 @@ class TrainingViews:
             view = draw_view(*image.shape[:2], self.view, generator(self.seed, epoch, index))
             described = {"epoch": np.int64(epoch), "box": np.array(view.box), "flip": view.flip}
             return {
-                "image": cut_view(image, view, self.size),
+                "image": cut_view(image, view, self.size, self.view.evaluation.filter),
                 **self._for_teacher(image, epoch, index),
                 **(described if self.describe else {}),
                 **_identity(label, index, skipped),
@@ -125,14 +126,14 @@ class TrainingViews:
                 f"targets were stored in {store.path}; restore it, or store the targets anew"
             ) from error
         arrays = {STORED + name: record[name] for name in store.contents.arrays}
-        view = cut_view(image, view_of(record), self.size)
+        view = cut_view(image, view_of(record), self.size, self.view.evaluation.filter)
         return {"image": view, **arrays, **_identity(label, index)}
 
     def _for_teacher(self, image: np.ndarray, epoch: int, index: int) -> Batch:
         if self.teacher_view == "same":
             return {}
         if self.teacher_view == "fixed":
-            return {"teacher_image": evaluation_view(image, self.size, self.view)}
+            return {"teacher_image": evaluation_view(image, self.size, self.view.evaluation)}
         rng = generator(self.seed, epoch, index, 1)
         return {"teacher_image": training_view(image, self.size, self.view, rng)}
 
@@ -159,6 +160,8 @@ class EvaluationViews:
     view_seed: int | None = None
     """Draws training views, the same each time and none of those a run with this seed trains on;
     None cuts evaluation views."""
+    evaluation: EvaluationView | None = None
+    """How these are cut; None is as `view` says."""
 
     @property
     def steps(self) -> int:
@@ -181,7 +184,7 @@ class EvaluationViews:
         if image is None:
             view = np.zeros((self.size, self.size, self.source.channels), np.uint8)
         elif self.view_seed is None:
-            view = evaluation_view(image, self.size, self.view)
+            view = evaluation_view(image, self.size, self.evaluation or self.view.evaluation)
         else:
             rng = generator(self.view_seed, EVALUATION_EPOCH, index)
             view = training_view(image, self.size, self.view, rng)

@@ -18,6 +18,7 @@ from distill.data.labels import check_batch_labels
 from distill.data.sources import CorruptImage, Source
 from distill.data.store import Store
 from distill.errors import RunFailed, UserError
+from distill.evaluation_view import EvaluationView
 
 # Threads and workers take turns at so many examples, or fewer where a batch needs it.
 _CHUNK = 32
@@ -245,6 +246,7 @@ class EvalLoader:
       put: places these rows on the devices.
       rows: of each batch, those to read here; None reads all.
       view_seed: draws training views, the same in each call; None cuts evaluation views.
+      view: how evaluation views are cut; None takes what `config` says.
     """
 
     def __init__(
@@ -257,6 +259,7 @@ class EvalLoader:
         put: Callable[[Batch], Batch],
         rows: Sequence[int] | None = None,
         view_seed: int | None = None,
+        view: EvaluationView | None = None,
     ):
         self.source = source
         self._config = config
@@ -268,6 +271,7 @@ class EvalLoader:
             batch_size=batch_size,
             rows=range(batch_size) if rows is None else rows,
             view_seed=view_seed,
+            evaluation=view,
         )
 
     def __iter__(self) -> Iterator[Batch]:

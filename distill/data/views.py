@@ -6,15 +6,21 @@ the number of workers or the number of hosts.
 """
 
 import dataclasses
+import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from distill.errors import check_choices
+from distill.evaluation_view import EvaluationView, Filter, Resize
+
 Box = tuple[float, float, float, float]
 
 _ATTEMPTS = 10
+# Of an image that is resized whole.
+_MOST_PIXELS = 2**26
 
 
 class View(NamedTuple):
@@ -31,7 +37,10 @@ class ViewConfig:
 
     The inception crop of arXiv 1409.4842 as "Scaling Vision Transformers" and "A good teacher is
     patient and consistent" use it: a box with a random share of the image's area and a random
-    aspect ratio, resized bilinearly to a square, mirrored half of the time.
+    aspect ratio, resized to a square, mirrored half of the time.
+
+    Where `filter`, `eval_crop` or `eval_resize` is None, a student is shown images as its teachers
+    are, if they all are shown them in one way, and any other model as `EvaluationView` has it.
 
     Raises:
       ValueError: for ranges that are empty or out of bounds.
@@ -42,18 +51,43 @@ class ViewConfig:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Smallest and largest ratio of width to height."""
     flip: bool = True
-    eval_crop: float = 0.875
-    """Side of the central evaluation crop over the resized image's smaller side."""
+    filter: Filter | None = None
+    """By which images are resized."""
+    eval_crop: float | None = None
+    """Side of the central evaluation crop over that of the resized image's shorter side."""
+    eval_resize: Resize | None = None
+    """How images are resized to be evaluated on: with their ratio of width to height kept, or
+    squashed to a square."""
 
     def __post_init__(self):
+        check_choices(self)
         low, high = self.crop_area
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop_area must satisfy 0 < low <= high <= 1, not {self.crop_area}")
         low, high = self.crop_ratio
         if not 0 < low <= high:
             raise ValueError(f"crop_ratio must satisfy 0 < low <= high, not {self.crop_ratio}")
-        if not 0 < self.eval_crop <= 1:
+        if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
             raise ValueError(f"eval_crop must be in (0, 1], not {self.eval_crop}")
+
+    @functools.cached_property
+    def evaluation(self) -> EvaluationView:
+        """How images are shown in evaluations."""
+        return EvaluationView(**{key: value for key, value in self._said.items() if value})
+
+    def completed(self, view: EvaluationView) -> "ViewConfig":
+        """With what `view` says where nothing is said here."""
+        said = {key: getattr(view, key) if v is None else v for key, v in self._said.items()}
+        return dataclasses.replace(
+            self,
+            filter=said["filter"],
+            eval_crop=said["crop"],
+            eval_resize=said["resize"],
+        )
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        return {"crop": self.eval_crop, "resize": self.eval_resize, "filter": self.filter}
 
 
 def generator(seed: int, epoch: int, index: int, *view: int) -> np.random.Generator:
@@ -65,7 +99,7 @@ def training_view(
     image: np.ndarray, size: int, config: ViewConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Draws a view, uint8 [size, size, C], of an image, uint8 [height, width, C]."""
-    return cut_view(image, draw_view(*image.shape[:2], config, rng), size)
+    return cut_view(image, draw_view(*image.shape[:2], config, rng), size, config.evaluation.filter)
 
 
 def draw_view(height: int, width: int, config: ViewConfig, rng: np.random.Generator) -> View:
@@ -74,18 +108,28 @@ def draw_view(height: int, width: int, config: ViewConfig, rng: np.random.Genera
     return View(box, bool(config.flip and rng.random() < 0.5))
 
 
-def cut_view(image: np.ndarray, view: View, size: int) -> np.ndarray:
+def cut_view(image: np.ndarray, view: View, size: int, by: Filter) -> np.ndarray:
     """The view of an image, uint8 [height, width, C], as uint8 [size, size, C]."""
-    cut = resize_box(image, view.box, (size, size))
+    cut = resize_box(image, view.box, (size, size), by)
     return cut[:, ::-1] if view.flip else cut
 
 
-def evaluation_view(image: np.ndarray, size: int, config: ViewConfig) -> np.ndarray:
-    """Resizes the smaller side to size/eval_crop and cuts the centre, uint8 [size, size, C]."""
+def evaluation_view(image: np.ndarray, size: int, view: EvaluationView) -> np.ndarray:
+    """Resizes an image, uint8 [height, width, C], and cuts the centre, uint8 [size, size, C].
+
+    With Pillow the pixels are those of transformers and timm, to the bit.
+    """
     height, width = image.shape[:2]
-    side = min(height, width) * config.eval_crop
-    left, top = (width - side) / 2, (height - side) / 2
-    return resize_box(image, (left, top, left + side, top + side), (size, size))
+    resized = view.resized(height, width, size + view.unseen)
+    top, left = (view.begins(side, size + view.unseen) for side in resized)
+    if math.prod(resized) <= _MOST_PIXELS:
+        whole = resize_box(image, (0, 0, width, height), resized, view.filter)
+        return whole[top : top + size, left : left + size]
+    # Of a strip a few pixels high, only what is seen: the filter may round otherwise.
+    across, down = width / resized[1], height / resized[0]
+    bottom, right = min((top + size) * down, height), min((left + size) * across, width)
+    box = (left * across, top * down, right, bottom)
+    return resize_box(image, box, (size, size), view.filter)
 
 
 def inception_box(height: int, width: int, config: ViewConfig, rng: np.random.Generator) -> Box:
@@ -103,9 +147,9 @@ def inception_box(height: int, width: int, config: ViewConfig, rng: np.random.Ge
     return 0.0, 0.0, float(width), float(height)
 
 
-def resize_box(image: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """Resizes the part of `image` within `box` to `size` (height, width), bilinear, antialiased."""
+def resize_box(image: np.ndarray, box: Box, size: tuple[int, int], by: Filter) -> np.ndarray:
+    """Resizes the part of `image` within `box` to `size` (height, width)."""
     grey = image.shape[-1] == 1
     pixels = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(pixels.resize(size[::-1], Image.Resampling.BILINEAR, box=box))
+    resized = np.asarray(pixels.resize(size[::-1], Image.Resampling[by.upper()], box=box))
     return resized[..., None] if grey else resized

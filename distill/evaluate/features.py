@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from distill.data import DataConfig, EvalLoader, Source, Subset
 from distill.errors import RunFailed
+from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.parallel import in_flight, local_rows, put_batch, replicated
 
@@ -33,6 +34,7 @@ def split_loader(
     size: int,
     batch_size: int,
     view_seed: int | None = None,
+    view: EvaluationView | None = None,
 ) -> EvalLoader:
     """Goes over `source` in batches cut over `mesh`.
 
@@ -43,6 +45,7 @@ def split_loader(
       size: side of the views in pixels.
       batch_size: over all devices.
       view_seed: draws training views, the same in each call; None cuts evaluation views.
+      view: how evaluation views are cut; None takes what `data` says.
     """
     return EvalLoader(
         source,
@@ -52,6 +55,7 @@ def split_loader(
         put=functools.partial(put_batch, mesh, size=batch_size),
         rows=local_rows(mesh, batch_size),
         view_seed=view_seed,
+        view=view,
     )
 
 

@@ -15,6 +15,7 @@ from distill.evaluate.fewshot import draw_shots, drawing_orders, fit_ridge
 from distill.evaluate.neighbours import check_neighbours, neighbour_predictions
 from distill.evaluate.notes import Notes
 from distill.evaluate.probe import fit_probe
+from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.paths import SourceName
 
@@ -87,6 +88,7 @@ class TransferEvaluator:
       data: the run's own data; also says how images of other sources are read and viewed.
       network: placed on the mesh to compute on.
       batch_size: images embedded at once, over all devices.
+      view: what of an image the network is shown; None takes what `data` says.
 
     Raises:
       UserError: if images, classes or splits are missing, or there are too few images for the
@@ -94,9 +96,15 @@ class TransferEvaluator:
     """
 
     def __init__(
-        self, config: TransferConfig, data: DataConfig, network: Network, *, batch_size: int
+        self,
+        config: TransferConfig,
+        data: DataConfig,
+        network: Network,
+        *,
+        batch_size: int,
+        view: EvaluationView | None = None,
     ):
-        self._data = data
+        self._data, self._view = data, view
         self._network = network
         self._batch_size = batch_size
         self._extract = FeatureExtractor(network)
@@ -126,7 +134,14 @@ class TransferEvaluator:
         size = max(self._network.config.image_shape[:2])
 
         def embed(source):
-            loader = split_loader(source, self._data, mesh, size=size, batch_size=self._batch_size)
+            loader = split_loader(
+                source,
+                self._data,
+                mesh,
+                size=size,
+                batch_size=self._batch_size,
+                view=self._view,
+            )
             return self._extract(params, loader)
 
         found = {

@@ -116,11 +116,9 @@ def _front_matter(form: str, licence: str, embeds: bool) -> str:
 
 def _preprocessing(model: Exportable, form: str) -> str:
     done = model.preprocessing
-    cut = f" of {done['crop']:.6g} × the smaller side" if done["crop"] < 1 else ""
     normalised = f"(x/255 − mean)/std with mean {_text(done['mean'])} and std {_text(done['std'])}"
     return (
-        f"{'grey' if done['mode'] == 'L' else 'RGB'}; the central square{cut}; resized to "
-        f"{done['height']}×{done['width']}, {done['resample']}; "
+        f"{'grey' if done['mode'] == 'L' else 'RGB'}; {model.view.described(done['height'])}; "
         + (
             f"{normalised}; channels first"
             if form in _TAKE_FLOATS
@@ -132,11 +130,6 @@ def _preprocessing(model: Exportable, form: str) -> str:
 def _hugging_face_notes(model: Exportable) -> Iterable[str]:
     if not model.network.config.num_classes:
         yield "It has no labels: what it returns as `logits` is the embedding."
-    cut = f" of {model.eval_crop:.6g} × the smaller side" if model.eval_crop < 1 else ""
-    yield (
-        f"The processor resizes the whole image, without cutting the central square{cut} out: cut "
-        "it before, or expect another accuracy than the one below."
-    )
     if model.image_shape[-1] == 1:
         yield (
             'Give the processor grey images (`image.convert("L")`). `pipeline()` makes them RGB, '

@@ -85,7 +85,14 @@ def hf(path: Path) -> Run:
     output = "logits" if model.config.num_labels else "embedding"
 
     def run(images):
-        pixels = processor(list(images), return_tensors="pt", input_data_format="channels_last")
+        # They are what it cuts out of an image.
+        pixels = processor(
+            list(images),
+            do_resize=False,
+            do_center_crop=False,
+            return_tensors="pt",
+            input_data_format="channels_last",
+        )
         with torch.inference_mode():
             answer = model(pixels["pixel_values"].to(model.dtype)).logits
         return {output: answer.float().numpy()}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from distill.export.model import Artefact, Exportable, require
 from distill.export.torch_weights import check_plain, parameters, per_channel, save
@@ -41,7 +42,7 @@ def tensors(model: Exportable) -> dict[str, np.ndarray]:
     found = parameters(model)
     # The class token has a position there, and none here.
     found[PREFIX_POSITIONS] = np.zeros_like(found["class_token"])
-    written = write_tensors(names.VIT, found, model.network.config.depth)
+    written = write_tensors(names.vit(), found, model.network.config.depth)
     inner = (name if name.startswith("classifier") else f"vit.{name}" for name in written)
     return dict(zip(inner, written.values(), strict=True))
 
@@ -75,13 +76,23 @@ def _config(model: Exportable) -> dict[str, Any]:
 
 
 def _preprocessor(model: Exportable) -> dict[str, Any]:
-    height, width, _ = model.image_shape
-    normalisation = per_channel(model)
+    height, width, channels = model.image_shape
+    normalisation, view = per_channel(model), model.view
+    side = view.resized(height, height, height)[0]
+    # Of each class what all releases of transformers do: ViT's cuts nothing in some of them.
+    if view.resize == "shortest":
+        kind, size = "CLIPImageProcessor", {"shortest_edge": side}
+    else:
+        kind = "ViTImageProcessor" if view.crop == 1 else "DeiTImageProcessor"
+        size = {"height": side, "width": side}
+    cut = {"do_center_crop": True, "crop_size": {"height": height, "width": width}}
     return {
-        "image_processor_type": "ViTImageProcessor",
+        "image_processor_type": kind,
+        "do_convert_rgb": channels == 3,
         "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": 2,  # bilinear
+        "size": size,
+        "resample": int(Image.Resampling[view.filter.upper()]),
+        **({} if kind == "ViTImageProcessor" else cut),
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

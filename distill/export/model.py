@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.errors import RunFailed, UserError, check_choices
+from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 
 Activation = Literal["softmax", "sigmoid"]
@@ -37,8 +38,8 @@ class Exportable:
     """From logits to probabilities."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the export's parameters and activations; what it returns is float32."""
-    eval_crop: float = 1.0
-    """Share of an image's smaller side that views to evaluate on keep."""
+    view: EvaluationView = EvaluationView()
+    """What of an image it is to be shown."""
 
     def __post_init__(self):
         check_choices(self)
@@ -57,16 +58,18 @@ class Exportable:
     def preprocessing(self) -> dict[str, Any]:
         """What is done to an image before the model sees it, as JSON can hold it.
 
-        The images' `mode` as Pillow calls it, `crop` (side of the centre crop over the image's
-        smaller side), `height`, `width`, `resample` and, for values in [0, 1], `mean` and `std`.
+        The images' `mode` and `filter` as Pillow calls them, `resize` and `crop` as
+        `EvaluationView` has them, `height` and `width` of what is cut out and, for values in
+        [0, 1], `mean` and `std`.
         """
         height, width, channels = self.image_shape
         return {
             "mode": "L" if channels == 1 else "RGB",
-            "crop": self.eval_crop,
+            "resize": self.view.resize,
+            "filter": self.view.filter,
+            "crop": self.view.crop,
             "height": height,
             "width": width,
-            "resample": "bilinear, antialiased",
             "mean": list(self.network.config.mean),
             "std": list(self.network.config.std),
         }

@@ -80,9 +80,9 @@ def _config(model: Exportable) -> dict[str, Any]:
         "pretrained_cfg": {
             "input_size": [channels, height, width],
             "fixed_input_size": True,
-            "interpolation": "bilinear",
-            "crop_pct": model.eval_crop,
-            "crop_mode": "center",
+            "interpolation": model.view.filter,
+            "crop_pct": model.view.crop,
+            "crop_mode": "center" if model.view.resize == "shortest" else "squash",
             **per_channel(model),
             "num_classes": config.num_classes,
             "pool_size": None,

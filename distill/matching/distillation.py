@@ -11,6 +11,7 @@ import numpy as np
 from distill.evaluate.classification import agreement, label_metrics, top5_agreement
 from distill.evaluate.metric import Mean
 from distill.evaluate.similarity import LinearCKA
+from distill.evaluation_view import EvaluationView
 from distill.matching.config import FEATURES, MatchingConfig
 from distill.matching.losses import (
     cosine_distance,
@@ -47,6 +48,8 @@ class Teacher:
     order: tuple[int, ...] | None = None
     """Which of its logits are the student's classes, in the student's order; None where all are, in
     theirs; empty where it has other classes, which are not compared."""
+    view: EvaluationView = EvaluationView()
+    """What of an image it is to be shown."""
 
     @property
     def classes(self) -> int:

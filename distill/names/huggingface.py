@@ -53,51 +53,83 @@ _ATTENTION = (
     "attention.attention.value",
     "attention.output.dense",
 )
-VIT = (
-    *_EMBEDDINGS,
-    *_block(
-        "encoder.layer.#",
-        norms=("layernorm_before", "layernorm_after"),
-        attention=_ATTENTION,
-        mlp=("intermediate.dense", "output.dense"),
-    ),
-    *norm("layernorm", "encoder/norm"),
-    *linear("classifier", "classifier"),
-)
-DEIT = (
-    *VIT,
-    *rule("embeddings.distillation_token", ROWS, "registers"),
-    *linear("cls_classifier", "classifier"),
-    *linear("distillation_classifier", "distillation_classifier"),
-)
-DINOV2 = (
-    *_EMBEDDINGS,
-    *rule("embeddings.register_tokens", ROWS, "registers"),
-    *_block(
-        "encoder.layer.#",
-        norms=("norm1", "norm2"),
-        attention=_ATTENTION,
-        mlp=("mlp.fc1", "mlp.fc2"),
-    ),
-    *norm("layernorm", "encoder/norm"),
-)
-DINOV2_SWIGLU = (
-    *(one for one in DINOV2 if ".mlp." not in one.tensor),
-    *linear("encoder.layer.#.mlp.weights_in", f"{BLOCK}/mlp/gate", f"{BLOCK}/mlp/input"),
-    *linear("encoder.layer.#.mlp.weights_out", f"{BLOCK}/mlp/output"),
-)
-DINOV3 = (
-    *rule("embeddings.cls_token", ROWS, "class_token"),
-    *rule("embeddings.register_tokens", ROWS, "registers"),
-    *linear("embeddings.patch_embeddings", "patch_embed/linear", layout=CONVOLUTION),
-    *_block(
-        "layer.#",
-        norms=("norm1", "norm2"),
-        attention=tuple(f"attention.{part}_proj" for part in "qkvo"),
-        mlp=("mlp.up_proj", "mlp.down_proj", "mlp.gate_proj"),
-    ),
-    *norm("norm", "encoder/norm"),
-)
+# What transformers 5 calls layers in memory, and writes under the names that files have.
+_ATTENTION_IN_MEMORY = tuple(f"attention.{part}_proj" for part in "qkvo")
+IN_MEMORY = "attention.q_proj.weight"
+"""Of a layer, where names are those that transformers 5 has in memory."""
+
+
+def vit(*, in_memory: bool = False) -> tuple[Rule, ...]:
+    """The table of ViT."""
+    return (
+        *_EMBEDDINGS,
+        *_block(
+            "layers.#" if in_memory else "encoder.layer.#",
+            norms=("layernorm_before", "layernorm_after"),
+            attention=_ATTENTION_IN_MEMORY if in_memory else _ATTENTION,
+            mlp=("mlp.fc1", "mlp.fc2") if in_memory else ("intermediate.dense", "output.dense"),
+        ),
+        *norm("layernorm", "encoder/norm"),
+        *linear("classifier", "classifier"),
+    )
+
+
+def deit(*, in_memory: bool, distilled: bool) -> tuple[Rule, ...]:
+    """The table of DeiT, whose distillation token may have a classifier of its own."""
+    heads = (
+        *linear("cls_classifier", "classifier"),
+        *linear("distillation_classifier", "distillation_classifier"),
+    )
+    return (
+        *(
+            one
+            for one in vit(in_memory=in_memory)
+            if not (distilled and one.tensor.startswith("classifier."))
+        ),
+        *rule("embeddings.distillation_token", ROWS, "registers"),
+        *(heads if distilled else ()),
+    )
+
+
+def dinov2(*, in_memory: bool, swiglu: bool) -> tuple[Rule, ...]:
+    """The table of DINOv2, whose MLP may have a gate, in one matrix with its input in files."""
+    layer, gated = "encoder.layer.#", ("mlp.up_proj", "mlp.down_proj", "mlp.gate_proj")
+    table = (
+        *_EMBEDDINGS,
+        *rule("embeddings.register_tokens", ROWS, "registers"),
+        *_block(
+            layer,
+            norms=("norm1", "norm2"),
+            attention=_ATTENTION_IN_MEMORY if in_memory else _ATTENTION,
+            mlp=gated if swiglu else ("mlp.fc1", "mlp.fc2"),
+        ),
+        *norm("layernorm", "encoder/norm"),
+    )
+    if in_memory or not swiglu:
+        return table
+    return (
+        *(one for one in table if ".mlp." not in one.tensor),
+        *linear(f"{layer}.mlp.weights_in", f"{BLOCK}/mlp/gate", f"{BLOCK}/mlp/input"),
+        *linear(f"{layer}.mlp.weights_out", f"{BLOCK}/mlp/output"),
+    )
+
+
+def dinov3(*, in_memory: bool) -> tuple[Rule, ...]:
+    """The table of DINOv3."""
+    return (
+        *rule("embeddings.cls_token", ROWS, "class_token"),
+        *rule("embeddings.register_tokens", ROWS, "registers"),
+        *linear("embeddings.patch_embeddings", "patch_embed/linear", layout=CONVOLUTION),
+        *_block(
+            "model.layer.#" if in_memory else "layer.#",
+            norms=("norm1", "norm2"),
+            attention=_ATTENTION_IN_MEMORY,
+            mlp=("mlp.up_proj", "mlp.down_proj", "mlp.gate_proj"),
+        ),
+        *norm("norm", "encoder/norm"),
+    )
+
+
 _TOWER = (
     *rule("embeddings.class_embedding", ROWS, "class_token"),
     *linear("embeddings.patch_embedding", "patch_embed/linear", layout=CONVOLUTION),

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import TypeVar
 
 import optax
 from jax.sharding import Mesh
@@ -10,6 +11,7 @@ from jax.sharding import Mesh
 from distill.config import ConfigError
 from distill.data import DataConfig, Splits
 from distill.evaluate.transfer import TransferConfig
+from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.optim import (
     Multiplier,
@@ -24,6 +26,8 @@ from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.paths import LocalPath
 from distill.train.branch import check_branch
 from distill.train.loop import TrainConfig
+
+Run = TypeVar("Run", bound="RunConfig")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,13 @@ class RunConfig:
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
+
+    def completed(self: Run, view: EvaluationView | None = None) -> Run:
+        """With what `view` says where the config does not say how images are shown."""
+        data = dataclasses.replace(
+            self.data, view=self.data.view.completed(view or EvaluationView())
+        )
+        return dataclasses.replace(self, data=data)
 
 
 # How a run runs, not what it computes: these may change when it is resumed. Numbers may differ in

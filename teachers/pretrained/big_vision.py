@@ -7,6 +7,7 @@ patch size that is stored.
 import math
 import re
 
+from distill.evaluation_view import EvaluationView
 from distill.names import big_vision as names
 from distill.tensor_files import Shape, TensorFile
 from teachers.pretrained.match import Description, configure
@@ -79,6 +80,8 @@ def describe(file: TensorFile) -> Description:
         ignored=(*_IGNORED, r"head/.*") if tower else _IGNORED,
         prefix=prefix,
         prefix_positions=prefix_positions,
+        # How big_vision evaluates them: towers on the whole image.
+        view=EvaluationView(crop=1.0, resize="squash") if tower else EvaluationView(),
     )
 
 

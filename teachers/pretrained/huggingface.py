@@ -4,16 +4,19 @@ config.json beside the weights says what the model is, as `transformers` writes 
 out are the defaults of its config class.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from distill.errors import UserError
+from distill.evaluation_view import EvaluationView
 from distill.names import huggingface as names
 from distill.nn import ViTConfig
 from distill.tensor_files import TensorFile
 from teachers.pretrained.interpolation import antialiased_bicubic, bicubic
 from teachers.pretrained.match import Description, configure, whole_patches
 from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
+from teachers.pretrained.processor import read_processor
 from teachers.pretrained.settings import Settings, shape_of
 
 _ACTIVATIONS = {
@@ -24,6 +27,7 @@ _ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
+_IMAGE_SIZE = 224
 # In the file of a pair of towers; buffers of older files; heads that pool in another way.
 _PAIR = (
     r"text_model\..*|text_projection\..*|visual_projection\.weight|logit_scale|logit_bias",
@@ -33,29 +37,38 @@ _MASK = (r"embeddings\.mask_token",)
 
 
 def describe(file: TensorFile, settings: Settings) -> Description:
-    """The model that config.json tells of.
+    """The model that config.json tells of, and its processor what it is fed.
 
     Raises:
       UserError: if that is none of those known here.
     """
-    kind = settings.text("model_type")
-    if kind not in MODEL_TYPES:
+    name = settings.text("model_type")
+    if name not in MODEL_TYPES:
         raise UserError(
-            f"{settings.about} has model_type {kind!r}; expected one of {', '.join(MODEL_TYPES)}"
+            f"{settings.about} has model_type {name!r}; expected one of {', '.join(MODEL_TYPES)}"
         )
-    return MODEL_TYPES[kind][1](file, settings)
+    kind = MODEL_TYPES[name]
+    found = kind.describe(file, settings)
+    image_size = _vision(settings).size("image_size") or _IMAGE_SIZE
+    fed = read_processor(file.path, kind.processor)
+    if fed is None:
+        return dataclasses.replace(found, image_size=image_size, view=kind.view)
+    config = configure(file.path, **(vars(found.config) | dict(mean=fed.mean, std=fed.std)))
+    return dataclasses.replace(
+        found, config=config, image_size=fed.image_size or image_size, view=fed.view
+    )
 
 
 def family_of(settings: Settings) -> str | None:
     """The family that config.json names, or None."""
     kind = settings.text("model_type")
-    return MODEL_TYPES[kind][0] if kind in MODEL_TYPES else None
+    return MODEL_TYPES[kind].family if kind in MODEL_TYPES else None
 
 
 def _vit(file: TensorFile, settings: Settings) -> Description:
     return Description(
         config=_config(settings, HALF, num_classes=_classes(file, "classifier"), head="cls"),
-        rules=names.VIT,
+        rules=names.vit(in_memory=_in_memory(file)),
         ignored=(*_MASK, r"pooler\..*"),
         prefix="vit.",
         prefix_positions=1,
@@ -67,11 +80,6 @@ def _vit(file: TensorFile, settings: Settings) -> Description:
 def _deit(file: TensorFile, settings: Settings) -> Description:
     distilled = "distillation_classifier.weight" in file.tensors
     classes = _classes(file, "cls_classifier" if distilled else "classifier")
-    table = tuple(
-        one
-        for one in names.DEIT
-        if not one.tensor.startswith("classifier." if distilled else "cls_classifier.")
-    )
     return Description(
         config=_config(
             settings,
@@ -81,7 +89,7 @@ def _deit(file: TensorFile, settings: Settings) -> Description:
             registers=1,
             distilled=distilled,
         ),
-        rules=table,
+        rules=names.deit(in_memory=_in_memory(file), distilled=distilled),
         ignored=(*_MASK, r"pooler\..*"),
         prefix="deit.",
         prefix_positions=2,
@@ -155,7 +163,7 @@ def _dinov2(file: TensorFile, settings: Settings) -> Description:
             layer_scale=True,
             **(dict(activation="silu") if swiglu else {}),
         ),
-        rules=names.DINOV2_SWIGLU if swiglu else names.DINOV2,
+        rules=names.dinov2(in_memory=_in_memory(file), swiglu=swiglu),
         # Its classifier reads class token and patches side by side, which no embedding here is.
         ignored=(*_MASK, r"classifier\..*"),
         prefix="dinov2_with_registers." if registers else "dinov2.",
@@ -192,7 +200,7 @@ def _dinov3(file: TensorFile, settings: Settings) -> Description:
             gated=settings.boolean("use_gated_mlp", False),
             layer_scale=True,
         ),
-        rules=names.DINOV3,
+        rules=names.dinov3(in_memory=any("model.layer." in name for name in file.tensors)),
         ignored=_MASK if registers else (*_MASK, r"embeddings\.register_tokens"),
         prefix="dinov3_vit.",
         zeros=tuple(zeros),
@@ -226,13 +234,18 @@ def _config(
         heads=settings.integer("num_attention_heads", num_attention_heads),
         mlp_dim=settings.integer("intermediate_size", intermediate_size),
         patch_size=patch,
-        image_size=whole_patches(settings.size("image_size") or 224, patch),
+        image_size=whole_patches(settings.size("image_size") or _IMAGE_SIZE, patch),
         channels=settings.integer("num_channels", 3),
         norm_epsilon=settings.number("layer_norm_eps", layer_norm_eps),
         activation=_ACTIVATIONS[act],
         qkv_bias=settings.boolean("qkv_bias", True),
     )
     return configure(settings.about, **(values | normalisation | choices))
+
+
+def _in_memory(file: TensorFile) -> bool:
+    """Whether the names are those that transformers 5 has in memory."""
+    return any(name.endswith(names.IN_MEMORY) for name in file.tensors)
 
 
 def _vision(settings: Settings) -> Settings:
@@ -255,15 +268,33 @@ def _class_names(settings: Settings) -> tuple[str, ...]:
 
 
 Describe = Callable[[TensorFile, Settings], Description]
-MODEL_TYPES: dict[str, tuple[str, Describe]] = {
-    "vit": ("vit", _vit),
-    "deit": ("deit", _deit),
-    "clip": ("clip", _clip),
-    "clip_vision_model": ("clip", _clip),
-    "siglip": ("siglip", _siglip),
-    "siglip_vision_model": ("siglip", _siglip),
-    "dinov2": ("dinov2", _dinov2),
-    "dinov2_with_registers": ("dinov2", _dinov2),
-    "dinov3_vit": ("dinov3", _dinov3),
+
+
+class ModelType(NamedTuple):
+    """What a model_type of config.json stands for."""
+
+    family: str
+    describe: Describe
+    processor: str
+    """The class of its image processor, where no file names another."""
+    view: EvaluationView
+    """What its models are published with, where no file describes a processor."""
+
+
+_SQUASHED = EvaluationView(crop=1.0, resize="squash")
+_CUT = EvaluationView(crop=1.0, filter="bicubic")
+_DEIT = EvaluationView(resize="squash", filter="bicubic")
+_SIGLIP = EvaluationView(crop=1.0, resize="squash", filter="bicubic")
+_DINOV2 = EvaluationView(filter="bicubic")
+MODEL_TYPES: dict[str, ModelType] = {
+    "vit": ModelType("vit", _vit, "ViT", _SQUASHED),
+    "deit": ModelType("deit", _deit, "DeiT", _DEIT),
+    "clip": ModelType("clip", _clip, "CLIP", _CUT),
+    "clip_vision_model": ModelType("clip", _clip, "CLIP", _CUT),
+    "siglip": ModelType("siglip", _siglip, "Siglip", _SIGLIP),
+    "siglip_vision_model": ModelType("siglip", _siglip, "Siglip", _SIGLIP),
+    "dinov2": ModelType("dinov2", _dinov2, "Bit", _DINOV2),
+    "dinov2_with_registers": ModelType("dinov2", _dinov2, "Bit", _DINOV2),
+    "dinov3_vit": ModelType("dinov3", _dinov3, "DINOv3ViT", _SQUASHED),
 }
-"""By the model_type of config.json: the family and what describes it."""
+"""By the model_type of config.json."""

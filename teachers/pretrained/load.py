@@ -8,15 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.errors import UserError
+from distill.evaluation_view import EvaluationView
 from distill.names.rules import PREFIX_POSITIONS
 from distill.nn import Network, Params, VisionTransformer
 from distill.nn.embeddings import resize_grid
-from distill.tensor_files import TensorFile, open_file
+from distill.tensor_files import SUFFIXES, TensorFile, open_file
 from teachers.pretrained import big_vision, huggingface, timm
 from teachers.pretrained.match import Description, Source, configure, match, whole_patches
-from teachers.pretrained.settings import LARGEST_SIDE, Settings
+from teachers.pretrained.settings import LARGEST_SIDE, Settings, what_it_has
+from teachers.pretrained.wrappers import Unwrapped
 
-FAMILIES = ("big_vision", "timm", *dict.fromkeys(f for f, _ in huggingface.MODEL_TYPES.values()))
+FAMILIES = (
+    "big_vision",
+    "timm",
+    *dict.fromkeys(kind.family for kind in huggingface.MODEL_TYPES.values()),
+)
 
 _MOST_PROBLEMS = 8
 _CLASS_TOKEN, _REGISTERS, _TABLE = "class_token", "registers", "position/table"
@@ -30,10 +36,12 @@ class Published:
 
     network: Network
     """At the resolution and with the normalisation it is to be fed with."""
+    view: EvaluationView
+    """What of an image it is to be shown."""
     family: str
     class_names: tuple[str, ...]
     """In the order of the logits; empty where nothing says them."""
-    _file: TensorFile
+    _file: Unwrapped
     _description: Description
     _sources: tuple[Source, ...]
 
@@ -43,7 +51,7 @@ class Published:
         Each tensor is read, laid out, cast to `dtype` and let go before the next.
 
         Raises:
-          UserError: if the file is damaged or its numbers are not floating-point.
+          UserError: if the file is damaged or its numbers are not floating-point or not finite.
         """
         stored = _parameter_shapes(self._description)
         found = {
@@ -51,7 +59,7 @@ class Published:
             for name, shape in stored.items()
         }
         for source in self._sources:
-            parts = source.rule.read(self._file.read(source.tensor), source.shapes)
+            parts = source.rule.read(self._finite(source.tensor), source.shapes)
             for name, part in zip(source.rule.parameters, parts, strict=True):
                 found[name][... if source.layer is None else source.layer] = part
         front = found.pop(PREFIX_POSITIONS, None)
@@ -64,6 +72,19 @@ class Published:
             found[_TABLE] = self._resized(found[_TABLE])
         found |= {name: found[name].astype(dtype) for name in _COMPUTED & found.keys()}
         return _nested(found)
+
+    def _finite(self, name: str) -> np.ndarray:
+        """A tensor of the file, whose numbers are finite in the dtype they are computed in."""
+        tensor = self._file.read(name)
+        with np.errstate(over="ignore"):
+            sound = np.isfinite(tensor.astype(np.float32, copy=False))
+        if not sound.all():
+            raise UserError(
+                f"{self._file.path}: {name} has {np.count_nonzero(~sound):,} of {sound.size:,} "
+                "values that are not finite; get the file again, or weights from before training "
+                "went wrong"
+            )
+        return tensor
 
     def _resized(self, table: np.ndarray) -> np.ndarray:
         grid = self.network.config.grid
@@ -88,7 +109,7 @@ def open_published(
 
     Args:
       path: of a .safetensors or .npz file, or a directory that holds one; config.json and
-        preprocessor_config.json beside it are read.
+        what describes its image processor beside it are read.
       family: what is expected, one of `FAMILIES`; None takes what is there.
       image_size: in pixels; None takes what the model is published for. The position embedding is
         interpolated.
@@ -101,7 +122,9 @@ def open_published(
       UserError: naming tensors that are missing, misshapen or unknown; for a file that is damaged,
         a pickle, or of a family that is not known.
     """
-    file = open_file(path)
+    if advice := _how_to_download(path):
+        raise UserError(f"weights {path} do not exist{advice}")
+    file = Unwrapped(open_file(path))
     settings = Settings.beside(path, "config.json")
     found = _family(file, settings)
     if family not in (None, found):
@@ -114,11 +137,10 @@ def open_published(
         description = timm.describe(file, settings, heads)
     else:
         description = huggingface.describe(file, settings)
-    description = _as_fed(path, description)
-    stored = description.config
+    stored, view = description.config, description.view
     if image_size is None:
         fed = description.image_size or stored.image_size
-        image_size = whole_patches(fed, stored.patch_size)
+        image_size, view = whole_patches(fed, stored.patch_size), _view(path, description, fed)
     elif not 0 < image_size <= LARGEST_SIDE:
         raise UserError(f"image_size must be from 1 to {LARGEST_SIDE} pixels, not {image_size}")
     choices = dict(image_size=image_size, mean=mean or stored.mean, std=std or stored.std)
@@ -129,13 +151,28 @@ def open_published(
         listing = problems[:_MOST_PROBLEMS]
         if more := len(problems) - len(listing):
             listing.append(f"and {more} more")
+        if missing := [line.split()[0] for line in problems if " is missing" in line]:
+            listing.append(what_it_has(file, missing[0]))
         raise UserError(
             f"{path} is no {found} model of width {stored.width} and depth {stored.depth}\n"
             + "\n".join(f"  {line}" for line in listing)
         )
     names = description.class_names if len(description.class_names) == config.num_classes else ()
-    return Published(
-        Network(config, VisionTransformer), found, names, file, description, tuple(sources)
+    network = Network(config, VisionTransformer)
+    return Published(network, view, found, names, file, description, tuple(sources))
+
+
+def _how_to_download(path: Path) -> str:
+    """For a path that looks like the name of a repository on Hugging Face's hub."""
+    if path.is_absolute():
+        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path()
+    owner, *rest = path.parts or ("",)
+    if len(rest) != 1 or Path(owner).exists() or path.suffix in SUFFIXES:
+        return ""
+    name = f"{owner.removeprefix('hf-hub:')}/{rest[0]}"
+    return (
+        f". If {name} is a repository of Hugging Face's hub, download it, hf download {name} "
+        f"--local-dir weights/{rest[0]}, and give weights/{rest[0]}"
     )
 
 
@@ -147,25 +184,23 @@ def _family(file: TensorFile, settings: Settings) -> str:
     if "model_type" not in settings:
         raise UserError(
             f"{file.path} holds neither big_vision's nor timm's names, and Hugging Face's need the "
-            f"config.json they are published with beside them ({settings.about})"
+            f"config.json they are published with beside them ({settings.about}): "
+            + what_it_has(file)
         )
     return huggingface.family_of(settings) or settings.text("model_type")
 
 
-def _as_fed(path: Path, description: Description) -> Description:
-    """With the resolution and normalisation of preprocessor_config.json, if there is one."""
-    fed = Settings.beside(path, "preprocessor_config.json")
-    changes = {}
-    if fed.boolean("do_normalize", True):
-        for key in ("mean", "std"):
-            if values := fed.numbers(f"image_{key}"):
-                changes[key] = values
-    else:
-        changes = dict(mean=(0.0,), std=(1.0,))
-    config = configure(fed.about, **(vars(description.config) | changes))
-    cropped = fed.size("crop_size") if fed.boolean("do_center_crop", True) else None
-    size = cropped or fed.size("size") or description.image_size
-    return dataclasses.replace(description, config=config, image_size=size)
+def _view(path: Path, description: Description, fed: int | tuple[int, int]) -> EvaluationView:
+    """What a model is shown that is fed images of a size, of which its patches cover a part."""
+    patch, view = description.config.patch_size, description.view
+    if isinstance(fed, int):
+        return dataclasses.replace(view, unseen=fed % patch)
+    if view.resize == "shortest" or any(side % patch for side in fed):
+        raise UserError(
+            f"{path} is fed the central {fed[0]}×{fed[1]} pixels of an image; expected a square "
+            f"here. Give image_size, such as {max(fed) // patch * patch}"
+        )
+    return view
 
 
 def _parameter_shapes(description: Description) -> dict[str, tuple[int, ...]]:

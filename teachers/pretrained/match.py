@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distill.errors import UserError
+from distill.evaluation_view import EvaluationView
 from distill.names.rules import Rule, Shape
 from distill.nn import ViTConfig
 
@@ -30,6 +31,8 @@ class Description:
     """How many tokens in front of the patches have a position embedding."""
     image_size: int | tuple[int, int] | None = None
     """What the model is fed; None is the size its position embedding is for."""
+    view: EvaluationView = EvaluationView()
+    """What of an image it is shown."""
     class_names: tuple[str, ...] = ()
     interpolation: Callable[[np.ndarray, tuple[int, int]], np.ndarray] | None = None
     """Of the position embedding to another grid; None is `distill.nn.embeddings.resize_grid`."""

@@ -6,8 +6,10 @@ beside the weights may (`model_args`), or else the widths and names that timm ha
 
 import math
 import re
+from typing import NamedTuple, get_args
 
 from distill.errors import UserError
+from distill.evaluation_view import EvaluationView, Filter, Resize
 from distill.names.timm import table
 from distill.tensor_files import Shape, TensorFile
 from teachers.pretrained.match import Description, configure
@@ -49,6 +51,10 @@ _ACTIVATIONS = {
     "silu": "silu",
 }
 
+_RESIZES: dict[str, Resize] = {"center": "shortest", "squash": "squash"}
+# Of timm's own transform, where pretrained_cfg leaves something out.
+_DEFAULTS = dict(crop_pct=0.875, crop_mode="center", interpolation="bicubic")
+
 
 def recognises(file: TensorFile) -> bool:
     """Whether the names are those of timm's VisionTransformer."""
@@ -84,7 +90,8 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
     if pooling not in ("", {"map": "map", "cls": "token", "gap": "avg"}[head]):
         raise UserError(f"{settings.about} has global_pool {pooling!r}, which is not supported")
     prefix_positions, rows = _positions(file, shape("pos_embed", 3)[1], head == "cls", registers)
-    pre_norm = "norm_pre.weight" in tensors
+    pre_norm, scaled = "norm_pre.weight" in tensors, "blocks.0.ls1.gamma" in tensors
+    fed = _fed(settings, channels, clip=pre_norm, scaled=scaled, imagenet=distilled or scaled)
     return Description(
         config=configure(
             file.path,
@@ -104,13 +111,15 @@ def describe(file: TensorFile, settings: Settings, heads: int | None) -> Descrip
             norm_epsilon=1e-5 if pre_norm else 1e-6,
             activation=_activation(settings, gated),
             gated=gated,
-            layer_scale="blocks.0.ls1.gamma" in tensors,
-            **_normalisation(settings, pre_norm, distilled or "blocks.0.ls1.gamma" in tensors),
+            layer_scale=scaled,
+            mean=fed.mean,
+            std=fed.std,
         ),
         rules=table(prefix_positions=prefix_positions, distilled=distilled, gated=gated),
         zeros=("patch_embed/linear/bias",) if pre_norm else (),
         prefix_positions=prefix_positions,
-        image_size=_image_size(settings.section("pretrained_cfg")),
+        image_size=fed.image_size,
+        view=fed.view,
         class_names=_class_names(settings),
     )
 
@@ -147,20 +156,76 @@ def _activation(settings: Settings, gated: bool) -> str:
     return _ACTIVATIONS[name]
 
 
-def _normalisation(settings: Settings, clip: bool, imagenet: bool) -> dict[str, tuple[float, ...]]:
-    known = settings.section("pretrained_cfg")
-    default = CLIP if clip else IMAGENET if imagenet else HALF
-    return {key: known.numbers(key) or default[key] for key in ("mean", "std")}
+class _Fed(NamedTuple):
+    """How timm's own transform shows images to a model."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    view: EvaluationView
+    image_size: int | tuple[int, int] | None
 
 
-def _image_size(fed: Settings) -> tuple[int, int] | None:
-    """What pretrained_cfg says the model is fed: [channels, height, width]."""
-    size = fed.numbers("input_size")
+def _fed(settings: Settings, channels: int, *, clip: bool, scaled: bool, imagenet: bool) -> _Fed:
+    """What pretrained_cfg says, with timm's defaults, or else what most models of a kind have.
+
+    Args:
+      settings: of config.json.
+      channels: that the model takes.
+      clip: whether it is CLIP's.
+      scaled: whether it has layer scale, as DINOv2 has.
+      imagenet: whether it was trained on ImageNet's mean and standard deviation.
+    """
+    known = _pretrained_cfg(settings)
+    if known.content:
+        known = known.with_defaults(_DEFAULTS)
+        view = _view(known)
+        default = IMAGENET
+    else:
+        view = EvaluationView(crop=1.0 if scaled else 0.9, filter="bicubic", rounding="even")
+        default = CLIP if clip else IMAGENET if imagenet else HALF
+    mean, std = (known.numbers(key) or default[key] for key in ("mean", "std"))
+    if channels == 1:
+        # timm's cfg keeps what the colours of the original had.
+        mean, std = (((sum(values) / len(values)),) for values in (mean, std))
+    return _Fed(mean, std, view, _image_size(known, settings.section("model_args")))
+
+
+def _pretrained_cfg(settings: Settings) -> Settings:
+    """The section, or in older files all of config.json; empty where nothing is said."""
+    if "pretrained_cfg" in settings:
+        return settings.section("pretrained_cfg")
+    return settings if "input_size" in settings else settings.section("pretrained_cfg")
+
+
+def _view(known: Settings) -> EvaluationView:
+    mode, by = known.text("crop_mode"), known.text("interpolation")
+    if mode not in _RESIZES:
+        raise UserError(
+            f"{known.about} has crop_mode {mode!r}, and images cannot be shown like that here; "
+            f"expected one of {', '.join(_RESIZES)}"
+        )
+    if by not in get_args(Filter):
+        raise UserError(
+            f"{known.about} has interpolation {by!r}; expected one of {', '.join(get_args(Filter))}"
+        )
+    crop = known.number("crop_pct", 0.0)
+    if not 0 < crop <= 1:
+        raise UserError(f"{known.about} has crop_pct {crop}; expected a share, in (0, 1]")
+    return EvaluationView(crop=crop, resize=_RESIZES[mode], filter=by, rounding="even")
+
+
+def _image_size(known: Settings, args: Settings) -> int | tuple[int, int] | None:
+    """What the model is fed: what it was made for, unless it takes any size."""
+    dynamic = args.boolean("dynamic_img_size", False) or not args.boolean("strict_img_size", True)
+    if not dynamic and (made_for := args.size("img_size")):
+        return made_for
+    size = known.numbers("input_size")
     if size is None:
         return None
     if len(size) != 3 or not all(0 < side <= LARGEST_SIDE for side in size[1:]):
-        raise UserError(f"{fed.about}: input_size is {list(size)}; expected [3, height, width]")
-    return int(size[1]), int(size[2])
+        raise UserError(f"{known.about}: input_size is {list(size)}; expected [3, height, width]")
+    height, width = map(int, size[1:])
+    return height if height == width else (height, width)
 
 
 def _class_names(settings: Settings) -> tuple[str, ...]:

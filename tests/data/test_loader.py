@@ -13,6 +13,7 @@ from distill.data.examples import EvaluationViews, TrainingViews, shuffled_index
 from distill.data.loader import batches
 from distill.data.views import evaluation_view
 from distill.errors import UserError
+from distill.evaluation_view import EvaluationView
 
 
 class Noise:
@@ -296,7 +297,7 @@ def test_evaluation_covers_each_image_once_in_order(count, batch_size, hosts):
     for row in rows[:count]:
         image, label = Noise(count).read(int(row["index"]))
         assert row["label"] == label
-        np.testing.assert_array_equal(row["image"], evaluation_view(image, 8, ViewConfig()))
+        np.testing.assert_array_equal(row["image"], evaluation_view(image, 8, EvaluationView()))
 
 
 def test_evaluation_loader_goes_over_the_split_once_each_time():

@@ -7,6 +7,7 @@ from distill.data import DataConfig, Subset, TrainLoader, ViewConfig, open_sourc
 from distill.data.examples import TrainingViews
 from distill.data.sources import CorruptImage
 from distill.data.views import evaluation_view, training_view
+from distill.evaluation_view import EvaluationView
 
 SEED, SIZE, COUNT = 5, 8, 12
 
@@ -48,7 +49,7 @@ def test_an_independent_view_is_drawn_from_the_second_generator_of_the_image(sou
 def test_a_fixed_view_is_the_evaluation_view_in_every_epoch(source):
     for example in examples(source, "fixed", range(2 * COUNT)):
         image, _ = source.read(int(example["index"]))
-        expected = evaluation_view(image, SIZE, ViewConfig())
+        expected = evaluation_view(image, SIZE, EvaluationView())
         np.testing.assert_array_equal(example["teacher_image"], expected)
 
 
@@ -64,7 +65,7 @@ def test_the_image_that_stands_in_for_a_corrupt_one_is_the_teachers_too(source):
     assert sum(int(example["skipped"] >= 0) for example in found) == COUNT // 2
     for example in found:
         image, _ = source.read(int(example["index"]))
-        expected = evaluation_view(image, SIZE, ViewConfig())
+        expected = evaluation_view(image, SIZE, EvaluationView())
         np.testing.assert_array_equal(example["teacher_image"], expected)
 
 

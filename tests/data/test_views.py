@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.data import ViewConfig
+from distill.data import ViewConfig, views
 from distill.data.views import (
     evaluation_view,
     generator,
@@ -10,6 +10,7 @@ from distill.data.views import (
     resize_box,
     training_view,
 )
+from distill.evaluation_view import EvaluationView
 
 
 def noise(height, width, channels=3, seed=0):
@@ -145,14 +146,14 @@ def test_views_are_uint8_squares_with_the_images_channels(shape, channels):
     for index in range(10):
         view = training_view(image, 12, ViewConfig(), generator(0, 0, index))
         assert view.shape == (12, 12, channels) and view.dtype == np.uint8
-    view = evaluation_view(image, 12, ViewConfig())
+    view = evaluation_view(image, 12, EvaluationView())
     assert view.shape == (12, 12, channels) and view.dtype == np.uint8
 
 
 def test_evaluation_view_at_natural_scale_is_the_central_crop():
     # The smaller side is 56/0.875 already, so nothing is resized.
     image = noise(64, 96)
-    view = evaluation_view(image, 56, ViewConfig(eval_crop=0.875))
+    view = evaluation_view(image, 56, EvaluationView(crop=0.875))
     np.testing.assert_array_equal(view, image[4:60, 20:76])
 
 
@@ -164,16 +165,55 @@ def test_evaluation_view_equals_resizing_and_then_cutting_the_centre(shape):
     whole = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
     top, left = (height - 56) // 2, (width - 56) // 2
     expected = whole[top : top + 56, left : left + 56]
-    view = evaluation_view(image, 56, ViewConfig(eval_crop=0.875))
+    view = evaluation_view(image, 56, EvaluationView(crop=0.875))
     np.testing.assert_allclose(view.astype(int), expected.astype(int), atol=1)
 
 
 def test_evaluation_view_without_crop_is_the_whole_smaller_side():
     image = noise(40, 60)
     expected = Image.fromarray(image[:, 10:50]).resize((20, 20), Image.Resampling.BILINEAR)
-    view = evaluation_view(image, 20, ViewConfig(eval_crop=1.0))
+    view = evaluation_view(image, 20, EvaluationView(crop=1.0))
     # Beyond the cut, the filter of the two outermost columns finds other pixels.
     np.testing.assert_array_equal(view[:, 1:-1], np.asarray(expected)[:, 1:-1])
+
+
+def test_evaluation_view_squashes_what_is_not_square():
+    image = noise(40, 60)
+    expected = Image.fromarray(image).resize((20, 20), Image.Resampling.BICUBIC)
+    view = evaluation_view(image, 20, EvaluationView(crop=1.0, resize="squash", filter="bicubic"))
+    np.testing.assert_array_equal(view, expected)
+
+
+def test_what_no_patch_reaches_is_left_out_at_the_right_and_the_bottom():
+    image = noise(64, 96)
+    whole = evaluation_view(image, 30, EvaluationView())
+    seen = evaluation_view(image, 28, EvaluationView(unseen=2))
+    np.testing.assert_array_equal(seen, whole[:28, :28])
+
+
+def test_a_strip_of_an_image_is_not_resized_whole(monkeypatch):
+    image, view = noise(40, 90), EvaluationView()
+    whole = evaluation_view(image, 16, view)
+    monkeypatch.setattr(views, "_MOST_PIXELS", 100)
+    np.testing.assert_allclose(evaluation_view(image, 16, view).astype(int), whole, atol=1)
+
+
+def test_what_a_config_leaves_open_is_taken_from_a_view():
+    teacher = EvaluationView(crop=0.9, resize="squash", filter="bicubic")
+    assert ViewConfig().evaluation == EvaluationView()
+    assert ViewConfig().completed(teacher).evaluation == teacher
+    said = ViewConfig(eval_crop=1.0, filter="box").completed(teacher)
+    assert said.evaluation == EvaluationView(crop=1.0, resize="squash", filter="box")
+
+
+def test_training_views_are_resized_by_the_filter():
+    image = noise(40, 50)
+    found = {
+        by: training_view(image, 16, ViewConfig(filter=by), generator(0, 0, 0))
+        for by in (None, "bilinear", "bicubic")
+    }
+    np.testing.assert_array_equal(found[None], found["bilinear"])
+    assert (found["bicubic"] != found["bilinear"]).any()
 
 
 def triangle_weights(count, low, high, size):
@@ -194,7 +234,7 @@ def test_resize_box_is_the_antialiased_bilinear_filter(box, size):
     rows = triangle_weights(40, box[1], box[3], size[0])
     columns = triangle_weights(50, box[0], box[2], size[1])
     expected = np.einsum("yh,hwc,xw->yxc", rows, image.astype(float), columns)
-    resized = resize_box(image, box, size)
+    resized = resize_box(image, box, size, "bilinear")
     assert resized.shape == (*size, 3) and resized.dtype == np.uint8
     # Pillow works in steps of 1/256 and rounds between the two passes.
     np.testing.assert_allclose(resized, expected, atol=1.5)
@@ -207,7 +247,7 @@ def test_resize_box_equals_crop_and_resize_where_the_filter_stays_inside(box, ch
     pixels = image[box[1] : box[3], box[0] : box[2]]
     pixels = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
     expected = np.asarray(pixels.resize((8, 8), Image.Resampling.BILINEAR)).reshape(8, 8, channels)
-    resized = resize_box(image, box, (8, 8))
+    resized = resize_box(image, box, (8, 8), "bilinear")
     # At the border of a box inside the image the filter also finds the image's pixels beyond it.
     np.testing.assert_array_equal(resized[1:-1, 1:-1], expected[1:-1, 1:-1])
     if box == (0, 0, 50, 40):
@@ -216,7 +256,9 @@ def test_resize_box_equals_crop_and_resize_where_the_filter_stays_inside(box, ch
 
 def test_resize_box_to_its_own_size_is_a_crop():
     image = noise(40, 50)
-    np.testing.assert_array_equal(resize_box(image, (10, 8, 26, 24), (16, 16)), image[8:24, 10:26])
+    np.testing.assert_array_equal(
+        resize_box(image, (10, 8, 26, 24), (16, 16), "bilinear"), image[8:24, 10:26]
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from support import exportable
 
+from distill.evaluation_view import EvaluationView
 from distill.export.card import model_card
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
@@ -105,28 +106,28 @@ def test_metrics_say_what_they_were_measured_on(student):
 
 @pytest.mark.parametrize("form", ["stablehlo", "hf"])
 def test_preprocessing_is_said(form):
-    grey = exportable(channels=1, eval_crop=0.875, mean=(0.4,), std=(0.25,))
+    grey = exportable(channels=1, view=EvaluationView(), mean=(0.4,), std=(0.25,))
     text = card(grey, form)
     said = line(text, "preprocessing")
     for part in (
-        "grey; the central square of 0.875 × the smaller side; resized to 12×12, bilinear",
+        "grey; the central 12×12 pixels of the image with its shorter side made 13, bilinear",
         "(x/255 − mean)/std with mean 0.4 and std 0.25",
         "channels first" if form == "hf" else "uint8, 0 to 255, channels last",
     ):
         assert part in said
-    assert ("without cutting the central square of 0.875" in text) == (form == "hf")
     assert ('image.convert("L")' in text) == (form == "hf")
     assert grey.preprocessing == {
         "mode": "L",
+        "resize": "shortest",
+        "filter": "bilinear",
         "crop": 0.875,
         "height": 12,
         "width": 12,
-        "resample": "bilinear, antialiased",
         "mean": [0.4],
         "std": [0.25],
     }
     colour = card(exportable(), form)
-    assert "RGB; the central square; resized" in line(colour, "preprocessing")
+    assert "RGB; the central 12×12 pixels" in line(colour, "preprocessing")
     assert 'image.convert("L")' not in colour
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from support import REPOSITORY, exportable, run_python
 
 from distill.data.sources import decode
-from distill.data.views import ViewConfig, evaluation_view
+from distill.data.views import evaluation_view
+from distill.evaluation_view import EvaluationView
 from distill.export.versions import DESCRIPTION, FORMATS
 
 NEEDS = {
@@ -34,6 +35,7 @@ import sys
 sys.path.append({tests!r})
 sys.modules.update(dict.fromkeys(("distill", "flax", "orbax", {also})))
 """
+VIEW = EvaluationView(crop=0.875, filter="bicubic")
 SHIM = "import timm_without_torchvision\n"
 SAVE = '\nnp.save("logits.npy", logits)\n'
 
@@ -56,15 +58,23 @@ def test_every_format_has_its_lines():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(12, 12), (37, 50), (101, 64), (8, 300)])
-@pytest.mark.parametrize("eval_crop", [0.875, 0.61, 1.0])
-def test_images_are_those_of_an_evaluation(channels, size, eval_crop, tmp_path):
-    exported = exportable(channels=channels, eval_crop=eval_crop)
+@pytest.mark.parametrize(
+    "view",
+    [
+        dict(),
+        dict(crop=0.61, filter="lanczos"),
+        dict(crop=1.0, filter="bicubic"),
+        dict(crop=0.9, resize="squash"),
+    ],
+)
+def test_images_are_those_of_an_evaluation(channels, size, view, tmp_path):
+    view = EvaluationView(**view)
+    exported = exportable(channels=channels, view=view)
     write_description(exported, tmp_path)
     write_image(tmp_path / "image.jpg", size)
     defined = {}
     exec(LOAD_IMAGE, defined)
     found = defined["load_image"](tmp_path / "image.jpg", tmp_path)
-    view = ViewConfig(eval_crop=eval_crop)
     expected = evaluation_view(decode((tmp_path / "image.jpg").read_bytes(), channels), 12, view)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected[None])
@@ -78,7 +88,7 @@ def test_images_are_those_of_an_evaluation(channels, size, eval_crop, tmp_path):
 def test_the_documented_lines_name_the_class(form, channels, tmp_path, monkeypatch):
     if absent := [name for name in NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]:
         pytest.skip(f"needs {absent}")
-    exported = exportable(channels=channels, eval_crop=0.875, mean=(0.4,), std=(0.2,))
+    exported = exportable(channels=channels, view=VIEW, mean=(0.4,), std=(0.2,))
     directory = tmp_path / "runs/student/export" / ("1" if form == "saved_model" else f"{form}/1")
     directory.parent.mkdir(parents=True)
     FORMATS[form].write(exported, directory)
@@ -89,13 +99,12 @@ def test_the_documented_lines_name_the_class(form, channels, tmp_path, monkeypat
     start = ABSENT.format(tests=str(REPOSITORY / "tests"), also=also)
     start += SHIM if form == "timm" else ""
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
-    script = start + LOAD_IMAGE + BLOCKS[form] + SAVE
+    lines = BLOCKS[form].replace('"RGB"', '"L"') if channels == 1 else BLOCKS[form]
+    script = start + LOAD_IMAGE + lines + SAVE
     done = run_python("-c", script, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
 
-    view = evaluation_view(
-        decode((tmp_path / "image.jpg").read_bytes(), channels), 12, ViewConfig(eval_crop=0.875)
-    )
+    view = evaluation_view(decode((tmp_path / "image.jpg").read_bytes(), channels), 12, VIEW)
     scaled = (view[None].astype(np.float32) / 255 - np.float32(0.4)) / np.float32(0.2)
     expected = exported.network.apply(exported.params, jnp.asarray(scaled)).logits
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-4)

@@ -6,7 +6,9 @@ import types
 import jax
 import numpy as np
 import pytest
-from published import assert_equal, outputs
+from published import INTERMEDIATE as MLP
+from published import SIZE, assert_equal, config_of, outputs
+from published import saved_by_transformers as saved
 from safetensors.torch import load_file, save_file
 
 from distill.errors import UserError
@@ -16,32 +18,10 @@ from teachers.pretrained.settings import Settings
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-SIZE = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, image_size=48, patch_size=8)
-MLP = dict(intermediate_size=72)
-
-
-def saved(path, kind, config, seed=0, **files):
-    """A model whose every parameter is random, in a directory as transformers writes it."""
-    torch.manual_seed(seed)
-    model = getattr(transformers, kind)(config).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            values = torch.randn_like(parameter) * 0.15
-            scales = "norm" in name and name.endswith("weight")
-            parameter.copy_(values + 1 if scales or "lambda1" in name else values)
-    model.save_pretrained(path)
-    for name, content in files.items():
-        (path / f"{name}.json").write_text(json.dumps(content))
-    return model
-
 
 def run(model, images, **options):
     with torch.no_grad():
         return model(pixel_values=torch.tensor(images.transpose(0, 3, 1, 2)), **options)
-
-
-def config_of(name, **choices):
-    return getattr(transformers, name)(**(SIZE | MLP | choices))
 
 
 @pytest.mark.parametrize(
@@ -163,10 +143,10 @@ def test_another_resolution_interpolates_positions_as_transformers_does(tmp_path
 
 
 @pytest.mark.parametrize("kind", huggingface.MODEL_TYPES)
-def test_what_config_json_leaves_out_is_the_default_of_its_class(kind):
+def test_what_config_json_leaves_out_is_the_default_of_its_class(kind, tmp_path):
     default = transformers.AutoConfig.for_model(kind)
     default = getattr(default, "vision_config", default)
-    file = types.SimpleNamespace(path="model.safetensors", tensors={})
+    file = types.SimpleNamespace(path=tmp_path / "model.safetensors", tensors={})
     config = huggingface.describe(file, Settings({"model_type": kind}, "config.json")).config
     assert config.width == default.hidden_size
     assert config.depth == default.num_hidden_layers
@@ -199,8 +179,8 @@ def test_what_config_json_leaves_out_is_the_default_of_its_class(kind):
         ),
     ],
 )
-def test_normalisation_is_the_familys_where_nothing_says_it(kinds, mean, std):
-    file = types.SimpleNamespace(path="model.safetensors", tensors={})
+def test_normalisation_is_the_familys_where_nothing_says_it(kinds, mean, std, tmp_path):
+    file = types.SimpleNamespace(path=tmp_path / "model.safetensors", tensors={})
     for kind in kinds:
         config = huggingface.describe(file, Settings({"model_type": kind}, "config.json")).config
         assert np.broadcast_to(config.mean, 3).tolist() == list(mean)
@@ -261,9 +241,10 @@ def test_resolution_normalisation_and_class_names_come_along(tmp_path):
     for content, size, mean in (
         (dict(size=32), 32, (0.5,)),
         (dict(size={"height": 32, "width": 24}), (32, 24), (0.5,)),
-        (dict(size={"shortest_edge": 32}), 48, (0.5,)),
+        (dict(size={"shortest_edge": 32}), 32, (0.5,)),
         (plain | dict(size=32, crop_size=24, do_center_crop=False), 32, (0.1, 0.2, 0.3)),
-        (plain | dict(crop_size=24, do_normalize=False), 24, (0.0,)),
+        (plain | dict(size=48, crop_size=24, do_center_crop=True), 24, (0.1, 0.2, 0.3)),
+        (plain | dict(size=24, do_normalize=False), 24, (0.0,)),
     ):
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
         config = open_published(tmp_path).network.config
@@ -322,3 +303,67 @@ def test_a_config_of_another_model_is_refused(tmp_path):
     file.unlink()
     with pytest.raises(UserError, match=r"need the config\.json"):
         open_published(tmp_path)
+
+
+IN_MEMORY = {
+    "ViT": ("ViTForImageClassification", MLP | dict(num_labels=3)),
+    "DeiT": ("DeiTForImageClassificationWithTeacher", MLP | dict(num_labels=3)),
+    "DeiT, one classifier": ("DeiTForImageClassification", MLP | dict(num_labels=3)),
+    "CLIPVision": ("CLIPVisionModel", MLP),
+    "SiglipVision": ("SiglipVisionModel", MLP),
+    "Dinov2": ("Dinov2ForImageClassification", dict(mlp_ratio=2)),
+    "Dinov2, gated": ("Dinov2Model", dict(mlp_ratio=2, use_swiglu_ffn=True)),
+    "Dinov2WithRegisters": ("Dinov2WithRegistersModel", dict(mlp_ratio=2)),
+    "DINOv3ViT": ("DINOv3ViTModel", MLP | dict(num_register_tokens=2)),
+    "DINOv3ViT, gated": ("DINOv3ViTModel", MLP | dict(use_gated_mlp=True, hidden_act="silu")),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "wrapper"),
+    [*((family, "") for family in IN_MEMORY), ("ViT", "module."), ("Dinov2", "_orig_mod.module.")],
+)
+def test_a_state_dict_gives_what_the_file_gives(tmp_path, family, wrapper):
+    kind, choices = IN_MEMORY[family]
+    config = getattr(transformers, f"{family.partition(',')[0]}Config")(**SIZE | choices)
+    model = saved(tmp_path, kind, config)
+    wanted, _ = outputs(tmp_path)
+    state = {f"{wrapper}{name}": value for name, value in model.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    found, _ = outputs(tmp_path)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_blocks_that_were_compiled_one_by_one_are_read(tmp_path):
+    model = saved(tmp_path, "ViTModel", config_of("ViTConfig"))
+    wanted, _ = outputs(tmp_path)
+    state = {
+        name.replace("layers.0.", "layers.0._orig_mod."): value
+        for name, value in model.state_dict().items()
+    }
+    save_file(state, tmp_path / "model.safetensors")
+    found, _ = outputs(tmp_path)
+    np.testing.assert_array_equal(found.embedding, wanted.embedding)
+    first = next(iter(state))
+    save_file(state | {f"module.{first}": state[first].clone()}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"holds {first} and module.{first}: which is it"):
+        open_published(tmp_path)
+
+
+def test_an_index_left_beside_whole_weights_is_not_read(tmp_path):
+    config = config_of("ViTConfig")
+    model = saved(tmp_path, "ViTModel", config)
+    wanted, _ = outputs(tmp_path)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    parts = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(parts) > 1 and (tmp_path / "model.safetensors.index.json").exists()
+    # transformers removes the whole file when it writes parts, but not the parts or their index.
+    assert outputs(tmp_path)[0].embedding.tolist() == wanted.embedding.tolist()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    changed, images = outputs(tmp_path)
+    loaded = transformers.ViTModel.from_pretrained(tmp_path, local_files_only=True).eval()
+    assert_equal(changed.tokens, run(loaded, images).last_hidden_state[:, 1:])

@@ -328,6 +328,7 @@ def test_a_path_without_weights_is_refused(tmp_path, timm):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is damaged"):
         open_published(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
     index = tmp_path / "model.safetensors.index.json"
     for name in ("../b.safetensors", "..", "", "notes.txt", "absent.safetensors"):
         index.write_text(json.dumps({"weight_map": {"a": name}}))
@@ -370,3 +371,48 @@ def test_heads_that_nothing_says_are_asked_for(timm):
     with pytest.raises(UserError, match="how many heads a model of width 32 has; give heads"):
         open_published(timm())
     assert open_published(timm(), heads=4).network.config.heads == 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(npz, bad, dtype):
+    bias = np.zeros(5, dtype)
+    bias[3] = bad
+    model = open_published(npz(**{"head/bias": bias}))
+    with pytest.raises(
+        UserError, match=r"vit.npz: head/bias has 1 of 5 values that are not finite"
+    ):
+        model.read()
+
+
+def test_numbers_too_large_for_what_they_are_computed_in_are_not_finite(npz):
+    model = open_published(npz(**{"head/bias": np.full(5, 1e300)}))
+    with pytest.raises(UserError, match="head/bias has 5 of 5 values that are not finite"):
+        model.read()
+
+
+def test_what_is_missing_is_named_with_what_is_there(npz, timm):
+    with pytest.raises(UserError) as error:
+        open_published(timm(**{"norm.weight": None}), heads=4)
+    assert "norm.weight is missing" in str(error.value)
+    assert "it has 19 tensors, such as blocks.0.norm" in str(error.value)
+    with pytest.raises(
+        UserError, match=r"is missing: it has 19 tensors, such as patch_embed\.proj"
+    ):
+        open_published(timm(**{"patch_embed.proj.weight": None}), heads=4)
+    with pytest.raises(UserError, match=r"it has 1 tensors, such as weight"):
+        open_published(timm(**dict.fromkeys(timm_arrays()), weight=np.zeros(1, np.float32)))
+
+
+def test_a_repositorys_name_says_how_to_download_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = "hf download facebook/dinov2-base --local-dir weights/dinov2-base"
+    for path in ("facebook/dinov2-base", tmp_path / "facebook/dinov2-base"):
+        with pytest.raises(UserError, match=wanted):
+            open_published(Path(path))
+    with pytest.raises(UserError, match="hf download timm/vit_base --local-dir"):
+        open_published(Path("hf-hub:timm/vit_base"))
+    (tmp_path / "weights").mkdir()
+    for path in ("weights/dinov2-base", "a/b/c", "nowhere", "/a/b", "a/b.npz"):
+        with pytest.raises(UserError, match=r"do not exist$"):
+            open_published(Path(path))

@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 from published import assert_equal, outputs
+from published import saved_by_timm as saved
 from timm_without_torchvision import timm
 
 from distill.errors import UserError
@@ -13,30 +14,6 @@ from distill.tensor_files import Tensor
 from teachers.pretrained import load, open_published
 
 torch = pytest.importorskip("torch")
-
-
-def saved(path, name, **choices):
-    """A small model of timm's architecture `name`, every parameter random, as timm publishes it."""
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    size = dict(img_size=48, patch_size=8, embed_dim=32, depth=2, num_heads=4)
-    model = timm.create_model(name, pretrained=False, **(size | choices)).eval()
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            values = torch.randn_like(parameter) * 0.15
-            scales = "norm" in key and key.endswith("weight")
-            parameter.copy_(values + 1 if scales or "gamma" in key else values)
-    path.mkdir(exist_ok=True)
-    save_file(model.state_dict(), path / "model.safetensors")
-    about = {
-        "architecture": name,
-        "num_classes": model.num_classes,
-        "global_pool": model.global_pool,
-        "pretrained_cfg": {key: model.pretrained_cfg[key] for key in ("mean", "std")},
-    }
-    (path / "config.json").write_text(json.dumps(about))
-    return model
 
 
 MODELS = {
