@@ -5,7 +5,6 @@ python benchmarks/machine.py [--json=FILE]
 
 import argparse
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ import jax
 # The code beside this file is what is used, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from distill.json_files import write_json
 from distill.paths import path_argument
 from distill.terminal import accept_any_text
 
@@ -59,7 +59,7 @@ def columns(rows: dict[str, str]) -> str:
 def write_figures(file: Path | None, figures: dict[str, Any]) -> None:
     """Writes figures as JSON, if there is a file for them."""
     if file:
-        file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        write_json(file, figures)
 
 
 def environment_rows(found: dict[str, Any]) -> dict[str, str]:
