@@ -161,6 +161,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.json.parent.is_dir():
         parser.error(f"--json: there is no folder {args.json.parent}")
+    if not any(args.only in row.name for row in ROWS):
+        names = "; ".join(row.name for row in ROWS)
+        parser.error(f"--only={args.only!r} is in no row's name; there are {names}")
     return args
 
 
@@ -171,19 +174,20 @@ def main(argv: Sequence[str] | None = None) -> None:
       SystemExit: with status 2 for arguments that cannot be or without a GPU, 1 if what a row
         checks does not hold.
     """
-    deadline = time.monotonic()
+    started = time.monotonic()
     accept_any_text()
     args = parse(argv)
-    deadline += args.seconds
+    deadline = started + args.seconds
     first, *others = (row.shrunk() for row in ROWS) if args.tiny else ROWS
     rows = [first, *(row for row in others if args.only in row.name)]
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    width = max(len(row.name) for row in rows)
     differ = []
     for row, ended in rows_ended(rows, deadline):
         line = {"began": began, "row": row.name, "command": row.command}
         with args.json.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line | dataclasses.asdict(ended)) + "\n")
-        print(f"{row.name:<44} {told(row, ended)}", flush=True)
+        print(f"{row.name:<{width}}  {told(row, ended)}", flush=True)
         if row is first:
             try:
                 check_device(row, ended, tiny=args.tiny)

@@ -125,7 +125,7 @@ def _tiny_sizes(prefix: str) -> tuple[str, ...]:
 
 # Patches of 14 and of 16 both divide the image.
 _TINY = ("--batch_size=4", "--image_size=112", "--num_classes=10")
-# "few layers": what a whole teacher adds, its depth multiplies.
+# Its passes cost by the layer, so a few tell of all 48.
 _SHALLOW = "--teacher_depth=8"
 
 ROWS = (

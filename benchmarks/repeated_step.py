@@ -3,8 +3,8 @@
   python benchmarks/repeated_step.py --teacher=L/16 --student=B/16 --batch_size=64
 
 A run that is killed ends bit for bit as one that is not only where a compiled step gives the same
-twice. The fingerprint is of the last state: another process, which compiles anew, should print the
-same. Exits with status 1 if anything differs.
+twice. The fingerprint is of the last state: running this again shows whether a process that
+compiles anew ends in the same. Exits with status 1 if anything differs.
 """
 
 import argparse

@@ -123,6 +123,7 @@ def test_without_jax_it_is_said(fake, capsys):
         (["--json=/no/x"], "there is no folder /no"),
         (["--json=gs://b/x"], "not on this machine"),
         (["--sec=3"], "--sec=3"),
+        (["--only=B/61"], "--only='B/61' is in no row's name; there are machine; "),
     ],
 )
 def test_bad_arguments_exit_2_with_a_message(flags, message, capsys):
