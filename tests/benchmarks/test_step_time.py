@@ -84,7 +84,7 @@ def test_distillation_adds_the_teachers_forward_pass_on_every_device(tmp_path):
     assert figures["teacher_parameters"] > figures["parameters"]
     # Without a difference between the two, nothing but zeros would flow backwards.
     assert figures["loss"] > 1e-3
-    assert f"XLA_FLAGS     {xla_flags}" in printed
+    assert f"XLA_FLAGS       {xla_flags}" in printed
 
 
 REFUSED = {
