@@ -31,7 +31,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, kernel: Kernel = "plain"
       k: [B, S, H, K], of the same dtype.
       v: [B, S, H, K], of the same dtype.
       kernel: "plain" is XLA's and runs anywhere. "cudnn" needs an NVIDIA GPU of compute capability
-        8.0 or later, bfloat16 or float16, and a head_dim K that is a multiple of 8 up to 128.
+        8.0 or later, bfloat16 or float16, even T and S, and a head_dim K that is a multiple of 8
+        up to 128.
         "splash" needs a TPU, bfloat16 or float32, T and S that are multiples of 128, and a K that
         is a multiple of 8 up to 256. "auto" takes whichever of these can be used.
 
@@ -114,12 +115,7 @@ def _splash_obstacles(q, k) -> list[str]:
     return [
         *_unless(_platform() == "tpu", f"the platform is {_platform()!r}, expected 'tpu'"),
         *_dtype_obstacle(q, ("bfloat16", "float32")),
-        *(
-            f"{name} has {size} tokens, expected a multiple of {_LANES} (the image size and the "
-            "patch size decide)"
-            for name, size in {"q": q.shape[1], "k": k.shape[1]}.items()
-            if size % _LANES
-        ),
+        *_tokens_obstacles(q, k, _LANES, "the image size and the patch size decide"),
         *_head_dim_obstacle(q, 256),
     ]
 
@@ -136,7 +132,17 @@ def _cudnn_obstacles(q, k) -> list[str]:
             f"the GPU's compute capability is {found}, expected 8.0 or later",
         ),
         *_dtype_obstacle(q, ("bfloat16", "float16")),
+        # JAX differentiates no other: it takes the bias that is not there for one.
+        *_tokens_obstacles(q, k, 2, "the class token and registers count"),
         *_head_dim_obstacle(q, 128),
+    ]
+
+
+def _tokens_obstacles(q, k, multiple: int, advice: str) -> list[str]:
+    return [
+        f"{name} has {size} tokens, expected a multiple of {multiple} ({advice})"
+        for name, size in {"q": q.shape[1], "k": k.shape[1]}.items()
+        if size % multiple
     ]
 
 
