@@ -43,6 +43,7 @@ from pipelines.teacher_models import (
     load_teachers,
     match_classes,
     say_scores,
+    say_views,
     score,
     shown_as,
 )
@@ -203,6 +204,7 @@ def _run(
     for key, student in students.items():
         introduce(key, student, splits, mesh, overview)
     if store is None:
+        say_views(name, teachers, config)
         say_scores(name, score(config, teachers, params, splits), splits)
     else:
         say_scores(name, stored_scores(store), splits, stored=True)

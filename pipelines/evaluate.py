@@ -325,6 +325,7 @@ def _open(
     else:
         network, params = load_model(model, mesh, best=best)
         names, view = read_classes(model), data.view.evaluation
+    say(f"{_place(model)} is shown {view.described(max(network.config.image_shape[:2]))}")
     return _Subject(network, params, data, split, recorded_teachers(recorded), names, view)
 
 

@@ -117,6 +117,16 @@ def shown_as(config: Run, teachers: Mapping[str, Teacher]) -> Run:
     return config.completed(views.pop() if len(views) == 1 else None)
 
 
+def say_views(name: str, teachers: Mapping[str, Teacher], config: RunConfig) -> None:
+    """Says what teachers are to be shown, where students are shown something else."""
+    ours = config.data.view.evaluation
+    for key, teacher in teachers.items():
+        if teacher.view != ours:
+            whose = "the teacher" if key == TEACHER else f"teacher {key}"
+            shown = teacher.view.described(max(teacher.network.config.image_shape[:2]))
+            say(f"{name}: {whose} is to be shown {shown}")
+
+
 def match_classes(
     teachers: Mapping[str, Teacher], names: Names, *, compared: bool, in_order: bool
 ) -> dict[str, Teacher]:
