@@ -6,6 +6,7 @@ no more than differs from their defaults. Whatever is wrong with a config is rep
 """
 
 import ast
+import copy
 import dataclasses
 import difflib
 import importlib.util
@@ -15,13 +16,13 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import ml_collections
 
 from distill.errors import UserError
-from distill.paths import check_reachable, local_path
+from distill.references import evaluated, tree_of
+from distill.shipped import find_config
 
 T = TypeVar("T")
 _MISSING = object()
@@ -43,13 +44,14 @@ class ConfigError(UserError):
 def load_file(spec: str) -> dict[str, Any]:
     """Runs `get_config` of the file in `spec`, which is `path.py` or `path.py:argument`.
 
+    The path may be the name of a config that comes with the project, such as `pretrain/folder`.
+    Values that the file computes from others stay references, which `resolve` evaluates.
+
     Raises:
       UserError: if the file is missing, is no config file, or refuses its argument.
     """
     path, argument = _SPEC.fullmatch(spec).groups()
-    file = check_reachable(Path(local_path(path, "--config")), "--config")
-    if not file.is_file():
-        raise UserError(f"config file {path!r} does not exist (working directory {Path.cwd()})")
+    file = find_config(path)
     module_spec = importlib.util.spec_from_file_location(file.stem, file)
     if module_spec is None:
         raise UserError(f"config file {path!r} is not a Python file")
@@ -69,7 +71,7 @@ def load_file(spec: str) -> dict[str, Any]:
         config = module.get_config(argument) if argument else module.get_config()
     except ValueError as error:
         raise UserError(f"config {spec!r}: {error}") from error
-    return config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+    return tree_of(config)
 
 
 def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, str] = {}) -> T:
@@ -199,8 +201,9 @@ def _default(field: dataclasses.Field) -> Any:
 
 
 def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
-    """Lays the overrides over the file's values; strings become values of the leaf's type."""
-    merged = _copy(tree)
+    """Lays the overrides over the file's values, and computes from them what refers to them."""
+    merged = copy.deepcopy(dict(tree))
+    followed: dict[int, tuple[str, str]] = {}
     for key, text in overrides.items():
         *parents, leaf = keys = key.split(".")
         node = merged
@@ -212,12 +215,17 @@ def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
                 problems.append(f"config.{key}: {parent} is a value, not a section")
                 break
         else:
-            node[leaf] = _parse(text, _annotation(schema, keys))
-    return merged
-
-
-def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
+            value, there = _parse(text, _annotation(schema, keys)), node.get(leaf)
+            if not isinstance(there, ml_collections.FieldReference):
+                node[leaf] = value
+                continue
+            other, theirs = followed.setdefault(id(there), (key, text))
+            if theirs != text:
+                problems.append(
+                    f"config.{key} and config.{other} are one value in the config file; give one"
+                )
+            there.set(value, type_safe=False)
+    return evaluated(merged, problems)
 
 
 def _parse(text: str, annotation: Any) -> Any:

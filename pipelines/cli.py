@@ -11,6 +11,7 @@
   distill shapefinder      --topology=SLICE --widths=LIST --depths=LIST
                                                             the largest models that fit a TPU
   distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted
+  distill configs                                           the configs that --config knows by name
   distill demo                                              all of it on digits, in minutes
 
 `distill COMMAND --help` lists the flags and config keys of a command.
@@ -32,11 +33,13 @@ COMMANDS = (
     "plan",
     "shapefinder",
     "scaling_study",
+    "configs",
     "demo",
 )
 
-# Where the module has another name: scripts in pipelines/ would shadow the standard library's.
-MODULES = {"inspect": "inspect_path"}
+# Where the module has another name: a script's directory comes first among those to import from,
+# so pipelines/inspect.py and pipelines/configs.py would be found in place of others of that name.
+MODULES = {"inspect": "inspect_path", "configs": "list_configs"}
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ from pipelines.stored_teachers import (
     stored_teachers,
 )
 from pipelines.story import finish, introduce
+from pipelines.student_classes import count_classes
 from pipelines.teacher_models import (
     TEACHER,
     TeacherConfig,
@@ -130,6 +131,30 @@ class DistillConfig(RunConfig):
         return self.teachers or ({TEACHER: self.teacher} if self.teacher else {})
 
     @property
+    def models(self) -> tuple[ModelConfig, ...]:
+        """Those of all students."""
+        several = tuple(student.model for student in self.students.values())
+        return several or (self.model,)
+
+    def with_classes(self, splits: Splits, store: Store | None = None) -> "DistillConfig":
+        """The config with students of as many classes as there are, where it says no number.
+
+        Raises:
+          UserError: if nothing says how many, or nothing teaches the classifier.
+        """
+        if all(model.num_classes is not None for model in self.models):
+            return self
+        count = count_classes(splits, self.every_teacher, self.start, store)
+        students = {
+            name: dataclasses.replace(one, model=one.model.with_classes(count))
+            for name, one in self.students.items()
+        }
+        with blame("config"):
+            return dataclasses.replace(
+                self, model=self.model and self.model.with_classes(count), students=students
+            )
+
+    @property
     def alone(self) -> dict[str, "DistillConfig"]:
         """What each of several students would be distilled with alone, by name."""
         found = {}
@@ -172,14 +197,16 @@ def _run(
 ) -> dict[str, Trained]:
     config = next(iter(runs.values()))[0]
     mesh = open_mesh(config)
+    splits = open_splits(config, [one.model for one, _ in runs.values()])
+    store = None if config.targets is None else Store(Path(config.targets))
+    runs = {key: (one.with_classes(splits, store), path) for key, (one, path) in runs.items()}
+    config = next(iter(runs.values()))[0]
     students = {
         key: one.model.network().placed(mesh, one.mesh.table) for key, (one, _) in runs.items()
     }
-    splits = open_splits(config, students)
     for key, (one, _) in runs.items():
         plan(one, students[key], splits)
     starts = [one.start for one, _ in runs.values()]
-    store = None if config.targets is None else Store(Path(config.targets))
     if store is None:
         teachers, params = load_teachers(config.every_teacher, mesh)
         names, splits, teachers = agree_on_classes(config, students, splits, teachers, starts)
@@ -196,6 +223,7 @@ def _run(
     trainees = {
         key: dataclasses.replace(
             _trainee(one, directory, students[key], teachers, splits, stored=store is not None),
+            section="model" if key == name else f"students.{key}.model",
             teachers=known,
             class_names=names if students[key].config.num_classes else (),
         )
@@ -227,15 +255,16 @@ def view_size(students: Mapping[str, Network], teachers: Mapping[str, Teacher]) 
     return max(side for network in networks for side in network.config.image_shape[:2])
 
 
-def open_splits(config: DistillConfig, students: Mapping[str, Network]) -> Splits:
+def open_splits(config: DistillConfig, students: Iterable[ModelConfig]) -> Splits:
     """The images, which must have as many channels and classes as every student."""
-    channels = {student.config.channels for student in students.values()}
+    students = tuple(students)
+    channels = {student.channels for student in students}
     with blame("config.students"):
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
     splits = config.data.open_splits(channels=channels.pop())
     if config.matching.losses.labels:
-        if any(not student.config.num_classes for student in students.values()):
+        if any(student.num_classes == 0 for student in students):
             raise UserError("config.matching.losses.labels needs a student with classes")
         splits.check_all_labelled("config.matching.losses.labels")
     return splits

@@ -18,12 +18,13 @@ from distill.config import ConfigError
 from distill.data.classes import name_classes
 from distill.evaluate import classification_metrics
 from distill.paths import local_path
+from distill.references import evaluated
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
 from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch_training
-from pipelines.models import ModelConfig, recorded_view
+from pipelines.models import ModelConfig, recorded_view, with_classes
 from pipelines.start import StartConfig, kept_classes, starting_params
 from pipelines.story import finish, introduce
 
@@ -40,13 +41,17 @@ class FinetuneConfig(RunConfig):
 
 def complete(tree: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
     """Fills in what the config leaves to the run it starts from."""
-    workdir = overrides.get("start.workdir", tree.get("start", {}).get("workdir"))
+    start = evaluated(tree.get("start", {}), [])
+    start |= {key.removeprefix("start."): text for key, text in overrides.items()}
+    workdir = start.get("workdir")
     if not workdir:
         raise ConfigError(["config.start.workdir is missing; expected a trained model's workdir"])
-    # A kernel belongs to a machine, and an initial bias to a loss.
     path = Path(local_path(str(workdir), "config.start.workdir"))
-    recorded = read_config(path)["model"] | {"attention": "auto", "classifier_bias": 0.0}
-    return tree | {"model": recorded | tree.get("model", {})}
+    # A kernel belongs to a machine, an initial bias to a loss, and classes to a classifier.
+    other = {"attention": "auto", "classifier_bias": 0.0}
+    if start.get("classifier") != "keep":
+        other["num_classes"] = None
+    return tree | {"model": read_config(path)["model"] | other | tree.get("model", {})}
 
 
 def run(
@@ -55,9 +60,10 @@ def run(
     """Fine-tunes a classifier and writes its workdir."""
     config = config.completed(recorded_view(Path(config.start.workdir)))
     mesh = open_mesh(config)
-    network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_all_labelled("fine-tuning")
+    config = with_classes(config, len(splits.class_names))
+    network = config.model.network().placed(mesh, config.mesh.table)
     count = config.model.num_classes
     kept = kept_classes(config.start, count)
     names = name_classes("config.model", count, kept, splits.class_names)

@@ -21,6 +21,7 @@ from distill.parallel import distributed
 from distill.paths import local_path, source_name
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
+from distill.train.memory import explained
 from distill.train.workdir import Workdir
 
 _OVERRIDE = "--config."
@@ -44,9 +45,7 @@ def launch_training(
       complete: maps a config file's content and the overrides to what the schema is built from.
     """
     values = flags.FlagValues()
-    flags.DEFINE_string(
-        "config", None, "Config file: path.py or path.py:argument.", flag_values=values
-    )
+    define_config(values)
     define_path("workdir", "Directory the run writes to.", values)
     define_path(
         "branch_from",
@@ -71,7 +70,7 @@ def launch_training(
             config = configs.resolve(schema, tree, overrides)
         run(config, Workdir(workdir))
 
-    launch(doc, values, body, argv, schema)
+    launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
 
 
 def launch(
@@ -80,10 +79,19 @@ def launch(
     body: Callable[[list[str]], None],
     argv: Sequence[str] | None = None,
     schema: type | None = None,
+    batch: str = "batch",
 ) -> NoReturn:
     """Runs `body` on the arguments and exits: 0, or the error's exit code with its message.
 
     Where several processes take part, each exits like this, and messages name the process.
+
+    Args:
+      doc: the command's docstring, for --help.
+      values: its flags.
+      body: takes the arguments.
+      argv: arguments; None takes the command line's.
+      schema: of its config, for --help.
+      batch: what sets how many images are computed at once, for the message where memory runs out.
     """
     arguments = _command_line() if argv is None else list(argv)
     accept_any_text()
@@ -93,7 +101,8 @@ def launch(
         sys.exit(0)
     code = 0
     try:
-        body(arguments)
+        with explained(lambda: f"Use a smaller {batch}, a smaller model or more devices"):
+            body(arguments)
     except UserError as error:
         sys.stdout.flush()
         code = error.exit_code
@@ -117,6 +126,16 @@ def launch(
 def _command_line() -> list[str]:
     """The command line's arguments, which are UTF-8, whatever the locale says."""
     return [os.fsencode(one).decode("utf-8", "surrogateescape") for one in sys.argv[1:]]
+
+
+def define_config(values: flags.FlagValues, default: str | None = None) -> None:
+    """Defines --config, which `distill.config.load_file` reads."""
+    flags.DEFINE_string(
+        "config",
+        default,
+        "Config file, or a name that `distill configs` lists; with :ARGUMENT if it takes one.",
+        flag_values=values,
+    )
 
 
 def define_process_flags(values: flags.FlagValues) -> None:

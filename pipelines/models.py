@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 from jax.sharding import Mesh
@@ -22,6 +22,8 @@ from students import vit
 from teachers import vit_22b, vit_g
 
 FAMILIES = {"vit": vit, "vit_g": vit_g, "vit_22b": vit_22b}
+
+RunT = TypeVar("RunT")
 
 # The fields of a model that say how it is executed rather than what it is, and their defaults.
 EXECUTION = {
@@ -52,7 +54,8 @@ class ModelConfig:
     mean: tuple[float, ...] | None = None
     """Of pixel values in [0, 1], for all channels or each; with `std` it normalises images."""
     std: tuple[float, ...] | None = None
-    num_classes: int = 1000
+    num_classes: int | None = None
+    """0 for a model without a classifier; None takes as many as the data has."""
     head: Literal["map", "gap", "cls"] | None = None
     width: int | None = None
     depth: int | None = None
@@ -79,17 +82,42 @@ class ModelConfig:
     """The kernel; see `distill.nn.kernels`."""
 
     def __post_init__(self):
-        self.network()
+        # However many classes the data has.
+        _build(self if self.num_classes is not None else dataclasses.replace(self, num_classes=1))
 
     def network(self) -> Network:
-        """The network; no memory is allocated."""
-        module = FAMILIES[self.family]
-        choices = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
-        family, variant = choices.pop("family"), choices.pop("variant")
-        foreign = {"parallel", "fused", "async_linear"} & choices.keys()
-        if foreign and family != "vit_22b":
-            raise ValueError(f"{', '.join(sorted(foreign))} belong to vit_22b, not to {family}")
-        return module.build(module.configure(variant, **choices))
+        """The network; no memory is allocated.
+
+        Raises:
+          UserError: if it is for the data to say how many classes it has.
+        """
+        if self.num_classes is None:
+            raise UserError(
+                "the model has as many classes as the data, and none is read here; say how many: "
+                "--config.model.num_classes=N"
+            )
+        return _build(self)
+
+    def with_classes(self, count: int) -> "ModelConfig":
+        """The model with so many classes, unless it says how many it has."""
+        if self.num_classes is not None:
+            return self
+        return dataclasses.replace(self, num_classes=count)
+
+
+def with_classes(config: RunT, count: int) -> RunT:
+    """A run whose `model` has so many classes, unless it says how many it has."""
+    return dataclasses.replace(config, model=config.model.with_classes(count))
+
+
+def _build(config: ModelConfig) -> Network:
+    module = FAMILIES[config.family]
+    choices = {k: v for k, v in dataclasses.asdict(config).items() if v is not None}
+    family, variant = choices.pop("family"), choices.pop("variant")
+    foreign = {"parallel", "fused", "async_linear"} & choices.keys()
+    if foreign and family != "vit_22b":
+        raise ValueError(f"{', '.join(sorted(foreign))} belong to vit_22b, not to {family}")
+    return module.build(module.configure(variant, **choices))
 
 
 def load_model(
@@ -121,7 +149,7 @@ def load_model(
     """
     recorded = resolve(ModelConfig, read_config(workdir)["model"])
     if expected is not None:
-        _compare(recorded, expected, workdir)
+        _compare(recorded, expected.with_classes(recorded.num_classes), workdir)
     # A kernel belongs to a machine, and the run may have had another.
     execution = {"attention": "auto"}
     if expected is not None:

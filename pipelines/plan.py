@@ -34,12 +34,12 @@ from distill.train.progress import format_seconds, say
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.state import with_shardings
 from pipelines.distill_student import DistillConfig
-from pipelines.launch import define_path, launch, parse, split_overrides
+from pipelines.launch import define_config, define_path, launch, parse, split_overrides
 from pipelines.pretrain import PretrainConfig
 from pipelines.teacher_models import TEACHER
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("config", None, "Config file: path.py or path.py:argument.", flag_values=FLAGS)
+define_config(FLAGS)
 flags.DEFINE_string("topology", "v4:8x8x16", "TPU slice, such as v5p:4x4x8.", flag_values=FLAGS)
 flags.DEFINE_integer(
     "train_images", None, "Training images, for runs whose length is in epochs.", 1,

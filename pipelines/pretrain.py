@@ -16,7 +16,7 @@ from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
-from pipelines.models import ModelConfig
+from pipelines.models import ModelConfig, with_classes
 from pipelines.story import finish, introduce
 
 
@@ -34,9 +34,10 @@ def run(
     """Trains a classifier and writes its workdir."""
     config = config.completed()
     mesh = open_mesh(config)
-    network = config.model.network().placed(mesh, config.mesh.table)
     splits = config.data.open_splits(channels=config.model.channels)
     splits.check_all_labelled("pre-training")
+    config = with_classes(config, len(splits.class_names))
+    network = config.model.network().placed(mesh, config.mesh.table)
     names = name_classes("config.model", config.model.num_classes, splits.class_names)
     introduce(name, network, splits, mesh, overview)
     trainee = Trainee(

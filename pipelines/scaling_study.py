@@ -34,6 +34,7 @@ from distill.train.run import HOW_IT_RUNS, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 from pipelines.launch import (
+    define_config,
     define_path,
     define_process_flags,
     join,
@@ -41,10 +42,11 @@ from pipelines.launch import (
     parse,
     split_overrides,
 )
+from pipelines.models import with_classes
 from pipelines.pretrain import PretrainConfig
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("config", None, "Config file: path.py or path.py:argument.", flag_values=FLAGS)
+define_config(FLAGS)
 define_path("workdir", "Directory the study writes to.", FLAGS)
 define_process_flags(FLAGS)
 
@@ -134,6 +136,8 @@ def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
     """Trains what is missing and returns what summary.json holds; {} but in the primary."""
     splits = config.base.data.open_splits(channels=config.base.model.channels)
     splits.check_all_labelled("pre-training", "config.base.data.source")
+    base = with_classes(config.base, len(splits.class_names))
+    config = dataclasses.replace(config, base=base)
     _check(config, splits)
     workdir.claim(
         configs.to_dict(config),

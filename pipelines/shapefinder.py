@@ -25,6 +25,7 @@ from jax.sharding import Mesh
 from distill import config as configs
 from distill.errors import RunFailed, UserError
 from distill.nn import count_flops
+from distill.references import evaluated
 from distill.report.shape_page import write_shape_report
 from distill.report.shapes import shape_figures, shape_table
 from distill.scaling.plan import GIB, Job, plan_step, state_bytes
@@ -33,7 +34,7 @@ from distill.scaling.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagona
 from distill.scaling.topology import Topology, open_topology
 from distill.train.progress import say
 from distill.train.run import blame, check_batch
-from pipelines.launch import define_path, launch, parse, split_overrides
+from pipelines.launch import define_config, define_path, launch, parse, split_overrides
 from pipelines.plan import make_job
 from pipelines.pretrain import PretrainConfig
 from students import vit
@@ -52,10 +53,7 @@ DECIDED = {
 }
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string(
-    "config", f"{CONFIG}:g/14", "Pre-training config: path.py or path.py:argument.",
-    flag_values=FLAGS,
-)  # fmt: skip
+define_config(FLAGS, f"{CONFIG}:g/14")
 flags.DEFINE_string("topology", "v5e:1x1", "TPU slice, such as v4:2x2x1.", flag_values=FLAGS)
 flags.DEFINE_integer("patch", 14, "Side of a patch in pixels.", 1, flag_values=FLAGS)
 flags.DEFINE_integer("batch", 64, "Images a chip and step.", 1, flag_values=FLAGS)
@@ -89,7 +87,7 @@ def load_config(spec: str, overrides: dict[str, str], patch: int, batch: int) ->
     for key in sorted(overrides.keys() & DECIDED.keys()):
         raise UserError(f"--config.{key} is what the search decides; use {DECIDED[key]}")
     tree = configs.load_file(spec)
-    letter = str(tree.get("model", {}).get("variant", "")).partition("/")[0]
+    letter = str(evaluated(tree, []).get("model", {}).get("variant", "")).partition("/")[0]
     decided = {"model.variant": f"{letter}/{patch}", "train.batch_size": str(batch)}
     # One replica over all chips, unless the command line says otherwise.
     mesh = {"mesh.data": "1", "mesh.fsdp": "-1"}
@@ -107,8 +105,7 @@ def shaped(config: PretrainConfig, shape: Shape) -> PretrainConfig:
 def make_shape_job(config: PretrainConfig, shape: Shape, mesh: Mesh) -> Job:
     """What training a model of this shape would compile."""
     # The schedule's length changes nothing but constants.
-    steps = config.schedule.warmup_steps + config.schedule.cooldown_steps + 1
-    return make_job(shaped(config, shape), mesh, steps)
+    return make_job(shaped(config, shape), mesh, steps=None)
 
 
 def compile_shape(config: PretrainConfig, shape: Shape, topology: Topology, mesh: Mesh) -> Found:

@@ -30,6 +30,7 @@ from distill.nn import Params
 from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
 from distill.train.clock import Clock
 from distill.train.loop import Stopped
+from distill.train.memory import Knobs, explained
 from distill.train.progress import Progress, say
 from distill.train.run import HOW_IT_RUNS, blame, open_mesh
 from distill.train.signals import StopRequest
@@ -103,12 +104,12 @@ class StoreTargetsConfig(DistillConfig):
 def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> Store:
     """Asks the teachers for every view of the run and writes what they say."""
     mesh = open_mesh(config)
-    models = [one.model for one in config.students.values()] or [config.model]
+    splits = open_splits(config, config.models)
+    config = config.with_classes(splits)
     students = {
         str(number): model.network().placed(mesh, config.mesh.table)
-        for number, model in enumerate(models)
+        for number, model in enumerate(config.models)
     }
-    splits = open_splits(config, students)
     batches = config.batches(len(splits.train))
     teachers, params = load_teachers(config.every_teacher, mesh)
     names, splits, teachers = agree_on_classes(config, students, splits, teachers)
@@ -118,7 +119,9 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     answers = _Answers(config, FunctionMatching(students["0"], teachers, config.matching), mesh)
     batch_size, store = config.train.batch_size, config.store
     arrays = answers.arrays(params, size)
-    scores = score(config, teachers, params, splits)
+    knobs = Knobs.of(config.train, mesh, remat={})
+    with explained(lambda: knobs.advice(prepared=True)):
+        scores = score(config, teachers, params, splits)
     say_scores(name, scores, splits)
     contents = Contents(
         examples=batches * batch_size,
@@ -142,7 +145,9 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
         may_change=HOW_IT_RUNS,
         complete=functools.partial(with_defaults, config),
     )
-    _write(name, config, workdir.path, contents, functools.partial(answers, params), splits, size)
+    with explained(lambda: knobs.advice(prepared=True)):
+        answer = functools.partial(answers, params)
+        _write(name, config, workdir.path, contents, answer, splits, size)
     # The others wait until the primary has written its last file.
     distributed.agree(0)
     stored = sum(file.stat().st_size for file in workdir.path.glob("*.array_record"))
@@ -243,6 +248,7 @@ def _write(
         stack.callback(loader.close)
         asked = _Asked(loader, answer, range(first, last), stack.enter_context(StopRequest()))
         progress, clock = Progress(name, last, first), Clock(batch_size)
+        every = config.train.intervals(last).log
         clock.start(first, loader.wait_seconds)
         for done, host, answers in in_flight(asked):
             arrays, shares, largest = jax.device_get(answers)
@@ -253,7 +259,7 @@ def _write(
             )
             if writer is not None:
                 writer.write(_records(contents, views, arrays, shares))
-            if done == last or done % config.train.log_every == 0:
+            if done == last or done % every == 0:
                 clock.advance()
                 speed = clock.window(done, loader.wait_seconds)
                 progress.line(done, speed["train/images_per_second"], speed["train/data_wait"])

@@ -1,12 +1,11 @@
 r"""A ViT-S/16 of your images' classes from the features of published weights.
 
-  python pipelines/distill_student.py --config=configs/distill/published.py --workdir=runs/s16 \
-      --config.teacher.weights.path=weights/dinov2-base --config.data.source=folder:/data/flowers \
-      --config.model.num_classes=102
+  distill distill_student --config=distill/published --workdir=runs/s16 \
+      --config.teacher.weights.path=weights/dinov2-base --config.data.source=folder:/data/flowers
 
-The embedding is matched, which any teacher has, and the labels are learned beside it. For a teacher
-of the same classes, `:logits` matches its logits by function matching (arXiv 2106.05237). Batch,
-length and warmup have to suit the data. This run has not been measured here.
+The embedding is matched, which any teacher has, and the labels are learned beside it; the student
+has as many classes as the folder. For a teacher of the same classes, `:logits` matches its logits
+by function matching (arXiv 2106.05237). This run has not been measured here.
 """
 
 import ml_collections
@@ -22,18 +21,12 @@ def get_config(match="embedding"):
         raise ValueError(f"expected one of {', '.join(LOSSES)}, not {match!r}")
     return ml_collections.ConfigDict(
         dict(
-            model=dict(family="vit", variant="S/16", image_size=224, num_classes=1000),
+            model=dict(family="vit", variant="S/16", image_size=224),
             teacher=dict(weights=dict(path="weights")),
             matching=dict(losses=LOSSES[match], mixup=1.0),
             data=dict(source="folder:data"),
             optimizer=dict(name="adam", learning_rate=1e-3, weight_decay=(("kernel$", 3e-4),)),
-            schedule=dict(kind="cosine", warmup_steps=500),
-            train=dict(
-                batch_size=128,
-                total_epochs=300.0,
-                log_every=50,
-                eval_every=500,
-                checkpoint_every=1000,
-            ),
+            schedule=dict(kind="cosine", warmup_percent=5.0),
+            train=dict(batch_size=128, microbatches=2, total_epochs=300.0),
         )
     )

@@ -7,8 +7,9 @@ r"""ImageNet-1k at a higher resolution: 384 pixels, or 518 for ViT-g and ViT-G (
 
 arXiv 2106.04560, §3 and appendix: SGD with momentum 0.9, batch 512, 20,000 updates, clipping at 1,
 no weight decay, cosine after 500 steps of warmup; learning rate 0.03, or 0.01, whichever is better
-on validation images. ViT-G's weights are averaged there; the decay of 0.9999 is this project's
-choice. These runs have not been measured here.
+on validation images. The new classifier has the data's classes. ViT-G's weights are averaged there;
+the decay of 0.9999 is this project's choice. These runs have not been
+measured here.
 """
 
 import ml_collections
@@ -20,7 +21,7 @@ def get_config(image_size="384"):
     return ml_collections.ConfigDict(
         dict(
             start=dict(workdir="runs/pretrained", classifier="new"),
-            model=dict(image_size=int(image_size), num_classes=1000),
+            model=dict(image_size=int(image_size)),
             loss=dict(kind="softmax"),
             data=dict(
                 source="tfds:imagenet2012",
@@ -36,12 +37,6 @@ def get_config(image_size="384"):
                 average_decay=0.9999 if image_size == "518" else None,
             ),
             schedule=dict(kind="cosine", warmup_steps=500),
-            train=dict(
-                batch_size=512,
-                total_steps=20_000,
-                log_every=50,
-                eval_every=1000,
-                checkpoint_every=1000,
-            ),
+            train=dict(batch_size=512, total_steps=20_000),
         )
     )

@@ -9,7 +9,7 @@ import ml_collections
 
 
 def get_config():
-    lr = 3e-3
+    lr = ml_collections.FieldReference(3e-3)
     return ml_collections.ConfigDict(
         dict(
             model=dict(

@@ -12,13 +12,11 @@ import ml_collections
 
 
 def optimizer(learning_rate):
+    lr = ml_collections.FieldReference(learning_rate)
     return dict(
         name="adafactor",
-        learning_rate=learning_rate,
-        weight_decay=(
-            ("^classifier/kernel$", 3.0 * learning_rate),
-            ("kernel$", 0.03 * learning_rate),
-        ),
+        learning_rate=lr,
+        weight_decay=(("^classifier/kernel$", 3.0 * lr), ("kernel$", 0.03 * lr)),
     )
 
 

@@ -25,7 +25,8 @@ def check_durations(config: Any, *names: str) -> None:
     for name in names:
         given = _given(config, name)
         if len(given) > 1:
-            raise ValueError(f"give one of {' and '.join(f'{name}_{unit}' for unit in given)}")
+            keys = " and ".join(f"{name}_{unit}" for unit in given)
+            raise ValueError(f"give one of {keys}; none takes away what a config file gives")
         for unit, value in given.items():
             if value < 0:
                 raise ValueError(f"{name}_{unit} must not be negative, not {value}")

@@ -95,7 +95,8 @@ def make_schedule(
     if warmup + cooldown > total_steps:
         raise ValueError(
             f"warmup ({warmup}) and cooldown ({cooldown}) are longer than the run "
-            f"({total_steps} steps)"
+            f"({total_steps} steps); give them in a share of it, as warmup_percent and "
+            "cooldown_percent"
         )
     span = max(total_steps - warmup, 1)
 

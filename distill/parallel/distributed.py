@@ -215,6 +215,13 @@ def total(*counts: int) -> tuple[int, ...]:
     return tuple(int(count) for count in np.asarray(gathered, np.int64).sum(axis=0))
 
 
+def largest(value: int) -> int:
+    """The largest of all processes' values; all must call it."""
+    if not several():
+        return value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
+
+
 def gather_rows(rows: Sequence[int], values: np.ndarray) -> np.ndarray:
     """The whole of what each process has some rows of; all must call it.
 

@@ -17,18 +17,22 @@ from distill.optim import RunLength, ScheduleConfig
 from distill.optim.durations import UNITS
 from distill.paths import local_path
 from distill.train.checkpoints import Checkpoints
+from distill.train.loop import TrainConfig
 from distill.train.state import TrainState
-from distill.train.workdir import differences, read_config
+from distill.train.workdir import differences, read_config, read_images
 
 T = TypeVar("T")
 
 _LENGTHS = ("total_steps", "total_epochs", "total_examples")
 _COOLDOWNS = tuple(f"cooldown_{unit}" for unit in UNITS)
+_SHARED = ("warmup", "timescale")
 # What makes a branch; everything else is its parent's.
 OF_A_BRANCH = (
     "branch_from",
     *(f"train.{name}" for name in _LENGTHS),
     *(f"schedule.{name}" for name in _COOLDOWNS),
+    # A share of the parent's length is another one of the branch's; steps are compared instead.
+    *(f"schedule.{name}_{unit}" for name in _SHARED for unit in ("steps", "percent")),
 )
 
 
@@ -37,8 +41,8 @@ def branch_config(schema: type[T], origin: str, overrides: Mapping[str, str], wo
 
     Args:
       schema: the pipeline's config.
-      origin: `WORKDIR@STEP` of the parent; without `@STEP` its newest checkpoint, or the one at
-        which a branch that stands in `workdir` already left it.
+      origin: `WORKDIR@STEP` of the parent; without `@STEP` its newest checkpoint before a cooldown
+        of its own, or the one at which a branch that stands in `workdir` already left it.
       overrides: `schedule.cooldown_steps`, after which the branch ends unless one of
         `train.total_*` says otherwise, and whatever else may differ between runs in one workdir.
       workdir: of the branch.
@@ -51,10 +55,12 @@ def branch_config(schema: type[T], origin: str, overrides: Mapping[str, str], wo
     tree = read_config(parent)
     if step is None:
         step = _begun(workdir, parent)
+    train, schedule = resolve(TrainConfig, tree["train"]), resolve(ScheduleConfig, tree["schedule"])
+    length = _length(train, read_images(parent, "train"))
     if step is None:
-        step = _steps(parent)[-1]
+        step = _newest(parent, schedule, length)
     tree["branch_from"] = f"{parent}@{step}"
-    tree["schedule"] |= dict.fromkeys(_COOLDOWNS)
+    tree["schedule"] |= dict.fromkeys(_COOLDOWNS) | _in_steps(schedule, length)
     tree["train"] |= dict.fromkeys(_LENGTHS)
     if not any(f"train.{name}" in overrides for name in _LENGTHS):
         try:
@@ -65,6 +71,37 @@ def branch_config(schema: type[T], origin: str, overrides: Mapping[str, str], wo
                 "--config.schedule.cooldown_steps=N, or its total length, --config.train.total_*"
             ) from error
     return resolve(schema, tree, overrides)
+
+
+def _length(train: TrainConfig, images: int | None) -> RunLength | None:
+    """A run's length; None where it is in epochs of data of which nothing was recorded."""
+    if images is None and train.total_epochs is not None:
+        return None
+    return RunLength(train.steps(images or 0), train.batch_size, images)
+
+
+def _in_steps(schedule: ScheduleConfig, length: RunLength | None) -> dict[str, int | None]:
+    """Shares of the parent's length as the steps they are, for a branch of another length."""
+    found = {}
+    for name in _SHARED:
+        if getattr(schedule, f"{name}_percent") is None:
+            continue
+        if length is None:
+            raise UserError(
+                f"the {name} of the run to branch is {name}_percent of a length in epochs, and it "
+                "did not record how many images it has; only a run that did can be branched"
+            )
+        found |= {f"{name}_percent": None, f"{name}_steps": getattr(schedule, name)(length)}
+    return found
+
+
+def _newest(parent: Path, schedule: ScheduleConfig, length: RunLength | None) -> int:
+    """The parent's newest checkpoint before its own cooldown, or if it has none, its newest."""
+    saved = _steps(parent)
+    if length is None:
+        return saved[-1]
+    begins = length.total_steps - schedule.cooldown(length)
+    return max((step for step in saved if step <= begins), default=saved[-1])
 
 
 def check_branch(config: Any, length: RunLength, may_change: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from distill.matching.projections import PROJECTIONS
 from distill.nn import Params
@@ -19,7 +20,7 @@ from distill.train.state import TrainState
 
 
 class Checkpoints:
-    """The checkpoints of one workdir.
+    """The checkpoints of one workdir: the newest `keep`, multiples of `keep_every`, `keep_step`.
 
     Where several processes take part, each writes and reads the parts that its devices hold, and
     all of them must call every method.
@@ -31,13 +32,18 @@ class Checkpoints:
         *,
         keep: int | None = None,
         keep_every: int | None = None,
+        keep_step: int | None = None,
         read_only: bool = False,
         folder: str = "checkpoints",
     ):
         self._directory = (workdir / folder).resolve()
+        kept = [policies.LatestN(n=keep)]
+        if keep_every is not None:
+            kept.append(policies.EveryNSteps(keep_every))
+        if keep_step is not None:
+            kept.append(policies.CustomSteps([keep_step]))
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            keep_period=keep_every,
+            preservation_policy=policies.AnyPreservationPolicy(kept),
             create=not read_only,
             read_only=read_only,
             # What a killed run left half-written under a temporary name.

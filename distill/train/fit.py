@@ -25,6 +25,7 @@ from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.loop import Evaluation, Loop, Track
+from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
@@ -77,6 +78,8 @@ class Trainee:
     """In the order of the network's logits, for classes.json; None if nothing says them."""
     initial: Callable[[], Params] | None = None
     """Makes the parameters that a new run starts with; None draws them."""
+    section: str = "model"
+    """Of the config the user gives, which says what the network is."""
     teachers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Who taught it, by name, for teachers.json."""
 
@@ -123,7 +126,7 @@ def fit(
         return Evaluator(prefix, batches, metrics[key](among(source)))
 
     def evaluations(key, trainee):
-        transfer, every = trainee.config.transfer, config.train.eval_every
+        transfer, every = trainee.config.transfer, config.train.intervals(steps).evaluate
         if splits.validation:
             yield Evaluation(every, evaluator(key, "val", splits.validation))
         if trainee.view_metrics:
@@ -161,8 +164,27 @@ def fit(
         if one.teachers and distributed.is_primary():
             one.workdir.write_teachers(one.teachers)
 
+    remat = {f"{one.section}.remat": one.network.config.remat for one in trainees.values()}
+    knobs = Knobs.of(config.train, mesh, remat)
+
+    def compile_step(states, frozen, batch):
+        compiled = compile_joint_step(
+            {key: _learner(one, plans[key]) for key, one in trainees.items()},
+            config.seed,
+            states,
+            frozen,
+            batch,
+            microbatches=config.train.microbatches,
+            repeat_after=None if store is None else len(store) // config.train.batch_size,
+        )
+        check_fits(compiled, mesh, knobs)
+        return compiled
+
     with contextlib.ExitStack() as stack:
-        checkpoints = {key: _open_checkpoints(one, stack) for key, one in trainees.items()}
+        stack.enter_context(explained(knobs.advice))
+        checkpoints = {
+            key: _open_checkpoints(one, plans[key], stack) for key, one in trainees.items()
+        }
         at = _common_step(checkpoints.values())
         begun = {
             key: _start(checkpoints[key], at, one, plans[key].optimizer)
@@ -200,14 +222,9 @@ def fit(
             name=name,
             config=config.train,
             total_steps=steps,
-            compile=functools.partial(
-                compile_joint_step,
-                {key: _learner(one, plans[key]) for key, one in trainees.items()},
-                config.seed,
-                microbatches=config.train.microbatches,
-                repeat_after=None if store is None else len(store) // config.train.batch_size,
-            ),
+            compile=compile_step,
             loader=loader,
+            save_at=frozenset(planned.cooldown for planned in plans.values()),
             tracks={
                 key: Track(
                     evaluated[key],
@@ -226,7 +243,8 @@ def fit(
     for key, one in trainees.items():
         summary = _summarise(loop, one, steps)
         if splits.test:
-            summary |= evaluator(key, "test", splits.test)(states[key].weights, frozen)
+            with explained(knobs.advice):
+                summary |= evaluator(key, "test", splits.test)(states[key].weights, frozen)
         if distributed.is_primary():
             one.workdir.write_summary(summary)
         found[key] = Trained(states[key].weights, summary)
@@ -248,10 +266,13 @@ def _learner(trainee: Trainee, planned: Plan) -> Learner:
     )
 
 
-def _open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoints:
+def _open_checkpoints(trainee: Trainee, planned: Plan, stack: contextlib.ExitStack) -> Checkpoints:
     train = trainee.config.train
     checkpoints = Checkpoints(
-        trainee.workdir.path, keep=train.keep_checkpoints, keep_every=train.keep_every
+        trainee.workdir.path,
+        keep=train.keep_checkpoints,
+        keep_every=train.keep_every,
+        keep_step=planned.cooldown,
     )
     stack.callback(checkpoints.close)
     return checkpoints

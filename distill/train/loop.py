@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -41,10 +41,12 @@ class TrainConfig:
     total_epochs: float | None = None
     """Passes over the training images."""
     total_examples: int | None = None
-    log_every: int = 50
-    """Steps between lines of metrics."""
-    eval_every: int = 1000
-    checkpoint_every: int = 1000
+    log_every: int | None = None
+    """Steps between lines of metrics; None takes a fiftieth of the run, at most 100."""
+    eval_every: int | None = None
+    """None takes a twentieth of the run, at most 5000."""
+    checkpoint_every: int | None = None
+    """None takes a twentieth of the run, at most 5000."""
     keep_checkpoints: int = 3
     """How many of the newest checkpoints to keep."""
     keep_every: int | None = None
@@ -58,7 +60,10 @@ class TrainConfig:
     def __post_init__(self):
         lengths = (self.total_steps, self.total_epochs, self.total_examples)
         if sum(length is not None for length in lengths) != 1:
-            raise ValueError("give exactly one of total_steps, total_epochs and total_examples")
+            raise ValueError(
+                "give exactly one of total_steps, total_epochs and total_examples; none takes away "
+                "what a config file gives"
+            )
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
@@ -81,6 +86,23 @@ class TrainConfig:
                 f"{self.batch_size}"
             )
         return math.floor(seen / self.batch_size)
+
+    def intervals(self, steps: int) -> "Intervals":
+        """Those that are given, and for the others what suits a run of so many steps."""
+        twentieth = min(math.ceil(steps / 20), 5000)
+        return Intervals(
+            log=self.log_every or min(math.ceil(steps / 50), 100),
+            evaluate=self.eval_every or twentieth,
+            save=self.checkpoint_every or twentieth,
+        )
+
+
+class Intervals(NamedTuple):
+    """Steps between lines of metrics, evaluations and checkpoints."""
+
+    log: int
+    evaluate: int
+    save: int
 
 
 class NonFinite(RunFailed):
@@ -138,6 +160,8 @@ class Loop:
     tracks: Mapping[str, Track]
     """By the names of the learners that the step updates."""
     clock: Clock
+    save_at: Collection[int] = ()
+    """Steps after which to save besides."""
 
     def run(self, states: States, frozen: Any = None) -> States:
         """Trains to the end and returns the last states.
@@ -211,17 +235,19 @@ class Loop:
             ) from error
 
     def _due(self, number: int, stop: bool) -> "_Due":
-        last = number == self.total_steps
+        last, intervals = number == self.total_steps, self.config.intervals(self.total_steps)
         stopping = stop and not last
-        kept = self.config.keep_every is not None and number % self.config.keep_every == 0
+        kept = number in self.save_at
+        if self.config.keep_every is not None:
+            kept = kept or number % self.config.keep_every == 0
         return _Due(
-            log=last or number == 1 or number % self.config.log_every == 0,
+            log=last or number == 1 or number % intervals.log == 0,
             evaluate=any(
                 last or number % evaluation.every == 0
                 for track in self.tracks.values()
                 for evaluation in track.evaluations
             ),
-            save=last or stopping or kept or number % self.config.checkpoint_every == 0,
+            save=last or stopping or kept or number % intervals.save == 0,
             stop=stopping,
         )
 

@@ -127,6 +127,18 @@ def check_batch(config: RunConfig, mesh: Mesh) -> None:
         )
 
 
+def _smaller_batch(config: RunConfig, network: Network, images: int) -> str:
+    """What to type where there are fewer images than in a batch."""
+    devices, microbatches = batch_devices(network.placement.mesh), config.train.microbatches
+    if images < devices:
+        return f"{devices} devices need at least as many images"
+    other = ""
+    if images < devices * microbatches:
+        microbatches, other = 1, " --config.train.microbatches=1"
+    parts = devices * microbatches
+    return f"use --config.train.batch_size={parts << ((images // parts).bit_length() - 1)}{other}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """What follows from a config, its network and the size of its data."""
@@ -135,6 +147,9 @@ class Plan:
     optimizer: optax.GradientTransformation
     trained: Params | None
     """Which parameters are trained, as `Learner` has it."""
+    cooldown: int | None
+    """The step after which a cooldown begins, if there is one: a run that is to be longer branches
+    off here."""
     learning_rate: Multiplier
     """Of a step, counted from 0: the peak rate times the schedule, before multipliers."""
 
@@ -157,7 +172,8 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
     batch, images = config.train.batch_size, len(splits.train)
     if batch > images:
         problems.append(
-            f"config.train.batch_size is {batch}, larger than the data ({images} images)"
+            f"config.train.batch_size is {batch}, larger than the data ({images} images); "
+            f"{_smaller_batch(config, network, images)}"
         )
     steps, schedule = 0, None
     with collect("config.train"):
@@ -176,4 +192,11 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
     if problems:
         raise ConfigError(problems)
     rate = config.optimizer.learning_rate
-    return Plan(steps, optimizer, trained, lambda step: rate * schedule(step))
+    cooldown = config.schedule.cooldown(RunLength(steps, batch, images))
+    return Plan(
+        steps,
+        optimizer,
+        trained,
+        steps - cooldown if cooldown else None,
+        lambda step: rate * schedule(step),
+    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -17,6 +18,23 @@ Metrics = dict[str, jax.Array]
 States = dict[str, TrainState]
 Step = Callable[[TrainState, Any, dict[str, jax.Array]], tuple[TrainState, Metrics]]
 JointStep = Callable[[States, Any, dict[str, jax.Array]], tuple[States, dict[str, Metrics]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """A joint step, and the bytes that it takes on each device."""
+
+    run: JointStep
+    argument_bytes: int
+    """Of the states, what is frozen and the batch."""
+    extra_bytes: int
+    """Beside the arguments: temporaries, and results that take no argument's place."""
+    prepare_bytes: int
+    """The part of them that is taken before any update; 0 where it is not known apart."""
+
+    def __call__(self, states: States, frozen: Any, batch: dict[str, jax.Array]) -> Any:
+        """The new states and the learners' metrics."""
+        return self.run(states, frozen, batch)
 
 
 class Task(Protocol):
@@ -89,7 +107,7 @@ def compile_joint_step(
     *,
     microbatches: int = 1,
     repeat_after: int | None = None,
-) -> JointStep:
+) -> CompiledStep:
     """`make_train_step` for several states, by name, compiled for arguments like these.
 
     Learners share the batch and what is prepared from it, and nothing else: each is updated as it
@@ -110,6 +128,7 @@ def compile_joint_step(
     """
     first = next(iter(learners))
     placements = jax.tree.map(lambda leaf: leaf.sharding, states)
+    held = _held((states, frozen, batch))
     updates = {
         name: _make_update(learner, microbatches, placements[name].params)
         for name, learner in learners.items()
@@ -129,7 +148,8 @@ def compile_joint_step(
 
     if placements[first].step.mesh.devices.flat[0].platform != "cpu":
         step = jax.jit(train_step, donate_argnums=0, out_shardings=(placements, None))
-        return step.lower(states, frozen, batch).compile()
+        compiled = step.lower(states, frozen, batch).compile()
+        return CompiledStep(compiled, held, _extra(compiled), 0)
     arguments = (frozen, batch, states[first].step)
     compiled = jax.jit(begin).lower(*arguments).compile()
     prepared = jax.tree.map(
@@ -143,7 +163,31 @@ def compile_joint_step(
         .compile()
         for name, update in updates.items()
     }
-    return functools.partial(train_step, begin=compiled, updates=programs)
+    # What is prepared is there during every update.
+    preparing, updating = _extra(compiled), max(_extra(one) for one in programs.values())
+    return CompiledStep(
+        functools.partial(train_step, begin=compiled, updates=programs),
+        argument_bytes=held,
+        extra_bytes=max(preparing, _held(prepared) + updating),
+        prepare_bytes=preparing,
+    )
+
+
+def _held(tree: Any) -> int:
+    """Bytes of arrays on each device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _extra(compiled: jax.stages.Compiled) -> int:
+    """Bytes that a program takes on each device beside its arguments; 0 where it does not say."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return 0
+    results = found.output_size_in_bytes - found.alias_size_in_bytes
+    return found.temp_size_in_bytes + results
 
 
 def prepare(

@@ -190,6 +190,13 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def read_images(workdir: Path, split: str) -> int | None:
+    """How many images the run in `workdir` found in a split; None if it did not record it."""
+    file = workdir / DATA
+    recorded = read_json(file) if file.exists() else {}
+    return recorded.get(split, {}).get("images")
+
+
 def read_config(workdir: Path) -> dict[str, Any]:
     """The resolved config of the run in `workdir`; what moved with it is found where it is now.
 

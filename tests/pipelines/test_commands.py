@@ -26,7 +26,8 @@ FLOWERS = dict(
     train__total_steps="none",
     train__total_epochs=2,
     train__batch_size=8,
-    model__num_classes=3,
+    schedule__warmup_percent="none",
+    schedule__cooldown_percent="none",
     model__image_size=32,
     data__workers=0,
 )

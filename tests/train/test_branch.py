@@ -112,7 +112,7 @@ def test_the_command_line_branches_the_newest_checkpoint_and_resumes_it(parent, 
         ("{parent}@16", {"train__total_steps": 20}, "does not begin at or after step 16"),
         ("{parent}@16", {"optimizer__learning_rate": 0.1}, r"not in optimizer.learning_rate \("),
         ("{parent}@16", {"seed": 3}, r"not in seed \(0\)"),
-        ("{parent}@8", {"schedule__warmup_steps": 3}, r"schedule.warmup_steps \(2\)"),
+        ("{parent}@8", {"schedule__warmup_steps": 3}, "warmup is 2 steps in the parent and 3 in a"),
         ("{parent}/nowhere@8", {}, "does not exist"),
     ],
 )
@@ -137,10 +137,6 @@ def test_a_branch_needs_a_length(parent, tmp_path):
     [
         ({"kind": "cosine"}, "cosine schedule depends on where the run ends"),
         ({"cooldown_steps": 12}, "in its own cooldown, begun at 12"),
-        (
-            {"warmup_percent": 25.0, "warmup_steps": None},
-            "warmup is 6 steps in the parent and 5 in a branch",
-        ),
     ],
 )
 def test_a_parent_that_cannot_be_branched_is_refused(parent, tmp_path, schedule, message):
@@ -151,6 +147,38 @@ def test_a_parent_that_cannot_be_branched_is_refused(parent, tmp_path, schedule,
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):
         branch(other, tmp_path / "branch", 16, schedule__cooldown_steps=5)
+
+
+def test_shares_of_the_parents_length_are_steps_of_its_branch(tmp_path):
+    """A finished run whose warmup and cooldown are in percent is made longer."""
+    epochs = dict(
+        train__total_steps="none",
+        train__total_epochs=0.54,
+        train__batch_size=32,
+        train__checkpoint_every=5,
+        schedule__warmup_steps="none",
+        schedule__warmup_percent=10,
+        schedule__timescale_steps="none",
+        schedule__timescale_percent=50,
+        schedule__cooldown_steps="none",
+        schedule__cooldown_percent=40,
+    )
+    parent, longer = tmp_path / "parent", tmp_path / "longer"
+    # 20 steps of 32 of 1,197 images, of which 2 are warmup and the last 8 cooldown.
+    pretrain.run(pretrain_config(**epochs), Workdir(parent), overview=False)
+    keys = {"train.total_epochs": "0.81", "schedule.cooldown_percent": "20"}
+    config = branch_config(PretrainConfig, str(parent), keys, longer)
+    assert config.branch_from == f"{parent}@12"
+    schedule = config.schedule
+    assert (schedule.warmup_steps, schedule.warmup_percent) == (2, None)
+    assert (schedule.timescale_steps, schedule.timescale_percent) == (10, None)
+    assert pretrain.run(config, Workdir(longer), overview=False).summary["steps"] == 30
+    rates = [metrics.read(path)[-1]["train/learning_rate"] for path in (parent, longer)]
+    assert max(rates) < 3e-3 / 2
+    # Without the record of its data, a length in epochs says nothing.
+    (parent / "data.json").unlink()
+    with pytest.raises(UserError, match="warmup_percent of a length in epochs"):
+        branch_config(PretrainConfig, str(parent), keys, tmp_path / "other")
 
 
 def test_config_and_branch_exclude_each_other(parent, tmp_path):

@@ -13,7 +13,7 @@ from distill.errors import UserError
 from distill.optim import RunLength
 from distill.train import fit, metrics
 from distill.train.classification import Classification
-from distill.train.loop import NonFinite
+from distill.train.loop import NonFinite, TrainConfig
 from distill.train.run import open_mesh
 from distill.train.workdir import Workdir
 from pipelines import pretrain
@@ -161,3 +161,31 @@ def test_another_config_in_the_same_workdir_is_refused(teacher_workdir: Path):
     ):
         config = pretrain_config(optimizer__learning_rate=0.1)
         pretrain.run(config, Workdir(teacher_workdir), overview=False)
+
+
+@pytest.mark.parametrize(
+    ("steps", "given", "intervals"),
+    [
+        (1, {}, (1, 1, 1)),
+        (40, {}, (1, 2, 2)),
+        (1000, {}, (20, 50, 50)),
+        (1_000_000, {}, (100, 5000, 5000)),
+        (1000, {"log_every": 7, "eval_every": 300, "checkpoint_every": 400}, (7, 300, 400)),
+        (1000, {"eval_every": 300}, (20, 300, 50)),
+    ],
+)
+def test_intervals_that_are_not_given_suit_the_run(steps, given, intervals):
+    assert TrainConfig(total_steps=steps, **given).intervals(steps) == intervals
+
+
+def test_a_run_without_intervals_logs_evaluates_and_saves_often_enough(tmp_path):
+    none = {f"train__{name}_every": "none" for name in ("log", "eval", "checkpoint")}
+    config = pretrain_config(**none, train__total_steps=40, schedule__cooldown_steps=20)
+    pretrain.run(config, Workdir(tmp_path), overview=False)
+    rows = metrics.read(tmp_path)
+    assert [row["step"] for row in rows] == list(range(1, 41))
+    evaluated = [row["step"] for row in rows if "val/accuracy" in row]
+    assert evaluated == list(range(2, 41, 2))
+    # The newest three, and where the cooldown begins, at which a longer run can branch off.
+    saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+    assert saved == {20, 36, 38, 40}

@@ -1,0 +1,1 @@
+"""What to run: a file per experiment; `distill configs` lists them."""

@@ -1,0 +1,182 @@
+"""Whether a step fits into memory, and what to change where it does not."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from distill.errors import RunFailed
+from distill.parallel import batch_devices, distributed
+from distill.train.loop import TrainConfig
+from distill.train.step import CompiledStep
+
+_GIB, _MIB = 2**30, 2**20
+# Of what is free, that a suggestion may fill: not everything shrinks with the batch.
+_SHARE = 0.85
+
+# Where control groups, of the second version and the first, say their limit and use, and which
+# part of it is files that can be read again.
+_GROUPS = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
+    (
+        Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
+
+
+class OutOfMemory(RunFailed):
+    """A program needs more memory than there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Knobs:
+    """What of a run decides how much memory its step takes."""
+
+    train: TrainConfig
+    devices: int
+    """That share a batch."""
+    remat: Mapping[str, str]
+    """Of each network that is trained, by the key of the config that sets it."""
+
+    @classmethod
+    def of(cls, train: TrainConfig, mesh: Mesh, remat: Mapping[str, str]) -> "Knobs":
+        """Those of a run on `mesh`."""
+        return cls(train, batch_devices(mesh), remat)
+
+    def advice(self, *, too_large: float = 2.0, prepared: bool = False) -> str:
+        """What to type.
+
+        Args:
+          too_large: how many times what is free the step takes.
+          prepared: whether what is prepared for the whole batch, such as teachers' outputs, is too
+            large by itself.
+        """
+        ways = []
+        parts = self._microbatches(too_large)
+        if parts and not prepared:
+            ways.append(f"--config.train.microbatches={parts}, for the same update in parts")
+        remat = [f"--config.{key}=full" for key, now in self.remat.items() if now != "full"]
+        if remat and not prepared:
+            ways.append(f"{' '.join(remat)}, which computes activations twice")
+        if batch := self._batch_size(too_large):
+            ways.append(f"in a new --workdir a smaller batch, --config.train.batch_size={batch}")
+        if not ways:
+            return "Use a smaller model, or more devices"
+        return "Use " + "; or ".join(ways)
+
+    def _microbatches(self, too_large: float) -> int | None:
+        """The fewest that fit, as far as can be told, or the most that there can be."""
+        now, share = self.train.microbatches, self.train.batch_size // self.devices
+        more = [n for n in range(now + 1, share + 1) if share % n == 0]
+        return next((n for n in more if n >= now * too_large), more[-1] if more else None)
+
+    def _batch_size(self, too_large: float) -> int | None:
+        """The largest that fits, as far as can be told: the least possible times a power of two."""
+        least = self.devices * self.train.microbatches
+        times = int(self.train.batch_size / too_large) // least
+        found = least << max(times.bit_length() - 1, 0)
+        return found if found < self.train.batch_size else None
+
+
+def check_fits(step: CompiledStep, mesh: Mesh, knobs: Knobs) -> None:
+    """Compares what a step takes with what its devices have; all processes must call it.
+
+    Raises:
+      OutOfMemory: on every process, if it is too much for a device of one of them.
+    """
+    device = mesh.local_devices[0]
+    # On CPUs, a process's devices share the machine's memory.
+    sharing = len(mesh.local_devices) if device.platform == "cpu" else 1
+    needed = step.extra_bytes * sharing
+    free = free_bytes(device)
+    short = -1 if free is None else math.ceil((needed - free) / _MIB)
+    short = distributed.largest(max(short, -1)) * _MIB
+    if short <= 0:
+        return
+    free = max(needed - short, 0)
+    too_large = needed / max(free * _SHARE, 1)
+    prepared = step.prepare_bytes * sharing > free
+    held = step.argument_bytes * sharing
+    raise OutOfMemory(
+        f"a step does not fit into memory: beside the {_gib(held)} of its parameters, optimizer "
+        f"and batch it takes {_gib(needed)}, and {_place(device)} has {_gib(free)} free, "
+        f"{_gib(short)} too little. {knobs.advice(too_large=too_large, prepared=prepared)}"
+    )
+
+
+@contextlib.contextmanager
+def explained(advice: Callable[[], str]) -> Iterator[None]:
+    """Turns JAX's error where memory runs out into one that says what to do.
+
+    Args:
+      advice: says it.
+
+    Raises:
+      OutOfMemory: if memory runs out.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        first = str(error).partition("\n")[0]
+        raise OutOfMemory(f"memory ran out ({first}). {advice()}") from error
+
+
+def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether JAX's error says that memory ran out, of a device or the machine."""
+    return "RESOURCE_EXHAUSTED" in str(error)
+
+
+def free_bytes(device: jax.Device) -> int | None:
+    """Memory of a device that nothing has taken; None where it does not say."""
+    if device.platform == "cpu":
+        return _free_of_machine()
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return None
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+
+
+def _free_of_machine() -> int:
+    """Of the machine, or of the control group (container, Slurm job) if that has less."""
+    free = [_available_of_system()]
+    for group, limit, used, files in _GROUPS:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            # Where there is no limit, it says "max", which is no number, or a huge one.
+            most, now = (int((group / name).read_text()) for name in (limit, used))
+            free.append(most - now + _numbers(group / "memory.stat")[files])
+    return max(min(free), 0)
+
+
+def _available_of_system() -> int:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return _numbers(Path("/proc/meminfo"))["MemAvailable:"] * 1024
+    # Systems that do not say what is free: what there is, without what this process has taken.
+    unit = 1 if sys.platform == "darwin" else 1024
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - taken
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The lines `name number` of a file of the kernel's."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return {line[0]: int(line[1]) for line in lines}
+
+
+def _place(device: jax.Device) -> str:
+    return "this machine" if device.platform == "cpu" else f"a {device.device_kind}"
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
