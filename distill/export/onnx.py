@@ -2,9 +2,12 @@
 
 import json
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from distill.export.model import Artefact, Exportable, converting, require
 from distill.nn import Network
@@ -50,12 +53,12 @@ def write(model: Exportable, directory: Path) -> Artefact:
     import jax2onnx
     import onnx_ir
 
-    params, serve = model.host_params, model.function(unroll=True, remat="none", remat_keep=())
+    params, serve = model.host_params, model.function(remat="none", remat_keep=())
     images = jax.ShapeDtypeStruct((1, *model.image_shape), "uint8")
     names = sorted(jax.eval_shape(serve, params, images))
     with converting("ONNX"):
         converted = jax2onnx.to_onnx(
-            lambda images: tuple(serve(params, images)[name] for name in names),
+            _without_loops(lambda images: tuple(map(serve(params, images).get, names))),
             inputs=[jax.ShapeDtypeStruct(("batch", *model.image_shape), "uint8")],
             input_names=["images"],
             output_names=names,
@@ -70,3 +73,53 @@ def write(model: Exportable, directory: Path) -> Artefact:
     onnx_ir.save(converted, directory / FILE, external_data=WEIGHTS if size > _MOST_BYTES else None)
     requires = {"opset": OPSET, "onnxruntime": f">={OLDEST_RUNTIME}"}
     return Artefact("ONNX", "onnx", directory, exact=True, requires=requires)
+
+
+def _without_loops(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], list[Any]]:
+    """The function with every step of its scans written out, and a list of what it returned.
+
+    The converter writes a scan, unrolled or not, as a loop that copies the weights of all layers at
+    every step.
+    """
+
+    def run(images):
+        closed = jax.make_jaxpr(function)(images)
+        return _evaluate(closed.jaxpr, closed.consts, [images])
+
+    return run
+
+
+def _evaluate(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
+
+    def value(atom):
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for equation in jaxpr.eqns:
+        inputs = list(map(value, equation.invars))
+        if equation.primitive.name == "scan":
+            outputs = _steps(inputs, **equation.params)
+        else:
+            options = equation.primitive.get_bind_params(equation.params)
+            found = equation.primitive.bind(*inputs, **options)
+            outputs = found if equation.primitive.multiple_results else [found]
+        known.update(zip(equation.outvars, outputs, strict=True))
+    return list(map(value, jaxpr.outvars))
+
+
+def _steps(
+    inputs: Sequence[Any],
+    *,
+    jaxpr: ClosedJaxpr,
+    length: int,
+    num_consts: int,
+    num_carry: int,
+    **how: Any,
+) -> list[Any]:
+    """What a scan that stacks nothing carries in the end."""
+    del how
+    consts, carry = inputs[:num_consts], inputs[num_consts : num_consts + num_carry]
+    for step in range(length):
+        layer = [stacked[step] for stacked in inputs[num_consts + num_carry :]]
+        carry = _evaluate(jaxpr.jaxpr, jaxpr.consts, [*consts, *carry, *layer])
+    return carry
