@@ -183,13 +183,16 @@ def size_of(path: Path) -> int:
 def _run(artefact: Artefact, directory: Path) -> dict[str, float]:
     """Runs the script; returns the seconds that a batch takes, by its size."""
     command = [sys.executable, "-I", str(CHECKER), artefact.runtime, str(artefact.path), directory]
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            list(map(str, command)),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ExportMismatch(f"the {artefact.name} export cannot be run: {error}") from error
     if done.returncode:
         raise ExportMismatch(
             f"the {artefact.name} export cannot be run:\n{done.stderr.strip()[-2000:]}"

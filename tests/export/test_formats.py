@@ -1,5 +1,6 @@
 """Every format is the model, in its own runtime, for whoever has only that."""
 
+import datetime
 import importlib.util
 import json
 import os
@@ -13,10 +14,11 @@ from support import exportable as model
 from support import run_python
 
 from distill.errors import UserError
-from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
-from distill.export.model import Exportable
+from distill.export import model as export_model
+from distill.export import onnx, saved_model, stablehlo, timm
+from distill.export.model import Exportable, ExportFailed
 from distill.export.verify import CHECKER
-from distill.export.versions import FORMATS, export_version
+from distill.export.versions import check_format, export_version, obstacles
 from teachers import vit_22b
 
 HEADS = {"stablehlo": "map", "tflite": "map", "onnx": "map", "hf": "cls"}
@@ -119,6 +121,82 @@ def test_int8_is_smaller_and_prefers_the_same_classes(tmp_path):
     assert int8.bytes < 0.5 * whole.bytes
     assert int8.difference > whole.difference
     assert int8.agreement >= 0.99
+
+
+def with_an_outlier(exported: Exportable) -> Exportable:
+    """The same function, one channel of which is a thousand times larger on its way."""
+    params = jax.tree.map(np.array, exported.params)
+    blocks = params["encoder"]["blocks"]
+    for norm, kernels in {
+        "attention_norm": [blocks["attention"][name] for name in ("query", "key", "value")],
+        "mlp_norm": [blocks["mlp"]["input"]],
+    }.items():
+        for parameter in blocks[norm].values():
+            parameter[:, 3] *= 1000
+        for one in kernels:
+            one["kernel"][:, 3] /= 1000
+    return Exportable(**{**vars(exported), "params": params})
+
+
+@pytest.mark.slow
+def test_an_int8_that_is_another_model_is_left_out_and_float32_is_there(tmp_path):
+    exported = with_an_outlier(model("map", width=64, mlp_dim=256, depth=4))
+    version = export_version(exported, "tflite", tmp_path, verifier(exported))
+    assert [one.name for one in version.checked] == ["TFLite"]
+    (error,) = version.failed
+    assert "the TFLite int8 export agrees with JAX on" in str(error)
+    assert (version.path / "model.tflite").exists()
+    assert not (version.path / "model_int8.tflite").exists()
+    card = (version.path / "MODEL_CARD.md").read_text()
+    assert "`model.tflite` (float32) with any" in card and "int8" not in card
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "file", "exact"),
+    [("tflite_float32", "model.tflite", True), ("tflite_int8", "model_int8.tflite", False)],
+)
+def test_one_tflite_can_be_had_without_the_other(form, file, exact, tmp_path):
+    exported = model("map")
+    version = export_version(exported, form, tmp_path, verifier(exported))
+    assert [path.name for path in version.path.glob("*.tflite")] == [file]
+    assert (version.path / "class_names.txt").read_text().split("\n")[0] == "class 0"
+    assert (version.checked[0].difference <= 1e-4) == exact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [runnable("onnx")])
+def test_onnx_holds_the_weights_once(form, tmp_path):
+    import onnx as reader
+
+    # One of its tensors has more than a megabyte.
+    exported = model("map", width=64, mlp_dim=1100, depth=4)
+    onnx.write(exported, tmp_path / "out")
+    (file,) = (tmp_path / "out").iterdir()
+    size = 4 * exported.network.parameter_count()
+    assert size < file.stat().st_size < 1.2 * size
+    written = reader.load(file)
+    assert [one.version for one in written.opset_import] == [onnx.OPSET] == [18]
+    # That of ONNX 1.13, which ONNX Runtime 1.14 reads.
+    assert written.ir_version == 8
+    assert "Loop" not in {node.op_type for node in written.graph.node}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [runnable("onnx")])
+def test_onnx_of_a_model_too_large_for_its_file_has_its_weights_beside_it(
+    form, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(onnx, "_MOST_BYTES", 100_000)
+    exported = model("map")
+    version = export_version(exported, form, tmp_path, verifier(exported))
+    graph, weights = (version.path / name for name in (onnx.FILE, onnx.WEIGHTS))
+    assert graph.stat().st_size < 50_000 < 4 * exported.network.parameter_count()
+    assert version.checked[0].bytes == graph.stat().st_size + weights.stat().st_size
+    assert version.checked[0].difference <= 1e-4
+    described = json.loads((version.path / "export.json").read_text())
+    assert described["requires"] == {"opset": 18, "onnxruntime": ">=1.14"}
+    assert "It needs opset 18, onnxruntime >=1.14." in (version.path / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.slow
@@ -230,29 +308,31 @@ def test_timms_names_and_shapes():
 @pytest.mark.parametrize(
     ("form", "head"), [("hf", "cls"), ("timm", "cls"), ("hf", "map"), ("timm", "map")]
 )
-def test_what_a_format_cannot_express_is_named(form, head, monkeypatch):
-    monkeypatch.setattr(f"distill.export.{form}.require", lambda *names: None)
+def test_what_a_format_cannot_express_is_named(form, head):
     network = vit_22b.build(
         vit_22b.configure("22B/4", width=16, depth=1, heads=2, mlp_dim=32, image_size=8, head=head)
     )
     foreign = Exportable(network=network, params=network.init(jax.random.key(0)), class_names=[])
     with pytest.raises(UserError, match=r"qk_norm=True, norm_center=False.*parallel=True") as error:
-        FORMATS[form].check(foreign)
+        check_format(form, foreign)
     assert ("head='map' (it has cls)" in str(error.value)) == ((form, head) == ("hf", "map"))
+    assert "Those that can, in float32: saved_model, stablehlo, tflite, " in str(error.value)
 
 
 @pytest.mark.parametrize("head", ["map", "gap"])
-def test_heads_that_hugging_face_has_not_are_refused(head, monkeypatch):
-    monkeypatch.setattr(hf, "require", lambda *names: None)
+def test_heads_that_hugging_face_has_not_are_refused(head):
     with pytest.raises(UserError, match=rf"head='{head}' \(it has cls\)"):
-        hf.check(model(head))
+        check_format("hf", model(head))
 
 
-@pytest.mark.parametrize("module", [tflite, onnx])
-def test_dtypes_that_a_format_has_not_are_refused(module, monkeypatch):
-    monkeypatch.setattr(module, "require", lambda *names: None)
+def test_a_plain_student_can_be_exported_everywhere():
+    assert obstacles(model("cls").network) == {}
+
+
+@pytest.mark.parametrize("form", ["tflite", "tflite_float32", "tflite_int8", "onnx"])
+def test_dtypes_that_a_format_has_not_are_refused(form):
     with pytest.raises(UserError, match="not in bfloat16"):
-        module.check(model(dtype="bfloat16"))
+        check_format(form, model(dtype="bfloat16"))
 
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
@@ -263,10 +343,42 @@ def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stablehlo_file_that_would_be_too_large_is_refused(monkeypatch):
-    monkeypatch.setattr(stablehlo, "_MOST_BYTES", 1000)
-    with pytest.raises(UserError, match="holds less than 1,000 bytes"):
-        stablehlo.check(model())
+def test_files_that_would_be_too_large_are_refused(monkeypatch):
+    student = model()
+    count = student.network.parameter_count()
+    monkeypatch.setattr(export_model, "FLATBUFFER_BYTES", 4 * count)
+    found = obstacles(student.network)
+    assert list(found) == ["stablehlo", "tflite", "tflite_float32"]
+    size = f"holds less than {4 * count:,} bytes, and the parameters have {4 * count:,}"
+    assert all(size in obstacle for obstacle in found.values())
+    assert found["stablehlo"].endswith("; with --dtype=bfloat16 they fit")
+    monkeypatch.setattr(export_model, "FLATBUFFER_BYTES", count)
+    assert obstacles(student.network).keys() == {*found, "tflite_int8"}
+    assert "stablehlo" in obstacles(student.network, "bfloat16")
+    monkeypatch.setattr(export_model, "FLATBUFFER_BYTES", 4 * count + 1)
+    assert obstacles(student.network) == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "until"),
+    [
+        ("2026-11-28", "2027-05-28"),
+        ("2026-06-30", "2026-12-30"),
+        ("2026-08-31", "2027-02-28"),
+        ("2027-08-31", "2028-02-29"),
+    ],
+)
+def test_jax_promises_to_read_a_file_for_six_months(written, until):
+    assert str(stablehlo.promised_until(datetime.date.fromisoformat(written))) == until
+
+
+def test_what_a_converter_raises_is_a_failure_of_its_export(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise NotImplementedError("no plugin for the primitive")
+
+    monkeypatch.setattr(jax.export, "export", refuse)
+    with pytest.raises(ExportFailed, match=r"the StableHLO export cannot be written: .*no plugin"):
+        stablehlo.write(model(), tmp_path / "out")
 
 
 @pytest.mark.slow
