@@ -70,9 +70,9 @@ def write(model: Exportable, directory: Path) -> Artefact:
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, height, width, channels), "uint8")
     serve = model.function()
-    exported = jax.export.export(jax.jit(lambda images: serve(params, images)), platforms=PLATFORMS)
+    function = jax.jit(lambda images: serve(params, images))
     with converting("StableHLO"):
-        program = exported(images)
+        program = jax.export.export(function, platforms=PLATFORMS)(images)
         content = program.serialize()
     directory.mkdir()
     (directory / FILE).write_bytes(content)

@@ -140,7 +140,7 @@ def with_an_outlier(exported: Exportable) -> Exportable:
 
 @pytest.mark.slow
 def test_an_int8_that_is_another_model_is_left_out_and_float32_is_there(tmp_path):
-    exported = with_an_outlier(model("map", width=64, mlp_dim=256, depth=4))
+    exported = with_an_outlier(model("map", width=64, mlp_dim=256))
     version = export_version(exported, "tflite", tmp_path, verifier(exported))
     assert [one.name for one in version.checked] == ["TFLite"]
     (error,) = version.failed
@@ -148,7 +148,7 @@ def test_an_int8_that_is_another_model_is_left_out_and_float32_is_there(tmp_path
     assert (version.path / "model.tflite").exists()
     assert not (version.path / "model_int8.tflite").exists()
     card = (version.path / "MODEL_CARD.md").read_text()
-    assert "`model.tflite` (float32) with any" in card and "int8" not in card
+    assert "`model.tflite` (float32) with any" in card and "model_int8" not in card
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_onnx_holds_the_weights_once(form, tmp_path):
     import onnx as reader
 
     # One of its tensors has more than a megabyte.
-    exported = model("map", width=64, mlp_dim=1100, depth=4)
+    exported = model("map", width=64, mlp_dim=4200)
     onnx.write(exported, tmp_path / "out")
     (file,) = (tmp_path / "out").iterdir()
     size = 4 * exported.network.parameter_count()
