@@ -3,11 +3,12 @@
   python pipelines/export.py --workdir=runs/student [--format=saved_model,stablehlo,…]
       [--output=DIR] [--best] [--dtype=bfloat16] [--licence=apache-2.0]
 
-Formats: saved_model (TensorFlow, TF Serving), stablehlo (JAX alone), tflite (float32 and int8),
-onnx, hf (Hugging Face's ViTForImageClassification), timm. Each is run in its own runtime, in a
-process without this project, on images of the evaluation split, and compared with JAX before it
-appears. SavedModels are DIR/1, DIR/2, … (TF Serving's layout), the others DIR/FORMAT/1, …, each
-with a MODEL_CARD.md.
+Formats: saved_model (TensorFlow, TF Serving), stablehlo (JAX alone), tflite (float32 and int8;
+tflite_float32 or tflite_int8 for one of them), onnx, hf (Hugging Face's
+ViTForImageClassification), timm. Each is run in its own runtime, in a process without this
+project, on images of the evaluation split, and compared with JAX before it appears. What fails
+keeps nothing else from being written. SavedModels are DIR/1, DIR/2, … (TF Serving's layout), the
+others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
 """
 
 import signal
@@ -23,10 +24,10 @@ from distill.config import resolve
 from distill.data import DataConfig, Source, Subset
 from distill.data.classes import Names, among, numbered
 from distill.data.examples import readable_views
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 from distill.export.model import Exportable
 from distill.export.verify import Samples, Verifier
-from distill.export.versions import FORMATS, Version, export_version, table
+from distill.export.versions import FORMATS, Version, check_format, export_version, table
 from distill.nn import ViTConfig
 from distill.parallel import MeshConfig, make_mesh
 from distill.train import best as best_weights
@@ -88,6 +89,11 @@ def run(
       dtype: of parameters and activations of the exports.
       licence: of the weights, for the model card.
       images: how many of the evaluation split to compare on.
+
+    Raises:
+      UserError: before anything is written, for a format that does not take the model or needs
+        what is not installed.
+      RunFailed: after everything else was written, if something could not be, or differs from JAX.
     """
     unknown = [form for form in formats if form not in FORMATS]
     if unknown or not formats:
@@ -108,23 +114,55 @@ def run(
         view=data.view.evaluation,
     )
     for form in formats:
-        FORMATS[form].check(model)
+        check_format(form, model)
     about = describe(workdir, recorded, best) | {"licence": licence, "checked_on": samples.name}
+    return _export_all(model, formats, output or workdir / "export", samples, about)
+
+
+def _export_all(
+    model: Exportable,
+    formats: Sequence[str],
+    directory: Path,
+    samples: Samples,
+    about: Mapping[str, Any],
+) -> dict[str, Version]:
+    """Exports in each format, whatever becomes of the others, and prints what was seen."""
     verifier = Verifier(model, samples)
-    directory = output or workdir / "export"
-    versions = {}
+    accuracy = verifier.accuracy
+    versions, failed = {}, []
     try:
         for form in formats:
             # TF Serving looks for versions right in a model's directory.
             place = directory if form == "saved_model" else directory / form
-            versions[form] = export_version(model, form, place, verifier, about)
-            print(f"exported {versions[form].path}")
+            try:
+                versions[form] = export_version(model, form, place, verifier, about)
+            except UserError as error:
+                failed.append(error)
+            else:
+                failed.extend(versions[form].failed)
+                print(f"exported {versions[form].path}")
     finally:
         if versions:
-            right = "" if verifier.accuracy is None else f" (accuracy {verifier.accuracy:.2%})"
+            right = "" if accuracy is None else f" (accuracy {accuracy:.2%})"
             print(f"compared with JAX{right} on {samples.name}; times on this machine's CPU:\n")
             print(table([checked for one in versions.values() for checked in one.checked]))
+    if failed:
+        raise _incomplete(versions, failed)
     return versions
+
+
+def _incomplete(versions: Mapping[str, Version], failed: Sequence[UserError]) -> UserError:
+    """Says what was exported and what was not."""
+    said = "\n".join(str(error) for error in failed)
+    if not versions:
+        ran = any(isinstance(error, RunFailed) for error in failed)
+        return (RunFailed if ran else UserError)(f"{said}\nNothing was exported")
+    written = [
+        f"{checked.name} ({version.path})"
+        for version in versions.values()
+        for checked in version.checked
+    ]
+    return RunFailed(f"{said}\nThe rest was exported: {', '.join(written)}")
 
 
 def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str, Any]:

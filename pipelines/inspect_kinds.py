@@ -1,5 +1,6 @@
 """What `distill inspect` says of a run, a checkpoint, stored targets, an export."""
 
+import datetime
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from distill.config import ConfigError, resolve
 from distill.data.sources import abbreviate
 from distill.data.store import DESCRIPTION as STORE
 from distill.errors import UserError
+from distill.export.stablehlo import promised_until
 from distill.export.verify import Checked, size_of
 from distill.export.versions import DESCRIPTION as EXPORT
 from distill.export.versions import table
@@ -186,6 +188,8 @@ def _export(path: Path) -> tuple[str, ...]:
         holds = {
             "format": described["format"],
             "dtype": described["dtype"],
+            "written": _written(described),
+            **described.get("requires", {}),
             "run": about.get("workdir"),
             "step": about.get("step"),
             "licence": about.get("licence"),
@@ -202,6 +206,16 @@ def _export(path: Path) -> tuple[str, ...]:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     weights = [tensor_table(open_file(file).tensors) for file in path.glob("*.safetensors")]
     return *told, *weights, file_table(path, files)
+
+
+def _written(described: Mapping[str, Any]) -> str | None:
+    """The day on which an export was written, if it was recorded, and how long that is good for."""
+    written = described.get("written")
+    if written is None or described["format"] != "stablehlo":
+        return written
+    until = promised_until(datetime.date.fromisoformat(written))
+    past = ", which is past" if datetime.datetime.now(datetime.UTC).date() > until else ""
+    return f"{written}; JAX promises to read it until {until} at most{past}"
 
 
 def export_row(path: Path) -> tuple[str, ...]:

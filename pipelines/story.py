@@ -5,6 +5,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from distill.data import Splits
+from distill.export.versions import obstacles
 from distill.nn import Network
 from distill.parallel import distributed
 from distill.report import write_run_report
@@ -23,6 +24,8 @@ def introduce(
         )
         say(f"{name}: parameters\n{table}")
     say(f"{name}: {network.parameter_count():,} parameters")
+    if remark := _not_exportable(network):
+        say(f"{name}: {remark}")
     for remark in splits.remarks():
         say(f"{name}: warning: {remark}")
     images = ", ".join(f"{len(source):,} {split}" for split, source in splits.opened.items())
@@ -33,6 +36,15 @@ def introduce(
     say(f"{name}: {images} images; {devices} as {axes}")
     for split, source in splits.opened.items():
         say(f"{name}: {split}: {source.found}")
+
+
+def _not_exportable(network: Network) -> str | None:
+    """To which formats a network cannot be exported and why, which training does not change."""
+    forms = {}
+    for form, obstacle in obstacles(network).items():
+        forms.setdefault(obstacle, []).append(form)
+    listing = "; ".join(f"{', '.join(names)}: {obstacle}" for obstacle, names in forms.items())
+    return f"cannot be exported to {listing}" if listing else None
 
 
 def finish(name: str, trained: Trained, workdir: Workdir) -> Trained:

@@ -1,10 +1,12 @@
 """MODEL_CARD.md: what an exported model is, where it comes from and how good it is."""
 
+import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distill.export.model import Exportable
+from distill.export.stablehlo import promised_until
 from distill.nn.fingerprint import fingerprint
 
 _USE = {
@@ -12,13 +14,17 @@ _USE = {
     "Serving with the directory that the version lies in as `--model_base_path`.",
     "stablehlo": "`jax.export.deserialize`, with JAX alone; README.md beside this file has the "
     "lines.",
-    "tflite": "`model.tflite` (float32) or `model_int8.tflite` (8-bit weights) with any TensorFlow "
-    "Lite interpreter, signature `serving_default`; the batch is free.",
     "onnx": "`onnxruntime.InferenceSession('model.onnx')`, input `images`; the metadata's "
     "`class_names` is a JSON list.",
     "hf": "`transformers.AutoModelForImageClassification.from_pretrained(DIRECTORY)` and "
     "`AutoImageProcessor.from_pretrained(DIRECTORY)`.",
     "timm": "`timm.create_model('local-dir:DIRECTORY', pretrained=True)`.",
+}
+
+# By the artefact's name.
+_TFLITE = {
+    "TFLite": "`model.tflite` (float32)",
+    "TFLite int8": "`model_int8.tflite` (8-bit weights)",
 }
 
 # What loads them from Hugging Face's hub.
@@ -74,7 +80,8 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
         f"# {about.get('name', 'Model card')}",
         _list(student),
         "## How to use it",
-        f"{_USE[form]} Format `{form}`, {description['dtype']}.",
+        f"{_use(description)} Format `{form}`, {description['dtype']}.",
+        _requirements(description),
         *(_hugging_face_notes(model) if form == "hf" else ()),
         *_signature(description["signature"]),
         "## Where it comes from",
@@ -125,6 +132,28 @@ def _preprocessing(model: Exportable, form: str) -> str:
             else f"uint8, 0 to 255, channels last. Inside the model: {normalised}"
         )
     )
+
+
+def _use(description: Mapping[str, Any]) -> str:
+    form = description["format"]
+    if form in _USE:
+        return _USE[form]
+    files = " or ".join(_TFLITE[one["name"]] for one in description["checked"])
+    return (
+        f"{files} with any TensorFlow Lite interpreter, signature `serving_default`; the batch is "
+        "free, but not 0."
+    )
+
+
+def _requirements(description: Mapping[str, Any]) -> str:
+    if description["format"] == "stablehlo":
+        until = promised_until(datetime.date.fromisoformat(description["written"]))
+        return (
+            f"Written on {description['written']} with jax {description['jax']}. JAX promises that "
+            f"releases of the six months after that one read it, until {until} at most."
+        )
+    requires = description["requires"].items()
+    return f"It needs {', '.join(f'{name} {what}' for name, what in requires)}." if requires else ""
 
 
 def _hugging_face_notes(model: Exportable) -> Iterable[str]:

@@ -7,25 +7,30 @@ import numpy as np
 from PIL import Image
 
 from distill.export.model import Artefact, Exportable, require
-from distill.export.torch_weights import check_plain, parameters, per_channel, save
+from distill.export.torch_weights import parameters, per_channel, plain_obstacle, save
 from distill.json_files import write_json
 from distill.names import huggingface as names
 from distill.names.rules import PREFIX_POSITIONS, write_tensors
+from distill.nn import Network
 
 
-def check(model: Exportable) -> None:
-    """Checks that the model can be written.
+def check_installed() -> None:
+    """Checks that the format can be written and run here.
 
     Raises:
-      UserError: for a model that is not a plain one with a class token, or if PyTorch or
-        transformers are missing.
+      UserError: if PyTorch or transformers are missing.
     """
     require("hf", "-c constraints.txt -e '.[reference]'", "safetensors", "torch", "transformers")
+
+
+def obstacle(network: Network, dtype: str) -> str | None:
+    """What keeps a network out of the format: all but a plain one with a class token."""
+    del dtype
     # Its other models that pool do so before the last norm, or through another projection.
-    check_plain(model, "hf", ("cls",))
+    return plain_obstacle(network, ("cls",))
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
+def write(model: Exportable, directory: Path) -> Artefact:
     """Writes model.safetensors, config.json and preprocessor_config.json.
 
     A model without classifier is written with no labels: its "logits" are the embedding.
@@ -34,7 +39,7 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     save(tensors(model), directory)
     write_json(directory / "config.json", _config(model))
     write_json(directory / "preprocessor_config.json", _preprocessor(model))
-    return [Artefact("Hugging Face", "hf", directory, exact=model.dtype == "float32")]
+    return Artefact("Hugging Face", "hf", directory, exact=model.dtype == "float32")
 
 
 def tensors(model: Exportable) -> dict[str, np.ndarray]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,15 @@ from distill.nn import Network, Params
 Activation = Literal["softmax", "sigmoid"]
 
 
-class ExportMismatch(RunFailed):
+# Of a file that is a FlatBuffer, as StableHLO's and TFLite's are.
+FLATBUFFER_BYTES = 2**31
+
+
+class ExportFailed(RunFailed):
+    """A model cannot be written in a format."""
+
+
+class ExportMismatch(ExportFailed):
     """The exported model does not compute what JAX computes."""
 
 
@@ -47,7 +56,7 @@ class Exportable:
     @property
     def host_params(self) -> Params:
         """The parameters as NumPy arrays in the export's dtype."""
-        return jax.tree.map(lambda p: np.asarray(p).astype(self.dtype), self.params)
+        return jax.tree.map(lambda p: np.asarray(p).astype(self.dtype, copy=False), self.params)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -92,6 +101,8 @@ class Artefact:
     """Of a file or a directory."""
     exact: bool
     """Whether it promises JAX's figures, or only the classes that JAX prefers."""
+    requires: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What a runtime has to be to take it, by name, as JSON can hold it."""
 
 
 def serving_function(
@@ -138,3 +149,37 @@ def require(form: str, extra: str, *modules: str) -> None:
             f"the format {form} is written and checked with {', '.join(missing)}, which is not "
             f"installed: pip install {extra}"
         )
+
+
+def size_obstacle(network: Network, bytes_each: int) -> str | None:
+    """What keeps a network's parameters out of a FlatBuffer; None if they fit.
+
+    Args:
+      network: of the parameters.
+      bytes_each: of a parameter in the file.
+    """
+    size = network.parameter_count() * bytes_each
+    if size < FLATBUFFER_BYTES:
+        return None
+    return f"a file holds less than {FLATBUFFER_BYTES:,} bytes, and the parameters have {size:,}"
+
+
+@contextmanager
+def converting(name: str, *errors: type[Exception]) -> Iterator[None]:
+    """Reports what a converter raises as a failure of this export alone.
+
+    Args:
+      name: of the artefact, as tables call it.
+      errors: of the converter's own.
+
+    Raises:
+      ExportFailed: for what a converter raises of a model that it does not take, or that does not
+        fit in memory.
+    """
+    try:
+        yield
+    except (
+        *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError),
+        *(RuntimeError, TypeError, ValueError, *errors),
+    ) as error:
+        raise ExportFailed(f"the {name} export cannot be written: {error!r}") from error

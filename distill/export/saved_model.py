@@ -5,22 +5,27 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from distill.export.model import Artefact, Exportable, require
+from distill.export.model import Artefact, Exportable, converting, require
+from distill.nn import Network
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-def check(model: Exportable) -> None:
-    """Checks that the model can be written.
+def check_installed() -> None:
+    """Checks that the format can be written and run here.
 
     Raises:
       UserError: if TensorFlow is missing.
     """
-    del model
     require("saved_model", "-e '.[export]'", "tensorflow")
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
+def obstacle(network: Network, dtype: str) -> None:
+    """What keeps a network out of the format: nothing does."""
+    del network, dtype
+
+
+def write(model: Exportable, directory: Path) -> Artefact:
     """Writes a SavedModel: a version as TF Serving expects it.
 
     The signature `serving_default` takes uint8 `images` [None, H, W, C] at the model's resolution
@@ -32,11 +37,22 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
     warmup = directory / WARMUP
     warmup.parent.mkdir()
     write_warmup(warmup, np.zeros((1, *model.image_shape), np.uint8))
-    return [Artefact("SavedModel", "saved_model", directory, exact=model.dtype == "float32")]
+    return Artefact("SavedModel", "saved_model", directory, exact=model.dtype == "float32")
 
 
 def save(model: Exportable, directory: Path, *, unroll: bool = False) -> None:
-    """Writes the SavedModel itself; its layers are unrolled for converters that read it."""
+    """Writes the SavedModel itself; its layers are unrolled for converters that read it.
+
+    Raises:
+      ExportFailed: if TensorFlow cannot.
+    """
+    import tensorflow as tf
+
+    with converting("SavedModel", tf.errors.OpError):
+        _save(model, directory, unroll)
+
+
+def _save(model: Exportable, directory: Path, unroll: bool) -> None:
     import tensorflow as tf
     from jax.experimental import jax2tf
 

@@ -1,18 +1,22 @@
 """StableHLO by `jax.export`: one file for CPU, CUDA and TPU that JAX alone loads."""
 
+import calendar
+import datetime
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
-from distill.errors import UserError
-from distill.export.model import Artefact, Exportable
+from distill.export.model import Artefact, Exportable, converting, size_obstacle
 from distill.json_files import write_json
+from distill.nn import Network
 
 FILE = "model.jax_export"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-# The file is a FlatBuffer.
-_MOST_BYTES = 2**31
+# For as long after its own release, releases of JAX promise to read what it wrote
+# (jax.export, compatibility guarantees).
+PROMISED_MONTHS = 6
 
 README = """\
 # Load it
@@ -29,38 +33,52 @@ outputs = model.call(images)  # a dict of float32 arrays: {outputs}
 classes = json.loads(pathlib.Path("class_names.json").read_text(encoding="utf-8"))
 ```
 
-Written with jax {jax}, calling convention {convention}, for {platforms}. JAX reads what it has \
-written for at least six months after.
+Written on {written} with jax {jax}, calling convention {convention}, for {platforms}. JAX \
+promises that releases of the six months after this one read it, until {until} at most: \
+export the model anew before.
 """
 
 
-def check(model: Exportable) -> None:
-    """Checks that the model can be written.
+def check_installed() -> None:
+    """Checks that the format can be written and run here, as it always can."""
 
-    Raises:
-      UserError: for a model that one file cannot hold.
+
+def obstacle(network: Network, dtype: str) -> str | None:
+    """What keeps a network out of the format: parameters that one file cannot hold."""
+    found = size_obstacle(network, jnp.dtype(dtype).itemsize)
+    halved = dtype == "float32" and size_obstacle(network, 2) is None
+    return f"{found}; with --dtype=bfloat16 they fit" if found and halved else found
+
+
+def promised_until(written: datetime.date) -> datetime.date:
+    """The last day on which releases of JAX that appear then promise to read a file.
+
+    The promise counts from the release that wrote it, so an older one's ends earlier.
+
+    Args:
+      written: the day on which it was.
     """
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(model.host_params))
-    if size >= _MOST_BYTES:
-        raise UserError(
-            f"a StableHLO file holds less than {_MOST_BYTES:,} bytes, and the parameters have "
-            f"{size:,}; with --dtype=bfloat16 they have half, and a SavedModel has no such limit"
-        )
+    years, month = divmod(written.month - 1 + PROMISED_MONTHS, 12)
+    year, month = written.year + years, month + 1
+    return datetime.date(year, month, min(written.day, calendar.monthrange(year, month)[1]))
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
+def write(model: Exportable, directory: Path) -> Artefact:
     """Writes the serving function with its parameters, class names and how to load them."""
     params = model.host_params
     height, width, channels = model.image_shape
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, height, width, channels), "uint8")
     serve = model.function()
-    exported = jax.export.export(jax.jit(lambda images: serve(params, images)), platforms=PLATFORMS)
-    program = exported(images)
+    function = jax.jit(lambda images: serve(params, images))
+    with converting("StableHLO"):
+        program = jax.export.export(function, platforms=PLATFORMS)(images)
+        content = program.serialize()
     directory.mkdir()
-    (directory / FILE).write_bytes(program.serialize())
+    (directory / FILE).write_bytes(content)
     write_json(directory / "class_names.json", list(model.class_names))
     outputs = sorted(jax.eval_shape(serve, params, images))
+    today = datetime.datetime.now(datetime.UTC).date()
     (directory / "README.md").write_text(
         README.format(
             file=FILE,
@@ -71,7 +89,9 @@ def write(model: Exportable, directory: Path) -> list[Artefact]:
             jax=jax.__version__,
             convention=program.calling_convention_version,
             platforms=", ".join(program.platforms),
+            written=today,
+            until=promised_until(today),
         ),
         encoding="utf-8",
     )
-    return [Artefact("StableHLO", "stablehlo", directory / FILE, exact=model.dtype == "float32")]
+    return Artefact("StableHLO", "stablehlo", directory / FILE, exact=model.dtype == "float32")

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from distill.export.model import Artefact, Exportable, require
-from distill.export.torch_weights import check_plain, parameters, per_channel, save
+from distill.export.torch_weights import parameters, per_channel, plain_obstacle, save
 from distill.json_files import write_json
 from distill.names.rules import write_tensors
 from distill.names.timm import table
+from distill.nn import Network
 
 _POOLS = {"map": "map", "gap": "avg", "cls": "token"}
 
@@ -25,24 +26,29 @@ _ARCHITECTURES = {
 _ARCHITECTURE = "vit_base_patch16_224"
 
 
-def check(model: Exportable) -> None:
-    """Checks that the model can be written.
+def check_installed() -> None:
+    """Checks that the format can be written and run here.
 
     Raises:
-      UserError: for a model that is not a plain one, or if timm or what it imports is missing.
+      UserError: if timm or what it imports is missing.
     """
     packages = ("torch", "torchvision", "timm")
     # A torchvision of another release than torch's breaks both.
     require("timm", " ".join(packages), *packages)
-    check_plain(model, "timm", _POOLS)
 
 
-def write(model: Exportable, directory: Path) -> list[Artefact]:
+def obstacle(network: Network, dtype: str) -> str | None:
+    """What keeps a network out of the format: all but a plain one."""
+    del dtype
+    return plain_obstacle(network, _POOLS)
+
+
+def write(model: Exportable, directory: Path) -> Artefact:
     """Writes model.safetensors and config.json, for `timm.create_model("local-dir:DIRECTORY")`."""
     directory.mkdir()
     save(tensors(model), directory)
     write_json(directory / "config.json", _config(model))
-    return [Artefact("timm", "timm", directory, exact=model.dtype == "float32")]
+    return Artefact("timm", "timm", directory, exact=model.dtype == "float32")
 
 
 def tensors(model: Exportable) -> dict[str, np.ndarray]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from distill.errors import UserError
 from distill.export.model import Exportable
+from distill.nn import Network
 from distill.nn.embeddings import sincos2d
 from distill.nn.vit import ViTConfig
 
@@ -22,18 +22,14 @@ _ANY = {
 }
 
 
-def check_plain(model: Exportable, form: str, heads: Collection[str]) -> None:
-    """Checks that a format's transformer can be the model.
+def plain_obstacle(network: Network, heads: Collection[str]) -> str | None:
+    """The choices of a network that a library's transformer cannot express; None if there are none.
 
     Args:
-      model: to export.
-      form: the format's name.
-      heads: those it has.
-
-    Raises:
-      UserError: naming the choices that it cannot express.
+      network: to export.
+      heads: those the library's transformer has.
     """
-    config = model.network.config
+    config = network.config
     plain = {field.name: field.default for field in dataclasses.fields(ViTConfig)}
     foreign = [
         f"{field.name}={getattr(config, field.name)!r}"
@@ -42,11 +38,9 @@ def check_plain(model: Exportable, form: str, heads: Collection[str]) -> None:
     ]
     if config.head not in heads:
         foreign.append(f"head={config.head!r} (it has {' or '.join(heads)})")
-    if foreign:
-        raise UserError(
-            f"the format {form} is a plain vision transformer of its library, which this model is "
-            f"not: {', '.join(foreign)}. saved_model, stablehlo, tflite and onnx take it as it is"
-        )
+    if not foreign:
+        return None
+    return f"its vision transformer is a plain one, without {', '.join(foreign)}"
 
 
 def parameters(model: Exportable) -> dict[str, np.ndarray]:

@@ -92,7 +92,7 @@ class Verifier:
             if not sound.all():
                 raise ExportMismatch(
                     f"{name} of the model is not finite for image {np.argmin(sound)} of "
-                    f"{self._samples.name}; check the model. Nothing was exported"
+                    f"{self._samples.name}, which no export could equal; check the model"
                 )
         return expected
 
@@ -160,20 +160,16 @@ class Verifier:
         if artefact.exact and not differences[worst] <= TOLERANCE:
             raise ExportMismatch(
                 f"{worst} of the {artefact.name} export differs from JAX by "
-                f"{differences[worst]:.2e} in batches of {batch}; allowed is {TOLERANCE}. Nothing "
-                "was exported"
+                f"{differences[worst]:.2e} in batches of {batch}; allowed is {TOLERANCE}"
             )
         if not np.isfinite(differences[worst]):
-            raise ExportMismatch(
-                f"{worst} of the {artefact.name} export is not finite. Nothing was exported"
-            )
+            raise ExportMismatch(f"{worst} of the {artefact.name} export is not finite")
         if batch == "all" and not agreement >= AGREEMENT:
             raise ExportMismatch(
                 f"the {artefact.name} export agrees with JAX on {agreement:.2%} of "
                 f"{len(self._samples.images)} images; at least {AGREEMENT:.0%} is expected. "
                 f"{main} differ by up to {differences[main]:.2g}, which decides where two classes "
-                "are as near: train longer, compare on more --images, or export float32. Nothing "
-                "was exported"
+                "are as near: train longer, compare on more --images, or export float32"
             )
         return differences[main], agreement
 
@@ -187,13 +183,16 @@ def size_of(path: Path) -> int:
 def _run(artefact: Artefact, directory: Path) -> dict[str, float]:
     """Runs the script; returns the seconds that a batch takes, by its size."""
     command = [sys.executable, "-I", str(CHECKER), artefact.runtime, str(artefact.path), directory]
-    done = subprocess.run(
-        list(map(str, command)),
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            list(map(str, command)),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ExportMismatch(f"the {artefact.name} export cannot be run: {error}") from error
     if done.returncode:
         raise ExportMismatch(
             f"the {artefact.name} export cannot be run:\n{done.stderr.strip()[-2000:]}"

@@ -1,12 +1,13 @@
 """Exports as they lie on disk: a directory of numbered versions for each format.
 
-A version is written under a temporary name, run in the format's own runtime by a process that knows
-nothing of this project, compared with JAX, and renamed when it agrees: a version that is there is a
-good one. With it lie `export.json`, which says what it is, and MODEL_CARD.md, which says it to a
-person.
+What a version is to hold is written under a temporary name, run in the format's own runtime by a
+process that knows nothing of this project, compared with JAX, and put in place when it agrees: a
+version that is there is a good one. With it lie `export.json`, which says what it is, and
+MODEL_CARD.md, which says it to a person.
 """
 
 import dataclasses
+import datetime
 import errno
 import shutil
 import tempfile
@@ -20,31 +21,45 @@ import jax
 from distill.errors import UserError
 from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.card import model_card
-from distill.export.model import Artefact, Exportable, signature
+from distill.export.model import Artefact, Exportable, ExportFailed, signature
 from distill.export.verify import Checked, Verifier
 from distill.json_files import write_json
+from distill.nn import Network
 from distill.report.text import text_table
 
 DESCRIPTION = "export.json"
 CARD = "MODEL_CARD.md"
 
 
+Write = Callable[[Exportable, Path], Artefact]
+
+
 class Format(NamedTuple):
     """How a model becomes files."""
 
-    check: Callable[[Exportable], None]
-    """Raises a UserError for a model that the format does not take, or if a package is missing."""
-    write: Callable[[Exportable, Path], list[Artefact]]
-    """Writes to a new directory."""
+    check_installed: Callable[[], None]
+    """Raises a UserError if a package is missing."""
+    obstacle: Callable[[Network, str], str | None]
+    """What keeps a network, exported in a dtype, out of the format; None if nothing does."""
+    write: Sequence[Write]
+    """For each artefact, what writes it to a new directory."""
 
 
 FORMATS: Mapping[str, Format] = {
-    "saved_model": Format(saved_model.check, saved_model.write),
-    "stablehlo": Format(stablehlo.check, stablehlo.write),
-    "tflite": Format(tflite.check, tflite.write),
-    "onnx": Format(onnx.check, onnx.write),
-    "hf": Format(hf.check, hf.write),
-    "timm": Format(timm.check, timm.write),
+    "saved_model": Format(saved_model.check_installed, saved_model.obstacle, (saved_model.write,)),
+    "stablehlo": Format(stablehlo.check_installed, stablehlo.obstacle, (stablehlo.write,)),
+    "tflite": Format(
+        tflite.check_installed,
+        tflite.float32_obstacle,
+        (tflite.write_float32, tflite.write_int8),
+    ),
+    "tflite_float32": Format(
+        tflite.check_installed, tflite.float32_obstacle, (tflite.write_float32,)
+    ),
+    "tflite_int8": Format(tflite.check_installed, tflite.int8_obstacle, (tflite.write_int8,)),
+    "onnx": Format(onnx.check_installed, onnx.obstacle, (onnx.write,)),
+    "hf": Format(hf.check_installed, hf.obstacle, (hf.write,)),
+    "timm": Format(timm.check_installed, timm.obstacle, (timm.write,)),
 }
 
 # Of these, inputs and outputs are what their libraries' models have.
@@ -61,6 +76,38 @@ class Version:
 
     path: Path
     checked: list[Checked]
+    """What was seen of each artefact in it."""
+    failed: Sequence[UserError] = ()
+    """Why an artefact is not in it, for each that is not."""
+
+
+def check_format(form: str, model: Exportable) -> None:
+    """Checks that a model can be written in a format here.
+
+    Raises:
+      UserError: if the format does not take the model, or needs what is not installed.
+    """
+    obstacle = FORMATS[form].obstacle(model.network, model.dtype)
+    if obstacle:
+        others = [name for name in FORMATS if name not in obstacles(model.network, model.dtype)]
+        raise UserError(
+            f"the format {form} cannot hold this model: {obstacle}. Those that can, in "
+            f"{model.dtype}: {', '.join(others)}"
+        )
+    FORMATS[form].check_installed()
+
+
+def obstacles(network: Network, dtype: str = "float32") -> dict[str, str]:
+    """What keeps a network out of formats, by format; of those that take it there is nothing.
+
+    What is installed here does not count.
+
+    Args:
+      network: as it would be exported.
+      dtype: of the exports.
+    """
+    found = {form: FORMATS[form].obstacle(network, dtype) for form in FORMATS}
+    return {form: obstacle for form, obstacle in found.items() if obstacle}
 
 
 def export_version(
@@ -72,6 +119,8 @@ def export_version(
 ) -> Version:
     """Writes the next version under `directory`, having checked it.
 
+    An artefact that cannot be written, or is not the model, is left out, and the version says why.
+
     Args:
       model: what to export.
       form: one of `FORMATS`.
@@ -82,9 +131,10 @@ def export_version(
     Raises:
       UserError: if the directory cannot be written, or the format does not take the model or needs
         what is not installed.
-      ExportMismatch: if it differs from JAX by more than it may; then nothing is left.
+      ExportFailed: if no artefact of the format can be written; then nothing is left.
+      ExportMismatch: if one differs from JAX by more than it may, and there is no other.
     """
-    FORMATS[form].check(model)
+    check_format(form, model)
     created = []
     try:
         created = [path for path in (directory, *directory.parents) if not path.exists()]
@@ -92,28 +142,87 @@ def export_version(
         _remove_stale(directory)
         with tempfile.TemporaryDirectory(prefix=_STAGING, dir=directory) as staging:
             written = Path(staging) / "model"
-            checked = [verifier(artefact) for artefact in FORMATS[form].write(model, written)]
-            description = {
-                "format": form,
-                "dtype": model.dtype,
-                "signature": None if form in _OWN_SIGNATURE else signature(model),
-                "preprocessing": model.preprocessing,
-                "checked": [dataclasses.asdict(one) for one in checked],
-                "jax": jax.__version__,
-                "about": dict(about or {}),
-            }
-            write_json(written / DESCRIPTION, description)
-            # A path on it may have been read in a locale that could not decode it.
-            (written / CARD).write_text(
-                model_card(model, description), encoding="utf-8", errors="surrogateescape"
-            )
-            return Version(_number(written, directory), checked)
+            artefacts, checked, failed = _write_artefacts(model, form, written, verifier)
+            _describe(model, form, written, artefacts, checked, about)
+            _grant(written)
+            return Version(_number(written, directory), checked, failed)
     except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from error
+        raise _not_writable(directory, error) from error
     finally:
         for path in created:
             if path.exists() and not any(path.iterdir()):
                 path.rmdir()
+
+
+def _write_artefacts(
+    model: Exportable, form: str, written: Path, verifier: Verifier
+) -> tuple[list[Artefact], list[Checked], list[UserError]]:
+    """Collects in a new directory the artefacts of a format that are the model.
+
+    Raises:
+      UserError: if there are none.
+    """
+    written.mkdir()
+    artefacts, checked, failed = [], [], []
+    for number, write in enumerate(FORMATS[form].write):
+        # What one that fails has left is in nobody's way.
+        apart = written.with_name(str(number))
+        try:
+            artefact = write(model, apart)
+            checked.append(verifier(artefact))
+            artefacts.append(artefact)
+            for entry in apart.iterdir():
+                entry.replace(written / entry.name)
+        except UserError as error:
+            failed.append(error)
+        except OSError as error:
+            failed.append(_not_writable(written.parent.parent, error))
+    if not checked:
+        if len(failed) == 1:
+            raise failed[0]
+        raise ExportFailed("\n".join(map(str, failed)))
+    return artefacts, checked, failed
+
+
+def _describe(
+    model: Exportable,
+    form: str,
+    written: Path,
+    artefacts: Sequence[Artefact],
+    checked: Sequence[Checked],
+    about: Mapping[str, Any] | None,
+) -> None:
+    """Writes export.json and the card."""
+    description = {
+        "format": form,
+        "dtype": model.dtype,
+        "written": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "requires": {name: what for one in artefacts for name, what in one.requires.items()},
+        "signature": None if form in _OWN_SIGNATURE else signature(model),
+        "preprocessing": model.preprocessing,
+        "checked": [dataclasses.asdict(one) for one in checked],
+        "jax": jax.__version__,
+        "about": dict(about or {}),
+    }
+    write_json(written / DESCRIPTION, description)
+    # A path on it may have been read in a locale that could not decode it.
+    (written / CARD).write_text(
+        model_card(model, description), encoding="utf-8", errors="surrogateescape"
+    )
+
+
+def _grant(written: Path) -> None:
+    """Gives all that lies in a directory the rights that its user's umask left the directory.
+
+    Libraries that write through temporary files keep what they write to their user.
+    """
+    rights = written.stat().st_mode & 0o777
+    for path in written.rglob("*"):
+        path.chmod(rights if path.is_dir() else rights & 0o666)
+
+
+def _not_writable(directory: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write to {directory}: {error.strerror or error}")
 
 
 def _remove_stale(directory: Path) -> None:

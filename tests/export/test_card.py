@@ -32,7 +32,15 @@ def student():
 
 
 def card(exported, form="stablehlo", /, **about) -> str:
-    described = {"format": form, "dtype": "float32", "signature": None, "checked": [CHECKED]}
+    described = {
+        "format": form,
+        "dtype": "float32",
+        "written": "2026-08-31",
+        "jax": "0.10.2",
+        "requires": {},
+        "signature": None,
+        "checked": [CHECKED],
+    }
     return model_card(exported, described | {"about": about})
 
 
@@ -129,6 +137,13 @@ def test_preprocessing_is_said(form):
     colour = card(exportable(), form)
     assert "RGB; the central 12×12 pixels" in line(colour, "preprocessing")
     assert 'image.convert("L")' not in colour
+
+
+def test_it_is_said_how_long_stablehlo_can_be_read(student):
+    used = section(card(student), "How to use it")
+    assert "Written on 2026-08-31 with jax 0.10.2." in used
+    assert "until 2027-02-28 at most" in used
+    assert "2027" not in card(student, "hf")
 
 
 def test_a_student_without_classes_is_said_to_embed():

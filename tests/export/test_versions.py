@@ -1,7 +1,10 @@
 """A version that is there is a good one, whatever happened while it was written."""
 
+import datetime
 import errno
+import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -14,19 +17,19 @@ from support import exportable as model
 
 from distill.errors import UserError
 from distill.export import stablehlo
-from distill.export.model import Exportable, ExportMismatch
+from distill.export.model import Artefact, Exportable, ExportFailed, ExportMismatch
 from distill.export.versions import FORMATS, export_version
 
 
 def worse(form, change):
     """A format that writes the model with other parameters."""
-    write = FORMATS[form].write
+    (write,) = FORMATS[form].write
 
     def wrong(exported, directory):
         params = jax.tree.map(change, exported.params)
         return write(Exportable(**{**vars(exported), "params": params}), directory)
 
-    return FORMATS[form]._replace(write=wrong)
+    return FORMATS[form]._replace(write=(wrong,))
 
 
 @pytest.mark.slow
@@ -49,12 +52,12 @@ def test_an_export_that_differs_leaves_nothing(change, message, tmp_path, monkey
 @pytest.mark.slow
 def test_an_export_that_cannot_be_run_leaves_nothing(tmp_path, monkeypatch):
     def broken(exported, directory):
-        artefacts = stablehlo.write(exported, directory)
-        artefacts[0].path.write_bytes(artefacts[0].path.read_bytes()[:1000])
-        return artefacts
+        artefact = stablehlo.write(exported, directory)
+        artefact.path.write_bytes(artefact.path.read_bytes()[:1000])
+        return artefact
 
     exported = model("map")
-    monkeypatch.setitem(FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=broken))
+    monkeypatch.setitem(FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=(broken,)))
     with pytest.raises(ExportMismatch, match="the StableHLO export cannot be run"):
         export_version(exported, "stablehlo", tmp_path / "some" / "where", verifier(exported))
     assert not (tmp_path / "some").exists()
@@ -126,10 +129,86 @@ def test_a_disk_that_is_full_is_said(says, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     exported = model()
-    monkeypatch.setitem(FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=full))
+    monkeypatch.setitem(FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=(full,)))
     with pytest.raises(UserError, match=r"cannot write to .*: No space left on device"):
         export_version(exported, "stablehlo", tmp_path / "out", says(exported, dict))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def some(monkeypatch):
+    """Makes a format of artefacts that are a file each, or what keeps them from being one."""
+
+    def writer(name, problem):
+        def write(exported, directory):
+            directory.mkdir()
+            file = directory / name
+            file.write_text("weights")
+            # As libraries leave files that they wrote through temporary ones.
+            file.chmod(0o600)
+            if problem:
+                raise problem
+            return Artefact(name, "stablehlo", file, exact=True)
+
+        return write
+
+    def make(**problems):
+        write = [writer(name, problem) for name, problem in problems.items()]
+        monkeypatch.setitem(FORMATS, "stablehlo", FORMATS["stablehlo"]._replace(write=write))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (ExportMismatch("b is another model"), "b is another model"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write to .*No space left"),
+    ],
+)
+@pytest.mark.parametrize("first", [False, True])
+def test_an_artefact_that_fails_spoils_no_other(first, problem, said, some, says, tmp_path):
+    some(**({"b": problem, "a": None} if first else {"a": None, "b": problem, "c": None}))
+    exported = model()
+    version = export_version(exported, "stablehlo", tmp_path, says(exported, dict))
+    there = {path.name for path in version.path.iterdir()}
+    assert there == {"a", *("" if first else "c"), "export.json", "MODEL_CARD.md"}
+    (error,) = version.failed
+    assert re.search(said, str(error))
+    described = json.loads((version.path / "export.json").read_text())
+    assert [one["name"] for one in described["checked"]] == (["a"] if first else ["a", "c"])
+    assert described["written"] == str(datetime.datetime.now(datetime.UTC).date())
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_a_version_without_artefacts_does_not_appear(some, says, tmp_path):
+    exported = model()
+    some(a=ExportMismatch("not a"), b=ExportMismatch("not b"))
+    with pytest.raises(ExportFailed, match=r"not a\nnot b"):
+        export_version(exported, "stablehlo", tmp_path / "out", says(exported, dict))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_what_is_exported_has_the_rights_that_the_user_gives(umask, some, says, tmp_path):
+    some(a=None)
+    exported, before = model(), os.umask(umask)
+    try:
+        version = export_version(exported, "stablehlo", tmp_path / "out", says(exported, dict))
+    finally:
+        os.umask(before)
+    rights = {path: path.stat().st_mode & 0o777 for path in version.path.rglob("*")}
+    assert rights == dict.fromkeys(rights, 0o666 & ~umask)
+    for directory in (version.path, version.path.parent):
+        assert directory.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_a_runtime_that_cannot_be_started_is_said(some, tmp_path, monkeypatch):
+    some(a=None)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "gone"))
+    exported = model()
+    with pytest.raises(ExportMismatch, match=r"the a export cannot be run: .*No such file"):
+        export_version(exported, "stablehlo", tmp_path / "out", verifier(exported))
 
 
 @pytest.mark.slow

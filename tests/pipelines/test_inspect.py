@@ -122,6 +122,30 @@ def test_what_was_checked_of_an_export(tmp_path):
     assert "ONNX 1.23 2.0e-06 50.00% 12.50% 3.5 ms 40.2 ms" in told
 
 
+def test_when_an_export_was_written_and_what_it_requires(tmp_path):
+    earlier = words(inspect_path.run(write_export(tmp_path / "1")))
+    assert "written" not in earlier
+    requires = {"opset": 18, "onnxruntime": ">=1.14"}
+    changes = {"written": "2026-11-28", "requires": requires}
+    told = words(inspect_path.run(write_export(tmp_path / "2", **changes)))
+    assert "written 2026-11-28\nopset 18\nonnxruntime >=1.14\n" in told
+
+
+@pytest.mark.parametrize(("year", "past"), [(2020, True), (2999, False)])
+def test_how_long_jax_promises_to_read_an_export(year, past, tmp_path):
+    changes = {"format": "stablehlo", "written": f"{year}-01-31"}
+    told = words(inspect_path.run(write_export(tmp_path / "1", **changes)))
+    assert f"written {year}-01-31; JAX promises to read it until {year}-07-31 at most" in told
+    assert ("which is past" in told) == past
+
+
+@pytest.mark.parametrize("written", ["yesterday", 5])
+def test_a_day_that_is_none_is_damage(written, tmp_path):
+    changes = {"format": "stablehlo", "written": written}
+    with pytest.raises(UserError, match="is not the description of an export"):
+        inspect_path.run(write_export(tmp_path / "1", **changes))
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
