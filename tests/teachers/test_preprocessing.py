@@ -12,6 +12,8 @@ from sklearn.datasets import load_sample_image
 from distill.data.views import evaluation_view
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
+from pipelines import evaluate
+from pipelines.weights import WeightsConfig
 from teachers.pretrained import open_published
 
 transformers = pytest.importorskip("transformers")
@@ -266,3 +268,30 @@ def test_grey_models_of_timm_take_the_mean_of_the_colours(tmp_path):
     np.testing.assert_allclose((config.mean, config.std), ((0.4,), (0.2,)))
     file.unlink()
     assert open_published(tmp_path, heads=4).network.config.mean == (0.5,)
+
+
+def test_an_evaluation_sees_what_the_publisher_sees(tmp_path):
+    """Photographs in folders that are called what the publisher's model calls them."""
+    names = dict(enumerate("abcdefgh"))
+    weights, data = tmp_path / "weights", tmp_path / "data"
+    model = saved_by_transformers(
+        weights,
+        "ViTForImageClassification",
+        config_of("ViTConfig", num_labels=8, id2label=names),
+    )
+    settings = dict(size={"shortest_edge": 60}, crop_size=SQUARE)
+    write_processor(weights, "CLIP", settings)
+    processor = transformers.CLIPImageProcessorPil(**settings)
+    called = set()
+    for number in range(24):
+        image = Image.fromarray(PHOTOGRAPHS[number % 2][5 * number :, 7 * number :])
+        with torch.no_grad():
+            logits = model(**processor(image, return_tensors="pt")).logits
+        name = names[int(logits.argmax())]
+        called.add(name)
+        folder = data / "test" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number}.png")
+    assert len(called) > 2
+    found = evaluate.run(WeightsConfig(path=str(weights)), source=f"folder:{data}")
+    assert found["accuracy" if "accuracy" in found else "test/accuracy"] == 1.0
