@@ -9,16 +9,17 @@ from pathlib import Path
 
 from distill.errors import UserError
 from distill.export import saved_model
-from distill.export.model import Artefact, Exportable, require
+from distill.export.model import Artefact, Exportable
 
 
 def check(model: Exportable) -> None:
     """Checks that the model can be written.
 
     Raises:
-      UserError: for another dtype than float32, or if TensorFlow is missing.
+      NotInstalled: as `saved_model.require_tensorflow`.
+      UserError: for another dtype than float32.
     """
-    require("tflite", "-e '.[export]'", "tensorflow")
+    saved_model.require_tensorflow("tflite")
     if model.dtype != "float32":
         raise UserError(f"TFLite is written in float32 and int8, not in {model.dtype}")
 
