@@ -5,7 +5,7 @@
 On scikit-learn's digits. A small ViT-22B-style teacher is pre-trained; a student with at most a
 fifth of its parameters is distilled from it; the same student is trained on labels alone for the
 same number of steps, as the yardstick. Writes report.html. Run again after it was stopped, it goes
-on where it stood.
+on where it stood. Where TensorFlow is not installed, the student is exported as StableHLO.
 """
 
 import dataclasses
@@ -18,11 +18,13 @@ from absl import flags
 from distill import config as configs
 from distill.data import Source
 from distill.data.examples import readable_views
+from distill.export.model import NotInstalled
+from distill.export.versions import Version
 from distill.nn import Network
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
 from distill.report.text import text_table
-from distill.train.progress import format_seconds
+from distill.train.progress import format_seconds, say
 from distill.train.workdir import Workdir
 from pipelines import distill_student, export, pretrain
 from pipelines.launch import define_path, launch, parse
@@ -54,7 +56,7 @@ def run(workdir: Workdir) -> dict[str, Any]:
             labels_config, _at(workdir, "labels_only"), "labels only", overview=False
         ),
     }
-    version = export.run(workdir.path / "student")["saved_model"]
+    version = _export(workdir.path / "student")
     difference = max(checked.difference for checked in version.checked)
 
     source = teacher_config.data.open("test", channels=teacher_config.model.channels)
@@ -99,6 +101,15 @@ def _on_labels(
         if field.name != "loss"
     }
     return pretrain.PretrainConfig(**shared, loss=teacher.loss)
+
+
+def _export(student: Path) -> Version:
+    """As a SavedModel, or where that cannot be written for what JAX alone runs."""
+    try:
+        return export.run(student)["saved_model"]
+    except NotInstalled as error:
+        say(f"demo: exports StableHLO alone: {error}")
+        return export.run(student, formats=("stablehlo",))["stablehlo"]
 
 
 def _predict(workdir: Path, source: Source, data: Any) -> np.ndarray:

@@ -25,6 +25,7 @@ from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.paths import LocalPath
 from distill.train.fit import Trained, Trainee, fit
 from distill.train.run import RunConfig, blame, open_mesh, plan
+from distill.train.train_log import train_log
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig
@@ -177,7 +178,8 @@ def run(
     config: DistillConfig, workdir: Workdir, name: str = "distill", *, overview: bool = True
 ) -> Trained:
     """Trains a student to match its teachers and writes its workdir."""
-    return _run({name: (config, workdir)}, name, overview)[name]
+    with train_log(workdir):
+        return _run({name: (config, workdir)}, name, overview)[name]
 
 
 def run_all(
@@ -189,7 +191,8 @@ def run_all(
     alone = {
         student: (one, Workdir(workdir.path / student)) for student, one in config.alone.items()
     }
-    return _run(alone, name, overview)
+    with train_log(*(directory for _, directory in alone.values())):
+        return _run(alone, name, overview)
 
 
 def _run(

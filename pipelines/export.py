@@ -11,8 +11,6 @@ keeps nothing else from being written. SavedModels are DIR/1, DIR/2, … (TF Ser
 others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
 """
 
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -300,20 +298,15 @@ def _labels(
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
     parse(FLAGS, arguments, required=("workdir",))
-    # What was begun is removed, as it is after Ctrl-C.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        run(
-            Path(FLAGS.workdir),
-            Path(FLAGS.output) if FLAGS.output else None,
-            FLAGS.best,
-            formats=tuple(dict.fromkeys(FLAGS.format)),
-            dtype=FLAGS.dtype,
-            licence=FLAGS.licence,
-            images=FLAGS.images,
-        )
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    run(
+        Path(FLAGS.workdir),
+        Path(FLAGS.output) if FLAGS.output else None,
+        FLAGS.best,
+        formats=tuple(dict.fromkeys(FLAGS.format)),
+        dtype=FLAGS.dtype,
+        licence=FLAGS.licence,
+        images=FLAGS.images,
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from distill.references import evaluated
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
+from distill.train.train_log import train_log
 from distill.train.workdir import Workdir, read_config
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig, recorded_view, with_classes
@@ -58,6 +59,11 @@ def run(
     config: FinetuneConfig, workdir: Workdir, name: str = "finetune", *, overview: bool = True
 ) -> Trained:
     """Fine-tunes a classifier and writes its workdir."""
+    with train_log(workdir):
+        return _run(config, workdir, name, overview)
+
+
+def _run(config: FinetuneConfig, workdir: Workdir, name: str, overview: bool) -> Trained:
     config = config.completed(recorded_view(Path(config.start.workdir)))
     mesh = open_mesh(config)
     splits = config.data.open_splits(channels=config.model.channels)

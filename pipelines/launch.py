@@ -22,6 +22,8 @@ from distill.paths import local_path, source_name
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.memory import explained
+from distill.train.signals import Terminated, orderly_end
+from distill.train.train_log import PlainFormatter, explain
 from distill.train.workdir import Workdir
 
 _OVERRIDE = "--config."
@@ -101,17 +103,21 @@ def launch(
         sys.exit(0)
     code = 0
     try:
-        with explained(lambda: f"Use a smaller {batch}, a smaller model or more devices"):
+        out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
+        with orderly_end(), out_of_memory:
             body(arguments)
     except UserError as error:
         sys.stdout.flush()
         code = error.exit_code
         if code or distributed.is_primary():
             who = f"{distributed.this_process()}: " if distributed.several() else ""
-            print(f"{who if code else ''}{'error: ' if code else ''}{error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+            print(f"{who if code else ''}{explain(error)}", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"\n{explain(error)}", file=sys.stderr)
         code = 130
+    except Terminated as error:
+        print(explain(error), file=sys.stderr)
+        code = error.exit_code
     except BaseException as error:
         if not distributed.several():
             raise
@@ -225,18 +231,11 @@ def join(values: flags.FlagValues, workdir: Path | None = None) -> None:
     )
 
 
-class _Plain(stdlib_logging.Formatter):
-    """Such as "warning: message"; when and where in the code is nothing a user asks."""
-
-    def format(self, record: stdlib_logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {super().format(record)}"
-
-
 def _quieten_libraries() -> None:
     """Warnings, but not those that Orbax gives for opening a directory read-only."""
     flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(_Plain())
+    logging.get_absl_handler().setFormatter(PlainFormatter())
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(
         lambda record: "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR

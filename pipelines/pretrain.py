@@ -14,6 +14,7 @@ from distill.evaluate import classification_metrics
 from distill.train.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
+from distill.train.train_log import train_log
 from distill.train.workdir import Workdir
 from pipelines.launch import launch_training
 from pipelines.models import ModelConfig, with_classes
@@ -32,6 +33,11 @@ def run(
     config: PretrainConfig, workdir: Workdir, name: str = "pretrain", *, overview: bool = True
 ) -> Trained:
     """Trains a classifier and writes its workdir."""
+    with train_log(workdir):
+        return _run(config, workdir, name, overview)
+
+
+def _run(config: PretrainConfig, workdir: Workdir, name: str, overview: bool) -> Trained:
     config = config.completed()
     mesh = open_mesh(config)
     splits = config.data.open_splits(channels=config.model.channels)

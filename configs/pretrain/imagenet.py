@@ -2,7 +2,8 @@
 
   python pipelines/pretrain.py --config=configs/pretrain/imagenet.py --workdir=runs/b16
 
-The images come from TensorFlow Datasets, prepared once as array_record:
+The images come from TensorFlow Datasets, prepared once as array_record, for which
+pip install -e '.[tfds]' brings TensorFlow:
 
   import tensorflow_datasets as tfds
   tfds.builder("imagenet2012", file_format="array_record").download_and_prepare()

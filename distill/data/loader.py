@@ -3,10 +3,14 @@
 import collections
 import contextlib
 import dataclasses
+import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -41,15 +45,46 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Itera
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
-            worker_init_fn=_leave_interrupts_to_the_parent,
+            worker_init_fn=_begin_worker,
         )
-    return iter(dataset.batch(rows // chunk, batch_fn=_join))
+    iterator = iter(dataset.batch(rows // chunk, batch_fn=_join))
+    return _with_unsignalled_workers(iterator) if config.workers else iterator
 
 
-def _leave_interrupts_to_the_parent(worker: int, workers: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the parent still needs batches to stop well."""
+def _with_unsignalled_workers(iterator: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, from workers that end when their parent says so, and not before.
+
+    Ctrl-C reaches every process of a terminal, and SIGTERM often all of a job. The parent still
+    needs batches to stop well, and to take back the memory that workers share with it; and one that
+    starts a worker waits for ever for a worker that ends before it is ready. What a thread blocks,
+    the threads and processes it starts block from their beginning. Grain starts them when the first
+    batch is asked for.
+    """
+    with (
+        contextlib.closing(iterator),
+        ThreadPoolExecutor(1, "first batch", initializer=_block_signals) as starting,
+    ):
+        first = starting.submit(next, iterator, None).result()
+        if first is not None:
+            yield first
+            yield from iterator
+
+
+def _block_signals() -> None:
+    # Starting it unblocks signals in the thread that does.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def _begin_worker(worker: int, workers: int) -> None:
     del worker, workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """A parent that was killed says nothing, and a worker would wait for it for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,10 @@ class ExportMismatch(ExportFailed):
     """The exported model does not compute what JAX computes."""
 
 
+class NotInstalled(UserError):
+    """A format needs what is not installed, or what is not there in a version that it can use."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exportable:
     """A trained network.
@@ -141,13 +145,13 @@ def require(form: str, extra: str, *modules: str) -> None:
     """Checks that what writes or runs a format is installed.
 
     Raises:
-      UserError: if it is not.
+      NotInstalled: if it is not.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
+        raise NotInstalled(
             f"the format {form} is written and checked with {', '.join(missing)}, which is not "
-            f"installed: pip install {extra}"
+            f"installed: pip install {extra}; --format=stablehlo needs JAX alone"
         )
 
 

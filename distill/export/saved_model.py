@@ -5,19 +5,38 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from distill.export.model import Artefact, Exportable, converting, require
+from distill.export.model import Artefact, Exportable, NotInstalled, converting, require
 from distill.nn import Network
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
+
+# The first whose StableHLO TensorFlow 2.21 does not read; the extra `export` installs an older one.
+TOO_NEW_JAX = (0, 11)
 
 
 def check_installed() -> None:
     """Checks that the format can be written and run here.
 
     Raises:
-      UserError: if TensorFlow is missing.
+      NotInstalled: as `require_tensorflow`.
     """
-    require("saved_model", "-e '.[export]'", "tensorflow")
+    require_tensorflow("saved_model")
+
+
+def require_tensorflow(form: str) -> None:
+    """Checks that there are TensorFlow and a jax of which it reads what that writes.
+
+    Raises:
+      NotInstalled: if there are not.
+    """
+    extra = "-e '.[export]'"
+    require(form, extra, "tensorflow")
+    if jax.__version_info__ >= TOO_NEW_JAX:
+        raise NotInstalled(
+            f"the format {form} is written by TensorFlow, which does not read what jax "
+            f"{jax.__version__} writes: pip install {extra} brings an older one; "
+            "--format=stablehlo needs JAX alone"
+        )
 
 
 def obstacle(network: Network, dtype: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from distill.export import saved_model
-from distill.export.model import Artefact, Exportable, converting, require, size_obstacle
+from distill.export.model import Artefact, Exportable, converting, size_obstacle
 from distill.nn import Network
 
 # Of a SavedModel that is whole.
@@ -19,9 +19,9 @@ def check_installed() -> None:
     """Checks that the format can be written and run here.
 
     Raises:
-      UserError: if TensorFlow is missing.
+      NotInstalled: as `saved_model.require_tensorflow`.
     """
-    require("tflite", "-e '.[export]'", "tensorflow")
+    saved_model.require_tensorflow("tflite")
 
 
 def float32_obstacle(network: Network, dtype: str) -> str | None:

@@ -1,17 +1,24 @@
-"""Metrics to TensorBoard and to `metrics.jsonl`, through clu's writers."""
+"""Metrics to `metrics.jsonl` and to TensorBoard's event files."""
 
 import json
 import os
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 FILE = "metrics.jsonl"
 
 
 class MetricsLog:
     """One run's metrics: a JSON object with key `step` per line, and TensorBoard events.
+
+    What is written can be read by others at once, and survives the end of this process.
 
     Args:
       workdir: where both are written.
@@ -22,28 +29,52 @@ class MetricsLog:
         self._path = workdir / FILE
         _truncate(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
-        # Imported here because clu's writers load TensorFlow.
-        from clu import metric_writers
-
-        self._tensorboard = metric_writers.SummaryWriter(str(workdir))
+        self._events = _EventFile(workdir)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the values of one step."""
         values = {name: float(value) for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._tensorboard.write_scalars(step, values)
+        self._file.flush()
+        self._events.write(step, values)
 
     def flush(self) -> None:
-        """Returns when everything written is on disk; call before a checkpoint counts on it."""
-        self._file.flush()
+        """Returns when what was written survives the machine; a checkpoint counts on it."""
         os.fsync(self._file.fileno())
-        self._tensorboard.flush()
 
     def close(self) -> None:
         """Flushes and closes both."""
         self.flush()
         self._file.close()
-        self._tensorboard.close()
+        self._events.close()
+
+
+class _EventFile:
+    """A new file of TensorBoard's scalars, written without TensorFlow.
+
+    TensorBoard's EventFileWriter opens its file with TensorFlow wherever that is installed, which
+    takes seconds and gigabytes; its RecordWriter takes any file.
+    """
+
+    def __init__(self, workdir: Path):
+        # TensorBoard reads all files of a directory in the order of their names.
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
+        self._records = RecordWriter((workdir / name).open("xb"))
+        self._append(Event(file_version="brain.Event:2"))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        event = Event(step=step)
+        for name, value in values.items():
+            event.summary.MergeFrom(scalar_pb(name, value))
+        self._append(event)
+
+    def _append(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+        self._records.flush()
+
+    def close(self) -> None:
+        self._records.close()
 
 
 class NoLog:

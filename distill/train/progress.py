@@ -1,10 +1,16 @@
 """What a person sees of a run while it runs."""
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
 
 from distill.parallel import distributed
+
+PRINTED = logging.getLogger("distill.printed")
+"""Gets every line that is printed here, for whoever keeps them; shows nothing itself."""
+PRINTED.setLevel(logging.INFO)
+PRINTED.propagate = False
 
 
 class Progress:
@@ -43,6 +49,7 @@ class Progress:
         end = "\n" if not self._terminal or step == self._total else ""
         clear = "\r\033[K" if self._terminal else ""
         print(f"{clear}{line}", end=end, file=sys.stderr, flush=True)
+        PRINTED.info(line)
 
 
 def say(message: str) -> None:
@@ -51,6 +58,7 @@ def say(message: str) -> None:
         return
     clear = "\r\033[K" if sys.stderr.isatty() else ""
     print(f"{clear}{message}", file=sys.stderr, flush=True)
+    PRINTED.info(message)
 
 
 def format_steps(step: int, total: int) -> str:

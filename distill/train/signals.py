@@ -1,10 +1,39 @@
 """Stopping a run politely."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 from distill.parallel import distributed
+
+
+class Terminated(BaseException):
+    """SIGTERM has come where nothing saves first; like KeyboardInterrupt, no `Exception`."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+@contextlib.contextmanager
+def orderly_end() -> Iterator[None]:
+    """While entered, SIGTERM raises `Terminated`, so that what was begun is closed or removed.
+
+    A process that the signal ends at once leaves temporary files, worker processes and their
+    semaphores behind. A second signal does that.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class StopRequest:

@@ -29,6 +29,8 @@ class Workdir:
 
     def __init__(self, path: str | Path):
         self.path = Path(local_path(str(path), "workdir"))
+        self.claimed = False
+        """Whether it is known to be this run's, by `claim`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -93,6 +95,7 @@ class Workdir:
             if data is not None:
                 write_json(self.path / DATA, data)
             claimed.write()
+        self.claimed = True
 
     def _lock(self) -> None:
         # A process may lock a file again. Its locks end with it, however it ends.

@@ -1,9 +1,11 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -425,3 +427,76 @@ def test_evaluation_with_worker_processes_has_whole_batches_in_order(with_worker
 
 def test_worker_processes_need_no_parsed_command_line(with_workers):
     assert with_workers["unparsed"] == with_workers["train"][:1]
+
+
+# Reads a line, does what it says and says that it is done.
+COMMANDED = """
+import multiprocessing, sys
+
+from distill.data import DataConfig, TrainLoader, open_source
+
+if __name__ == "__main__":
+    loader = TrainLoader(
+        open_source("digits", "validation", channels=1), DataConfig(workers=2),
+        size=8, batch_size=48, seed=0, put=lambda batch: batch)
+    for line in sys.stdin:
+        if line.strip() == "close":
+            loader.close()
+        else:
+            [next(loader) for _ in range(20)]
+        print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+"""
+
+
+@pytest.fixture
+def commanded(tmp_path):
+    """Has a process with workers do something; returns its workers' process ids."""
+    script = tmp_path / "read.py"
+    script.write_text(COMMANDED)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def tell(what):
+        process.stdin.write(f"{what}\n")
+        process.stdin.flush()
+        return list(map(int, process.stdout.readline().split()))
+
+    tell.process = process
+    with process:
+        yield tell
+        process.kill()
+
+
+def alive(number: int) -> bool:
+    # What has ended and was not waited for is a zombie.
+    status = Path(f"/proc/{number}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes")
+def test_workers_work_until_their_parent_closes_the_loader(commanded):
+    workers = commanded("read")
+    assert len(workers) == 2
+    for worker in workers:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker, number)
+    assert commanded("read") == workers
+    assert commanded("close") == []
+    commanded.process.stdin.close()
+    assert commanded.process.wait(30) == 0
+    # Neither memory nor semaphores are left for Python's resource tracker to complain of.
+    assert commanded.process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes")
+def test_workers_end_when_their_parent_is_killed(commanded):
+    workers = commanded("read")
+    assert all(map(alive, workers))
+    commanded.process.kill()
+    wait_for(lambda: not any(map(alive, workers)))

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from support import run_python
 
 from distill.data import DataConfig, TrainLoader, ViewConfig, open_source
 from distill.data.sources import CorruptImage, reading, records
@@ -216,6 +217,20 @@ def test_what_the_tfds_extra_installs_suffices_to_prepare_data_sets(tmp_path):
     # The first thing download_and_prepare needs; the error of other file formats sends users there.
     builder = tfds.builder("mnist", data_dir=str(tmp_path), file_format="array_record")
     assert any("train-images" in url for url in builder.url_infos)
+
+
+def test_reading_records_loads_no_tensorflow(prepared):
+    code = (
+        "import sys; from distill.data import open_source\n"
+        "opened = open_source('tfds:distill_test_pictures', 'train', channels=3,"
+        " data_dir=sys.argv[1])\n"
+        "image, loaded = opened.read(4)[0], 'tensorflow' in sys.modules\n"
+        "print(len(opened), opened.labels.sum(), image.ndim, loaded)"
+    )
+    done = run_python("-c", code, prepared["array_record"])
+    assert done.returncode == 0, done.stderr
+    total = sum(number % 3 for number in range(COUNT))
+    assert done.stdout.split() == [str(COUNT), str(total), "3", "False"]
 
 
 def test_unknown_data_set_is_named(open_pictures):

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import signal
 
 import pytest
 from absl import flags
@@ -53,6 +55,24 @@ def start(config_file, tmp_path, capsys):
         return caught.value.code, runs, out, err
 
     return start
+
+
+def test_sigterm_ends_a_command_in_order(start):
+    closed = []
+
+    def run(config, workdir):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            closed.append(config)
+
+    before = signal.getsignal(signal.SIGTERM)
+    code, runs, _, err = start("--config.name=now", run=run)
+    assert code == 128 + signal.SIGTERM
+    assert err.endswith("stopped by SIGTERM\n")
+    assert len(closed) == len(runs) == 1
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def refused(result):

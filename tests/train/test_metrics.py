@@ -59,11 +59,13 @@ def test_run_that_has_written_nothing_has_no_rows(log, tmp_path):
     assert log() == []
 
 
-def test_flushed_lines_are_on_disk_before_the_log_is_closed(tmp_path):
+def test_what_is_logged_can_be_read_at_once(tmp_path):
     metrics = MetricsLog(tmp_path, 0)
-    metrics.write(1, {"train/loss": 2.0})
-    metrics.flush()
-    assert read(tmp_path) == rows(1)
+    for step in (1, 2):
+        metrics.write(step, {"train/loss": 1.0 + step})
+        assert read(tmp_path) == rows(*range(1, step + 1))
+        shown = EventAccumulator(str(tmp_path)).Reload().Tensors("train/loss")
+        assert [event.step for event in shown] == list(range(1, step + 1))
     metrics.close()
 
 
@@ -107,6 +109,14 @@ def test_series_holds_the_steps_that_have_the_metric():
     assert steps.tolist() == [2] and values.tolist() == [0.5]
     steps, values = series(found, "val/agreement")
     assert len(steps) == len(values) == 0
+
+
+def test_each_start_of_a_run_writes_events_of_its_own(log, tmp_path):
+    log(*rows(1, 2))
+    log(*rows(3), resume_step=2)
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 2
+    shown = EventAccumulator(str(tmp_path)).Reload().Tensors("train/loss")
+    assert [event.step for event in shown] == [1, 2, 3]
 
 
 def test_tensorboard_shows_the_same_numbers(log, tmp_path):

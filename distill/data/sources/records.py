@@ -28,12 +28,9 @@ class TfdsSource:
         data_dir: str | None,
         exif_orientation: bool = False,
     ):
-        try:
-            import tensorflow_datasets as tfds
-        except ModuleNotFoundError as error:
-            raise UserError(
-                "tfds: sources need tensorflow-datasets; install it with pip install -e '.[tfds]'"
-            ) from error
+        # Imported here because it takes a second that other sources need not spend.
+        import tensorflow_datasets as tfds
+
         self.name, self.split, self.channels = name, split, channels
         self._exif_orientation = exif_orientation
         try:
@@ -48,7 +45,7 @@ class TfdsSource:
             raise UserError(
                 f"TFDS data set {name!r} is not prepared in {builder.data_dir}; prepare it with "
                 f"tfds.builder({name!r}, data_dir={data_dir!r}, file_format='array_record')"
-                ".download_and_prepare()"
+                ".download_and_prepare(), for which pip install -e '.[tfds]' brings TensorFlow"
             )
         if stored != "array_record":
             raise UserError(
