@@ -272,19 +272,20 @@ def test_grey_models_of_timm_take_the_mean_of_the_colours(tmp_path):
 
 def test_an_evaluation_sees_what_the_publisher_sees(tmp_path):
     """Photographs in folders that are called what the publisher's model calls them."""
-    names = dict(enumerate("abcdefgh"))
+    names = {number: f"class {number}" for number in range(200)}
     weights, data = tmp_path / "weights", tmp_path / "data"
     model = saved_by_transformers(
         weights,
         "ViTForImageClassification",
-        config_of("ViTConfig", num_labels=8, id2label=names),
+        config_of("ViTConfig", num_labels=200, id2label=names),
     )
     settings = dict(size={"shortest_edge": 60}, crop_size=SQUARE)
     write_processor(weights, "CLIP", settings)
     processor = transformers.CLIPImageProcessorPil(**settings)
     called = set()
     for number in range(24):
-        image = Image.fromarray(PHOTOGRAPHS[number % 2][5 * number :, 7 * number :])
+        pixels = PHOTOGRAPHS[number % 2][5 * number :, 7 * number :]
+        image = Image.fromarray(np.roll(pixels, number, axis=2))
         with torch.no_grad():
             logits = model(**processor(image, return_tensors="pt")).logits
         name = names[int(logits.argmax())]
@@ -294,4 +295,4 @@ def test_an_evaluation_sees_what_the_publisher_sees(tmp_path):
         image.save(folder / f"{number}.png")
     assert len(called) > 2
     found = evaluate.run(WeightsConfig(path=str(weights)), source=f"folder:{data}")
-    assert found["accuracy" if "accuracy" in found else "test/accuracy"] == 1.0
+    assert found["test/accuracy"] == 1.0
