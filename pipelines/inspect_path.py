@@ -18,8 +18,9 @@ from typing import NoReturn
 
 from absl import flags
 
+from distill.data.sources import abbreviate
 from distill.errors import UserError
-from distill.report.contents import facts, sections, tensor_table
+from distill.report.contents import facts, sections, shape_text, tensor_table
 from distill.report.text import text_table
 from distill.tensor_files import SUFFIXES, open_file, refuse_pickle
 from pipelines.inspect_kinds import (
@@ -32,6 +33,7 @@ from pipelines.inspect_kinds import (
     store_row,
 )
 from pipelines.launch import define_path, launch, parse
+from teachers.pretrained import open_published
 
 FLAGS = flags.FlagValues()
 define_path("path", "What to look at; --path= may be left out.", FLAGS)
@@ -54,12 +56,38 @@ def run(path: Path) -> str:
 def _file(path: Path) -> str:
     if path.suffix in SUFFIXES:
         file = open_file(path)
-        return sections(f"{path}: weights", facts(file.metadata), tensor_table(file.tensors))
+        return sections(
+            f"{path}: weights", facts(file.metadata), _published(path), tensor_table(file.tensors)
+        )
     refuse_pickle(path)
     _refuse(
         path,
         f"none of the files that are known: {' and '.join(SUFFIXES)}; of a run, a checkpoint, "
         "stored targets or an export, name the directory",
+    )
+
+
+def _published(path: Path) -> str:
+    """What a published model is and what it is fed, or why it cannot be read as one."""
+    try:
+        found = open_published(path)
+    except UserError as error:
+        return facts({"no published model that can be read": str(error).partition("\n")[0]})
+    network = found.network
+    config, classes = network.config, abbreviate(found.class_names)
+    return facts(
+        {
+            "published": found.family,
+            "parameters": f"{network.parameter_count():,}",
+            "width": config.width,
+            "depth": config.depth,
+            "head": config.head,
+            "images": shape_text(config.image_shape),
+            "shown": found.view.described(max(config.image_shape[:2])),
+            "mean": ", ".join(f"{value:.6g}" for value in config.mean),
+            "std": ", ".join(f"{value:.6g}" for value in config.std),
+            "classes": f"{config.num_classes}" + (f": {classes}" if classes else ""),
+        }
     )
 
 

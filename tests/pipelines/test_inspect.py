@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from published import big_vision_arrays
 from support import run_command, run_python
 
 from distill.config import resolve
@@ -334,3 +335,13 @@ def test_the_command_takes_a_path(tmp_path):
     done = run_python("-m", "pipelines.cli", "inspect", tmp_path / "nothing")
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path / 'nothing'} does not exist\n"
+
+
+def test_a_published_model_is_told_with_what_it_is_fed(tmp_path):
+    np.savez(tmp_path / "vit.npz", **big_vision_arrays("original", "cls"))
+    text = words(inspect_path.run(tmp_path / "vit.npz"))
+    assert "published big_vision" in text
+    assert "shown the central 32×32 pixels of the image with its shorter side made 36" in text
+    np.savez(tmp_path / "other.npz", weight=np.zeros(3, np.float32))
+    text = words(inspect_path.run(tmp_path / "other.npz"))
+    assert "no published model that can be read" in text and "weight" in text
