@@ -18,16 +18,12 @@ The same of published weights, before they teach.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from absl import flags
-from jax.sharding import Mesh
 
-from distill.config import resolve
 from distill.data import DataConfig, Source
 from distill.data.classes import (
     IN_ORDER,
-    Names,
     all_chosen,
     among,
     calls,
@@ -41,13 +37,11 @@ from distill.errors import UserError
 from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator
-from distill.evaluation_view import EvaluationView
 from distill.matching.distillation import Teacher, distillation_metrics
-from distill.nn import Network, Params
-from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
+from distill.nn import Params
+from distill.parallel import distributed
 from distill.paths import local_or_remote_path
 from distill.train.progress import format_figure, say
-from distill.train.workdir import read_classes, read_config
 from pipelines.launch import (
     define_path,
     define_process_flags,
@@ -56,14 +50,12 @@ from pipelines.launch import (
     launch,
     parse,
 )
-from pipelines.models import load_model
+from pipelines.subject import Subject, open_subject
 from pipelines.teacher_models import (
-    TeacherConfig,
     load_teachers,
     match_classes,
-    recorded_teachers,
 )
-from pipelines.weights import WeightsConfig, load_weights
+from pipelines.weights import WeightsConfig
 
 FLAGS = flags.FlagValues()
 define_path("workdir", "Of the run to evaluate.", FLAGS)
@@ -118,26 +110,6 @@ flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAG
 define_process_flags(FLAGS)
 
 
-class _Subject(NamedTuple):
-    """What is evaluated, and on what."""
-
-    network: Network
-    """Placed on the mesh."""
-    params: Params
-    data: DataConfig
-    split: str
-    teachers: Mapping[str, TeacherConfig]
-    """Those the model was distilled from."""
-    class_names: Names
-    """In the order of the logits; empty where nothing says them."""
-    view: EvaluationView
-    """What of an image the model is to be shown."""
-
-    @property
-    def mesh(self) -> Mesh:
-        return self.network.placement.mesh
-
-
 def run(
     model: Path | WeightsConfig,
     split: str | None = None,
@@ -161,7 +133,7 @@ def run(
       class_map: see `DataConfig`; None takes the run's, unless there is a `source`.
       data_dir: see `DataConfig`; None takes the run's.
     """
-    subject = _open(model, split, source, batch_size, best, data_dir)
+    subject = open_subject(model, split, source, batch_size, best, data_dir)
     network, data = subject.network, subject.data
     try:
         if class_map or source:
@@ -174,7 +146,6 @@ def run(
         data.open_evaluation(subject.split, channels=network.config.channels),
         subject,
         data,
-        _place(model),
     )
     teachers, teacher_params = _load_teachers(subject)
     teachers = match_classes(
@@ -207,14 +178,14 @@ def run(
     return metrics
 
 
-def _numbered(images: Source, subject: _Subject, data: DataConfig, place: str) -> Source:
+def _numbered(images: Source, subject: Subject, data: DataConfig) -> Source:
     """The images with the model's numbers for their classes.
 
     Raises:
       UserError: if the model does not have their classes.
     """
     count, names = subject.network.config.num_classes, subject.class_names
-    whose, shown = f"the model in {place}", data.evaluation_source
+    whose, shown = f"the model in {subject.place}", data.evaluation_source
     if not count or (not names and count != len(images.class_names)):
         raise UserError(
             f"{whose} has {count or 'no'} classes, but {shown} has {len(images.class_names)}; "
@@ -236,7 +207,7 @@ def _numbered(images: Source, subject: _Subject, data: DataConfig, place: str) -
     return found
 
 
-def _load_teachers(subject: _Subject) -> tuple[dict[str, Teacher], dict[str, Params]]:
+def _load_teachers(subject: Subject) -> tuple[dict[str, Teacher], dict[str, Params]]:
     """The run's teachers, if it had any and they are still there."""
     try:
         return load_teachers(subject.teachers, subject.mesh)
@@ -262,7 +233,7 @@ def run_transfer(
       best: whether to take the run's best weights instead of its last.
       data_dir: see `DataConfig`; None takes the run's.
     """
-    subject = _open(model, config.test_split, None, batch_size, best, data_dir)
+    subject = open_subject(model, config.test_split, None, batch_size, best, data_dir)
     config = dataclasses.replace(config, test_split=subject.split)
     evaluator = TransferEvaluator(
         config, subject.data, subject.network, batch_size=batch_size, view=subject.view
@@ -293,44 +264,6 @@ def transfer_table(metrics: Mapping[str, float]) -> str:
     return "\n".join(
         "".join([name, *(f"{cell:>10}" for cell in cells)]).rstrip() for name, cells in lines
     )
-
-
-def _open(
-    model: Path | WeightsConfig,
-    split: str | None,
-    source: str | None,
-    batch_size: int,
-    best: bool,
-    data_dir: str | None,
-) -> _Subject:
-    """The model on a mesh of all devices, and what it is evaluated on."""
-    recorded = {} if isinstance(model, WeightsConfig) else read_config(model)
-    data = resolve(DataConfig, recorded.get("data", {}))
-    if source:
-        data = dataclasses.replace(data, eval_source=source)
-    if data_dir:
-        data = dataclasses.replace(data, data_dir=data_dir)
-    split = split or data.test_split or data.validation_split
-    if split is None:
-        raise UserError(f"the run in {model} has neither test nor validation split; give --split")
-    distributed.check_joined()
-    try:
-        mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
-    except ValueError as error:
-        raise UserError(f"evaluation runs on one TPU slice: {error}") from error
-    if batch_size % batch_devices(mesh):
-        raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
-    if isinstance(model, WeightsConfig):
-        network, params, names, view = load_weights(model, mesh)
-    else:
-        network, params = load_model(model, mesh, best=best)
-        names, view = read_classes(model), data.view.evaluation
-    say(f"{_place(model)} is shown {view.described(max(network.config.image_shape[:2]))}")
-    return _Subject(network, params, data, split, recorded_teachers(recorded), names, view)
-
-
-def _place(model: Path | WeightsConfig) -> str:
-    return model.path if isinstance(model, WeightsConfig) else str(model)
 
 
 def _model() -> Path | WeightsConfig:

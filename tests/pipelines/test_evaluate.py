@@ -8,7 +8,7 @@ from support import Unlabelled
 
 from distill.data import DataConfig, open_source
 from distill.errors import RunFailed, UserError
-from pipelines import evaluate
+from pipelines import evaluate, subject
 
 
 def call(teacher_workdir, *flags):
@@ -93,8 +93,8 @@ def test_a_model_whose_outputs_are_not_numbers_is_refused(teacher_workdir, monke
         network, params = load_model(*args, **options)
         return network, jax.tree.map(lambda p: p * np.nan, params)
 
-    load_model = evaluate.load_model
-    monkeypatch.setattr(evaluate, "load_model", load)
+    load_model = subject.load_model
+    monkeypatch.setattr(subject, "load_model", load)
     first = open_source("digits", "test", channels=1).describe(0)
     with pytest.raises(RunFailed, match=f"test/cross_entropy.* of {first} is not finite"):
         call(teacher_workdir)
