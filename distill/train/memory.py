@@ -154,7 +154,7 @@ def _free_of_machine() -> int:
     for group, limit, used, files in _GROUPS:
         with contextlib.suppress(OSError, ValueError, KeyError):
             # Where there is no limit, it says "max", which is no number, or a huge one.
-            most, now = (int((group / name).read_text()) for name in (limit, used))
+            most, now = (int((group / name).read_text(encoding="utf-8")) for name in (limit, used))
             free.append(most - now + _numbers(group / "memory.stat")[files])
     return max(min(free), 0)
 
@@ -170,7 +170,7 @@ def _available_of_system() -> int:
 
 def _numbers(file: Path) -> dict[str, int]:
     """The lines `name number` of a file of the kernel's."""
-    lines = (line.split() for line in file.read_text().splitlines())
+    lines = (line.split() for line in file.read_text(encoding="utf-8").splitlines())
     return {line[0]: int(line[1]) for line in lines}
 
 

@@ -196,7 +196,7 @@ def test_models_pass_their_choice_to_the_encoder_only(monkeypatch):
 
     monkeypatch.setattr("distill.nn.attention.attend", record)
     monkeypatch.setattr("teachers.vit_22b.attend", record)
-    small = dict(width=16, depth=1, mlp_dim=16, heads=2, image_size=28, head="map")
+    small = dict(width=16, depth=1, mlp_dim=16, heads=2, image_size=28, head="map", num_classes=3)
     for family, variant in {"vit": "S/14", "vit_22b": "22B/14"}.items():
         network = ModelConfig(family=family, variant=variant, attention="splash", **small).network()
         images = jax.ShapeDtypeStruct((1, 28, 28, 3), jnp.float32)
