@@ -176,16 +176,3 @@ def test_another_config_in_the_same_workdir_is_refused(teacher_workdir: Path):
 )
 def test_intervals_that_are_not_given_suit_the_run(steps, given, intervals):
     assert TrainConfig(total_steps=steps, **given).intervals(steps) == intervals
-
-
-def test_a_run_without_intervals_logs_evaluates_and_saves_often_enough(tmp_path):
-    none = {f"train__{name}_every": "none" for name in ("log", "eval", "checkpoint")}
-    config = pretrain_config(**none, train__total_steps=40, schedule__cooldown_steps=20)
-    pretrain.run(config, Workdir(tmp_path), overview=False)
-    rows = metrics.read(tmp_path)
-    assert [row["step"] for row in rows] == list(range(1, 41))
-    evaluated = [row["step"] for row in rows if "val/accuracy" in row]
-    assert evaluated == list(range(2, 41, 2))
-    # The newest three, and where the cooldown begins, at which a longer run can branch off.
-    saved = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
-    assert saved == {20, 36, 38, 40}
