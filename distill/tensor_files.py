@@ -136,6 +136,9 @@ class _Safetensors:
         self.metadata: dict[str, str] = {}
         self._file_of: dict[str, Path] = {}
         for file in files:
+            with _blame(file):
+                # safe_open says of any file that it may not read that it does not exist.
+                file.open("rb").close()
             with _blame(file), safe_open(file, "numpy") as content:
                 self.metadata |= content.metadata() or {}
                 for name in content.keys():  # noqa: SIM118 (not a mapping)

@@ -96,11 +96,12 @@ def places(
     if classes == model:
         return tuple(range(len(model)))
     number = {name: place for place, name in enumerate(model)}
-    strangers = [name for name in classes if name not in number]
+    strangers, times = [name for name in classes if name not in number], Counter(model)
+    twice = [name for name in classes if times[name] > 1]
+    obstacle = _obstacle(classes, model)
+    if in_order and (strangers or twice) and not obstacle:
+        return tuple(range(len(model)))
     if strangers:
-        obstacle = _obstacle(classes, model, number)
-        if in_order and not obstacle:
-            return tuple(range(len(model)))
         near = did_you_mean(strangers[0], model)
         raise UserError(
             f"{shown} has {_count(strangers)} that {whose} does not have: {_quoted(strangers)}"
@@ -108,8 +109,7 @@ def places(
             f"{_quoted(model)}. "
             + (f"They are not in one order: {obstacle}. {_MAP}" if in_order else f"{_MAP}{_ORDER}")
         )
-    times = Counter(model)
-    if twice := [name for name in classes if times[name] > 1]:
+    if twice:
         raise UserError(
             f"{whose} has more than one class {twice[0]!r}, so that its number cannot be told by "
             f"the name. {_MAP}{_ORDER}"
@@ -125,14 +125,14 @@ _MAP = (
 _ORDER = f", or class_map={IN_ORDER} where both are in one order"
 
 
-def _obstacle(classes: Names, model: Names, number: Mapping[str, int]) -> str:
+def _obstacle(classes: Names, model: Names) -> str:
     """Why classes cannot be the model's, one after the other; empty if they can."""
     if len(classes) != len(model):
         return f"they are {len(classes)} and {len(model)}"
     for place, name in enumerate(classes):
         # What both know by one name has to be at one place.
-        if number.get(name, place) != place:
-            return f"{name!r} is number {place} of the one and {number[name]} of the other"
+        if name in model and model[place] != name:
+            return f"{name!r} is number {place} of the one and {model.index(name)} of the other"
     return ""
 
 

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import gc
 import multiprocessing
 import os
 import signal
@@ -60,14 +61,19 @@ def _with_unsignalled_workers(iterator: Iterator[Batch]) -> Iterator[Batch]:
     the threads and processes it starts block from their beginning. Grain starts them when the first
     batch is asked for.
     """
-    with (
-        contextlib.closing(iterator),
-        ThreadPoolExecutor(1, "first batch", initializer=_block_signals) as starting,
-    ):
-        first = starting.submit(next, iterator, None).result()
-        if first is not None:
-            yield first
-            yield from iterator
+    try:
+        with (
+            contextlib.closing(iterator),
+            ThreadPoolExecutor(1, "first batch", initializer=_block_signals) as starting,
+        ):
+            first = starting.submit(next, iterator, None).result()
+            if first is not None:
+                yield first
+                yield from iterator
+    finally:
+        # Grain's end of data refers to itself and to the last arrays in shared memory. Were they
+        # found only when Python ends, nobody would give the memory back.
+        gc.collect()
 
 
 def _block_signals() -> None:

@@ -175,6 +175,8 @@ def _write_artefacts(
                 entry.replace(written / entry.name)
         except UserError as error:
             failed.append(error)
+        except ImportError as error:
+            failed.append(ExportFailed(f"{form} needs what cannot be loaded here: {error}"))
         except OSError as error:
             failed.append(_not_writable(written.parent.parent, error))
     if not checked:

@@ -16,15 +16,16 @@ def patch_grid(image_size: tuple[int, int], patch_size: int) -> Grid:
     """Rows and columns of patches in an image of `image_size` (height, width).
 
     Raises:
-      ValueError: if a side is not a multiple of the patch.
+      ValueError: if a side is no multiple of the patch, or nothing.
     """
     height, width = image_size
-    if height % patch_size or width % patch_size:
+    if min(image_size) < 1 or height % patch_size or width % patch_size:
         down = [max(patch_size, side // patch_size * patch_size) for side in image_size]
-        up = [-(-side // patch_size) * patch_size for side in image_size]
+        up = [max(patch_size, -(-side // patch_size) * patch_size) for side in image_size]
+        near = dict.fromkeys(f"{rows}×{columns}" for rows, columns in (down, up))
         raise ValueError(
             f"image size {height}×{width} is not divisible by patch size {patch_size}; "
-            f"use {down[0]}×{down[1]} or {up[0]}×{up[1]}, or another patch size"
+            f"use {' or '.join(near)}, or another patch size"
         )
     return height // patch_size, width // patch_size
 

@@ -165,7 +165,12 @@ def _check_schedules(
     if step > cooled:
         raise ValueError(f"at step {step} the parent is in its own cooldown, begun at {cooled}")
     begins = length.total_steps - branch.cooldown(length)
-    if begins < step or length.total_steps == step:
+    if length.total_steps <= step:
+        raise ValueError(
+            f"a branch that leaves its parent at step {step} is longer than that, not "
+            f"{length.total_steps} steps long"
+        )
+    if begins < step:
         raise ValueError(
             f"a cooldown of {branch.cooldown(length)} steps that ends at step "
             f"{length.total_steps} does not begin at or after step {step}"

@@ -20,6 +20,8 @@ from distill.train.step import CompiledStep
 _GIB, _MIB = 2**30, 2**20
 # Of what is free, that a suggestion may fill: not everything shrinks with the batch.
 _SHARE = 0.85
+# Of each block its input is kept, and its largest intermediate results while it is computed again.
+_REMAT_SAVES = 4.0
 
 # Where control groups, of the second version and the first, say their limit and use, and which
 # part of it is files that can be read again.
@@ -66,7 +68,7 @@ class Knobs:
         if parts and not prepared:
             ways.append(f"--config.train.microbatches={parts}, for the same update in parts")
         remat = [f"--config.{key}=full" for key, now in self.remat.items() if now != "full"]
-        if remat and not prepared:
+        if remat and not prepared and too_large <= _REMAT_SAVES:
             ways.append(f"{' '.join(remat)}, which computes activations twice")
         if batch := self._batch_size(too_large):
             ways.append(f"in a new --workdir a smaller batch, --config.train.batch_size={batch}")

@@ -140,7 +140,8 @@ def open_published(
     stored, view = description.config, description.view
     if image_size is None:
         fed = description.image_size or stored.image_size
-        image_size, view = whole_patches(fed, stored.patch_size), _view(path, description, fed)
+        view = _view(path, description, fed)
+        image_size = whole_patches(fed, stored.patch_size)
     elif not 0 < image_size <= LARGEST_SIDE:
         raise UserError(f"image_size must be from 1 to {LARGEST_SIDE} pixels, not {image_size}")
     choices = dict(image_size=image_size, mean=mean or stored.mean, std=std or stored.std)
@@ -193,6 +194,8 @@ def _family(file: TensorFile, settings: Settings) -> str:
 def _view(path: Path, description: Description, fed: int | tuple[int, int]) -> EvaluationView:
     """What a model is shown that is fed images of a size, of which its patches cover a part."""
     patch, view = description.config.patch_size, description.view
+    if min((fed,) if isinstance(fed, int) else fed) < patch:
+        raise UserError(f"{path} is fed {fed} pixels, less than one of its patches of {patch}")
     if isinstance(fed, int):
         return dataclasses.replace(view, unseen=fed % patch)
     if view.resize == "shortest" or any(side % patch for side in fed):

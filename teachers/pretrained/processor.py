@@ -48,6 +48,7 @@ _WITHOUT_EFFECT = {
     *("do_convert_rgb", "data_format", "input_data_format", "return_tensors", "device"),
     *("disable_grouping", "image_seq_length", "pad_size", "processor_class", "auto_map"),
     *("image_processor_type", "feature_extractor_type", "_valid_processor_keys"),
+    *("transformers_version", "processor_type"),
 }
 
 
@@ -169,6 +170,8 @@ def _normalisation(settings: Settings) -> tuple[tuple[float, ...], tuple[float, 
     mean, std = (0.0,), (1.0,)
     if settings.boolean("do_normalize", True):
         mean, std = settings.numbers("image_mean"), settings.numbers("image_std")
+        if min(std) <= 0:
+            raise UserError(f"{settings.about}: image_std must be positive, not {list(std)}")
     # 255/255 is to leave what a file says as it is.
     scale = 1.0 if abs(scale - 1) < 1e-9 else scale
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)

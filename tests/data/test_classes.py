@@ -74,8 +74,10 @@ def test_other_names_are_an_error_that_names_them_and_says_what_to_type(images):
         (("zero",), ("0", "1"), None),
         (("1", "0"), ("0", "1"), (1, 0)),
         # ImageNet's names have two cranes.
-        (("crane", "owl"), ("crane", "crane"), None),
+        (("crane", "owl"), ("crane", "crane"), (0, 1)),
+        (("owl", "heron", "crane"), ("heron", "crane", "crane"), None),
         (("heron", "owl", "egret"), ("crane", "owl", "crane"), (0, 1, 2)),
+        (("crane", "heron", "owl"), ("crane", "crane", "owl"), (0, 1, 2)),
     ],
 )
 def test_a_user_may_say_that_classes_are_in_one_order(classes, model, right):

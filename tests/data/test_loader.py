@@ -433,14 +433,16 @@ def test_worker_processes_need_no_parsed_command_line(with_workers):
 COMMANDED = """
 import multiprocessing, sys
 
-from distill.data import DataConfig, TrainLoader, open_source
+from distill.data import DataConfig, EvalLoader, TrainLoader, open_source
 
 if __name__ == "__main__":
-    loader = TrainLoader(
-        open_source("digits", "validation", channels=1), DataConfig(workers=2),
-        size=8, batch_size=48, seed=0, put=lambda batch: batch)
+    how = DataConfig(workers=2), dict(size=8, batch_size=48, put=lambda batch: batch)
+    images = open_source("digits", "validation", channels=1)
+    loader = TrainLoader(images, how[0], seed=0, **how[1])
     for line in sys.stdin:
         if line.strip() == "close":
+            for _ in EvalLoader(images, how[0], **how[1]):
+                pass
             loader.close()
         else:
             [next(loader) for _ in range(20)]

@@ -164,6 +164,7 @@ def some(monkeypatch):
     [
         (ExportMismatch("b is another model"), "b is another model"),
         (OSError(errno.ENOSPC, "No space left on device"), "cannot write to .*No space left"),
+        (ImportError("libx.so is missing"), "stablehlo needs what cannot be loaded here: libx"),
     ],
 )
 @pytest.mark.parametrize("first", [False, True])

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from distill.nn.embeddings import PositionEmbedding, resize_grid
+from distill.nn.embeddings import PositionEmbedding, patch_grid, resize_grid
 from distill.nn.preprocess import prepare_images
 from students import vit
 from teachers import vit_22b
@@ -72,6 +72,11 @@ def test_indivisible_images_are_refused_at_call_time_too():
     images = jax.ShapeDtypeStruct((1, 8, 10, 3), jnp.float32)
     with pytest.raises(ValueError, match="8×10 is not divisible by patch size 4"):
         jax.eval_shape(network.apply, network.abstract_params, images)
+
+
+def test_an_image_of_no_pixels_is_no_image():
+    with pytest.raises(ValueError, match=r"0×0 is not divisible by patch size 8; use 8×8, or"):
+        patch_grid((0, 0), 8)
 
 
 @pytest.mark.parametrize("variant", ["Q/16", "B", "B16", "b/16", "B/16/2", "B/", "", "G/14"])

@@ -299,7 +299,7 @@ def test_layouts_without_asynchronous_products_are_refused(choice):
 
 
 def test_asynchronous_products_are_a_choice_of_vit_22b_alone():
-    config = ModelConfig(family="vit_22b", variant="22B/14", async_linear=True)
+    config = ModelConfig(family="vit_22b", variant="22B/14", async_linear=True, num_classes=2)
     assert config.network().config.async_linear
     with pytest.raises(ValueError, match="async_linear belong to vit_22b"):
         ModelConfig(family="vit", variant="B/16", async_linear=True)

@@ -144,6 +144,7 @@ def test_images_that_are_not_resized_stay_what_they_are(vit):
         (dict(rescale_factor="1/255"), "rescale_factor is '1/255'; expected a number"),
         (dict(size={"shortest_edge": 48.5}), "size is 48.5"),
         (dict(crop_size={"height": 32, "width": 48}, size=48, do_center_crop=True), "same share"),
+        (dict(image_std=[0.5, 0.0, 0.5]), "image_std must be positive"),
     ],
 )
 def test_a_setting_that_is_not_known_is_named(vit, settings, message):
@@ -151,6 +152,13 @@ def test_a_setting_that_is_not_known_is_named(vit, settings, message):
     with pytest.raises(UserError, match=message) as found:
         open_published(vit)
     assert "preprocessor_config.json" in str(found.value)
+
+
+@pytest.mark.parametrize("settings", [dict(size=4), dict(size={"height": 48, "width": 7})])
+def test_a_model_is_not_fed_less_than_a_patch(vit, settings):
+    write_processor(vit, "ViT", settings)
+    with pytest.raises(UserError, match="less than one of its patches of 8"):
+        open_published(vit)
 
 
 @pytest.mark.parametrize("name", ["ViT", "DeiT", "CLIP", "Siglip", "Bit"])

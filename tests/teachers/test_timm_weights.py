@@ -83,7 +83,7 @@ def test_every_model_of_timm_is_read_as_it_is_or_refused(tmp_path, monkeypatch):
             model = timm.create_model(name, pretrained=False)
         state = model.state_dict()
         tensors = {key: Tensor("F32", tuple(value.shape)) for key, value in state.items()}
-        file = types.SimpleNamespace(path=tmp_path, tensors=tensors)
+        file = types.SimpleNamespace(path=tmp_path, tensors=tensors, metadata={})
         monkeypatch.setattr(load, "open_file", lambda _, file=file: file)
         fed = {key: model.pretrained_cfg[key] for key in ("mean", "std", "input_size")}
         about = {"architecture": name, "pretrained_cfg": fed, "global_pool": model.global_pool}

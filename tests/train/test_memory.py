@@ -40,7 +40,8 @@ def knobs(batch=256, microbatches=1, devices=1, **remat):
 def test_advice_is_the_least_change_that_fits(run, too_large, microbatches, batch):
     advice = run.advice(too_large=too_large)
     assert f"--config.train.microbatches={microbatches}," in advice
-    assert "--config.model.remat=full" in advice
+    # Computing activations twice saves no more than it can.
+    assert ("--config.model.remat=full" in advice) == (too_large < 1000)
     assert advice.endswith(f"in a new --workdir a smaller batch, --config.train.batch_size={batch}")
 
 

@@ -51,7 +51,10 @@ def open_source(
             f"unknown data source {name!r}; expected digits, folder:PATH, images:PATH or tfds:NAME"
         )
     if not len(source):
-        raise UserError(f"split {split!r} of {name} holds no images ({source.found})")
+        raise UserError(
+            f"split {split!r} of {name} holds no images ({source.found}). A run does without "
+            "images to evaluate on: config.data.test_split=none, config.data.validation_split=none"
+        )
     return source
 
 
