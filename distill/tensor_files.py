@@ -47,6 +47,7 @@ _ADVICE = (
 # Deflate reaches 1000; no trained weights reach 2.
 _MOST_COMPRESSED = 100
 _LONGEST_NAME = 200
+_MOST_NAMED = 5
 # The header of a plain array as NumPy writes it, which is a Python expression: not evaluated here.
 _NPY_HEADER = re.compile(
     r"\{'descr': '([<>|=]?[a-zA-Z]\d*)', 'fortran_order': (True|False), 'shape': "
@@ -124,7 +125,12 @@ def _open_directory(path: Path) -> TensorFile:
         for file in files:
             refuse_pickle(file)
     found = ", ".join(file.name for file in known) or "none"
-    raise UserError(f"{path} should hold one .safetensors or .npz file, but has {found}")
+    # As versions of an export lie in one.
+    below = sorted({one.parent.name for one in path.glob("*/*") if one.suffix in SUFFIXES})
+    raise UserError(
+        f"{path} should hold one .safetensors or .npz file, but has {found}"
+        + (f"; {', '.join(below[:_MOST_NAMED])} in it may be meant" if below else "")
+    )
 
 
 class _Safetensors:

@@ -17,6 +17,9 @@ from distill.paths import check_reachable, local_path
 CLASSES = "classes.json"
 DATA = "data.json"
 
+# Of several directories, so many are named.
+_MOST_NAMED = 5
+
 
 class Workdir:
     """A run's directory to write to, absolute; one config owns it.
@@ -212,7 +215,10 @@ def read_config(workdir: Path) -> dict[str, Any]:
         raise UserError(f"workdir {workdir} {missing}")
     file = workdir / "config.json"
     if not file.is_file():
-        raise UserError(f"{workdir} is not the workdir of a run: it has no config.json")
+        # As those of several students lie in one.
+        below = sorted(one.parent.name for one in workdir.glob("*/config.json"))
+        name = f"; name one in it: {', '.join(below[:_MOST_NAMED])}" if below else ""
+        raise UserError(f"{workdir} is not the workdir of a run: it has no config.json{name}")
     return read_recorded(file)
 
 

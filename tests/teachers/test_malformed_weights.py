@@ -416,3 +416,10 @@ def test_a_repositorys_name_says_how_to_download_it(tmp_path, monkeypatch):
     for path in ("weights/dinov2-base", "a/b/c", "nowhere", "/a/b", "a/b.npz"):
         with pytest.raises(UserError, match=r"do not exist$"):
             open_published(Path(path))
+
+
+def test_versions_in_a_directory_are_named(tmp_path, timm):
+    (tmp_path / "export" / "1").mkdir(parents=True)
+    timm().rename(tmp_path / "export" / "1" / "model.safetensors")
+    with pytest.raises(UserError, match=r"export should hold one .* has none; 1 in it may be"):
+        open_published(tmp_path / "export")

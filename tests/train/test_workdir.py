@@ -244,3 +244,11 @@ def test_the_docs_name_every_key_that_may_change_on_resume():
     text = (REPOSITORY / "docs" / "scale.md").read_text()
     for key in HOW_IT_RUNS:
         assert f"`{key}`" in text or f"`{key.split('.')[-1]}`" in text, key
+
+
+def test_runs_in_a_directory_are_named_where_it_is_none(tmp_path):
+    for name in ("small", "large"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no config.json; name one in it: large, small$"):
+        read_config(tmp_path)
