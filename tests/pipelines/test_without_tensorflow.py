@@ -29,6 +29,7 @@ for command in commands:
 """
 
 
+@pytest.mark.slow
 def test_a_student_is_distilled_without_tensorflow(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)

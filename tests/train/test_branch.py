@@ -150,6 +150,7 @@ def test_a_parent_that_cannot_be_branched_is_refused(parent, tmp_path, schedule,
         branch(other, tmp_path / "branch", 16, schedule__cooldown_steps=5)
 
 
+@pytest.mark.slow
 def test_shares_of_the_parents_length_are_steps_of_its_branch(tmp_path):
     """A finished run whose warmup and cooldown are in percent is made longer."""
     epochs = dict(

@@ -54,6 +54,7 @@ def test_advice_leaves_out_what_is_done_already():
     assert "microbatches" not in knobs().advice(prepared=True)
 
 
+@pytest.mark.slow
 def test_the_advice_of_a_whole_run_can_be_followed(tmp_path, monkeypatch):
     config = pretrain_config()
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000_000)
@@ -65,6 +66,7 @@ def test_the_advice_of_a_whole_run_can_be_followed(tmp_path, monkeypatch):
     assert pretrain.run(in_parts, Workdir(tmp_path), overview=False).summary["steps"] == 10
 
 
+@pytest.mark.slow
 def test_the_bytes_of_a_step_follow_its_batch_and_microbatches():
     def measured(batch, microbatches=1):
         config = pretrain_config(train__batch_size=batch)
