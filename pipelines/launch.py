@@ -2,6 +2,8 @@
 
 import logging as stdlib_logging
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -99,13 +101,21 @@ def launch(
     accept_any_text()
     _quieten_libraries()
     if {"--help", "-h", "-help"} & set(arguments):
-        print(help_text(doc, values, schema))
-        sys.exit(0)
+
+        def body(arguments):
+            del arguments
+            print(help_text(doc, values, schema))
+
     code = 0
     try:
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
         with orderly_end(), out_of_memory:
             body(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        code = 128 + signal.SIGPIPE
     except UserError as error:
         sys.stdout.flush()
         code = error.exit_code
@@ -127,6 +137,18 @@ def launch(
         distributed.end(1, explained=not isinstance(error, jax.errors.JaxRuntimeError))
     distributed.leave(code)
     sys.exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Whether what standard output goes to has ended, as `head` does; the rest of it is dropped."""
+    output = sys.stdout.fileno()
+    reader = select.poll()
+    # Of a pipe without a reader an error is told, whatever is asked for.
+    reader.register(output, 0)
+    if not reader.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _command_line() -> list[str]:

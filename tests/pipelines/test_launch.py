@@ -1,10 +1,12 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from absl import flags
-from support import run_python
+from support import REPOSITORY, run_python
 
 from distill.errors import RunFailed, UserError
 from pipelines.launch import launch, launch_training, parse, split_overrides
@@ -265,3 +267,23 @@ def test_flags_are_parsed_into_their_types():
     assert values.count == 5
     with pytest.raises(UserError, match="count"):
         parse(values, ["--count=many"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_a_reader_that_has_read_enough_gets_no_traceback(arguments):
+    command = [sys.executable, "-m", "pipelines.cli", "configs", *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_another_pipe_that_breaks_is_not_hidden():
+    with pytest.raises(BrokenPipeError):
+        launch("", flags.FlagValues(), lambda arguments: raise_(BrokenPipeError()), [])
+
+
+def raise_(error):
+    raise error
