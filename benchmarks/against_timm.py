@@ -39,8 +39,8 @@ from benchmarks.training_step import (
 from distill.nn import ViTConfig
 from distill.parallel import MeshConfig, make_mesh
 from distill.paths import path_argument
+from distill.tasks.classification import Classification, ClassificationConfig
 from distill.terminal import accept_any_text
-from distill.train.classification import Classification, ClassificationConfig
 
 WARMUP = 3
 OURS, TIMMS = "this project", "timm"

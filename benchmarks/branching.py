@@ -19,15 +19,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from distill import config as configs
 from distill.data import EvalLoader
-from distill.evaluate import Evaluator, classification_metrics
+from distill.evaluate import Evaluator
+from distill.metrics import classification_metrics
 from distill.parallel import MeshConfig, local_rows, make_mesh, put_batch
 from distill.paths import path_argument
 from distill.report.text import text_table
+from distill.runs.models import load_model
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
 from pipelines import pretrain
-from pipelines.models import load_model
 from pipelines.pretrain import PretrainConfig
 
 CONFIG = Path(__file__).resolve().parent.parent / "configs" / "pretrain" / "digits.py"

@@ -27,14 +27,14 @@ import numpy as np
 import optax
 
 from distill.data.examples import STORED
-from distill.matching.config import LossWeights, MatchingConfig
-from distill.matching.distillation import FunctionMatching, Teacher
-from distill.matching.targets import TargetFormat, encode
 from distill.nn import Network, Params
 from distill.optim import OptimizerConfig, make_optimizer
 from distill.parallel import MeshConfig, make_mesh, put_batch
 from distill.paths import path_argument
 from distill.report.text import text_table
+from distill.tasks.matching.config import LossWeights, MatchingConfig
+from distill.tasks.matching.function_matching import FunctionMatching, Teacher
+from distill.tasks.matching.targets import TargetFormat, encode
 from distill.terminal import accept_any_text
 from distill.train.state import init_params, init_state
 from distill.train.step import Learner, compile_joint_step, prepare

@@ -27,19 +27,19 @@ from distill import config as configs
 from distill.data import DataConfig
 from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
-from distill.matching.distillation import distillation_metrics
 from distill.nn import Params
 from distill.parallel import MeshConfig, make_mesh
 from distill.paths import path_argument
 from distill.report.text import text_table
+from distill.runs.models import ModelConfig
+from distill.runs.teachers import TEACHER, TeacherConfig, load_teachers
+from distill.tasks.matching.function_matching import distillation_metrics
 from distill.terminal import accept_any_text
 from distill.train.fit import Trained
 from distill.train.workdir import Workdir
 from pipelines import distill_student, pretrain
 from pipelines.distill_student import DistillConfig
-from pipelines.models import ModelConfig
 from pipelines.pretrain import PretrainConfig
-from pipelines.teacher_models import TEACHER, TeacherConfig, load_teachers
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # The study's five ways and, as function matching has mixup, mixup without a teacher.

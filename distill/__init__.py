@@ -6,7 +6,7 @@ The library both sides share, from the ground up:
 - `distill.parallel`: device mesh and sharding rules.
 - `distill.optim`: the Adafactor variant, schedules, per-parameter rules.
 - `distill.data`: image sources, views and loaders.
-- `distill.matching`: function matching: mixup, CutMix and losses.
+- `distill.tasks`, `distill.losses`, `distill.mixing`: classification, and function matching.
 - `distill.train`: state, step, loop, checkpoints, metrics.
 - `distill.evaluate`: classification and agreement.
 - `distill.export`: SavedModel.

@@ -11,7 +11,7 @@ from typing import Any
 class UserError(Exception):
     """Something the user asked for cannot be done; the message says what to change.
 
-    `pipelines.launch` prints the message and exits with `exit_code`.
+    `distill.command.launch` prints the message and exits with `exit_code`.
     """
 
     exit_code = 2

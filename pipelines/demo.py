@@ -16,6 +16,7 @@ import numpy as np
 from absl import flags
 
 from distill import config as configs
+from distill.command.launch import define_path, launch, parse
 from distill.data import Source
 from distill.data.examples import readable_views
 from distill.export.model import NotInstalled
@@ -24,11 +25,10 @@ from distill.nn import Network
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
 from distill.report.text import text_table
+from distill.runs.models import load_model
 from distill.train.progress import format_seconds, say
 from distill.train.workdir import Workdir
 from pipelines import distill_student, export, pretrain
-from pipelines.launch import define_path, launch, parse
-from pipelines.models import load_model
 
 FLAGS = flags.FlagValues()
 define_path("workdir", "Where everything goes.", FLAGS, default="runs/demo")

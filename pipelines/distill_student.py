@@ -14,31 +14,25 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from distill.command.launch import launch_training
 from distill.data import Splits, Store
 from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
-from distill.matching.config import MatchingConfig
-from distill.matching.distillation import FunctionMatching, Teacher, distillation_metrics, projected
 from distill.nn import Network
 from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.paths import LocalPath
-from distill.train.fit import Trained, Trainee, fit
-from distill.train.run import RunConfig, blame, open_mesh, plan
-from distill.train.train_log import train_log
-from distill.train.workdir import Workdir
-from pipelines.launch import launch_training
-from pipelines.models import ModelConfig
-from pipelines.start import StartConfig, kept_classes, starting_params
-from pipelines.stored_teachers import (
+from distill.runs.models import ModelConfig
+from distill.runs.start import StartConfig, kept_classes, starting_params
+from distill.runs.stored_teachers import (
     check_store,
     describe_teachers,
     stored_scores,
     stored_teachers,
 )
-from pipelines.story import finish, introduce
-from pipelines.student_classes import count_classes
-from pipelines.teacher_models import (
+from distill.runs.story import finish, introduce
+from distill.runs.student_classes import count_classes
+from distill.runs.teachers import (
     TEACHER,
     TeacherConfig,
     fingerprints,
@@ -49,6 +43,17 @@ from pipelines.teacher_models import (
     score,
     shown_as,
 )
+from distill.tasks.matching.config import MatchingConfig
+from distill.tasks.matching.function_matching import (
+    FunctionMatching,
+    Teacher,
+    distillation_metrics,
+    projected,
+)
+from distill.train.fit import Trained, Trainee, fit
+from distill.train.run import RunConfig, blame, open_mesh, plan
+from distill.train.train_log import train_log
+from distill.train.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

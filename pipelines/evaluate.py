@@ -21,6 +21,14 @@ from pathlib import Path
 
 from absl import flags
 
+from distill.command.launch import (
+    define_path,
+    define_process_flags,
+    define_source,
+    join,
+    launch,
+    parse,
+)
 from distill.data import DataConfig, Source
 from distill.data.classes import (
     IN_ORDER,
@@ -37,25 +45,17 @@ from distill.errors import UserError
 from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator
-from distill.matching.distillation import Teacher, distillation_metrics
 from distill.nn import Params
 from distill.parallel import distributed
 from distill.paths import local_or_remote_path
-from distill.train.progress import format_figure, say
-from pipelines.launch import (
-    define_path,
-    define_process_flags,
-    define_source,
-    join,
-    launch,
-    parse,
-)
-from pipelines.subject import Subject, open_subject
-from pipelines.teacher_models import (
+from distill.runs.subject import Subject, open_subject
+from distill.runs.teachers import (
     load_teachers,
     match_classes,
 )
-from pipelines.weights import WeightsConfig
+from distill.runs.weights import WeightsConfig
+from distill.tasks.matching.function_matching import Teacher, distillation_metrics
+from distill.train.progress import format_figure, say
 
 FLAGS = flags.FlagValues()
 define_path("workdir", "Of the run to evaluate.", FLAGS)

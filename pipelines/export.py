@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from distill.command.launch import define_path, launch, parse
 from distill.config import resolve
 from distill.data import DataConfig, Source, Subset
 from distill.data.classes import Names, among, numbered
@@ -28,13 +29,12 @@ from distill.export.verify import Samples, Verifier
 from distill.export.versions import FORMATS, Version, check_format, export_version, table
 from distill.nn import ViTConfig
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.models import EXECUTION, load_model
+from distill.runs.teachers import teachers_of
+from distill.runs.weights import described_network
 from distill.train import best as best_weights
 from distill.train.progress import format_figure, say
 from distill.train.workdir import read_classes, read_config, read_summary
-from pipelines.launch import define_path, launch, parse
-from pipelines.models import EXECUTION, load_model
-from pipelines.teacher_models import teachers_of
-from pipelines.weights import described_network
 
 FLAGS = flags.FlagValues()
 define_path("workdir", "Of the run to export.", FLAGS)

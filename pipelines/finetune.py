@@ -14,20 +14,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.command.launch import launch_training
 from distill.config import ConfigError
 from distill.data.classes import name_classes
-from distill.evaluate import classification_metrics
+from distill.metrics import classification_metrics
 from distill.paths import local_path
 from distill.references import evaluated
-from distill.train.classification import Classification, ClassificationConfig
+from distill.runs.models import ModelConfig, recorded_view, with_classes
+from distill.runs.start import StartConfig, kept_classes, starting_params
+from distill.runs.story import finish, introduce
+from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir, read_config
-from pipelines.launch import launch_training
-from pipelines.models import ModelConfig, recorded_view, with_classes
-from pipelines.start import StartConfig, kept_classes, starting_params
-from pipelines.story import finish, introduce
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,12 +27,12 @@ from distill.report.contents import (
     tensor_table,
 )
 from distill.report.text import text_table
+from distill.runs.models import ModelConfig
+from distill.runs.teachers import recorded_teachers
 from distill.tensor_files import Tensor, open_file
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import read_classes, read_config, read_teachers
-from pipelines.models import ModelConfig
-from pipelines.teacher_models import recorded_teachers
 
 _CHECKPOINT = "_CHECKPOINT_METADATA"
 _ITEMS = ("params", "trained", "projections", "optimizer")

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from absl import flags
 
+from distill.command.launch import define_path, launch, parse
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.report.contents import facts, sections, shape_text, tensor_table
@@ -32,7 +33,6 @@ from pipelines.inspect_kinds import (
     steps_in,
     store_row,
 )
-from pipelines.launch import define_path, launch, parse
 from teachers.pretrained import open_published
 
 FLAGS = flags.FlagValues()

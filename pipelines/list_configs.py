@@ -7,8 +7,8 @@ Each is known by its name from any directory: `distill pretrain --config=pretrai
 
 from absl import flags
 
+from distill.command.launch import launch, parse
 from distill.shipped import headline, shipped_configs
-from pipelines.launch import launch, parse
 
 FLAGS = flags.FlagValues()
 

@@ -5,7 +5,7 @@ r"""Plans a run on TPUs that are not here: does it fit, and how long would it ta
 
 Compiles the real training or distillation step for the slice with libtpu (the extra `plan`): no
 weights, no data, no TPU. Memory is what the compiler lays out; all times are estimates from the
-compiler's schedule (distill/scaling/cost.py says how). Exit status 1 if the step does not fit.
+compiler's schedule (distill/estimate/cost.py says how). Exit status 1 if the step does not fit.
 """
 
 import dataclasses
@@ -21,22 +21,22 @@ from absl import flags
 from jax.sharding import Mesh
 
 from distill import config as configs
+from distill.command.launch import define_config, define_path, launch, parse, split_overrides
 from distill.errors import RunFailed, UserError
-from distill.matching.distillation import FunctionMatching, Teacher, projected
+from distill.estimate.plan import Job, Plan, plan_step
+from distill.estimate.topology import Topology, open_topology
 from distill.nn import Params
 from distill.optim import make_optimizer, make_schedule
 from distill.parallel import override_rules
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
-from distill.scaling.plan import Job, Plan, plan_step
-from distill.scaling.topology import Topology, open_topology
-from distill.train.classification import Classification
+from distill.runs.teachers import TEACHER
+from distill.tasks.classification import Classification
+from distill.tasks.matching.function_matching import FunctionMatching, Teacher, projected
 from distill.train.progress import format_seconds, say
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.state import with_shardings
 from pipelines.distill_student import DistillConfig
-from pipelines.launch import define_config, define_path, launch, parse, split_overrides
 from pipelines.pretrain import PretrainConfig
-from pipelines.teacher_models import TEACHER
 
 FLAGS = flags.FlagValues()
 define_config(FLAGS)

@@ -9,16 +9,16 @@ be overridden: --config.train.batch_size=256. Running the same command again res
 import dataclasses
 import functools
 
+from distill.command.launch import launch_training
 from distill.data.classes import name_classes
-from distill.evaluate import classification_metrics
-from distill.train.classification import Classification, ClassificationConfig
+from distill.metrics import classification_metrics
+from distill.runs.models import ModelConfig, with_classes
+from distill.runs.story import finish, introduce
+from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir
-from pipelines.launch import launch_training
-from pipelines.models import ModelConfig, with_classes
-from pipelines.story import finish, introduce
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

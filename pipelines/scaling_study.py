@@ -19,21 +19,7 @@ from typing import Any
 from absl import flags
 
 from distill import config as configs
-from distill.config import ConfigError
-from distill.data import Splits
-from distill.nn.flops import encoder_flops
-from distill.optim import RunLength
-from distill.optim.durations import UNITS
-from distill.parallel import distributed
-from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
-from distill.report.text import text_table
-from distill.scaling.study import MEASURES, Point, find_trend, held_out, held_out_images
-from distill.train.branch import branch_config
-from distill.train.progress import say
-from distill.train.run import HOW_IT_RUNS, open_mesh, plan
-from distill.train.workdir import Workdir
-from pipelines import pretrain
-from pipelines.launch import (
+from distill.command.launch import (
     define_config,
     define_path,
     define_process_flags,
@@ -42,7 +28,21 @@ from pipelines.launch import (
     parse,
     split_overrides,
 )
-from pipelines.models import with_classes
+from distill.config import ConfigError
+from distill.data import Splits
+from distill.laws.study import MEASURES, Point, find_trend, held_out, held_out_images
+from distill.nn.flops import encoder_flops
+from distill.optim import RunLength
+from distill.optim.durations import UNITS
+from distill.parallel import distributed
+from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
+from distill.report.text import text_table
+from distill.runs.models import with_classes
+from distill.train.branch import branch_config
+from distill.train.progress import say
+from distill.train.run import HOW_IT_RUNS, open_mesh, plan
+from distill.train.workdir import Workdir
+from pipelines import pretrain
 from pipelines.pretrain import PretrainConfig
 
 FLAGS = flags.FlagValues()

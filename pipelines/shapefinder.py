@@ -5,7 +5,7 @@ r"""Finds the largest models that fit a TPU: shapes over width, depth, heads and
 
 The Shapefinder of "Scaling Vision Transformers" (arXiv 2106.04560). For each shape that is tried,
 the real training step of a config (ViT-g/14's, if none is given) is compiled with libtpu (the
-extra `plan`), a few minutes each; distill/scaling/shapes.py says which are. Memory is what the
+extra `plan`), a few minutes each; distill/estimate/shapes.py says which are. Memory is what the
 compiler lays out, all times are estimates from its schedule. Lists are such as 1024,1408 or
 1024:2048:256, both ends included. With --workdir, what has been compiled is kept, and the same
 question with other shapes or another budget goes on from there. Exit status 1 if no shape fits.
@@ -23,18 +23,18 @@ from absl import flags
 from jax.sharding import Mesh
 
 from distill import config as configs
+from distill.command.launch import define_config, define_path, launch, parse, split_overrides
 from distill.errors import RunFailed, UserError
+from distill.estimate.plan import GIB, Job, plan_step, state_bytes
+from distill.estimate.shape_log import ShapeLog
+from distill.estimate.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagonal
+from distill.estimate.topology import Topology, open_topology
 from distill.nn import count_flops
 from distill.references import evaluated
 from distill.report.shape_page import write_shape_report
 from distill.report.shapes import shape_figures, shape_table
-from distill.scaling.plan import GIB, Job, plan_step, state_bytes
-from distill.scaling.shape_log import ShapeLog
-from distill.scaling.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagonal
-from distill.scaling.topology import Topology, open_topology
 from distill.train.progress import say
 from distill.train.run import blame, check_batch
-from pipelines.launch import define_config, define_path, launch, parse, split_overrides
 from pipelines.plan import make_job
 from pipelines.pretrain import PretrainConfig
 from students import vit

@@ -22,12 +22,21 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from distill.command.launch import launch_training
 from distill.config import to_dict, with_defaults
 from distill.data import Batch, Contents, Splits, Store, StoreWriter, TrainLoader
-from distill.matching.distillation import FunctionMatching
-from distill.matching.targets import TargetFormat, check_storable, encode, magnitudes
 from distill.nn import Params
 from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
+from distill.runs.stored_teachers import describe_teachers, views_shown
+from distill.runs.teachers import (
+    fingerprints,
+    load_teachers,
+    say_scores,
+    score,
+    shown_as,
+)
+from distill.tasks.matching.function_matching import FunctionMatching
+from distill.tasks.matching.targets import TargetFormat, check_storable, encode, magnitudes
 from distill.train.clock import Clock
 from distill.train.loop import Stopped
 from distill.train.memory import Knobs, explained
@@ -42,15 +51,6 @@ from pipelines.distill_student import (
     check_teachers,
     open_splits,
     view_size,
-)
-from pipelines.launch import launch_training
-from pipelines.stored_teachers import describe_teachers, views_shown
-from pipelines.teacher_models import (
-    fingerprints,
-    load_teachers,
-    say_scores,
-    score,
-    shown_as,
 )
 
 
@@ -310,7 +310,7 @@ def _records(
 ) -> np.ndarray:
     """The records of a batch: its views, what was mixed, and what teachers said of it."""
     records = views.copy()
-    # As `distill.matching.mixup.roll` pairs them.
+    # As `distill.mixing.roll` pairs them.
     records["partner"] = np.roll(views["index"], 1)
     records["share"] = shares
     for name in contents.arrays:

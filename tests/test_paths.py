@@ -17,12 +17,12 @@ from distill.paths import (
     source_name,
     text_of,
 )
+from distill.runs.weights import WeightsConfig
 from distill.train.workdir import Workdir, read_config
 from pipelines.distill_student import DistillConfig
 from pipelines.finetune import FinetuneConfig, complete
 from pipelines.pretrain import PretrainConfig
 from pipelines.scaling_study import StudyConfig
-from pipelines.weights import WeightsConfig
 
 REMOTE = ("gs://bucket/run", "s3://bucket", "hdfs://host/x", "http://a/b", "file://host/x", "gs:/b")
 

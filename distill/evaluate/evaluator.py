@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from distill.errors import RunFailed
-from distill.evaluate.metric import Metric
 from distill.evaluate.notes import Notes
+from distill.metrics.metric import Metric
 from distill.parallel import in_flight, replicated
 
 Batch = dict[str, jax.Array]

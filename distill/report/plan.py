@@ -4,8 +4,8 @@ import dataclasses
 import resource
 from typing import Any
 
-from distill.scaling.plan import GIB, Plan
-from distill.scaling.topology import Topology
+from distill.estimate.plan import GIB, Plan
+from distill.estimate.topology import Topology
 from distill.train.run import RunConfig
 
 

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from distill.laws.law import PARAMETERS, Fit, ScalingLaw
+from distill.laws.study import Point, Trend
 from distill.report import html
-from distill.scaling.law import PARAMETERS, Fit, ScalingLaw
-from distill.scaling.study import Point, Trend
 
 HEADER = ("size", "parameters", "steps", "images seen", "training FLOPs")
 LABELS = {"error": "held-out error rate", "cross_entropy": "held-out cross-entropy (nats)"}

@@ -8,9 +8,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from distill.estimate.shapes import Shape
 from distill.report import html
 from distill.report.shapes import CAVEAT, HEADER, Figures, comparison, ordered, row_of, title
-from distill.scaling.shapes import Shape
 
 
 def write_shape_report(path: Path, figures: Figures, config: str) -> Path:

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from distill.scaling.plan import GIB
-from distill.scaling.shapes import Found, Shape, ShapeSearch
+from distill.estimate.plan import GIB
+from distill.estimate.shapes import Found, Shape, ShapeSearch
 
 Figures = dict[str, Any]
 

@@ -14,8 +14,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from distill.matching.projections import PROJECTIONS
 from distill.nn import Params
+from distill.tasks.matching.projections import PROJECTIONS
 from distill.train.state import TrainState
 
 

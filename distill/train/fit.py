@@ -17,9 +17,9 @@ from distill.data.examples import TeacherView
 from distill.evaluate import Evaluator, PerExample
 from distill.evaluate.features import split_loader, training_view_loader
 from distill.evaluate.transfer import TransferEvaluator
-from distill.matching.projections import PROJECTIONS
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
+from distill.tasks.matching.projections import PROJECTIONS
 from distill.train.best import Best
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints

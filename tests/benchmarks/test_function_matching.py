@@ -7,10 +7,10 @@ import pytest
 from support import REPOSITORY, pretrain_config, run_python
 
 from distill.config import to_dict
-from distill.matching.config import MatchingConfig
 from distill.parallel import MeshConfig, make_mesh
-from distill.train.classification import ClassificationConfig
-from pipelines.models import load_model
+from distill.runs.models import load_model
+from distill.tasks.classification import ClassificationConfig
+from distill.tasks.matching.config import MatchingConfig
 
 SCRIPT = "benchmarks/function_matching.py"
 # Sections of a config that only labels or only teachers have.

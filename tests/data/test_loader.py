@@ -372,7 +372,7 @@ def evaluate():
 
 if __name__ == "__main__":
     found = {"unparsed": train(1)}
-    flags.FLAGS.mark_as_parsed()  # As pipelines.launch does.
+    flags.FLAGS.mark_as_parsed()  # As distill.command.launch does.
     found |= {"train": train(7), "resumed": train(3, 3 * 48), "eval": evaluate()}
     print(json.dumps(found))
 """

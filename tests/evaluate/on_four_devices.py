@@ -8,9 +8,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from sklearn.linear_model import LogisticRegression
 
 from distill.data import DataConfig, Subset, open_source
-from distill.evaluate import Evaluator, LinearCKA
+from distill.evaluate import Evaluator
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.probe import fit_probe
+from distill.metrics import LinearCKA
 from distill.parallel import MeshConfig, make_mesh
 from distill.train.state import init_params
 from students import vit

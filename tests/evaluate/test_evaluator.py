@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from distill.errors import RunFailed
-from distill.evaluate import Evaluator, LinearCKA, Mean, label_metrics
+from distill.evaluate import Evaluator
+from distill.metrics import LinearCKA, Mean, label_metrics
 from distill.parallel import IN_FLIGHT, in_flight
 
 COUNT, CLASSES = 103, 7

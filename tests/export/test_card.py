@@ -10,11 +10,11 @@ from distill.evaluation_view import EvaluationView
 from distill.export.card import model_card
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.models import load_model
+from distill.runs.weights import describe_network
 from distill.train.best import Best
 from distill.train.workdir import Workdir, read_config
 from pipelines.export import describe
-from pipelines.models import load_model
-from pipelines.weights import describe_network
 
 CHECKED = {
     "name": "it",

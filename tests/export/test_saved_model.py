@@ -12,8 +12,8 @@ from distill.errors import UserError
 from distill.export import model
 from distill.export.saved_model import WARMUP
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.models import load_model
 from pipelines import export
-from pipelines.models import load_model
 from students import vit
 
 pytestmark = pytest.mark.slow

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from support import run_script
 
+from distill.estimate import topology
 from distill.nn import count_flops, kernels
 from distill.nn.kernels import attend, choose, splash
 from distill.parallel import current_device, current_platform, make_mesh, sharding_context
 from distill.parallel.mesh import MeshConfig
 from distill.parallel.rules import DEFAULT_RULES
-from distill.scaling import topology
-from pipelines.models import ModelConfig
+from distill.runs.models import ModelConfig
 from teachers import vit_22b
 
 

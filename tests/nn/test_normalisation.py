@@ -7,7 +7,7 @@ import pytest
 
 from distill.config import ConfigError, resolve, to_dict
 from distill.nn.preprocess import prepare_images
-from pipelines.models import ModelConfig
+from distill.runs.models import ModelConfig
 from students import vit
 
 # Of ImageNet.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.optim import OptimizerConfig, make_optimizer, trained_params
-from distill.train.classification import Classification, ClassificationConfig
+from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.state import init_state
 from distill.train.step import Learner, make_train_step
 from students import vit

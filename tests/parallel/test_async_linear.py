@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from support import run_script
 
+from distill.estimate import topology
 from distill.parallel import column_parallel, row_parallel
-from distill.scaling import topology
-from pipelines.models import ModelConfig
+from distill.runs.models import ModelConfig
 from teachers import vit_22b
 
 pytestmark = pytest.mark.slow

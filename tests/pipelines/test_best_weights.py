@@ -9,9 +9,9 @@ import pytest
 
 from distill.errors import UserError
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.models import load_model
 from distill.train.best import Best
 from pipelines import evaluate, export
-from pipelines.models import load_model
 
 pytestmark = pytest.mark.slow
 

@@ -196,7 +196,7 @@ def test_the_library_loads_nothing_heavy():
     # Flax itself imports Orbax.
     code = f"""
 import flax.nnx, sys; {show}
-import {core}, distill.parallel, distill.matching.distillation; {show}
+import {core}, distill.parallel, distill.tasks.matching.function_matching; {show}
 """
     done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
@@ -212,7 +212,8 @@ def test_the_core_imports_with_jax_flax_optax_and_numpy_alone():
     code = (
         "import jax, flax.nnx, optax, numpy, sys\n"
         f"for name in {absent}: sys.modules[name] = None\n"
-        "import distill.nn, distill.optim, distill.parallel, distill.matching.distillation\n"
+        "import distill.nn, distill.optim, distill.parallel\n"
+        "import distill.tasks.matching.function_matching\n"
         "import teachers.vit_22b, teachers.vit_g, students.vit\n"
     )
     done = run_python("-c", code)

@@ -13,10 +13,10 @@ from distill.data.sources import Digits
 from distill.errors import UserError
 from distill.optim import parameter_names
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.models import load_model
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate
-from pipelines.models import load_model
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from support import Unlabelled
 
 from distill.data import DataConfig, open_source
 from distill.errors import RunFailed, UserError
-from pipelines import evaluate, subject
+from distill.runs import subject
+from pipelines import evaluate
 
 
 def call(teacher_workdir, *flags):

@@ -16,9 +16,9 @@ from distill.export.model import ExportMismatch
 from distill.export.versions import FORMATS, obstacles
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.models import EXECUTION, ModelConfig, load_model
 from distill.train.workdir import Workdir, read_config
 from pipelines import distill_student, export
-from pipelines.models import EXECUTION, ModelConfig, load_model
 
 pytestmark = pytest.mark.slow
 

@@ -10,11 +10,11 @@ from support import REPOSITORY, final_params, run_command
 from distill.config import ConfigError, load_file, resolve
 from distill.nn.adapt import CLASSIFIER, adapt
 from distill.nn.embeddings import resize_grid
+from distill.runs.models import ModelConfig
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import evaluate, finetune
 from pipelines.finetune import FinetuneConfig, complete
-from pipelines.models import ModelConfig
 
 CONFIG = REPOSITORY / "configs/finetune/digits.py"
 

@@ -8,7 +8,7 @@ from support import REPOSITORY, run_command
 
 from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.errors import UserError
-from distill.scaling.law import ScalingLaw
+from distill.laws.law import ScalingLaw
 from distill.train.fit import Trained
 from distill.train.loop import Stopped
 from distill.train.workdir import Workdir

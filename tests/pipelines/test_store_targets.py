@@ -22,7 +22,7 @@ from distill.config import load_file, resolve, to_dict
 from distill.data import Store
 from distill.data.views import ViewConfig, draw_view, generator
 from distill.errors import RunFailed, UserError
-from distill.matching import mixup
+from distill.mixing import mixup
 from distill.train import metrics
 from distill.train.loop import Stopped
 from distill.train.state import STEP_STREAM
@@ -225,7 +225,7 @@ def test_what_a_loss_compares_must_be_stored(config, stored, tmp_path):
 def test_mixtures_that_are_drawn_in_another_way_are_refused(config, stored, tmp_path, monkeypatch):
     """As a new version of JAX might."""
     monkeypatch.setattr(
-        "distill.matching.distillation.mix",
+        "distill.tasks.matching.function_matching.mix",
         lambda *_, **__: mixup(jax.random.key(99), np.zeros((BATCH, 8, 8, 1)), 1.0),
     )
     with pytest.raises(UserError, match="images are no longer mixed as when"):

@@ -10,14 +10,14 @@ from support import distill_config, final_params
 from distill.config import ConfigError
 from distill.errors import UserError
 from distill.evaluate.transfer import TransferConfig
-from distill.matching.projections import PROJECTIONS, with_projections
 from distill.nn.adapt import CLASSIFIER
+from distill.runs.start import StartConfig, starting_params
+from distill.tasks.matching.projections import PROJECTIONS, with_projections
 from distill.train import metrics
 from distill.train.run import open_mesh
 from distill.train.state import init_params
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate
-from pipelines.start import StartConfig, starting_params
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from distill.errors import UserError
+from distill.laws.law import ScalingLaw
+from distill.laws.study import Point, find_trend, held_out
 from distill.report.scaling import draw_trend, study_header, study_rows, write_scaling_report
-from distill.scaling.law import ScalingLaw
-from distill.scaling.study import Point, find_trend, held_out
 
 LAW = ScalingLaw(a=2e3, b=0.4, c=0.02, d=1e8)
 SUMMARY = {"held_out_images": 600, "flops": {"spent": 1.5e12, "apart": 3e12}}

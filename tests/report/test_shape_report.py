@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from distill.estimate.plan import GIB
+from distill.estimate.shapes import Found, Shape, ShapeSearch
 from distill.report.shape_page import draw_shapes, write_shape_report
 from distill.report.shapes import shape_figures, shape_table
-from distill.scaling.plan import GIB
-from distill.scaling.shapes import Found, Shape, ShapeSearch
 
 BASE = Shape(128, 4, 512, 2)
 SMALL, DIAGONAL = Shape(256, 4, 1024, 4), Shape(256, 8, 1024, 4)

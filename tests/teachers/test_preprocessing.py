@@ -12,8 +12,8 @@ from sklearn.datasets import load_sample_image
 from distill.data.views import evaluation_view
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
+from distill.runs.weights import WeightsConfig
 from pipelines import evaluate
-from pipelines.weights import WeightsConfig
 from teachers.pretrained import open_published
 
 transformers = pytest.importorskip("transformers")

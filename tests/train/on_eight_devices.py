@@ -15,14 +15,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from distill.matching.config import MatchingConfig
-from distill.matching.distillation import FunctionMatching, Teacher
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, make_mesh, override_rules, put_batch
-from distill.train.classification import Classification, ClassificationConfig
+from distill.runs.models import load_model
+from distill.tasks.classification import Classification, ClassificationConfig
+from distill.tasks.matching.config import MatchingConfig
+from distill.tasks.matching.function_matching import FunctionMatching, Teacher
 from distill.train.state import init_state
 from distill.train.step import Learner, make_train_step
-from pipelines.models import load_model
 from students import vit
 from teachers import vit_22b
 

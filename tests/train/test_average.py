@@ -9,8 +9,8 @@ import pytest
 from support import final_params, pretrain_config
 
 from distill.optim import OptimizerConfig, make_optimizer, trained_params
+from distill.tasks.classification import Classification
 from distill.train.checkpoints import Checkpoints
-from distill.train.classification import Classification
 from distill.train.state import abstract_state, init_state
 from distill.train.step import Learner, make_train_step
 from distill.train.workdir import Workdir

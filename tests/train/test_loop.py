@@ -11,8 +11,8 @@ from support import pretrain_config
 
 from distill.errors import UserError
 from distill.optim import RunLength
+from distill.tasks.classification import Classification
 from distill.train import fit, metrics
-from distill.train.classification import Classification
 from distill.train.loop import NonFinite, TrainConfig
 from distill.train.run import open_mesh
 from distill.train.workdir import Workdir

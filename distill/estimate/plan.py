@@ -1,0 +1,223 @@
+"""Compiles a real training step for a TPU slice that is not here, and reads off what it takes."""
+
+import dataclasses
+import math
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from distill.errors import RunFailed
+from distill.estimate import hlo
+from distill.estimate.cost import Cost, estimate
+from distill.estimate.topology import Topology, coordinates
+from distill.nn import Network, encoder_flops
+from distill.parallel import batch_sharding
+from distill.train.state import TrainState, abstract_state
+from distill.train.step import Learner, Task, make_train_step
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training step as a config describes it: no weights, no data."""
+
+    network: Network
+    """What is trained, placed on the mesh."""
+    task: Task
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    """Global."""
+    microbatches: int = 1
+    view_size: int
+    """Side of the views in pixels."""
+    teacher_image: bool = False
+    """Whether batches hold another view for teachers."""
+    teachers: tuple[Network, ...] = ()
+    frozen: Any = None
+    """The teachers' parameters as `jax.ShapeDtypeStruct`s with shardings."""
+
+    @property
+    def model_flops(self) -> int:
+        """Of one step: training the network, and the teachers' forward passes."""
+        flops = 3 * encoder_flops(self.network.config)
+        flops += sum(encoder_flops(teacher.config) for teacher in self.teachers)
+        return flops * self.batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one chip."""
+
+    parameters: int
+    optimizer: int
+    teacher: int
+    temporaries: int
+    """Activations, gradients, gathered weights and the batch."""
+    available: int
+    """What the chip offers to a program."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.parameters + self.optimizer + self.teacher + self.temporaries
+
+    @property
+    def fits(self) -> bool:
+        """Whether the chip has as much."""
+        return self.total <= self.available
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a step takes on a slice. Bytes are the compiler's; seconds are estimates."""
+
+    memory: Memory
+    cost: Cost | None
+    """None where the step does not fit, and so was not compiled."""
+    flops_per_chip: float
+    """Model FLOPs of a step, without rematerialisation."""
+    peak_flops: float
+    """Of the chip, per second."""
+    batch_size: int
+    compile_seconds: float
+    unestimated_kernels: int = 0
+    """Pallas kernels in the program, which carry no cycles: of these only the traffic counts."""
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs utilisation."""
+        return self.flops_per_chip / self.peak_flops / self.cost.seconds
+
+    @property
+    def images_per_second(self) -> float:
+        """Of the whole slice."""
+        return self.batch_size / self.cost.seconds
+
+
+def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None) -> Plan:
+    """Compiles `job` for `mesh`, whose devices are those of `topology`.
+
+    Args:
+      job: what to compile.
+      topology: what to compile it for.
+      mesh: over all its chips.
+      dump: where to write the scheduled program as text.
+    """
+    state = abstract_state(job.network, job.optimizer)
+    sizes = _kept_bytes(state, job.frozen)
+    placement = jax.tree.map(lambda leaf: leaf.sharding, state)
+    learner = Learner(job.task, job.optimizer)
+    step = make_train_step(learner, 0, placement, microbatches=job.microbatches)
+    flops = job.model_flops / topology.chips
+    began = time.perf_counter()
+    compiled = _compile(step, state, job.frozen, _abstract_batch(job, mesh))
+    seconds = time.perf_counter() - began
+
+    def finished(memory: Memory, cost: Cost | None, kernels: int = 0) -> Plan:
+        peak = topology.chip.peak_flops
+        return Plan(memory, cost, flops, peak, job.batch_size, seconds, kernels)
+
+    if isinstance(compiled, _TooLarge):
+        rest = max(0, compiled.needed - sum(sizes.values()))
+        return finished(Memory(**sizes, temporaries=rest, available=compiled.available), None)
+    found = compiled.memory_analysis()
+    total = (
+        found.argument_size_in_bytes
+        + found.output_size_in_bytes
+        - found.alias_size_in_bytes
+        + found.temp_size_in_bytes
+    )
+    memory = Memory(
+        **sizes,
+        temporaries=total - sum(sizes.values()),
+        available=topology.hbm_bytes,
+    )
+    text = compiled.as_text()
+    if dump is not None:
+        dump.write_text(text, encoding="utf-8")
+    cost = estimate(
+        hlo.parse(text), topology.chip, coordinates(mesh), topology.shape, topology.rings
+    )
+    return finished(memory, cost, text.count('custom_call_target="tpu_custom_call"'))
+
+
+def state_bytes(job: Job) -> int:
+    """What a chip holds from step to step, whatever the compiler does. Compiles nothing."""
+    state = abstract_state(job.network, job.optimizer)
+    return sum(_kept_bytes(state, job.frozen).values())
+
+
+def _kept_bytes(state: TrainState, frozen: Any) -> dict[str, int]:
+    return {
+        "parameters": _bytes_per_chip(state.params),
+        "optimizer": _bytes_per_chip((state.opt_state, state.step)),
+        "teacher": _bytes_per_chip(frozen),
+    }
+
+
+def _abstract_batch(job: Job, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    sharding, batch = batch_sharding(mesh), job.batch_size
+    channels = job.network.config.channels
+    shapes = {
+        "image": ((batch, job.view_size, job.view_size, channels), jnp.uint8),
+        "label": ((batch,), jnp.int32),
+        "index": ((batch,), jnp.int32),
+        "mask": ((batch,), jnp.bool_),
+    }
+    if job.teacher_image:
+        shapes["teacher_image"] = shapes["image"]
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        for name, (shape, dtype) in shapes.items()
+    }
+
+
+def _bytes_per_chip(tree: Any) -> int:
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _TooLarge:
+    needed: int
+    available: int
+
+
+def _compile(step: Any, state: TrainState, frozen: Any, batch: Any):
+    lowered = step.lower(state, frozen, batch)
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        return _too_large(str(error))
+
+
+def _too_large(message: str) -> _TooLarge:
+    """The figures in libtpu's complaint, in any of its wordings.
+
+    Raises:
+      RunFailed: if it complains of something else.
+    """
+    wordings = (
+        r"total memory required for HLO temporaries \(([\d.]+\w)\) exceeds available HBM "
+        r"\(([\d.]+\w)\)",
+        r"Used ([\d.]+\w) of ([\d.]+\w) hbm",
+    )
+    for wording in wordings:
+        if found := re.search(wording, message):
+            return _TooLarge(*(_parse_size(size) for size in found.groups()))
+    raise RunFailed(f"the compiler refused the step: {message}")
+
+
+def _parse_size(text: str) -> int:
+    """Such as 30.75G."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    return int(float(text[:-1]) * units[text[-1]])

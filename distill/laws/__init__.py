@@ -1,0 +1,1 @@
+"""Scaling laws: sizes × durations trained, and error against compute fitted."""

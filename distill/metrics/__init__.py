@@ -1,0 +1,26 @@
+"""What is measured of a model: sums that are made of batches, merged, and read off."""
+
+from distill.metrics.calibration import CalibrationError
+from distill.metrics.classification import (
+    accuracy,
+    agreement,
+    classification_metrics,
+    label_metrics,
+    top5_accuracy,
+    top5_agreement,
+)
+from distill.metrics.metric import Mean, Metric
+from distill.metrics.similarity import LinearCKA
+
+__all__ = [
+    "CalibrationError",
+    "LinearCKA",
+    "Mean",
+    "Metric",
+    "accuracy",
+    "agreement",
+    "classification_metrics",
+    "label_metrics",
+    "top5_accuracy",
+    "top5_agreement",
+]

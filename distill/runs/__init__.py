@@ -1,0 +1,1 @@
+"""A workdir or published weights, opened: networks, parameters, class names, teachers."""

@@ -1,0 +1,265 @@
+"""Teachers: what a config says of them, their trained networks, and how good they are."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from jax.sharding import Mesh
+
+from distill.config import resolve
+from distill.data import Splits
+from distill.data.classes import Names, among, numbered, places
+from distill.data.sources import abbreviate
+from distill.errors import UserError
+from distill.evaluate import Evaluator
+from distill.evaluate.chance import warn_if_near_chance
+from distill.evaluate.features import split_loader
+from distill.evaluation_view import EvaluationView
+from distill.metrics import classification_metrics
+from distill.nn import Params
+from distill.nn.fingerprint import fingerprint
+from distill.parallel import Rules, override_rules
+from distill.paths import LocalPath
+from distill.runs.models import EXECUTION, ModelConfig, load_model, recorded_view
+from distill.runs.weights import WeightsConfig, describe_network, load_weights
+from distill.tasks.matching.function_matching import Teacher
+from distill.train.progress import say
+from distill.train.run import Run, RunConfig
+from distill.train.workdir import read_classes, read_config, read_teachers
+
+# What a single teacher is called.
+TEACHER = "teacher"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Whose function the student matches."""
+
+    workdir: LocalPath | None = None
+    """Of the run that trained the teacher."""
+    weights: WeightsConfig | None = None
+    """Published weights, in place of `workdir`."""
+    step: int | None = None
+    """Of the teacher's checkpoint; None takes the last of a run that is complete, which pins it."""
+    weight: float = 1.0
+    """How much it counts among several teachers."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the teacher's parameters and activations; None keeps the dtype of its run."""
+    rules: Rules = ()
+    """(logical axis, mesh axes) pairs: where the teacher's arrays live, as config.mesh.rules says
+    it of the student's."""
+    model: ModelConfig | None = None
+    """What the workdir is expected to hold; None takes what is there."""
+
+    def __post_init__(self):
+        override_rules(self.rules)
+        if (self.workdir is None) == (self.weights is None):
+            raise ValueError(
+                "give workdir, of the run that trained the teacher, or weights.path, of published "
+                "weights; none takes away the one that a config file gives"
+            )
+        if self.weights is not None and (self.step is not None or self.model is not None):
+            raise ValueError("step and model are those of a workdir; weights have neither")
+        if self.weight <= 0:
+            raise ValueError(f"weight must be positive, not {self.weight}")
+
+    @property
+    def source(self) -> str:
+        """Where the teacher is: the workdir or the path of its weights."""
+        return self.workdir if self.weights is None else self.weights.path
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What the teacher is, from which `distill.runs.weights.described_network` builds it.
+
+        Raises:
+          UserError: if it is not there.
+        """
+        if self.weights is None:
+            return read_config(Path(self.workdir))["model"]
+        return describe_network(self.weights.open(self.dtype).network)
+
+
+def load_teachers(
+    configs: Mapping[str, TeacherConfig], mesh: Mesh
+) -> tuple[dict[str, Teacher], dict[str, Params]]:
+    """The networks of trained teachers and their parameters, by name.
+
+    Raises:
+      UserError: for a workdir that does not hold the model that is expected, or weights that
+        cannot be read.
+    """
+    teachers, params = {}, {}
+    for name, config in configs.items():
+        common = dict(dtype=config.dtype, rules=config.rules)
+        if config.weights is not None:
+            network, params[name], names, view = load_weights(config.weights, mesh, **common)
+        else:
+            path, step = Path(config.workdir), config.step
+            network, params[name] = load_model(
+                path, mesh, step=step, expected=config.model, **common
+            )
+            names = read_classes(path)
+            view = recorded_view(path)
+        teachers[name] = Teacher(network, config.weight, names, view=view)
+    return teachers, params
+
+
+def shown_as(config: Run, teachers: Mapping[str, Teacher]) -> Run:
+    """The config of a student that is shown images as its teachers are, where nothing says how.
+
+    What it leaves open becomes what all of its teachers have in common, or `EvaluationView`'s
+    default where they differ.
+    """
+    # A pixel at an edge belongs to one model's patches.
+    own = {name: getattr(EvaluationView(), name) for name in ("unseen", "rounding")}
+    views = {dataclasses.replace(teacher.view, **own) for teacher in teachers.values()}
+    return config.completed(views.pop() if len(views) == 1 else None)
+
+
+def say_views(name: str, teachers: Mapping[str, Teacher], config: RunConfig) -> None:
+    """Says what teachers are to be shown, where students are shown something else."""
+    ours = config.data.view.evaluation
+    for key, teacher in teachers.items():
+        if teacher.view != ours:
+            whose = "the teacher" if key == TEACHER else f"teacher {key}"
+            shown = teacher.view.described(max(teacher.network.config.image_shape[:2]))
+            say(f"{name}: {whose} is to be shown {shown}")
+
+
+def match_classes(
+    teachers: Mapping[str, Teacher], names: Names, *, compared: bool, in_order: bool
+) -> dict[str, Teacher]:
+    """The teachers with the order in which their logits are a student's, class by class.
+
+    Args:
+      teachers: by name.
+      names: of the student's classes; empty where nothing names them, or it has none.
+      compared: whether the student's loss compares logits; then a teacher has to have its classes.
+      in_order: whether the user has said that classes of other names are in one order.
+
+    Raises:
+      UserError: for a teacher that does not have a class of the student's, where logits are
+        compared.
+    """
+    found = {}
+    for key, teacher in teachers.items():
+        whose, theirs = "the teacher" if key == TEACHER else f"teacher {key}", teacher.class_names
+        order = None
+        if names and theirs and theirs != names:
+            try:
+                order = places(names, theirs, shown="the student", whose=whose, in_order=in_order)
+            except UserError:
+                if compared:
+                    raise
+                say(f"{whose} has other classes than the student: they are not compared")
+                order = ()
+        elif len(names) == teacher.classes > 0 and not theirs:
+            say(
+                f"warning: nothing says what {whose} calls its {len(names)} classes; they are "
+                f"taken to be in the order of the student's, {abbreviate(names)}"
+            )
+        found[key] = dataclasses.replace(teacher, order=None if order == _all(teacher) else order)
+    return found
+
+
+def _all(teacher: Teacher) -> tuple[int, ...]:
+    return tuple(range(teacher.network.config.num_classes))
+
+
+def recorded_teachers(recorded: Mapping[str, Any]) -> dict[str, TeacherConfig]:
+    """The teachers of a run, as its config.json names them; none of a run that had none."""
+    named = dict(recorded.get("teachers") or {})
+    if recorded.get("teacher"):
+        named[TEACHER] = recorded["teacher"]
+    return {name: resolve(TeacherConfig, config) for name, config in named.items()}
+
+
+def teachers_of(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The teachers a run recorded with their fingerprints; of an older run, those of its config."""
+    return read_teachers(workdir) or {
+        name: dataclasses.asdict(teacher) | {"source": teacher.source}
+        for name, teacher in recorded_teachers(recorded).items()
+    }
+
+
+def fingerprints(
+    configs: Mapping[str, TeacherConfig], params: Mapping[str, Params]
+) -> dict[str, str]:
+    """Of each teacher, by name: a text that another function would not have."""
+    found = {}
+    for name, config in configs.items():
+        model = {k: value for k, value in config.described.items() if k not in EXECUTION}
+        if config.dtype is not None:
+            model["dtype"] = config.dtype
+        found[name] = fingerprint(params[name], model)
+    return found
+
+
+class Score(NamedTuple):
+    """How good a teacher is."""
+
+    accuracy: float
+    images: int
+    """On how many."""
+
+
+def score(
+    config: RunConfig,
+    teachers: Mapping[str, Teacher],
+    params: Mapping[str, Params],
+    splits: Splits,
+) -> dict[str, Score]:
+    """The accuracy on the validation split of each teacher that tells its classes apart.
+
+    Each is shown images at its own resolution, as it is to be shown them.
+
+    Raises:
+      RunFailed: if a teacher's outputs are not finite.
+    """
+    images = splits.validation
+    found = {}
+    for name, teacher in teachers.items() if images is not None else ():
+        theirs = teacher.class_names or images.class_names
+        if teacher.network.config.num_classes != len(theirs):
+            continue
+        try:
+            shown = numbered(
+                images,
+                theirs,
+                shown="the validation data",
+                whose=name,
+                in_order=config.data.in_order,
+            )
+        except UserError:
+            # What it says of other classes cannot be right or wrong.
+            continue
+        batches = split_loader(
+            shown,
+            config.data,
+            teacher.network.placement.mesh,
+            size=max(teacher.network.config.image_shape[:2]),
+            batch_size=config.train.batch_size,
+            view=teacher.view,
+        )
+        evaluator = Evaluator(name, batches, classification_metrics(teacher.network, among(shown)))
+        metrics, metric = evaluator(params[name]), f"{name}/accuracy"
+        if metric not in evaluator.missing:
+            found[name] = Score(metrics[metric], evaluator.counts[metric])
+    return found
+
+
+def say_scores(
+    name: str, scores: Mapping[str, Score], splits: Splits, *, stored: bool = False
+) -> None:
+    """Says how good teachers are, or were when what they say was stored, and warns of guessing."""
+    when = ", when its targets were stored" if stored else ""
+    for key, (accuracy, images) in scores.items():
+        whose = "teacher" if key == TEACHER else f"teacher {key}"
+        say(f"{name}: {whose} accuracy {accuracy:.2%} on validation{when}")
+        if splits.validation is None:
+            continue
+        classes = len(splits.validation.class_names)
+        if warning := warn_if_near_chance(accuracy, classes, images):
+            say(f"{name}: warning: {whose}: {warning}")

@@ -1,0 +1,96 @@
+"""Teachers whose parameters were published, not trained by a run of this project."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from distill.config import resolve
+from distill.evaluation_view import EvaluationView
+from distill.nn import Network, Params, ViTConfig
+from distill.parallel import Rules, override_rules
+from distill.paths import LocalPath, check_reachable
+from distill.runs.models import EXECUTION, ModelConfig
+from students import vit
+from teachers.pretrained import Published, open_published
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightsConfig:
+    """A file of published weights; docs/weights.md says which are read."""
+
+    path: LocalPath
+    """Of a .safetensors or .npz file, or the directory that holds it with its config.json."""
+    family: (
+        Literal["big_vision", "timm", "vit", "deit", "clip", "siglip", "dinov2", "dinov3"] | None
+    ) = None
+    """What is expected; None takes what the names in the file and its config.json say."""
+    image_size: int | None = None
+    """In pixels; None takes what the model is published for. Positions are interpolated."""
+    mean: tuple[float, ...] | None = None
+    """Of pixel values in [0, 1]; None takes what the model is published with."""
+    std: tuple[float, ...] | None = None
+    heads: int | None = None
+    """Of a timm model where neither its config.json nor its architecture says how many."""
+
+    def open(self, dtype: str | None) -> Published:
+        """The model, its file checked but for the values.
+
+        Raises:
+          UserError: if it cannot be read.
+        """
+        return open_published(
+            check_reachable(Path(self.path), "weights.path"),
+            family=self.family,
+            image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
+            heads=self.heads,
+            dtype=dtype or "float32",
+        )
+
+
+class Weights(NamedTuple):
+    """A published model on a mesh."""
+
+    network: Network
+    params: Params
+    class_names: tuple[str, ...]
+    """In the order of the logits; empty where nothing says them."""
+    view: EvaluationView
+    """What of an image it is to be shown."""
+
+
+def load_weights(
+    config: WeightsConfig, mesh: Mesh, *, dtype: str | None = None, rules: Rules = ()
+) -> Weights:
+    """Reads published weights onto the mesh.
+
+    Raises:
+      UserError: if they cannot be read.
+    """
+    published = config.open(dtype)
+    network = published.network.placed(mesh, override_rules(rules))
+    params = jax.tree.map(
+        lambda host, sharding: jax.make_array_from_callback(
+            host.shape, sharding, lambda index: host[index]
+        ),
+        published.read(dtype or "float32"),
+        network.shardings,
+    )
+    return Weights(network, params, published.class_names, published.view)
+
+
+def describe_network(network: Network) -> dict[str, Any]:
+    """What `described_network` builds a published model's network from, as JSON can hold it."""
+    config = dataclasses.asdict(network.config)
+    return {key: value for key, value in config.items() if key not in EXECUTION}
+
+
+def described_network(model: dict[str, Any]) -> Network:
+    """The network of a run's `config.model`, or of what `describe_network` said."""
+    if "family" in model:
+        return resolve(ModelConfig, model).network()
+    return vit.build(resolve(ViTConfig, model))

@@ -1,1 +1,0 @@
-"""Scaling: what a run would take on hardware that is not here."""

@@ -1,0 +1,1 @@
+"""Function matching: a student learns to be its teachers' function."""

@@ -1,0 +1,91 @@
+"""The estimate of programs whose cost is known, compiled for TPUs by libtpu."""
+
+import importlib.util
+import json
+import os
+
+import pytest
+from support import run_python
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="needs libtpu (the extra plan)"
+    ),
+]
+
+PROGRAMS = """
+import json
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec as P
+from distill.parallel import MeshConfig
+from distill.estimate import hlo
+from distill.estimate.cost import estimate
+from distill.estimate.topology import coordinates, open_topology
+
+facts = {}
+
+
+def seconds(topology, mesh, function, *arrays):
+    compiled = jax.jit(function).lower(*arrays).compile()
+    program = hlo.parse(compiled.as_text())
+    return estimate(program, topology.chip, coordinates(mesh), topology.shape, topology.rings)
+
+
+def array(mesh, shape, *cut):
+    return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=NamedSharding(mesh, P(*cut)))
+
+
+for name in ("v4:2x2x1", "v5e:2x2"):
+    topology = open_topology(name)
+    mesh = topology.mesh(MeshConfig(data=4))
+    x = array(mesh, (8192, 8192))
+    cost = seconds(topology, mesh, jnp.matmul, x, x)
+    facts[f"product {name}"] = [cost.seconds, 2 * 8192**3 / topology.chip.peak_flops, cost.exposed]
+
+topology = open_topology("v4:2x2x1")
+mesh = topology.mesh(MeshConfig(data=1, fsdp=4))
+
+
+def gather(x):
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P()))
+
+
+cost = seconds(topology, mesh, gather, array(mesh, (8192, 8192), "fsdp"))
+facts["gather"] = [cost.exposed, 3 / 4 * 2 * 8192**2 / (2 * topology.chip.link_bandwidth)]
+
+
+def layers(x, w):
+    return jax.lax.scan(lambda x, _: (x @ w, None), x, length=10)[0]
+
+
+x = array(mesh, (4096, 4096))
+once = seconds(topology, mesh, jnp.matmul, x, x).seconds
+facts["scan"] = [seconds(topology, mesh, layers, x, x).seconds, 10 * once]
+print(json.dumps(facts))
+"""
+
+
+@pytest.fixture(scope="module")
+def facts(tpu_compiler):
+    done = run_python("-c", PROGRAMS, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2"])
+def test_a_large_product_runs_near_the_chips_peak(facts, topology):
+    seconds, at_peak, exposed = facts[f"product {topology}"]
+    assert 0.8 < at_peak / seconds < 1.0
+    assert exposed == 0.0
+
+
+def test_a_gather_takes_its_bytes_over_a_ring(facts):
+    seconds, by_hand = facts["gather"]
+    assert seconds == pytest.approx(by_hand, rel=0.05)
+
+
+def test_ten_layers_cost_ten_products_and_the_copies_between_them(facts):
+    seconds, ten_products = facts["scan"]
+    assert 1.0 <= seconds / ten_products < 1.25
