@@ -18,6 +18,7 @@ import jax
 from absl import flags, logging
 
 from distill import config as configs
+from distill.command.help import help_text
 from distill.errors import UserError
 from distill.parallel import distributed
 from distill.paths import local_path, source_name
@@ -304,18 +305,3 @@ def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
                 raise UserError(f"{argument} needs a value: {argument}=VALUE")
         overrides[key] = value
     return overrides, rest
-
-
-def help_text(doc: str, values: flags.FlagValues, schema: type | None) -> str:
-    """The pipeline's docstring, its flags, and the keys of its config with their defaults."""
-    parts = [doc.strip(), "\nFlags:"]
-    for name in values:
-        flag = values[name]
-        default = "" if flag.default is None else f" (default {flag.default})"
-        parts.append(f"  --{name}: {flag.help}{default}")
-    if schema is not None:
-        parts.append("\nConfig keys, overridden by --config.key=value:")
-        rows = [(key.removeprefix("config."), *rest) for key, *rest in configs.describe(schema)]
-        width = max(len(row[0]) for row in rows)
-        parts += [f"  {key:<{width}}  {kind}  (default {default})" for key, kind, default in rows]
-    return "\n".join(parts)
