@@ -25,8 +25,8 @@ from distill.export.versions import Version
 from distill.nn import Network
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
-from distill.report.text import text_table
 from distill.runs.models import load_model
+from distill.terminal import text_table
 from distill.train.progress import format_seconds, say
 from distill.train.workdir import Workdir
 from pipelines import distill_student, export, pretrain

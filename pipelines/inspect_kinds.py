@@ -26,10 +26,10 @@ from distill.report.contents import (
     signature_table,
     tensor_table,
 )
-from distill.report.text import text_table
 from distill.runs.models import ModelConfig
 from distill.runs.teachers import recorded_teachers
 from distill.tensor_files import Tensor, open_file
+from distill.terminal import text_table
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import read_classes, read_config, read_teachers

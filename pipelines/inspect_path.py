@@ -23,8 +23,8 @@ from distill.command.launch import launch
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.report.contents import facts, sections, shape_text, tensor_table
-from distill.report.text import text_table
 from distill.tensor_files import SUFFIXES, open_file, refuse_pickle
+from distill.terminal import text_table
 from pipelines.inspect_kinds import (
     TELL,
     checkpoint_table,

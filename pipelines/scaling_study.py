@@ -36,8 +36,8 @@ from distill.optim import RunLength
 from distill.optim.durations import UNITS
 from distill.parallel import distributed
 from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
-from distill.report.text import text_table
 from distill.runs.models import with_classes
+from distill.terminal import text_table
 from distill.train.branch import branch_config
 from distill.train.progress import say
 from distill.train.run import HOW_IT_RUNS, open_mesh, plan
