@@ -12,6 +12,7 @@ from support import REPOSITORY, distill_config, run_command, run_python
 from distill.config import load_file, resolve
 from distill.errors import RunFailed, UserError
 from distill.export import stablehlo
+from distill.export.about import describe
 from distill.export.model import ExportMismatch
 from distill.export.versions import FORMATS, obstacles
 from distill.nn.fingerprint import fingerprint
@@ -88,7 +89,7 @@ def test_a_run_of_before_fingerprints_were_recorded_has_its_teachers_workdir(
 ):
     recorded = read_config(student)
     (student / "teachers.json").rename(student / "moved")
-    found = export.describe(student, recorded, best=False)["teachers"]
+    found = describe(student, recorded, best=False)["teachers"]
     (student / "moved").rename(student / "teachers.json")
     assert found["teacher"]["source"] == str(teacher_workdir)
     assert "fingerprint" not in found["teacher"]
