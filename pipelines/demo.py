@@ -25,7 +25,9 @@ from distill.export.versions import Version
 from distill.nn import Network
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
+from distill.runs.distillation import DistillConfig
 from distill.runs.models import load_model
+from distill.runs.pretraining import PretrainConfig
 from distill.terminal import text_table
 from distill.train.progress import format_seconds, say
 from distill.train.workdir import Workdir
@@ -40,9 +42,9 @@ HEADER = ("model", "parameters", "test accuracy", "agrees with teacher", "images
 
 def run(workdir: Workdir) -> dict[str, Any]:
     """Runs the three trainings and the export; returns what summary.json holds."""
-    teacher_config = _resolve(pretrain.PretrainConfig, "pretrain/digits.py")
+    teacher_config = _resolve(PretrainConfig, "pretrain/digits.py")
     student_config = _resolve(
-        distill_student.DistillConfig,
+        DistillConfig,
         "distill/digits.py:embedding",
         {"teacher.workdir": str(workdir.path / "teacher")},
     )
@@ -92,16 +94,14 @@ def _at(workdir: Workdir, name: str) -> Workdir:
     return Workdir(workdir.path / name)
 
 
-def _on_labels(
-    student: distill_student.DistillConfig, teacher: pretrain.PretrainConfig
-) -> pretrain.PretrainConfig:
+def _on_labels(student: DistillConfig, teacher: PretrainConfig) -> PretrainConfig:
     """The student's run with the teacher's loss on labels in place of function matching."""
     shared = {
         field.name: getattr(student, field.name)
-        for field in dataclasses.fields(pretrain.PretrainConfig)
+        for field in dataclasses.fields(PretrainConfig)
         if field.name != "loss"
     }
-    return pretrain.PretrainConfig(**shared, loss=teacher.loss)
+    return PretrainConfig(**shared, loss=teacher.loss)
 
 
 def _export(student: Path) -> Version:

@@ -20,9 +20,9 @@ from distill.data.classes import name_classes
 from distill.metrics import classification_metrics
 from distill.paths import local_path
 from distill.references import evaluated
+from distill.report.story import finish, introduce
 from distill.runs.models import ModelConfig, recorded_view, with_classes
 from distill.runs.start import StartConfig, kept_classes, starting_params
-from distill.runs.story import finish, introduce
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh

@@ -37,13 +37,13 @@ from distill.optim.durations import UNITS
 from distill.parallel import distributed
 from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
 from distill.runs.models import with_classes
+from distill.runs.pretraining import PretrainConfig
 from distill.terminal import text_table
 from distill.train.branch import branch_config
 from distill.train.progress import say
 from distill.train.run import HOW_IT_RUNS, open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines import pretrain
-from pipelines.pretrain import PretrainConfig
 
 FLAGS = flags.FlagValues()
 define_config(FLAGS)

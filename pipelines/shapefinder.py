@@ -34,10 +34,10 @@ from distill.nn import count_flops
 from distill.references import evaluated
 from distill.report.shape_page import write_shape_report
 from distill.report.shapes import shape_figures, shape_table
+from distill.runs.pretraining import PretrainConfig
 from distill.train.progress import say
 from distill.train.run import blame, check_batch
 from pipelines.plan import make_job
-from pipelines.pretrain import PretrainConfig
 from students import vit
 from teachers import vit_g
 
