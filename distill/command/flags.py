@@ -1,5 +1,6 @@
 """A command line's flags, and the overrides of its config."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -85,6 +86,46 @@ def define_path(
 def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
     """Defines a flag that names a data source, such as `folder:PATH`."""
     define_path(name, doc, values, read=source_name)
+
+
+def check_writable(name: str, file: Path | None) -> None:
+    """Checks that the file that a flag names can be written, before anybody waits for it.
+
+    Args:
+      name: of the flag.
+      file: to be written, with its directories; None if there is none.
+
+    Raises:
+      UserError: if it cannot.
+    """
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab"):
+            pass
+    except OSError as error:
+        raise UserError(f"--{name}: cannot write {file}: {error.strerror}") from error
+
+
+def number_list(flag: str, text: str, kind: type = int) -> tuple:
+    """The numbers that a flag lists, such as 1024,1408 or 1024:2048:256 (both ends included).
+
+    Raises:
+      UserError: for anything else.
+    """
+    found = []
+    for item in text.split(","):
+        ends = re.fullmatch(r"(\d+):(\d+):([1-9]\d*)", item)
+        if ends and kind is int:
+            first, last, step = map(int, ends.groups())
+            found += range(first, last + 1, step)
+        elif re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d+)?", item):
+            found.append(kind(item))
+        else:
+            example = "1024,1408 or 1024:2048:256" if kind is int else "2,4"
+            raise UserError(f"--{flag} has {item!r}; expected numbers such as {example}")
+    return tuple(found)
 
 
 def join(values: flags.FlagValues, workdir: Path | None = None) -> None:
