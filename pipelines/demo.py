@@ -22,7 +22,6 @@ from distill.data import Source
 from distill.data.examples import readable_views
 from distill.export.model import NotInstalled
 from distill.export.versions import Version
-from distill.nn import Network
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
 from distill.runs.distillation import DistillConfig
@@ -119,11 +118,8 @@ def _predict(workdir: Path, source: Source, data: Any) -> np.ndarray:
     size = network.config.image_shape[0]
     views = readable_views(source, data.view, size, most=len(source))
     images = np.stack([example["image"] for example in views])
-    return np.asarray(_logits(network, params, images)).argmax(axis=-1)
-
-
-def _logits(network: Network, params: Any, images: np.ndarray) -> Any:
-    return network.apply(params, network.prepare(images)).logits
+    logits = network.apply(params, network.prepare(images)).logits
+    return np.asarray(logits).argmax(axis=-1)
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -13,11 +13,11 @@ from support import distill_config, final_params, run_command
 from distill.config import ConfigError, resolve, to_dict
 from distill.errors import UserError
 from distill.runs.distillation import DistillConfig
+from distill.runs.storing import StoreTargetsConfig
 from distill.runs.weights import WeightsConfig
 from distill.train import metrics
 from distill.train.workdir import Workdir, read_classes
 from pipelines import distill_student, evaluate, store_targets
-from pipelines.store_targets import StoreTargetsConfig
 from teachers.pretrained import FAMILIES
 
 EMBEDDING = dict(matching__losses__kl=0, matching__losses__embedding_cosine=1, model__num_classes=0)
