@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -186,3 +187,10 @@ def exportable(
     names = [f"class {number}" for number in range(num_classes)]
     params = jax.tree.unflatten(tree, drawn)
     return Exportable(network=network, params=params, class_names=names, dtype=dtype, view=view)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
