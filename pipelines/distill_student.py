@@ -20,9 +20,9 @@ from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
 from distill.nn import Network
+from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.paths import LocalPath
-from distill.runs.models import ModelConfig
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.runs.stored_teachers import (
     check_store,

@@ -29,7 +29,7 @@ from distill.export.verify import Samples, Verifier
 from distill.export.versions import FORMATS, Version, check_format, export_version, table
 from distill.nn import ViTConfig
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import EXECUTION, load_model
+from distill.runs.models import load_model, without_execution
 from distill.runs.teachers import teachers_of
 from distill.runs.weights import described_network
 from distill.train import best as best_weights
@@ -181,7 +181,7 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
         if value or not key.startswith("matching.losses.")
     }
     # What it is, and not how its run executed it: as fingerprints take it.
-    model = {key: value for key, value in recorded["model"].items() if key not in EXECUTION}
+    model = without_execution(recorded["model"])
     return {
         "name": workdir.resolve().name,
         "workdir": str(workdir),

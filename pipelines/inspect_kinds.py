@@ -19,6 +19,7 @@ from distill.export.versions import DESCRIPTION as EXPORT
 from distill.export.versions import table
 from distill.json_files import read_json
 from distill.moved import read_recorded
+from distill.nn.family import ModelConfig
 from distill.report.contents import (
     facts,
     file_table,
@@ -27,7 +28,6 @@ from distill.report.contents import (
     tensor_table,
 )
 from distill.report.text import text_table
-from distill.runs.models import ModelConfig
 from distill.runs.teachers import recorded_teachers
 from distill.tensor_files import Tensor, open_file
 from distill.train import best as best_weights
@@ -229,21 +229,9 @@ def _model(recorded: Mapping[str, Any] | None) -> str:
     if not recorded:
         return ""
     config = resolve(ModelConfig, dict(recorded))
-    network = config.network()
-    found = network.config
-    return facts(
-        {
-            "model": f"{config.family} {config.variant}",
-            "parameters": f"{network.parameter_count():,}",
-            "width": found.width,
-            "depth": found.depth,
-            "MLP": found.mlp_dim,
-            "heads": found.heads,
-            "head": found.head,
-            "images": shape_text(found.image_shape),
-            "classes": found.num_classes,
-        }
-    )
+    count = f"{config.network().parameter_count():,}"
+    named = {"model": f"{config.family} {config.variant}", "parameters": count}
+    return facts(named | config.facts)
 
 
 def _lineage(about: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ import functools
 from distill.command.launch import launch_training
 from distill.data.classes import name_classes
 from distill.metrics import classification_metrics
-from distill.runs.models import ModelConfig, with_classes
+from distill.nn.family import ModelConfig
+from distill.runs.models import with_classes
 from distill.runs.story import finish, introduce
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one

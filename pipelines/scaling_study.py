@@ -40,7 +40,7 @@ from distill.report.text import text_table
 from distill.runs.models import with_classes
 from distill.train.branch import branch_config
 from distill.train.progress import say
-from distill.train.run import HOW_IT_RUNS, open_mesh, plan
+from distill.train.run import open_mesh, plan
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 from pipelines.pretrain import PretrainConfig
@@ -51,7 +51,7 @@ define_path("workdir", "Directory the study writes to.", FLAGS)
 define_process_flags(FLAGS)
 
 # What may change in a study's workdir: sizes can be added, and each run looks after itself.
-_MAY_CHANGE = ("sizes", "resamples", "bootstrap_seed", *(f"base.{key}" for key in HOW_IT_RUNS))
+_MAY_CHANGE = ("sizes", "resamples", "bootstrap_seed")
 _MOST_CHECKPOINTS = 50
 
 
@@ -124,7 +124,7 @@ class StudyConfig:
                 problems.append(f"size {name} changes a key twice: {[key for key, _ in changes]}")
                 continue
             try:
-                found[name] = configs.resolve(PretrainConfig, configs.to_dict(self.base), overrides)
+                found[name] = configs.resolve(PretrainConfig, configs.stated(self.base), overrides)
             except ConfigError as error:
                 problems += [f"size {name}: {problem}" for problem in error.problems]
         if problems:
@@ -141,7 +141,7 @@ def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
     _check(config, splits)
     workdir.claim(
         configs.to_dict(config),
-        may_change=_MAY_CHANGE,
+        may_change=(*_MAY_CHANGE, *configs.execution_keys(StudyConfig)),
         complete=functools.partial(configs.with_defaults, config),
     )
     points = []

@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from distill.command.launch import launch_training
-from distill.config import to_dict, with_defaults
+from distill.config import execution_keys, to_dict, with_defaults
 from distill.data import Batch, Contents, Splits, Store, StoreWriter, TrainLoader
 from distill.nn import Params
 from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
@@ -41,7 +41,7 @@ from distill.train.clock import Clock
 from distill.train.loop import Stopped
 from distill.train.memory import Knobs, explained
 from distill.train.progress import Progress, say
-from distill.train.run import HOW_IT_RUNS, blame, open_mesh
+from distill.train.run import blame, open_mesh
 from distill.train.signals import StopRequest
 from distill.train.step import prepare
 from distill.train.workdir import Workdir
@@ -142,7 +142,7 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     )
     workdir.claim(
         to_dict(config),
-        may_change=HOW_IT_RUNS,
+        may_change=execution_keys(type(config)),
         complete=functools.partial(with_defaults, config),
     )
     with explained(lambda: knobs.advice(prepared=True)):

@@ -6,10 +6,11 @@ no more than differs from their defaults. Whatever is wrong with a config is rep
 """
 
 from distill.config.build import resolve
+from distill.config.execution import execution_keys, how_it_runs
 from distill.config.files import load_file
 from distill.config.help import describe
 from distill.config.problems import ConfigError
-from distill.config.record import to_dict, with_defaults
+from distill.config.record import stated, to_dict, with_defaults
 from distill.config.tagged import OneOf
 from distill.config.values import KnownNames
 
@@ -18,8 +19,11 @@ __all__ = [
     "KnownNames",
     "OneOf",
     "describe",
+    "execution_keys",
+    "how_it_runs",
     "load_file",
     "resolve",
+    "stated",
     "to_dict",
     "with_defaults",
 ]

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import ml_collections
-
 from distill.config.problems import ConfigError, unknown_key
 from distill.config.schema import (
     MISSING,
@@ -16,14 +14,16 @@ from distill.config.schema import (
     default_of,
     fields,
     has_leaf,
+    implied_by,
     leaves,
     named,
     options,
+    upgraded,
 )
 from distill.config.tagged import Choice
 from distill.config.values import Text, coerce, known_names, parse, type_name
 from distill.errors import UserError, did_you_mean
-from distill.references import evaluated
+from distill.references import evaluated, is_reference
 
 T = TypeVar("T")
 # Of what the user names, which may also name a directory and metrics.
@@ -37,7 +37,8 @@ def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, st
     may be one of several dataclasses (`distill.config.tagged`); `schema` may be a base of such. A
     dict of named values is laid over its default, from which None takes an entry away. A dataclass
     may have a class method `implied(given)` that returns values of fields which follow from those
-    that are given, by name; what is given goes before.
+    that are given, by name; what is given goes before. A class method `upgraded(recorded)` returns
+    the values of a section as an earlier version recorded it, in their present form.
 
     Raises:
       ConfigError: naming everything that is wrong.
@@ -69,7 +70,7 @@ def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
                 break
         else:
             there = node.get(leaf)
-            if not isinstance(there, ml_collections.FieldReference):
+            if not is_reference(there):
                 node[leaf] = Text(text)
                 continue
             other, theirs = followed.setdefault(id(there), (key, text))
@@ -98,8 +99,9 @@ class _Builder:
         schema = self._member(one_of, default, value, here)
         if schema is None:
             return MISSING
+        value = upgraded(schema, value)
         if type(default) is schema:
-            value = _stated(default) | dict(value)
+            value = _stated(default) | value
         return self._dataclass(schema, one_of, value, here)
 
     def _member(self, one_of, default, value, here) -> type | None:
@@ -143,14 +145,15 @@ class _Builder:
 
     def _complete(self, schema, values, failed, here) -> Any:
         """The dataclass of the values that are given, with those that follow from them."""
-        implied = getattr(schema, "implied", None)
+        if failed and hasattr(schema, "implied"):
+            # What is missing may follow from what is wrong.
+            return MISSING
         try:
-            values = (dict(implied(values)) if implied else {}) | values
+            values = implied_by(schema, values) | values
         except (ValueError, TypeError) as error:
             self.problems.append(f"{here}: {error}")
             return MISSING
-        # What is missing may follow from what is wrong.
-        for field, annotation in () if implied and failed else fields(schema):
+        for field, annotation in fields(schema):
             if field.name in values.keys() | failed or default_of(field) is not MISSING:
                 continue
             failed.add(field.name)
@@ -232,5 +235,5 @@ class _Builder:
 def _stated(config: Any) -> dict[str, Any]:
     """The values of a config but for those that follow from the others."""
     values = {field.name: getattr(config, field.name) for field, _ in fields(type(config))}
-    implied = getattr(type(config), "implied", lambda given: {})(values)
+    implied = implied_by(type(config), values)
     return {key: value for key, value in values.items() if implied.get(key, MISSING) != value}

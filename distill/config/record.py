@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from distill.config.schema import MISSING, default_of
+from distill.config.schema import MISSING, default_of, implied_by, upgraded
 from distill.config.tagged import labels
 
 
@@ -13,6 +13,28 @@ def to_dict(config: Any) -> dict[str, Any]:
     An entry of a dict's default that the config does not have is None, which takes it away.
     """
     return _plain(config)
+
+
+def stated(config: Any) -> dict[str, Any]:
+    """As `to_dict`, without values that follow from others of their section.
+
+    What it is laid under may change those, and what follows from them with them.
+    """
+    return _stated(config, to_dict(config))
+
+
+def _stated(config: Any, plain: Any) -> Any:
+    if isinstance(config, dict):
+        return plain | {key: _stated(value, plain[key]) for key, value in config.items()}
+    if not dataclasses.is_dataclass(config):
+        return plain
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    implied = implied_by(type(config), values)
+    return {
+        key: _stated(value, plain[key])
+        for key, value in values.items()
+        if implied.get(key, MISSING) != value
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -47,7 +69,8 @@ def with_defaults(config: Any, recorded: Any) -> Any:
         return recorded
     if any(recorded.get(tag, label) != label for tag, label in labels(type(config)).items()):
         return recorded
-    found = dict(recorded)
+    found = upgraded(type(config), recorded)
+    found = implied_by(type(config), found) | found
     for field in dataclasses.fields(config):
         if field.name in found:
             found[field.name] = with_defaults(getattr(config, field.name), found[field.name])

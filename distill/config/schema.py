@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Union
 
 from distill.config.tagged import Choice
@@ -27,6 +27,22 @@ def default_of(field: dataclasses.Field) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return MISSING
+
+
+def implied_by(schema: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that follow from those that are given; see `distill.config.resolve`.
+
+    Raises:
+      ValueError: for a value from which nothing can follow.
+    """
+    implied = getattr(schema, "implied", None)
+    return dict(implied(given)) if implied else {}
+
+
+def upgraded(schema: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A section of an earlier version as it is written now; see `distill.config.resolve`."""
+    upgrade = getattr(schema, "upgraded", dict)
+    return upgrade(recorded)
 
 
 def options(annotation: Any) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from support import run_command, run_python
 from distill.config import resolve
 from distill.errors import UserError
 from distill.export.verify import Checked
-from distill.runs.models import ModelConfig
+from distill.nn.family import ModelConfig
 from distill.train.workdir import read_config
 from pipelines import export, inspect_path
 
