@@ -16,7 +16,8 @@ import numpy as np
 from absl import flags
 
 from distill import config as configs
-from distill.command.launch import define_path, launch, parse
+from distill.command.flags import define_path, parse
+from distill.command.launch import launch
 from distill.data import Source
 from distill.data.examples import readable_views
 from distill.export.model import NotInstalled

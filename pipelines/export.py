@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from distill.command.launch import define_path, launch, parse
+from distill.command.flags import define_path, parse
+from distill.command.launch import launch
 from distill.config import resolve
 from distill.data import DataConfig, Source, Subset
 from distill.data.classes import Names, among, numbered

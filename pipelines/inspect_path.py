@@ -18,7 +18,8 @@ from typing import NoReturn
 
 from absl import flags
 
-from distill.command.launch import define_path, launch, parse
+from distill.command.flags import define_path, parse
+from distill.command.launch import launch
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.report.contents import facts, sections, shape_text, tensor_table

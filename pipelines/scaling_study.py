@@ -19,15 +19,15 @@ from typing import Any
 from absl import flags
 
 from distill import config as configs
-from distill.command.launch import (
+from distill.command.flags import (
     define_config,
     define_path,
     define_process_flags,
     join,
-    launch,
     parse,
     split_overrides,
 )
+from distill.command.launch import launch
 from distill.config import ConfigError
 from distill.data import Splits
 from distill.laws.study import MEASURES, Point, find_trend, held_out, held_out_images

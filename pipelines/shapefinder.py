@@ -23,7 +23,8 @@ from absl import flags
 from jax.sharding import Mesh
 
 from distill import config as configs
-from distill.command.launch import define_config, define_path, launch, parse, split_overrides
+from distill.command.flags import define_config, define_path, parse, split_overrides
+from distill.command.launch import launch
 from distill.errors import RunFailed, UserError
 from distill.estimate.plan import GIB, Job, plan_step, state_bytes
 from distill.estimate.shape_log import ShapeLog

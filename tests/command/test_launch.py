@@ -8,7 +8,8 @@ import pytest
 from absl import flags
 from support import REPOSITORY, run_python
 
-from distill.command.launch import launch, launch_training, parse, split_overrides
+from distill.command.flags import parse, split_overrides
+from distill.command.launch import launch, launch_training
 from distill.errors import RunFailed, UserError
 from pipelines.pretrain import PretrainConfig
 
