@@ -44,7 +44,7 @@ def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, st
       ConfigError: naming everything that is wrong.
     """
     problems: list[str] = []
-    merged = _merge(tree, overrides, schema, problems)
+    merged = laid_over(tree, overrides, schema, problems)
     found = choice(schema)
     known = sorted({path for one in found.members for path, _, _ in leaves(one)})
     config = _Builder(known, problems).section(found, MISSING, merged, "config")
@@ -53,8 +53,20 @@ def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, st
     return config
 
 
-def _merge(tree, overrides, schema, problems) -> dict[str, Any]:
-    """Lays the overrides over the file's values, and computes from them what refers to them."""
+def laid_over(
+    tree: Mapping[str, Any],
+    overrides: Mapping[str, str],
+    schema: type,
+    problems: list[str],
+) -> dict[str, Any]:
+    """A config file's values with the overrides in place, and what refers to them computed.
+
+    Args:
+      tree: as `load_file` returns it; left alone.
+      overrides: by dotted keys; they stay `Text` but where other keys refer to them.
+      schema: of the config.
+      problems: gets a line for each override that has no place.
+    """
     merged = copy.deepcopy(dict(tree))
     followed: dict[int, tuple[str, str]] = {}
     for key, text in overrides.items():

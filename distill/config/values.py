@@ -89,16 +89,29 @@ def _coerce_items(value, arguments, here) -> Any:
     return MISSING if any(item is MISSING for item in items) else items
 
 
+_WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+
+
 def type_name(annotation: Any) -> str:
-    """What an annotation allows, as it is told to the user."""
-    names = []
-    for option in map(bare, options(annotation)):
-        if option is type(None):
-            names.append("None")
-        elif typing.get_origin(option) is Literal:
-            names.append(" | ".join(repr(one) for one in typing.get_args(option)))
-        elif typing.get_origin(option) is tuple:
-            names.append(str(tuple[tuple(map(bare, typing.get_args(option)))]))
-        else:
-            names.append(getattr(option, "__name__", str(option)))
-    return " | ".join(names)
+    """What an annotation allows, in words."""
+    return " or ".join(dict.fromkeys(map(_words, options(annotation))))
+
+
+def _words(option: Any) -> str:
+    arguments = typing.get_args(option)
+    if option is type(None):
+        return "none"
+    if typing.get_origin(option) is Literal:
+        listed = ", ".join(map(str, arguments))
+        return f"one of {listed}" if len(arguments) > 1 else listed
+    if typing.get_origin(option) is typing.Annotated:
+        # Such as local_path.
+        convert = getattr(arguments[1], "__name__", None)
+        return convert.replace("_", " ") if convert else _words(arguments[0])
+    if typing.get_origin(option) is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return f"list of {type_name(arguments[0])}"
+        return f"({', '.join(map(type_name, arguments))})"
+    if typing.get_origin(option) is dict:
+        return f"{type_name(arguments[1])} by name"
+    return _WORDS.get(option, "section")
