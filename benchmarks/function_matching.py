@@ -28,10 +28,10 @@ from distill.data import DataConfig
 from distill.evaluate import Evaluator
 from distill.evaluate.features import split_loader
 from distill.nn import Params
+from distill.nn.family import ModelConfig
 from distill.parallel import MeshConfig, make_mesh
 from distill.paths import path_argument
 from distill.runs.distillation import DistillConfig
-from distill.runs.models import ModelConfig
 from distill.runs.teachers import TEACHER, TeacherConfig, load_teachers
 from distill.tasks.matching.function_matching import distillation_metrics
 from distill.terminal import accept_any_text, text_table

@@ -38,7 +38,6 @@ from distill.runs.pretraining import PretrainConfig
 from distill.terminal import text_table
 from distill.train.branch import branch_config
 from distill.train.progress import say
-from distill.train.run import HOW_IT_RUNS
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 
@@ -48,7 +47,7 @@ define_path("workdir", "Directory the study writes to.", FLAGS)
 define_process_flags(FLAGS)
 
 # What may change in a study's workdir: sizes can be added, and each run looks after itself.
-_MAY_CHANGE = ("sizes", "resamples", "bootstrap_seed", *(f"base.{key}" for key in HOW_IT_RUNS))
+_MAY_CHANGE = ("sizes", "resamples", "bootstrap_seed")
 
 
 def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
     check_study(config, splits)
     workdir.claim(
         configs.to_dict(config),
-        may_change=_MAY_CHANGE,
+        may_change=(*_MAY_CHANGE, *configs.execution_keys(StudyConfig)),
         complete=functools.partial(configs.with_defaults, config),
     )
     points = []

@@ -15,7 +15,7 @@ import functools
 import jax
 
 from distill.command.launch import launch_training
-from distill.config import to_dict, with_defaults
+from distill.config import execution_keys, to_dict, with_defaults
 from distill.data import Contents, Store
 from distill.parallel import distributed
 from distill.runs.answers import Answers, write_answers
@@ -32,7 +32,7 @@ from distill.runs.teachers import (
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.memory import Knobs, explained
 from distill.train.progress import say
-from distill.train.run import HOW_IT_RUNS, open_mesh
+from distill.train.run import open_mesh
 from distill.train.workdir import Workdir
 
 
@@ -77,7 +77,7 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     )
     workdir.claim(
         to_dict(config),
-        may_change=HOW_IT_RUNS,
+        may_change=execution_keys(type(config)),
         complete=functools.partial(with_defaults, config),
     )
     with explained(lambda: knobs.advice(prepared=True)):

@@ -22,7 +22,7 @@ from distill.command.flags import (
     parse,
     split_overrides,
 )
-from distill.command.help import help_text
+from distill.command.help import help_text, is_asked
 from distill.errors import UserError
 from distill.parallel import distributed
 from distill.terminal import accept_any_text
@@ -102,11 +102,10 @@ def launch(
     arguments = _command_line() if argv is None else list(argv)
     accept_any_text()
     _quieten_libraries()
-    if {"--help", "-h", "-help"} & set(arguments):
+    if is_asked(arguments):
 
         def body(arguments):
-            del arguments
-            print(help_text(doc, values, schema))
+            print(help_text(doc, values, schema, arguments))
 
     code = 0
     try:

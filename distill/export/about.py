@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.config import resolve
 from distill.data import DataConfig
-from distill.runs.models import EXECUTION
+from distill.runs.models import without_execution
 from distill.runs.teachers import teachers_of
 from distill.runs.weights import described_network
 from distill.train import best as best_weights
@@ -35,7 +35,7 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
         if value or not key.startswith("matching.losses.")
     }
     # What it is, and not how its run executed it: as fingerprints take it.
-    model = {key: value for key, value in recorded["model"].items() if key not in EXECUTION}
+    model = without_execution(recorded["model"])
     return {
         "name": workdir.resolve().name,
         "workdir": str(workdir),

@@ -7,9 +7,9 @@ from typing import Any
 from distill.config import resolve
 from distill.errors import UserError
 from distill.inspect.kind import blame
-from distill.inspect.tables import facts, shape_text
+from distill.inspect.tables import facts
 from distill.json_files import read_json
-from distill.runs.models import ModelConfig
+from distill.nn.family import ModelConfig
 from distill.runs.teachers import recorded_teachers
 from distill.train.workdir import read_config, read_teachers
 
@@ -52,21 +52,9 @@ def model_facts(recorded: Mapping[str, Any] | None) -> str:
     if not recorded:
         return ""
     config = resolve(ModelConfig, dict(recorded))
-    network = config.network()
-    found = network.config
-    return facts(
-        {
-            "model": f"{config.family} {config.variant}",
-            "parameters": f"{network.parameter_count():,}",
-            "width": found.width,
-            "depth": found.depth,
-            "MLP": found.mlp_dim,
-            "heads": found.heads,
-            "head": found.head,
-            "images": shape_text(found.image_shape),
-            "classes": found.num_classes,
-        }
-    )
+    count = f"{config.network().parameter_count():,}"
+    named = {"model": f"{config.family} {config.variant}", "parameters": count}
+    return facts(named | config.facts)
 
 
 def lineage_facts(about: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ class StudyConfig:
                 problems.append(f"size {name} changes a key twice: {[key for key, _ in changes]}")
                 continue
             try:
-                found[name] = configs.resolve(PretrainConfig, configs.to_dict(self.base), overrides)
+                found[name] = configs.resolve(PretrainConfig, configs.stated(self.base), overrides)
             except ConfigError as error:
                 problems += [f"size {name}: {problem}" for problem in error.problems]
         if problems:

@@ -3,9 +3,9 @@
 import dataclasses
 
 from distill.data import Splits, Store
+from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.paths import LocalPath
-from distill.runs.models import ModelConfig
 from distill.runs.start import StartConfig
 from distill.runs.student_classes import count_classes
 from distill.runs.teachers import TEACHER, TeacherConfig

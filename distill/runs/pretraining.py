@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from distill.runs.models import ModelConfig
+from distill.nn.family import ModelConfig
 from distill.tasks.classification import ClassificationConfig
 from distill.train.run import RunConfig
 

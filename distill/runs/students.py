@@ -7,8 +7,8 @@ from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
 from distill.nn import Network
+from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
-from distill.runs.models import ModelConfig
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.runs.teachers import match_classes
 from distill.tasks.matching.function_matching import (

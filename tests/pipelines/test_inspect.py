@@ -16,7 +16,7 @@ from distill.config import resolve
 from distill.errors import UserError
 from distill.export.verify import Checked
 from distill.inspect.path import tell
-from distill.runs.models import ModelConfig
+from distill.nn.family import ModelConfig
 from distill.train.workdir import read_config
 from pipelines import export
 
