@@ -20,12 +20,13 @@ from distill.data.classes import name_classes
 from distill.metrics import classification_metrics
 from distill.paths import local_path
 from distill.references import evaluated
+from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.models import ModelConfig, recorded_view, with_classes
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.runs.story import finish, introduce
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
-from distill.train.run import RunConfig, open_mesh
+from distill.train.run import RunConfig, open_mesh, plan
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir, read_config
 
@@ -75,12 +76,18 @@ def _run(config: FinetuneConfig, workdir: Workdir, name: str, overview: bool) ->
     names = name_classes("config.model", count, kept, splits.class_names)
     splits = splits.numbered(names, "the model to start from", in_order=config.data.in_order)
     introduce(name, network, splits, mesh, overview)
+    plan(config, network, splits)
+    measured = functools.partial(classification_metrics, network)
+    subject = subject_of(
+        config, workdir, network, splits, names, measured, measured, config.model.image_size
+    )
     trainee = Trainee(
         config=config,
         workdir=workdir,
         network=network,
         task=Classification(network, config.loss),
-        metrics=functools.partial(classification_metrics, network),
+        evaluations=evaluations(config, subject),
+        final=final_evaluation(subject),
         class_names=names,
         initial=starting_params(config.start, network, config),
     )

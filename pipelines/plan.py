@@ -29,13 +29,13 @@ from distill.nn import Params
 from distill.optim import make_optimizer, make_schedule
 from distill.parallel import override_rules
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
+from distill.runs.distillation import DistillConfig
 from distill.runs.teachers import TEACHER
 from distill.tasks.classification import Classification
 from distill.tasks.matching.function_matching import FunctionMatching, Teacher, projected
 from distill.train.progress import format_seconds, say
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.state import with_shardings
-from pipelines.distill_student import DistillConfig
 from pipelines.pretrain import PretrainConfig
 
 FLAGS = flags.FlagValues()

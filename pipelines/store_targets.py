@@ -27,7 +27,9 @@ from distill.config import to_dict, with_defaults
 from distill.data import Batch, Contents, Splits, Store, StoreWriter, TrainLoader
 from distill.nn import Params
 from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
+from distill.runs.distillation import DistillConfig
 from distill.runs.stored_teachers import describe_teachers, views_shown
+from distill.runs.students import agree_on_classes, check_teachers, open_splits, view_size
 from distill.runs.teachers import (
     fingerprints,
     load_teachers,
@@ -45,13 +47,6 @@ from distill.train.run import HOW_IT_RUNS, blame, open_mesh
 from distill.train.signals import StopRequest
 from distill.train.step import prepare
 from distill.train.workdir import Workdir
-from pipelines.distill_student import (
-    DistillConfig,
-    agree_on_classes,
-    check_teachers,
-    open_splits,
-    view_size,
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ from distill.data import Source, Subset
 from distill.data.sources import CorruptImage
 from distill.evaluation_view import EvaluationView
 from distill.export.model import Exportable
+from distill.runs.distillation import DistillConfig
 from distill.runs.models import load_model
 from pipelines import cli
-from pipelines.distill_student import DistillConfig
 from pipelines.pretrain import PretrainConfig
 from students import vit
 

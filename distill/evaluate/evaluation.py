@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from distill.config.tagged import OneOf
 from distill.data import Source
@@ -47,9 +47,17 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
     every: int | None = None
     """Steps between evaluations while training; None evaluates every train.eval_every."""
 
+    needs_teachers: ClassVar[bool] = True
+    """Whether it compares with the model's teachers, whose parameters it gets as `frozen`."""
+
     def __post_init__(self):
         if self.every is not None and self.every < 1:
             raise ValueError(f"every must be positive, not {self.every}")
+
+    @property
+    def names_data(self) -> bool:
+        """Whether it says itself on which images, and takes none from the run."""
+        return False
 
     def build(self, name: str, subject: Subject) -> Evaluation | None:
         """The evaluation of a model; None where the run has nothing of what it takes from it.

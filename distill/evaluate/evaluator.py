@@ -13,13 +13,12 @@ from distill.errors import RunFailed
 from distill.evaluate.notes import Notes
 from distill.metrics.metric import Metric
 from distill.parallel import in_flight, replicated
+from distill.subject import PerExample
 
 # The most figures of one metric that a message names.
 _LISTED = 10
 
 Batch = dict[str, jax.Array]
-PerExample = Callable[[Any, Any, Batch], dict[str, Metric]]
-"""Maps (params, frozen, batch) to a batch's metrics by name; it is compiled."""
 
 
 class Evaluator:

@@ -60,16 +60,16 @@ def _numbered(images: Source, subject: Subject, data: DataConfig) -> Images:
             "--fewshot, --knn and --probe, or an evaluation of kind transfer, ask for features "
             "alone"
         )
-    found = f"{shown}: {images.found}"
     if not names:
         return Images(
             images,
             (
                 f"warning: nothing says what {whose} calls its {count} classes; they are taken to "
                 f"be in the order of the data's, {abbreviate(images.class_names)}",
-                found,
+                images.found,
             ),
         )
+    found = images.found
     images = numbered(images, names, shown=shown, whose=whose, in_order=data.in_order)
     remarks = []
     if called := calls(images):

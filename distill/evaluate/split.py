@@ -51,6 +51,11 @@ class SplitConfig(EvaluationConfig):
         check_each_once("classes", self.classes)
         self._shown(EvaluationView())
 
+    @property
+    def names_data(self) -> bool:
+        """Whether it says itself on which images."""
+        return self.source is not None
+
     def build(self, name: str, subject: Subject) -> ImagesEvaluation | None:
         """Metrics named `NAME/accuracy`, `NAME/kl`; None of a run that holds no split out."""
         split = self.split or subject.split

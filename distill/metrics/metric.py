@@ -25,7 +25,7 @@ class Metric(Protocol):
     def merge(self, other: Self) -> Self:
         """The sums over the examples of both."""
 
-    def value(self) -> float | None | Mapping[str, float | None]:
+    def value(self) -> float | Mapping[str, float | None] | None:
         """The measure, or several by what follows the metric's name in theirs, always the same.
 
         None where nothing can be said, for instance of no examples.

@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 
 from distill.config import ConfigError
 from distill.data import DataConfig, Splits
-from distill.evaluate.transfer import TransferConfig
+from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluate.split import SplitConfig
+from distill.evaluate.transfer import SHORT_FORM, TransferConfig
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.optim import (
@@ -41,8 +43,12 @@ class RunConfig:
     schedule: ScheduleConfig
     train: TrainConfig
     mesh: MeshConfig = MeshConfig()
+    evals: dict[str, EvaluationConfig] = dataclasses.field(
+        default_factory=lambda: {"val": SplitConfig()}
+    )
+    """Evaluations while training, by the name that their metrics begin with."""
     transfer: TransferConfig | None = None
-    """Evaluations of frozen features while training; None skips them."""
+    """Short for evals.transfer, of frozen features; None skips it."""
     branch_from: LocalPath | None = None
     """WORKDIR@STEP of the run whose state and data this one goes on with; see
     `distill.train.branch`. Set by --branch_from."""
@@ -50,6 +56,13 @@ class RunConfig:
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
+        if self.transfer is not None and SHORT_FORM in self.evals:
+            raise ValueError("transfer is short for evals.transfer; give one of them")
+
+    @property
+    def evaluations(self) -> dict[str, EvaluationConfig]:
+        """All that are asked for, by name."""
+        return self.evals | ({SHORT_FORM: self.transfer} if self.transfer else {})
 
     def completed(self: Run, view: EvaluationView | None = None) -> Run:
         """With what `view` says where the config does not say how images are shown."""
@@ -66,6 +79,7 @@ HOW_IT_RUNS = (
     "data.data_dir",
     "data.threads",
     "data.workers",
+    "evals",
     *(
         f"{model}.{key}"
         for model in ("model", "teacher.model", "teachers.*.model")

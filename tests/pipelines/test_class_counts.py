@@ -8,10 +8,10 @@ from support import arguments, distill_config, run_command
 
 from distill.config import ConfigError, load_file
 from distill.errors import UserError
+from distill.runs.distillation import DistillConfig
 from distill.runs.models import ModelConfig
 from distill.runs.student_classes import count_classes
 from pipelines import finetune
-from pipelines.distill_student import DistillConfig
 
 
 def splits(train=(), held_out=()):

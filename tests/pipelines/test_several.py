@@ -11,10 +11,10 @@ from support import REPOSITORY, distill_config, final_params, without_timings
 from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.errors import UserError
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.distillation import DistillConfig
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate, plan
-from pipelines.distill_student import DistillConfig
 
 pytestmark = pytest.mark.slow
 

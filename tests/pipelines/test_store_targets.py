@@ -23,12 +23,12 @@ from distill.data import Store
 from distill.data.views import ViewConfig, draw_view, generator
 from distill.errors import RunFailed, UserError
 from distill.mixing import mixup
+from distill.runs.distillation import DistillConfig
 from distill.train import metrics
 from distill.train.loop import Stopped
 from distill.train.state import STEP_STREAM
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate, pretrain, store_targets
-from pipelines.distill_student import DistillConfig
 from pipelines.store_targets import StoreTargetsConfig
 
 IMAGES, BATCH = 1197, 32
