@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from distill.config.tagged import OneOf
 from distill.data import Source
-from distill.data.classes import among, calls, present
+from distill.data.classes import IN_ORDER, among, calls, present, read_class_map
 from distill.evaluate.evaluator import Batch, Evaluator
 from distill.evaluation_view import EvaluationView
 from distill.nn import Params
@@ -83,6 +84,7 @@ class ImagesEvaluation(Evaluator):
       source: what they are called.
       split: of the source.
       view: how they are shown.
+      class_map: how their classes were given the model's names; see `DataConfig`.
       remarks: what is to be said of them.
     """
 
@@ -96,11 +98,13 @@ class ImagesEvaluation(Evaluator):
         source: str,
         split: str,
         view: EvaluationView | Mapping[str, Any],
+        class_map: str | None,
         remarks: tuple[str, ...] = (),
     ):
         super().__init__(name, batches, per_example)
         self.images, self.remarks = images, remarks
         self._source, self._split, self._view = source, split, view
+        self._class_map = class_map
 
     def seen(self) -> list[str]:
         """How many images the last call has seen."""
@@ -110,12 +114,14 @@ class ImagesEvaluation(Evaluator):
 
     def about(self) -> dict[str, Any]:
         """The images with their fingerprint, how they are shown, and the classes that compete."""
-        view = self._view
+        view, called = self._view, calls(self.images)
+        if self._class_map not in (None, IN_ORDER):
+            called = read_class_map(Path(self._class_map))
         return {
             "data": [describe_images(self.images, self._source, self._split)],
             "view": dict(view) if isinstance(view, Mapping) else dataclasses.asdict(view),
             "among": list(present(self.images)) if among(self.images) else None,
-            "class_map": calls(self.images),
+            "class_map": called,
         }
 
 

@@ -82,6 +82,7 @@ class SplitConfig(EvaluationConfig):
             source=data.evaluation_source,
             split=split,
             view=view,
+            class_map=data.class_map,
             remarks=remarks,
         )
 

@@ -41,4 +41,5 @@ class ViewsConfig(EvaluationConfig):
             source=data.source,
             split=data.train_split,
             view=dataclasses.asdict(data.view) | {"seed": subject.seed},
+            class_map=data.class_map,
         )

@@ -31,6 +31,9 @@ from distill.train.loop import TrainConfig
 
 Run = TypeVar("Run", bound="RunConfig")
 
+# What the metrics of training and of the run's end begin with.
+_TAKEN = {"train", "test"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -58,6 +61,8 @@ class RunConfig:
             raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
         if self.transfer is not None and SHORT_FORM in self.evals:
             raise ValueError("transfer is short for evals.transfer; give one of them")
+        if taken := _TAKEN & self.evals.keys():
+            raise ValueError(f"evals.{min(taken)} is what other metrics begin with; rename it")
 
     @property
     def evaluations(self) -> dict[str, EvaluationConfig]:

@@ -11,6 +11,7 @@ from support import distill_config
 
 from distill.data.sources import Digits
 from distill.errors import UserError
+from distill.evaluate.split import SplitConfig
 from distill.optim import parameter_names
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.models import load_model
@@ -27,9 +28,6 @@ def student_workdir(teacher_workdir, tmp_path_factory):
     with (path / "printed.txt").open("w") as out, contextlib.redirect_stderr(out):
         distill_student.run(distill_config(teacher_workdir), Workdir(path), overview=False)
     return path
-
-
-VALIDATION = {"validation": SplitConfig(split="validation")}
 
 
 def test_student_is_scored_against_labels_and_teacher(student_workdir):
