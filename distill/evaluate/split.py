@@ -3,14 +3,15 @@
 import dataclasses
 from typing import Any, Literal
 
-from distill.data import DataConfig
-from distill.data.classes import IN_ORDER, ClassMap
+from distill.data import DataConfig, Source
+from distill.data.classes import IN_ORDER, ClassMap, among
 from distill.errors import check_choices, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig, ImagesEvaluation
 from distill.evaluate.features import split_loader
 from distill.evaluate.images import open_images
 from distill.evaluation_view import EvaluationView, Filter, Resize
 from distill.metrics import ConfusionMatrix
+from distill.metrics.classification import competing
 from distill.paths import SourceName
 from distill.subject import PerExample, Subject
 
@@ -65,7 +66,7 @@ class SplitConfig(EvaluationConfig):
         images, remarks = open_images(subject, data, split)
         per_example = subject.metrics(images)
         if self.per_class and images.class_names and subject.network.config.num_classes:
-            per_example = _with_classes(per_example, subject, images.class_names)
+            per_example = _with_classes(per_example, subject, images)
         batches = split_loader(
             images,
             data,
@@ -102,18 +103,15 @@ class SplitConfig(EvaluationConfig):
         return dataclasses.replace(view, **{k: v for k, v in said.items() if v is not None})
 
 
-def _with_classes(
-    per_example: PerExample, subject: Subject, class_names: tuple[str, ...]
-) -> PerExample:
-    """The metrics, and which classes are taken for which."""
-    network = subject.network
+def _with_classes(per_example: PerExample, subject: Subject, images: Source) -> PerExample:
+    """The metrics, and which classes are taken for which, of those that compete."""
+    network, some, names = subject.network, among(images), images.class_names
 
     def measured(params: Any, frozen: Any, batch: dict[str, Any]):
         # The compiler finds that it has computed these already.
         logits = network.apply(params, network.prepare(batch["image"])).logits
-        confusion = ConfusionMatrix.of(
-            logits.argmax(-1), batch["label"], batch["mask"], class_names, "a label"
-        )
+        predictions = competing(logits, some).argmax(-1)
+        confusion = ConfusionMatrix.of(predictions, batch["label"], batch["mask"], names, "a label")
         return per_example(params, frozen, batch) | {"per_class": confusion}
 
     return measured

@@ -146,6 +146,8 @@ def table(metrics: Mapping[str, float]) -> list[str]:
         rows.setdefault(whole, {})[column] = format_figure(name, value)
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     width = max(map(len, rows), default=0)
-    lines = [(" " * width, columns)] if any(columns) else []
+    if columns == [""]:
+        return [f"{name:<{width}}  {row['']}" for name, row in rows.items()]
+    lines = [(" " * width, columns)] if columns else []
     lines += [(f"{name:<{width}}", [row.get(c, "") for c in columns]) for name, row in rows.items()]
     return ["".join([name, *(f"{cell:>10}" for cell in cells)]).rstrip() for name, cells in lines]
