@@ -79,7 +79,14 @@ def _run(config: FinetuneConfig, workdir: Workdir, name: str, overview: bool) ->
     plan(config, network, splits)
     measured = functools.partial(classification_metrics, network)
     subject = subject_of(
-        config, workdir, network, splits, names, measured, measured, config.model.image_size
+        config,
+        workdir,
+        network,
+        splits,
+        names,
+        metrics=measured,
+        view_metrics=measured,
+        view_size=config.model.image_size,
     )
     trainee = Trainee(
         config=config,

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 from distill.data import Splits
 from distill.data.classes import Names, among
-from distill.evaluate.evaluation import Evaluation as Measured
+from distill.evaluate.evaluation import Evaluation
 from distill.evaluate.split import SplitConfig
 from distill.nn import Network
 from distill.subject import PerExample, Subject
-from distill.train.loop import Evaluation
+from distill.train.loop import Recurring
 from distill.train.progress import say
 from distill.train.run import RunConfig
 from distill.train.workdir import Workdir
@@ -24,6 +24,7 @@ def subject_of(
     network: Network,
     splits: Splits,
     class_names: Names,
+    *,
     metrics: MetricsAmong,
     view_metrics: MetricsAmong | None,
     view_size: int,
@@ -56,7 +57,7 @@ def subject_of(
     )
 
 
-def evaluations(config: RunConfig, subject: Subject) -> list[Evaluation]:
+def evaluations(config: RunConfig, subject: Subject) -> list[Recurring]:
     """The evaluations that the config asks for, and which its images allow; says what they found.
 
     Raises:
@@ -66,17 +67,17 @@ def evaluations(config: RunConfig, subject: Subject) -> list[Evaluation]:
     for name, one in config.evaluations.items():
         if (evaluation := one.build(name, subject)) is not None:
             say_remarks(name, evaluation)
-            found.append(Evaluation(one.every, evaluation))
+            found.append(Recurring(one.every, evaluation))
     return found
 
 
-def final_evaluation(subject: Subject) -> Measured | None:
+def final_evaluation(subject: Subject) -> Evaluation | None:
     """That of the test split, once the run is over; None of a run that has none."""
     split = subject.data.test_split
-    return split and SplitConfig(split=split).build("test", subject)
+    return None if split is None else SplitConfig(split=split).build("test", subject)
 
 
-def say_remarks(name: str, evaluation: Measured) -> None:
+def say_remarks(name: str, evaluation: Evaluation) -> None:
     """Says what is to be said of an evaluation's images."""
     for remark in evaluation.remarks:
         say(f"{name}: {remark}")

@@ -21,7 +21,7 @@ from distill.train.best import Best
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
-from distill.train.loop import Evaluate, Evaluation, Loop, Track
+from distill.train.loop import Evaluate, Loop, Recurring, Track
 from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
@@ -57,7 +57,7 @@ class Trainee:
     network: Network
     """Placed on the mesh."""
     task: Task
-    evaluations: Sequence[Evaluation] = ()
+    evaluations: Sequence[Recurring] = ()
     """While it trains."""
     final: Evaluate | None = None
     """Once, at the end."""

@@ -125,7 +125,7 @@ class Evaluate(Protocol):
         """What is found."""
 
 
-class Evaluation(NamedTuple):
+class Recurring(NamedTuple):
     """An evaluation and when it is called: every so many steps, and after the last."""
 
     every: int | None
@@ -141,7 +141,7 @@ class Evaluation(NamedTuple):
 class Track:
     """What is kept of one learner: how it is evaluated, and where that and its state go."""
 
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[Recurring]
     checkpoints: Checkpoints
     metrics: MetricsLog | NoLog
     best: Best | None = None
