@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,7 +103,7 @@ def _metrics(
     teachers: Mapping[str, Teacher],
     data: DataConfig,
     mixed: MatchingConfig | None = None,
-):
+) -> Callable[[Source], PerExample]:
     """Measures against labels and, with the teachers' classes in the images' order, teachers."""
 
     @functools.cache
