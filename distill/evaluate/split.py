@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from distill.data import DataConfig, Source
 from distill.data.classes import IN_ORDER, ClassMap, among
-from distill.errors import check_choices, check_each_once
+from distill.errors import UserError, check_choices, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig, ImagesEvaluation
 from distill.evaluate.features import split_loader
 from distill.evaluate.images import open_images
@@ -60,8 +60,13 @@ class SplitConfig(EvaluationConfig):
     def build(self, name: str, subject: Subject) -> ImagesEvaluation | None:
         """Metrics named `NAME/accuracy`, `NAME/kl`; None of a run that holds no split out."""
         split = self.split or subject.split
-        if split is None:
+        if split is None and self.source is None:
             return None
+        if split is None:
+            raise UserError(
+                f"{name} names no split of {self.source}, and the run has no validation split "
+                f"whose name it could take; give config.evals.{name}.split"
+            )
         data, view = self._data(subject.data), self._shown(subject.view)
         images, remarks = open_images(subject, data, split)
         per_example = subject.metrics(images)

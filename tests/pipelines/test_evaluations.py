@@ -187,6 +187,13 @@ def test_what_cannot_be_asked_for_is_said(flags, message, teacher_workdir):
     assert done.returncode == 2 and message in done.stderr
 
 
+def test_a_source_of_its_own_needs_a_split(tmp_path):
+    alone = dict(data__validation_split="none", data__test_split="none")
+    config = pretrain_config(**alone, evals__more__kind="split", evals__more__source="digits")
+    with pytest.raises(UserError, match=r"give config\.evals\.more\.split"):
+        pretrain.run(config, Workdir(tmp_path), overview=False)
+
+
 def test_published_weights_need_images_for_every_evaluation(tmp_path):
     done = run_command("evaluate", f"--weights={tmp_path}", "--config=evaluate/splits")
     assert done.returncode == 2 and "come without data" in done.stderr
