@@ -11,6 +11,7 @@ from support import pretrain_config, run_command
 
 from distill.config import ConfigError, resolve
 from distill.data import open_source
+from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.transfer import TransferConfig
