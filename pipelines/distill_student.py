@@ -89,10 +89,18 @@ def _run(
         check_store(store, config, config.matching, splits, size)
     trainees = {
         key: dataclasses.replace(
-            trainee(one, directory, students[key], teachers, splits, stored=store is not None),
+            trainee(
+                one,
+                directory,
+                students[key],
+                teachers,
+                splits,
+                names if students[key].config.num_classes else (),
+                size,
+                stored=store is not None,
+            ),
             section="model" if key == name else f"students.{key}.model",
             teachers=known,
-            class_names=names if students[key].config.num_classes else (),
         )
         for key, (one, directory) in runs.items()
     }

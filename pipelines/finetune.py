@@ -22,11 +22,12 @@ from distill.nn.family import ModelConfig
 from distill.paths import local_path
 from distill.references import evaluated
 from distill.report.story import finish, introduce
+from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.models import recorded_view, with_classes
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
-from distill.train.run import RunConfig, open_mesh
+from distill.train.run import RunConfig, open_mesh, plan
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir, read_config
 
@@ -77,12 +78,25 @@ def _run(config: FinetuneConfig, workdir: Workdir, name: str, overview: bool) ->
     names = name_classes("config.model", count, kept, splits.class_names)
     splits = splits.numbered(names, "the model to start from", in_order=config.data.in_order)
     introduce(name, network, splits, mesh, overview)
+    plan(config, network, splits)
+    measured = functools.partial(classification_metrics, network)
+    subject = subject_of(
+        config,
+        workdir,
+        network,
+        splits,
+        names,
+        metrics=measured,
+        view_metrics=measured,
+        view_size=config.model.image_size,
+    )
     trainee = Trainee(
         config=config,
         workdir=workdir,
         network=network,
         task=Classification(network, config.loss),
-        metrics=functools.partial(classification_metrics, network),
+        evaluations=evaluations(config, subject),
+        final=final_evaluation(subject),
         class_names=names,
         initial=starting_params(config.start, network, config),
     )

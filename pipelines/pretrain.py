@@ -12,11 +12,12 @@ from distill.command.launch import launch_training
 from distill.data.classes import name_classes
 from distill.metrics import classification_metrics
 from distill.report.story import finish, introduce
+from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.models import with_classes
 from distill.runs.pretraining import PretrainConfig
 from distill.tasks.classification import Classification
 from distill.train.fit import Trained, Trainee, fit_one
-from distill.train.run import open_mesh
+from distill.train.run import open_mesh, plan
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir
 
@@ -38,12 +39,25 @@ def _run(config: PretrainConfig, workdir: Workdir, name: str, overview: bool) ->
     network = config.model.network().placed(mesh, config.mesh.table)
     names = name_classes("config.model", config.model.num_classes, splits.class_names)
     introduce(name, network, splits, mesh, overview)
+    plan(config, network, splits)
+    measured = functools.partial(classification_metrics, network)
+    subject = subject_of(
+        config,
+        workdir,
+        network,
+        splits,
+        names,
+        metrics=measured,
+        view_metrics=measured,
+        view_size=config.model.image_size,
+    )
     trainee = Trainee(
         config=config,
         workdir=workdir,
         network=network,
         task=Classification(network, config.loss),
-        metrics=functools.partial(classification_metrics, network),
+        evaluations=evaluations(config, subject),
+        final=final_evaluation(subject),
         class_names=names,
     )
     trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)

@@ -12,6 +12,7 @@ from distill.config import load_file, resolve, to_dict
 from distill.errors import UserError
 from distill.optim import make_optimizer, make_schedule
 from distill.runs.distillation import DistillConfig
+from distill.runs.evaluated import EvaluateConfig
 from pipelines.finetune import FinetuneConfig
 from pipelines.pretrain import PretrainConfig
 
@@ -129,3 +130,10 @@ def test_patience_is_as_published():
         assert config.train.total_epochs == epochs
     with pytest.raises(UserError, match="expected fast, medium, long or a number of epochs"):
         load_file(str(CONFIGS / "distill/imagenet.py:ages"))
+
+
+@pytest.mark.parametrize("argument", ["", ":folder:/data/flowers"])
+@pytest.mark.parametrize("file", sorted((CONFIGS / "evaluate").glob("[!_]*.py")))
+def test_what_is_evaluated_resolves(file, argument):
+    evals = resolve(EvaluateConfig, load_file(f"{file}{argument}")).evals
+    assert evals and all(one.names_data == bool(argument) for one in evals.values())

@@ -13,10 +13,12 @@ from distill.errors import RunFailed
 from distill.evaluate.notes import Notes
 from distill.metrics.metric import Metric
 from distill.parallel import in_flight, replicated
+from distill.subject import PerExample
+
+# The most figures of one metric that a message names.
+_LISTED = 10
 
 Batch = dict[str, jax.Array]
-PerExample = Callable[[Any, Any, Batch], dict[str, Metric]]
-"""Maps (params, frozen, batch) to a batch's metrics by name; it is compiled."""
 
 
 class Evaluator:
@@ -36,7 +38,7 @@ class Evaluator:
         self.counts: dict[str, int] = {}
         """Those that each metric is of, as `name/metric`."""
         self.missing: frozenset[str] = frozenset()
-        """Metrics of which the last call could say nothing, as `name/metric`."""
+        """Figures of which the last call could say nothing, as `name/metric`."""
         self._batches = batches
         self._per_example = per_example
         self._notes = Notes()
@@ -59,12 +61,13 @@ class Evaluator:
                 self._refuse(broken, params, frozen, batch)
             counted += int(count)
             metrics = sums if metrics is None else _merge(metrics, sums)
-        values = {name: metric.value() for name, metric in metrics.items()}
+        figures = {name: self._figures(name, metric) for name, metric in metrics.items()}
         self.counted = counted
         self.counts = {self._full(name): int(metric.count) for name, metric in metrics.items()}
-        self.missing = frozenset(self._full(name) for name, v in values.items() if v is None)
-        self._tell(metrics, values)
-        return {self._full(name): value for name, value in values.items() if value is not None}
+        self._tell(metrics, figures)
+        values = {name: value for found in figures.values() for name, value in found.items()}
+        self.missing = frozenset(name for name, value in values.items() if value is None)
+        return {name: value for name, value in values.items() if value is not None}
 
     def _measure(self, params: Any, frozen: Any, batch: Batch) -> tuple[jax.Array, dict]:
         return _compiled(self._per_example, _mesh_of(batch))(params, frozen, batch)
@@ -72,13 +75,27 @@ class Evaluator:
     def _full(self, name: str) -> str:
         return f"{self.name}/{name}"
 
-    def _tell(self, metrics: Mapping[str, Metric], values: Mapping[str, float | None]) -> None:
+    def _figures(self, name: str, metric: Metric) -> dict[str, float | None]:
+        """What a metric says, as `name/metric` or `name/metric/what`."""
+        value = metric.value()
+        if not isinstance(value, Mapping):
+            return {self._full(name): value}
+        return {self._full(f"{name}/{what}"): one for what, one in value.items()}
+
+    def _tell(
+        self, metrics: Mapping[str, Metric], figures: Mapping[str, Mapping[str, float | None]]
+    ) -> None:
         """Says of which metrics there is nothing to say, and which leave images out."""
         groups: dict[tuple[bool, int, str], list[str]] = {}
         for name, metric in metrics.items():
-            if values[name] is None or metric.count < self.counted:
+            unknown = [figure for figure, value in figures[name].items() if value is None]
+            missing = len(unknown) == len(figures[name])
+            if unknown and not missing:
+                listed = ", ".join(unknown[:_LISTED]) + ", …" * (len(unknown) > _LISTED)
+                self._notes.say(f"{listed} missing: the images of {self.name} show nothing of it")
+            if missing or metric.count < self.counted:
                 requires = metric.requires if self.counted else ""
-                key = values[name] is None, int(metric.count), requires
+                key = missing, int(metric.count), requires
                 groups.setdefault(key, []).append(self._full(name))
         for (missing, count, requires), names in groups.items():
             listed, images = ", ".join(names), f"{self.counted:,} images"

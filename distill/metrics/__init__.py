@@ -9,11 +9,13 @@ from distill.metrics.classification import (
     top5_accuracy,
     top5_agreement,
 )
+from distill.metrics.confusion import ConfusionMatrix
 from distill.metrics.metric import Mean, Metric
 from distill.metrics.similarity import LinearCKA
 
 __all__ = [
     "CalibrationError",
+    "ConfusionMatrix",
     "LinearCKA",
     "Mean",
     "Metric",

@@ -32,6 +32,22 @@ def top5_agreement(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.
     return top5_accuracy(student_logits, jnp.argmax(teacher_logits, axis=-1))
 
 
+def competing(logits: jax.Array, among: Sequence[int] | None) -> jax.Array:
+    """The logits, [B, C], of the classes that compete, −∞ those of others.
+
+    Args:
+      logits: [B, C].
+      among: the classes, by number; None is all.
+    """
+    return logits if among is None else jnp.where(_competes(logits, among), logits, -jnp.inf)
+
+
+def _competes(logits: jax.Array, among: Sequence[int]) -> np.ndarray:
+    competes = np.zeros(logits.shape[-1], bool)
+    competes[list(among)] = True
+    return competes
+
+
 def classification_metrics(network: Network, among: Sequence[int] | None = None):
     """Metrics of one model against labels: those of `label_metrics`."""
 
@@ -59,14 +75,11 @@ def label_metrics(
       among: the classes that compete, as if the model had no others; None is all.
       where: bool [B], whether an image counts.
     """
-    logits, competing, requires = logits.astype(jnp.float32), labels >= 0, "a label"
+    logits, counts, requires = competing(logits.astype(jnp.float32), among), labels >= 0, "a label"
     if among is not None:
-        competes = np.zeros(logits.shape[-1], bool)
-        competes[list(among)] = True
-        logits = jnp.where(competes, logits, -jnp.inf)
-        competing &= jnp.asarray(competes)[labels]
+        counts &= jnp.asarray(_competes(logits, among))[labels]
         requires = "a label among the classes that compete"
-    where = where & competing
+    where = where & counts
     correct = accuracy(logits, labels)
     log_probabilities = jax.nn.log_softmax(logits)
     cross_entropy = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]

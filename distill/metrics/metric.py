@@ -2,6 +2,7 @@
 
 import dataclasses
 import operator
+from collections.abc import Mapping
 from typing import Protocol, Self
 
 import jax
@@ -24,8 +25,11 @@ class Metric(Protocol):
     def merge(self, other: Self) -> Self:
         """The sums over the examples of both."""
 
-    def value(self) -> float | None:
-        """The measure; None where nothing can be said, for instance of no examples."""
+    def value(self) -> float | Mapping[str, float | None] | None:
+        """The measure, or several by what follows the metric's name in theirs, always the same.
+
+        None where nothing can be said, for instance of no examples.
+        """
 
 
 class Additive:

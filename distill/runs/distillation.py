@@ -2,7 +2,11 @@
 
 import dataclasses
 
+from distill.config import how_it_runs
 from distill.data import Splits, Store
+from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluate.split import SplitConfig
+from distill.evaluate.views import ViewsConfig
 from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.paths import LocalPath
@@ -53,6 +57,9 @@ class DistillConfig(RunConfig):
     """Directory that pipelines/store_targets.py wrote, to replay in place of asking teachers. With
     `teacher` or `teachers`, they must be the ones that were asked; without, the store knows."""
     matching: MatchingConfig = MatchingConfig()
+    evals: dict[str, EvaluationConfig] = how_it_runs(
+        factory=lambda: {"val": SplitConfig(), "views": ViewsConfig()}
+    )
 
     def __post_init__(self):
         super().__post_init__()

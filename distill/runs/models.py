@@ -86,26 +86,47 @@ def load_model(
         ),
         network.shardings,
     )
-    folder = best_weights.FOLDER if best else "checkpoints"
-    with contextlib.closing(Checkpoints(workdir, read_only=True, folder=folder)) as checkpoints:
+    step = checkpoint_step(workdir, step, best=best)
+    with _checkpoints(workdir, best) as checkpoints:
+        return network, checkpoints.restore_params(abstract, step)
+
+
+def checkpoint_step(workdir: Path, step: int | None = None, *, best: bool = False) -> int:
+    """The step of the checkpoint that is read of a run.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint; None takes the last of a complete run, which no longer changes.
+      best: whether to look for the weights that did best by the run's `train.keep_best` instead.
+
+    Raises:
+      UserError: if there is none, or none of this step; if the run is not complete and no step is
+        given.
+    """
+    with _checkpoints(workdir, best) as checkpoints:
         saved = checkpoints.steps
-        if best and not saved:
-            raise UserError(
-                f"no best weights in {workdir}; a run keeps them if it is told by which metric, "
-                "such as --config.train.keep_best=val/accuracy"
-            )
-        if not saved:
-            raise UserError(f"no checkpoint in {workdir}; train it first")
-        if step is None and not (workdir / "summary.json").exists():
-            raise UserError(
-                f"the run in {workdir} is not complete (its newest checkpoint is of step "
-                f"{saved[-1]}). Run it to the end, or name a checkpoint by its step"
-            )
-        if step is not None and step not in saved:
-            raise UserError(
-                f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, saved))}"
-            )
-        return network, checkpoints.restore_params(abstract, saved[-1] if step is None else step)
+    if best and not saved:
+        raise UserError(
+            f"no best weights in {workdir}; a run keeps them if it is told by which metric, "
+            "such as --config.train.keep_best=val/accuracy"
+        )
+    if not saved:
+        raise UserError(f"no checkpoint in {workdir}; train it first")
+    if step is None and not (workdir / "summary.json").exists():
+        raise UserError(
+            f"the run in {workdir} is not complete (its newest checkpoint is of step "
+            f"{saved[-1]}). Run it to the end, or name a checkpoint by its step"
+        )
+    if step is not None and step not in saved:
+        raise UserError(
+            f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, saved))}"
+        )
+    return saved[-1] if step is None else step
+
+
+def _checkpoints(workdir: Path, best: bool) -> contextlib.closing[Checkpoints]:
+    folder = best_weights.FOLDER if best else "checkpoints"
+    return contextlib.closing(Checkpoints(workdir, read_only=True, folder=folder))
 
 
 def recorded_view(workdir: Path) -> EvaluationView:

@@ -1,5 +1,6 @@
-"""Students: the images and classes they share with teachers, and how each is trained."""
+"""Students, teachers and images brought together: classes, channels, views."""
 
+import functools
 from collections.abc import Iterable, Mapping
 
 from distill.data import Splits, Store
@@ -9,6 +10,7 @@ from distill.errors import UserError
 from distill.nn import Network
 from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
+from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.runs.teachers import match_classes
 from distill.tasks.matching.function_matching import (
@@ -124,23 +126,27 @@ def trainee(
     config: DistillConfig,
     workdir: Workdir,
     student: Network,
-    teachers: dict[str, Teacher],
+    teachers: Mapping[str, Teacher],
     splits: Splits,
+    class_names: Names,
+    size: int,
     *,
     stored: bool,
 ) -> Trainee:
-    """How one student is trained.
+    """A student, checked against its teachers, with its task and its evaluations.
 
     Args:
-      config: of its run alone.
-      workdir: of its run.
+      config: of the student alone.
+      workdir: of the student.
       student: placed on the mesh.
-      teachers: by name.
+      teachers: by name, in the order of the student's classes.
       splits: the images.
-      stored: whether what the teachers say is read instead of asked.
+      class_names: of the student; empty where nothing says them or it has no classes.
+      size: side of the views in pixels.
+      stored: whether only what the teachers said is there.
 
     Raises:
-      ConfigError: if teachers and student do not fit.
+      ConfigError: if teachers do not see what the student sees, or lack what its loss compares.
     """
     matching = config.matching
     check_teachers(config, student, teachers)
@@ -152,6 +158,18 @@ def trainee(
     labelled = bool(splits.train.class_names) and bool(student.config.num_classes)
     # Teachers that are not there cannot be compared with.
     present = {} if stored else teachers
+    measured = functools.partial(distillation_metrics, student, present)
+    on_views = functools.partial(measured, mixed=matching, labelled=labelled)
+    subject = subject_of(
+        config,
+        workdir,
+        student,
+        splits,
+        class_names,
+        metrics=lambda among: measured(among=among),
+        view_metrics=(lambda among: on_views(among=among)) if present or labelled else None,
+        view_size=size,
+    )
     return Trainee(
         config=config,
         workdir=workdir,
@@ -159,13 +177,8 @@ def trainee(
         task=FunctionMatching(
             student, teachers, matching, labelled=labelled, stored=STORED if stored else None
         ),
-        metrics=lambda among: distillation_metrics(student, present, among=among),
-        view_metrics=(
-            lambda among: distillation_metrics(
-                student, present, mixed=matching, labelled=labelled, among=among
-            )
-        )
-        if present or labelled
-        else None,
+        evaluations=evaluations(config, subject),
+        final=final_evaluation(subject),
+        class_names=class_names,
         initial=starting_params(config.start, student, config),
     )

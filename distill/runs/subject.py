@@ -1,79 +1,93 @@
-"""A model that is opened to be looked at: a run's or a published one, and what goes with it."""
+"""A model that is opened to be evaluated: a run's or a published one, and what goes with it."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from jax.sharding import Mesh
 
 from distill.config import resolve
-from distill.data import DataConfig
-from distill.data.classes import Names
+from distill.data import DataConfig, Source
+from distill.data.classes import Names, all_chosen, among
 from distill.errors import UserError
-from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
-from distill.runs.models import load_model
-from distill.runs.teachers import TeacherConfig, recorded_teachers
-from distill.runs.weights import WeightsConfig, load_weights
+from distill.runs.opened import open_model
+from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
+from distill.runs.weights import WeightsConfig
+from distill.subject import PerExample, Subject
+from distill.tasks.matching.config import MatchingConfig
+from distill.tasks.matching.function_matching import Teacher, distillation_metrics
 from distill.train.progress import say
-from distill.train.workdir import read_classes, read_config
+from distill.train.workdir import read_config
 
 
-class Subject(NamedTuple):
-    """What is evaluated, and on what."""
+class OpenedSubject(NamedTuple):
+    """A finished model and the parameters that its evaluations are given."""
 
-    place: str
-    """Its workdir, or the path of its weights."""
-    network: Network
-    """Placed on the mesh."""
+    subject: Subject
     params: Params
-    data: DataConfig
-    split: str
-    teachers: Mapping[str, TeacherConfig]
-    """Those the model was distilled from."""
-    class_names: Names
-    """In the order of the logits; empty where nothing says them."""
-    view: EvaluationView
-    """What of an image the model is to be shown."""
-
-    @property
-    def mesh(self) -> Mesh:
-        """Where it is."""
-        return self.network.placement.mesh
+    frozen: Mapping[str, Params]
+    """Of its teachers, by name; empty where it has none, or they are not there."""
+    step: int | None
+    """Of its checkpoint; None of published weights."""
 
 
 def open_subject(
     model: Path | WeightsConfig,
-    split: str | None,
-    source: str | None,
-    batch_size: int,
-    best: bool,
-    data_dir: str | None,
-) -> Subject:
+    *,
+    batch_size: int = 256,
+    best: bool = False,
+    data_dir: str | None = None,
+    with_teachers: bool = True,
+) -> OpenedSubject:
     """Opens a model on a mesh of all devices, and says how images are shown to it.
 
     Args:
       model: the workdir of a run, whose newest checkpoint is taken, or published weights.
-      split: None takes the run's test split.
-      source: of images; None takes the run's own data.
       batch_size: over all devices.
       best: whether to take the run's best weights instead of its last.
       data_dir: see `DataConfig`; None takes the run's.
+      with_teachers: whether to open the teachers it was distilled from, too.
 
     Raises:
-      UserError: if it cannot be read, or there is no such split.
+      UserError: if it cannot be read.
     """
     recorded = {} if isinstance(model, WeightsConfig) else read_config(model)
     data = resolve(DataConfig, recorded.get("data", {}))
-    if source:
-        data = dataclasses.replace(data, eval_source=source)
     if data_dir:
         data = dataclasses.replace(data, data_dir=data_dir)
-    split = split or data.test_split or data.validation_split
-    if split is None:
-        raise UserError(f"the run in {model} has neither test nor validation split; give --split")
+    mesh = _mesh(batch_size)
+    opened = open_model(model, mesh, best=best)
+    network, names = opened.network, opened.class_names
+    say(f"{opened.place} is shown {opened.view.described(max(network.config.image_shape[:2]))}")
+    configs = recorded_teachers(recorded) if with_teachers else {}
+    try:
+        teachers, frozen = load_teachers(configs, mesh)
+    except UserError as error:
+        say(f"nothing is compared with the teacher: {error}")
+        teachers, frozen = {}, {}
+    networks = (network, *(teacher.network for teacher in teachers.values()))
+    matching = resolve(MatchingConfig, recorded["matching"]) if "matching" in recorded else None
+    subject = Subject(
+        place=opened.place,
+        network=network,
+        class_names=names,
+        view=opened.view,
+        data=data,
+        split=data.test_split or data.validation_split,
+        metrics=_metrics(network, teachers, data),
+        view_metrics=_metrics(network, teachers, data, mixed=matching),
+        view_size=max(side for one in networks for side in one.config.image_shape[:2]),
+        batch_size=batch_size,
+        seed=recorded.get("seed", 0),
+    )
+    return OpenedSubject(subject, opened.params, frozen, opened.step)
+
+
+def _mesh(batch_size: int) -> Mesh:
     distributed.check_joined()
     try:
         mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
@@ -81,10 +95,24 @@ def open_subject(
         raise UserError(f"evaluation runs on one TPU slice: {error}") from error
     if batch_size % batch_devices(mesh):
         raise UserError(f"--batch_size={batch_size} is not divisible by {mesh.size} devices")
-    if isinstance(model, WeightsConfig):
-        place, (network, params, names, view) = model.path, load_weights(model, mesh)
-    else:
-        place, (network, params) = str(model), load_model(model, mesh, best=best)
-        names, view = read_classes(model), data.view.evaluation
-    say(f"{place} is shown {view.described(max(network.config.image_shape[:2]))}")
-    return Subject(place, network, params, data, split, recorded_teachers(recorded), names, view)
+    return mesh
+
+
+def _metrics(
+    network: Network,
+    teachers: Mapping[str, Teacher],
+    data: DataConfig,
+    mixed: MatchingConfig | None = None,
+) -> Callable[[Source], PerExample]:
+    """Measures against labels and, with the teachers' classes in the images' order, teachers."""
+
+    @functools.cache
+    def made(names: Names, in_order: bool, some: tuple[int, ...] | None) -> PerExample:
+        matched = match_classes(teachers, names, compared=False, in_order=in_order)
+        labelled = bool(names)
+        return distillation_metrics(network, matched, mixed=mixed, labelled=labelled, among=some)
+
+    def measured(images: Source) -> PerExample:
+        return made(images.class_names, data.in_order or all_chosen(images), among(images))
+
+    return measured

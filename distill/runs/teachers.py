@@ -22,12 +22,13 @@ from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import Rules, override_rules
 from distill.paths import LocalPath
-from distill.runs.models import load_model, recorded_view, without_execution
-from distill.runs.weights import WeightsConfig, describe_network, load_weights
+from distill.runs.models import without_execution
+from distill.runs.opened import open_model
+from distill.runs.weights import WeightsConfig, describe_network
 from distill.tasks.matching.function_matching import Teacher
 from distill.train.progress import say
 from distill.train.run import Run, RunConfig
-from distill.train.workdir import read_classes, read_config, read_teachers
+from distill.train.workdir import read_config, read_teachers
 
 # What a single teacher is called.
 TEACHER = "teacher"
@@ -93,17 +94,16 @@ def load_teachers(
     """
     teachers, params = {}, {}
     for name, config in configs.items():
-        common = dict(dtype=config.dtype, rules=config.rules)
-        if config.weights is not None:
-            network, params[name], names, view = load_weights(config.weights, mesh, **common)
-        else:
-            path, step = Path(config.workdir), config.step
-            network, params[name] = load_model(
-                path, mesh, step=step, expected=config.model, **common
-            )
-            names = read_classes(path)
-            view = recorded_view(path)
-        teachers[name] = Teacher(network, config.weight, names, view=view)
+        one = open_model(
+            config.weights or Path(config.workdir),
+            mesh,
+            step=config.step,
+            dtype=config.dtype,
+            rules=config.rules,
+            expected=config.model,
+        )
+        teachers[name] = Teacher(one.network, config.weight, one.class_names, view=one.view)
+        params[name] = one.params
     return teachers, params
 
 

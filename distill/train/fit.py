@@ -4,19 +4,16 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import optax
 from jax.sharding import Mesh
 
 from distill.config import execution_keys, to_dict, with_defaults
-from distill.data import EvalLoader, Source, Splits, Store, TrainLoader
-from distill.data.classes import Names, among
+from distill.data import Splits, Store, TrainLoader
+from distill.data.classes import Names
 from distill.data.examples import TeacherView
-from distill.evaluate import Evaluator, PerExample
-from distill.evaluate.features import split_loader, training_view_loader
-from distill.evaluate.transfer import TransferEvaluator
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
 from distill.tasks.matching.projections import PROJECTIONS
@@ -24,7 +21,7 @@ from distill.train.best import Best
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
-from distill.train.loop import Evaluation, Loop, Track
+from distill.train.loop import Evaluate, Loop, Recurring, Track
 from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
@@ -50,16 +47,6 @@ class Trained:
     """
 
 
-def evaluation_loader(config: RunConfig, source: Source, mesh: Mesh, view_size: int) -> EvalLoader:
-    """Goes over `source` in batches of the run's size."""
-    batch_size = config.train.batch_size
-    return split_loader(source, config.data, mesh, size=view_size, batch_size=batch_size)
-
-
-MetricsAmong = Callable[[tuple[int, ...] | None], PerExample]
-"""Makes metrics per example in which only some classes compete, given by number; None is all."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trainee:
     """One network to train: everything that is its own where several are trained together."""
@@ -70,10 +57,10 @@ class Trainee:
     network: Network
     """Placed on the mesh."""
     task: Task
-    metrics: MetricsAmong
-    """Of the evaluations."""
-    view_metrics: MetricsAmong | None = None
-    """On a fixed sample of training views; None skips them."""
+    evaluations: Sequence[Recurring] = ()
+    """While it trains."""
+    final: Evaluate | None = None
+    """Once, at the end."""
     class_names: Names | None = None
     """In the order of the network's logits, for classes.json; None if nothing says them."""
     initial: Callable[[], Params] | None = None
@@ -118,36 +105,6 @@ def fit(
     plans = {key: plan(one.config, one.network, splits) for key, one in trainees.items()}
     steps = next(iter(plans.values())).steps
 
-    # One object for all splits of the same classes, so that it is compiled once.
-    metrics = {key: functools.cache(one.metrics) for key, one in trainees.items()}
-
-    def evaluator(key, prefix, source):
-        batches = evaluation_loader(config, source, mesh, view_size)
-        return Evaluator(prefix, batches, metrics[key](among(source)))
-
-    def evaluations(key, trainee):
-        transfer, every = trainee.config.transfer, config.train.intervals(steps).evaluate
-        if splits.validation:
-            yield Evaluation(every, evaluator(key, "val", splits.validation))
-        if trainee.view_metrics:
-            views = training_view_loader(
-                splits.train,
-                config.data,
-                mesh,
-                size=view_size,
-                batch_size=config.train.batch_size,
-                seed=config.seed,
-                limit=len(splits.validation or splits.train),
-            )
-            seen = trainee.view_metrics(among(splits.train))
-            yield Evaluation(every, Evaluator("views", views, seen))
-        if transfer:
-            features = TransferEvaluator(
-                transfer, config.data, trainee.network, batch_size=config.train.batch_size
-            )
-            yield Evaluation(transfer.every or every, features)
-
-    evaluated = {key: list(evaluations(key, one)) for key, one in trainees.items()}
     # One process is enough to look at every file.
     data = splits.record() if distributed.is_primary() else None
     for one in trainees.values():
@@ -227,7 +184,7 @@ def fit(
             save_at=frozenset(planned.cooldown for planned in plans.values()),
             tracks={
                 key: Track(
-                    evaluated[key],
+                    one.evaluations,
                     checkpoints[key],
                     _open_log(one.workdir, done, stack),
                     _open_best(one, stack),
@@ -242,9 +199,9 @@ def fit(
     found = {}
     for key, one in trainees.items():
         summary = _summarise(loop, one, steps)
-        if splits.test:
+        if one.final:
             with explained(knobs.advice):
-                summary |= evaluator(key, "test", splits.test)(states[key].weights, frozen)
+                summary |= one.final(states[key].weights, frozen)
         if distributed.is_primary():
             one.workdir.write_summary(summary)
         found[key] = Trained(states[key].weights, summary)

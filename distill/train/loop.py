@@ -126,18 +126,23 @@ class Evaluate(Protocol):
         """What is found."""
 
 
-class Evaluation(NamedTuple):
-    """An evaluator and when it is called: every so many steps, and after the last."""
+class Recurring(NamedTuple):
+    """An evaluation and when it is called: every so many steps, and after the last."""
 
-    every: int
+    every: int | None
+    """None calls it every train.eval_every."""
     evaluate: Evaluate
+
+    def due(self, number: int, intervals: Intervals) -> bool:
+        """Whether it is to be called after step `number`, though it is not the last."""
+        return number % (self.every or intervals.evaluate) == 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Track:
     """What is kept of one learner: how it is evaluated, and where that and its state go."""
 
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[Recurring]
     checkpoints: Checkpoints
     metrics: MetricsLog | NoLog
     best: Best | None = None
@@ -244,7 +249,7 @@ class Loop:
         return _Due(
             log=last or number == 1 or number % intervals.log == 0,
             evaluate=any(
-                last or number % evaluation.every == 0
+                last or evaluation.due(number, intervals)
                 for track in self.tracks.values()
                 for evaluation in track.evaluations
             ),
@@ -282,8 +287,9 @@ class Loop:
         """What the evaluations that are due find, said and returned."""
         track, scores, complete = self.tracks[name], {}, True
         best, missing = self.config.keep_best, set()
+        intervals = self.config.intervals(self.total_steps)
         for evaluation in track.evaluations:
-            if number in (0, self.total_steps) or number % evaluation.every == 0:
+            if number in (0, self.total_steps) or evaluation.due(number, intervals):
                 scores |= evaluation.evaluate(state.weights, frozen)
                 missing |= evaluation.evaluate.missing
             else:

@@ -81,8 +81,12 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_scores(scores: Mapping[str, float]) -> str:
-    """Such as val/accuracy 0.9792  val/kl 0.0428; of figures for several seeds, only the mean."""
-    shown = {name: value for name, value in scores.items() if "/seed" not in name}
+    """Such as val/accuracy 0.9792  val/kl 0.0428; of several seeds or classes, only the mean."""
+    shown = {
+        name: value
+        for name, value in scores.items()
+        if "/seed" not in name and "/per_class/accuracy/" not in name
+    }
     return "  ".join(f"{name} {format_figure(name, value)}" for name, value in shown.items())
 
 

@@ -10,7 +10,9 @@ from jax.sharding import Mesh
 
 from distill.config import ConfigError, how_it_runs
 from distill.data import DataConfig, Splits
-from distill.evaluate.transfer import TransferConfig
+from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluate.split import SplitConfig
+from distill.evaluate.transfer import SHORT_FORM, TransferConfig
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.optim import (
@@ -29,6 +31,9 @@ from distill.train.loop import TrainConfig
 
 Run = TypeVar("Run", bound="RunConfig")
 
+# What the metrics of training and of the run's end begin with.
+_TAKEN = {"train", "test"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -41,8 +46,10 @@ class RunConfig:
     schedule: ScheduleConfig
     train: TrainConfig
     mesh: MeshConfig = how_it_runs(MeshConfig())
+    evals: dict[str, EvaluationConfig] = how_it_runs(factory=lambda: {"val": SplitConfig()})
+    """Evaluations while training, by the name that their metrics begin with."""
     transfer: TransferConfig | None = how_it_runs(None)
-    """Evaluations of frozen features while training; None skips them."""
+    """Short for evals.transfer, of frozen features; None skips it."""
     branch_from: LocalPath | None = None
     """WORKDIR@STEP of the run whose state and data this one goes on with; see
     `distill.train.branch`. Set by --branch_from."""
@@ -50,6 +57,15 @@ class RunConfig:
     def __post_init__(self):
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
+        if self.transfer is not None and SHORT_FORM in self.evals:
+            raise ValueError("transfer is short for evals.transfer; give one of them")
+        if taken := _TAKEN & self.evals.keys():
+            raise ValueError(f"evals.{min(taken)} is what other metrics begin with; rename it")
+
+    @property
+    def evaluations(self) -> dict[str, EvaluationConfig]:
+        """All that are asked for, by name."""
+        return self.evals | ({SHORT_FORM: self.transfer} if self.transfer else {})
 
     def completed(self: Run, view: EvaluationView | None = None) -> Run:
         """With what `view` says where the config does not say how images are shown."""

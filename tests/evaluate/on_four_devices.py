@@ -11,7 +11,7 @@ from distill.data import DataConfig, Subset, open_source
 from distill.evaluate import Evaluator
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.probe import fit_probe
-from distill.metrics import LinearCKA
+from distill.metrics import ConfusionMatrix, LinearCKA
 from distill.parallel import MeshConfig, make_mesh
 from distill.train.state import init_params
 from students import vit
@@ -45,6 +45,21 @@ def similarity(network, params):
     return Evaluator("val", loader, per_example)(params)["val/cka"]
 
 
+def confusion(network, params):
+    """Which digits the network, cut over the mesh, takes for which, by its embedding."""
+    source = Subset(open_source("digits", "train", channels=1), np.arange(COUNT))
+    names = tuple("0123456789")
+
+    def per_example(params, frozen, batch):
+        # An untrained classifier says the same of all images.
+        embedding = network.apply(params, network.prepare(batch["image"])).embedding
+        predictions = embedding[:, :10].argmax(-1)
+        return {"classes": ConfusionMatrix.of(predictions, batch["label"], batch["mask"], names)}
+
+    loader = split_loader(source, DATA, network.placement.mesh, size=8, batch_size=BATCH)
+    return Evaluator("val", loader, per_example)(params)
+
+
 def main():
     one = make_mesh(MeshConfig(), jax.devices()[:1])
     four = make_mesh(MeshConfig(data=2, fsdp=2))
@@ -60,6 +75,8 @@ def main():
     return {
         "cka": similarity(tensor, jax.device_put(jax.device_get(whole), tensor.shardings)),
         "cka_on_one": similarity(network.placed(one), whole),
+        "confusion": confusion(network.placed(four), parts),
+        "confusion_on_one": confusion(network.placed(one), whole),
         "devices": len(jax.devices()),
         "cut": sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(parts)),
         "images": len(found.label),

@@ -8,7 +8,7 @@ import pytest
 
 from distill.errors import RunFailed
 from distill.evaluate import Evaluator
-from distill.metrics import LinearCKA, Mean, label_metrics
+from distill.metrics import ConfusionMatrix, LinearCKA, Mean, label_metrics
 from distill.parallel import IN_FLIGHT, in_flight
 
 COUNT, CLASSES = 103, 7
@@ -79,6 +79,32 @@ def test_metrics_do_not_depend_on_how_images_are_batched(examples):
         # Of counts there is no rounding.
         for name in ("val/accuracy", "val/top5_accuracy", "val/agreement"):
             assert found[name] == expected[name]
+
+
+def test_a_metric_of_several_figures_says_what_there_is(examples, caplog):
+    names = tuple("abcdefgh")
+
+    def measured(params, frozen, batch):
+        predictions = batch["logits"].argmax(-1)
+        found = ConfusionMatrix.of(predictions, batch["label"], batch["mask"], names, "a label")
+        return {"per_class": found}
+
+    def evaluated(size):
+        evaluator = Evaluator("val", Batches(examples, size), measured)
+        return evaluator, evaluator({})
+
+    # No image shows the class h.
+    evaluator, found = evaluated(16)
+    assert evaluator.missing == {"val/per_class/accuracy/h"}
+    assert "val/per_class/accuracy/h missing: the images of val show nothing of it" in caplog.text
+    right = examples["logits"].argmax(-1) == examples["label"]
+    each = [right[examples["label"] == n].mean() for n in range(CLASSES)]
+    assert [found[f"val/per_class/accuracy/{name}"] for name in names[:-1]] == each
+    assert all(evaluated(size)[1] == found for size in (1, 64, 200))
+    examples["label"][:] = -1
+    evaluator, found = evaluated(16)
+    assert found == {} and len(evaluator.missing) == len(names) + 2
+    assert "val/per_class missing: none of 103 images has a label" in caplog.text
 
 
 def test_sums_over_many_batches_lose_nothing():

@@ -33,3 +33,8 @@ def test_a_probe_on_several_devices_is_that_of_scikit_learn(facts):
 def test_similarity_on_several_devices_is_that_of_one(facts):
     assert facts["cka"] == pytest.approx(facts["cka_on_one"], rel=1e-3)
     assert 0.01 < facts["cka"] < 0.99
+
+
+def test_which_class_is_taken_for_which_is_counted_alike_on_several_devices(facts):
+    assert facts["confusion"] == facts["confusion_on_one"]
+    assert len(facts["confusion"]) == 12

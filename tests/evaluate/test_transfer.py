@@ -1,5 +1,7 @@
 """What is asked of features, and what is computed for it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -12,7 +14,8 @@ from distill.data.sources import CorruptImage
 from distill.errors import RunFailed, UserError
 from distill.evaluate.features import Features
 from distill.evaluate.fewshot import draw_shots, drawing_orders, fit_ridge
-from distill.evaluate.transfer import TransferConfig, TransferEvaluator, TransferTask, short_name
+from distill.evaluate.transfer import TransferConfig, TransferEvaluator, short_name
+from distill.evaluate.transfer_task import TransferTask
 from distill.parallel import MeshConfig, make_mesh
 from distill.train.run import RunConfig
 from distill.train.state import init_params
@@ -282,5 +285,5 @@ def test_what_cannot_be_asked_is_refused(asked, message):
 
 def test_training_offers_every_choice():
     keys = {key for key, *_ in describe(RunConfig)}
-    fields = set(TransferConfig.__dataclass_fields__)
+    fields = {field.name for field in dataclasses.fields(TransferConfig)}
     assert fields and {f"config.transfer.{name}" for name in fields} <= keys

@@ -14,6 +14,7 @@ from distill.config import ConfigError
 from distill.data import open_source
 from distill.data.classes import among
 from distill.errors import UserError
+from distill.evaluate.split import SplitConfig
 from distill.runs.students import agree_on_classes
 from distill.tasks.matching.function_matching import Teacher
 from distill.train.metrics import read as read_metrics
@@ -309,7 +310,9 @@ def test_digits_in_folders_of_other_names_score_what_digits_score(teacher_workdi
     right = evaluate.run(teacher_workdir)["test/cross_entropy"]
 
     def measured(**flags):
-        return evaluate.run(teacher_workdir, source=source, **flags)["test/cross_entropy"]
+        return evaluate.run(teacher_workdir, {"": SplitConfig(source=source, **flags)})[
+            "test/cross_entropy"
+        ]
 
     with pytest.raises(UserError, match="10 classes that the model"):
         measured()

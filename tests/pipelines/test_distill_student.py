@@ -11,12 +11,15 @@ from support import distill_config
 
 from distill.data.sources import Digits
 from distill.errors import UserError
+from distill.evaluate.split import SplitConfig
 from distill.optim import parameter_names
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.models import load_model
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate
+
+VALIDATION = {"validation": SplitConfig(split="validation")}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def test_the_best_weights_are_kept_by_the_metric_that_is_named(teacher_workdir, 
     rows = [row for row in metrics.read(tmp_path / "run") if "val/cka" in row]
     best = max(rows, key=lambda row: row["val/cka"])
     assert [path.name for path in (tmp_path / "run" / "best").iterdir()] == [str(best["step"])]
-    found = evaluate.run(tmp_path / "run", split="validation", best=True)
+    found = evaluate.run(tmp_path / "run", VALIDATION, best=True)
     assert found["validation/cka"] == pytest.approx(best["val/cka"], rel=1e-3)
     config = distill_config(teacher_workdir, train__keep_best="val/acuracy", **every)
     with pytest.raises(UserError, match="'val/acuracy', which is not evaluated; there are val/acc"):
@@ -158,7 +161,7 @@ def test_evaluate_repeats_the_runs_own_figures(student_workdir, teacher_workdir,
         assert found[name] == pytest.approx(summary[name], abs=1e-6)
     # Another batch size, with padding in the last batch, changes nothing.
     assert evaluate.run(student_workdir, batch_size=7) == pytest.approx(found, abs=1e-5)
-    teacher = evaluate.run(teacher_workdir, split="validation")
+    teacher = evaluate.run(teacher_workdir, VALIDATION)
     known = json.loads((teacher_workdir / "summary.json").read_text())
     assert teacher["validation/accuracy"] == pytest.approx(known["val/accuracy"])
     assert "360 images of digits" in capsys.readouterr().out

@@ -9,6 +9,7 @@ from support import distill_config, pretrain_config
 
 from distill.data import open_source
 from distill.errors import UserError
+from distill.evaluate.split import SplitConfig
 from distill.export import several
 from distill.export.versions import Version
 from distill.train.workdir import Workdir
@@ -93,4 +94,4 @@ def test_a_loss_of_labels_needs_labels(teacher_workdir, photos, tmp_path):
 
 def test_a_student_is_not_evaluated_on_images_without_labels(student, photos):
     with pytest.raises(UserError, match=r"images:.* has no labels to evaluate against"):
-        evaluate.run(student, split="train", source=f"images:{photos}")
+        evaluate.run(student, {"train": SplitConfig(split="train", source=f"images:{photos}")})

@@ -8,7 +8,7 @@ from support import Unlabelled
 
 from distill.data import DataConfig, open_source
 from distill.errors import RunFailed, UserError
-from distill.runs import subject
+from distill.runs import opened
 from pipelines import evaluate
 
 
@@ -94,8 +94,8 @@ def test_a_model_whose_outputs_are_not_numbers_is_refused(teacher_workdir, monke
         network, params = load_model(*args, **options)
         return network, jax.tree.map(lambda p: p * np.nan, params)
 
-    load_model = subject.load_model
-    monkeypatch.setattr(subject, "load_model", load)
+    load_model = opened.load_model
+    monkeypatch.setattr(opened, "load_model", load)
     first = open_source("digits", "test", channels=1).describe(0)
     with pytest.raises(RunFailed, match=f"test/cross_entropy.* of {first} is not finite"):
         call(teacher_workdir)

@@ -12,6 +12,7 @@ from support import distill_config, final_params, run_command
 
 from distill.config import ConfigError, resolve, to_dict
 from distill.errors import UserError
+from distill.evaluate.split import SplitConfig
 from distill.runs.distillation import DistillConfig
 from distill.runs.storing import StoreTargetsConfig
 from distill.runs.weights import WeightsConfig
@@ -151,7 +152,9 @@ def test_published_weights_are_evaluated_in_the_order_of_their_names(tmp_path):
     named = huggingface(tmp_path / "named", "ViTForImageClassification", **sizes | names)
     nameless = huggingface(tmp_path / "nameless", "ViTForImageClassification", **sizes)
     found, in_order, as_they_come = (
-        evaluate.run(WeightsConfig(path=str(path)), source="digits", classes=classes)
+        evaluate.run(
+            WeightsConfig(path=str(path)), {"": SplitConfig(source="digits", classes=classes)}
+        )
         for path, classes in ((named, ()), (nameless, order), (nameless, ()))
     )
     assert found == in_order

@@ -91,7 +91,7 @@ def test_a_student_without_a_classifier_is_taught_embeddings(config, tmp_path):
     scores = {name for name in trained.summary if "/" in name}
     assert scores == {"val/cka", "views/cka", "test/cka"}
     assert CLASSIFIER not in trained.params
-    probed = evaluate.run_transfer(tmp_path, TransferConfig(shots=(5,), seeds=(0,)))
+    probed = evaluate.run(tmp_path, {"transfer": TransferConfig(shots=(5,), seeds=(0,))})
     assert 0 < probed["fewshot/5"] <= 1
     for term, message in {"kl": "no classifier", "labels": "needs a student with classes"}.items():
         asking = dataclasses.replace(

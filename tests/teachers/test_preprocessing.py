@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_image
 
 from distill.data.views import evaluation_view
 from distill.errors import UserError
+from distill.evaluate.split import SplitConfig
 from distill.evaluation_view import EvaluationView
 from distill.runs.weights import WeightsConfig
 from pipelines import evaluate
@@ -302,5 +303,7 @@ def test_an_evaluation_sees_what_the_publisher_sees(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         image.save(folder / f"{number}.png")
     assert len(called) > 2
-    found = evaluate.run(WeightsConfig(path=str(weights)), source=f"folder:{data}")
+    found = evaluate.run(
+        WeightsConfig(path=str(weights)), {"": SplitConfig(source=f"folder:{data}")}
+    )
     assert found["test/accuracy"] == 1.0

@@ -55,7 +55,7 @@ def test_the_command_finds_the_same_figures(workdir, capsys):
     config = TransferConfig(
         classes=("8", "9"), test_split="validation", shots=(1, 2), seeds=(0, 4), neighbours=(3,)
     )
-    found = evaluate.run_transfer(path, config, batch_size=16)
+    found = evaluate.run(path, {"transfer": config}, batch_size=16)
     # Rounding may move one of 47 images that lies on a border.
     assert found == pytest.approx({name: trained.summary[name] for name in NAMES}, abs=1.1 / 47)
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]

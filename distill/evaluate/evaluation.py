@@ -1,0 +1,135 @@
+"""An evaluation as a config names it, and as it is run."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from distill.config.tagged import OneOf
+from distill.data import Source
+from distill.data.classes import IN_ORDER, among, calls, present, read_class_map
+from distill.evaluate.evaluator import Batch, Evaluator
+from distill.evaluation_view import EvaluationView
+from distill.nn import Params
+from distill.subject import PerExample, Subject
+
+
+class Evaluation(Protocol):
+    """Measures parameters of one model on some images."""
+
+    missing: frozenset[str]
+    """Metrics of which the last call could say nothing, and which it left out."""
+    remarks: tuple[str, ...]
+    """What is to be said of its images before it is called."""
+
+    def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
+        """The metrics by name; all processes must call it, and all get the same.
+
+        Args:
+          params: of the model.
+          frozen: those of its teachers, by name.
+        """
+
+    def seen(self) -> list[str]:
+        """What the last call was of, a line each."""
+
+    def about(self) -> dict[str, Any]:
+        """On what it measures, as JSON can hold it: images, view, classes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
+    """What to measure, and on which images; each kind is a file of `distill.evaluate`.
+
+    Raises:
+      ValueError: for values out of bounds.
+    """
+
+    every: int | None = None
+    """Steps between evaluations while training; None evaluates every train.eval_every."""
+
+    needs_teachers: ClassVar[bool] = True
+    """Whether it compares with the model's teachers, whose parameters it gets as `frozen`."""
+
+    def __post_init__(self):
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"every must be positive, not {self.every}")
+
+    @property
+    def names_data(self) -> bool:
+        """Whether it says itself on which images, and takes none from the run."""
+        return False
+
+    def build(self, name: str, subject: Subject) -> Evaluation | None:
+        """The evaluation of a model; None where the run has nothing of what it takes from it.
+
+        Args:
+          name: in the names of its metrics.
+          subject: the model.
+
+        Raises:
+          UserError: if images, classes or splits are missing, or the model's are others.
+        """
+        raise NotImplementedError
+
+
+class ImagesEvaluation(Evaluator):
+    """A model's metrics over images, each as its view is.
+
+    Args:
+      name: prefix of the metrics.
+      batches: goes over the images.
+      per_example: measures a batch.
+      images: numbered as the model's classes are.
+      source: what they are called.
+      split: of the source.
+      view: how they are shown.
+      class_map: how their classes were given the model's names; see `DataConfig`.
+      remarks: what is to be said of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        batches: Iterable[Batch],
+        per_example: PerExample,
+        *,
+        images: Source,
+        source: str,
+        split: str,
+        view: EvaluationView | Mapping[str, Any],
+        class_map: str | None,
+        remarks: tuple[str, ...] = (),
+    ):
+        super().__init__(name, batches, per_example)
+        self.images, self.remarks = images, remarks
+        self._source, self._split, self._view = source, split, view
+        self._class_map = class_map
+
+    def seen(self) -> list[str]:
+        """How many images the last call has seen."""
+        left_out = len(self.images) - self.counted
+        note = f" ({left_out:,} that cannot be decoded left out)" if left_out else ""
+        return [f"{self.counted:,} images of {self._source}{note}"]
+
+    def about(self) -> dict[str, Any]:
+        """The images with their fingerprint, how they are shown, and the classes that compete."""
+        view, called = self._view, calls(self.images)
+        if self._class_map not in (None, IN_ORDER):
+            called = read_class_map(Path(self._class_map))
+        return {
+            "data": [describe_images(self.images, self._source, self._split)],
+            "view": dict(view) if isinstance(view, Mapping) else dataclasses.asdict(view),
+            "among": list(present(self.images)) if among(self.images) else None,
+            "class_map": called,
+        }
+
+
+def describe_images(images: Source, source: str, split: str) -> dict[str, Any]:
+    """Which images they are, as JSON can hold it."""
+    return {
+        "source": source,
+        "split": split,
+        "images": len(images),
+        "fingerprint": images.fingerprint,
+    }

@@ -1,0 +1,89 @@
+"""The evaluations of a run while it trains."""
+
+import functools
+from collections.abc import Callable
+
+from distill.data import Splits
+from distill.data.classes import Names, among
+from distill.evaluate.evaluation import Evaluation
+from distill.evaluate.split import SplitConfig
+from distill.nn import Network
+from distill.subject import PerExample, Subject
+from distill.train.loop import Recurring
+from distill.train.progress import say
+from distill.train.run import RunConfig
+from distill.train.workdir import Workdir
+
+MetricsAmong = Callable[[tuple[int, ...] | None], PerExample]
+"""Makes metrics in which only some classes compete, given by number; None is all."""
+
+
+def subject_of(
+    config: RunConfig,
+    workdir: Workdir,
+    network: Network,
+    splits: Splits,
+    class_names: Names,
+    *,
+    metrics: MetricsAmong,
+    view_metrics: MetricsAmong | None,
+    view_size: int,
+) -> Subject:
+    """A model that is trained, as its evaluations see it.
+
+    Args:
+      config: of the run.
+      workdir: of the run.
+      network: placed on the mesh.
+      splits: the run's images.
+      class_names: in the order of the network's logits.
+      metrics: what is measured.
+      view_metrics: the same of training views; None measures nothing there.
+      view_size: side of the views in pixels.
+    """
+    return Subject(
+        place=str(workdir.path),
+        network=network,
+        class_names=class_names,
+        view=config.data.view.evaluation,
+        data=config.data,
+        split=config.data.validation_split,
+        opened=splits,
+        metrics=_by_classes(metrics),
+        view_metrics=view_metrics and _by_classes(view_metrics),
+        view_size=view_size,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+    )
+
+
+def evaluations(config: RunConfig, subject: Subject) -> list[Recurring]:
+    """The evaluations that the config asks for, and which its images allow; says what they found.
+
+    Raises:
+      UserError: if what they need is missing.
+    """
+    found = []
+    for name, one in config.evaluations.items():
+        if (evaluation := one.build(name, subject)) is not None:
+            say_remarks(name, evaluation)
+            found.append(Recurring(one.every, evaluation))
+    return found
+
+
+def final_evaluation(subject: Subject) -> Evaluation | None:
+    """That of the test split, once the run is over; None of a run that has none."""
+    split = subject.data.test_split
+    return None if split is None else SplitConfig(split=split).build("test", subject)
+
+
+def say_remarks(name: str, evaluation: Evaluation) -> None:
+    """Says what is to be said of an evaluation's images."""
+    for remark in evaluation.remarks:
+        say(f"{name}: {remark}")
+
+
+def _by_classes(metrics: MetricsAmong) -> Callable[..., PerExample]:
+    # One object for all images of the same classes, so that it is compiled once.
+    made = functools.cache(metrics)
+    return lambda images: made(among(images))
