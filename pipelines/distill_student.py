@@ -14,11 +14,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import jax
+
 from distill.command.launch import launch_training
 from distill.data import Splits, Store
 from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
+from distill.evaluate.distillation import distillation_metrics
 from distill.nn import Network
 from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.paths import LocalPath
@@ -43,13 +46,9 @@ from distill.runs.teachers import (
     score,
     shown_as,
 )
+from distill.subject import Teacher
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.function_matching import (
-    FunctionMatching,
-    Teacher,
-    distillation_metrics,
-    projected,
-)
+from distill.tasks.matching.function_matching import FunctionMatching, mix_views, projected
 from distill.train.fit import Trained, Trainee, fit
 from distill.train.run import RunConfig, blame, open_mesh, plan
 from distill.train.train_log import train_log
@@ -384,7 +383,11 @@ def _trainee(
         metrics=lambda among: distillation_metrics(student, present, among=among),
         view_metrics=(
             lambda among: distillation_metrics(
-                student, present, mixed=matching, labelled=labelled, among=among
+                student,
+                present,
+                mixed=lambda images: mix_views(matching, jax.random.key(0), images).images,
+                labelled=labelled,
+                among=among,
             )
         )
         if present or labelled

@@ -43,6 +43,7 @@ from distill.data.classes import (
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.evaluate import Evaluator
+from distill.evaluate.distillation import distillation_metrics
 from distill.evaluate.features import split_loader
 from distill.evaluate.transfer import TransferConfig, TransferEvaluator
 from distill.nn import Params
@@ -54,7 +55,7 @@ from distill.runs.teachers import (
     match_classes,
 )
 from distill.runs.weights import WeightsConfig
-from distill.tasks.matching.function_matching import Teacher, distillation_metrics
+from distill.subject import Teacher
 from distill.train.progress import format_figure, say
 
 FLAGS = flags.FlagValues()

@@ -30,8 +30,9 @@ from distill.optim import make_optimizer, make_schedule
 from distill.parallel import override_rules
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
 from distill.runs.teachers import TEACHER
+from distill.subject import Teacher
 from distill.tasks.classification import Classification
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher, projected
+from distill.tasks.matching.function_matching import FunctionMatching, projected
 from distill.train.progress import format_seconds, say
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.state import with_shardings

@@ -14,8 +14,9 @@ from distill.evaluation_view import EvaluationView
 from distill.moved import Claimed
 from distill.runs.teachers import Score, TeacherConfig, fingerprints, load_teachers
 from distill.runs.weights import described_network
+from distill.subject import Teacher
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.function_matching import Teacher, mix_views
+from distill.tasks.matching.function_matching import mix_views
 from distill.tasks.matching.targets import features_of
 from distill.train.run import RunConfig
 from distill.train.step import step_key

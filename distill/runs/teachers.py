@@ -23,7 +23,7 @@ from distill.parallel import Rules, override_rules
 from distill.paths import LocalPath
 from distill.runs.models import EXECUTION, ModelConfig, load_model, recorded_view
 from distill.runs.weights import WeightsConfig, describe_network, load_weights
-from distill.tasks.matching.function_matching import Teacher
+from distill.subject import Teacher
 from distill.train.progress import say
 from distill.train.run import Run, RunConfig
 from distill.train.workdir import read_classes, read_config, read_teachers

@@ -14,7 +14,7 @@ from distill.config import ConfigError
 from distill.data import open_source
 from distill.data.classes import among
 from distill.errors import UserError
-from distill.tasks.matching.function_matching import Teacher
+from distill.subject import Teacher
 from distill.train.metrics import read as read_metrics
 from distill.train.workdir import read_classes
 from pipelines import evaluate

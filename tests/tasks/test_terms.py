@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from distill.nn.embeddings import resample_tokens
+from distill.subject import Teacher, combine
 from distill.tasks.matching.config import FEATURES, LossWeights, MatchingConfig
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher, combine
+from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.projections import PROJECTIONS, with_projections
 from students import vit
 

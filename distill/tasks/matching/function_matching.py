@@ -1,14 +1,12 @@
 """Function matching: the student is trained to be its teachers' function on the same views."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from distill.evaluation_view import EvaluationView
 from distill.losses import (
     cosine_distance,
     euclidean_distance,
@@ -17,12 +15,11 @@ from distill.losses import (
     softmax_cross_entropy,
     squared_distance,
 )
-from distill.metrics.classification import agreement, label_metrics, top5_agreement
-from distill.metrics.metric import Mean
-from distill.metrics.similarity import LinearCKA
+from distill.metrics.classification import agreement
 from distill.mixing import Mixed, mix, mix_labels
 from distill.nn import Network, Params, ViTOutput
 from distill.nn.embeddings import resample_tokens
+from distill.subject import Teacher, combine, comparable
 from distill.tasks.matching.config import FEATURES, MatchingConfig
 from distill.tasks.matching.projections import with_projections
 from distill.tasks.matching.targets import Answers, decode
@@ -35,30 +32,6 @@ _TERMS = {
     "tokens_cosine": cosine_distance,
     "tokens_mse": mean_squared_error,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Teacher:
-    """A network to learn from, and how much it counts among several."""
-
-    network: Network
-    weight: float = 1.0
-    class_names: tuple[str, ...] = ()
-    """In the order of its logits; empty where nothing says them."""
-    order: tuple[int, ...] | None = None
-    """Which of its logits are the student's classes, in the student's order; None where all are, in
-    theirs; empty where it has other classes, which are not compared."""
-    view: EvaluationView = EvaluationView()
-    """What of an image it is to be shown."""
-
-    @property
-    def classes(self) -> int:
-        """How many of its logits can be compared with a student's."""
-        return self.network.config.num_classes if self.order is None else len(self.order)
-
-    def logits(self, output: ViTOutput) -> jax.Array:
-        """Of the student's classes, in the student's order, [B, classes]."""
-        return output.logits if self.order is None else output.logits[:, np.array(self.order)]
 
 
 class Prepared(NamedTuple):
@@ -196,83 +169,11 @@ class FunctionMatching:
         return _TERMS[name]
 
 
-def combine(
-    logits: Mapping[str, jax.Array], teachers: Mapping[str, Teacher], temperature: float = 1.0
-) -> jax.Array:
-    """Logits, [B, C], of the average of several teachers' probabilities at a temperature.
-
-    Args:
-      logits: of each teacher; a single entry is returned as it is.
-      teachers: their weights.
-      temperature: T of softmax(z/T), whose weighted mean is softmax(result/T).
-    """
-    if len(logits) == 1:
-        return next(iter(logits.values()))
-    weights = jnp.array([teachers[name].weight for name in logits], jnp.float32)
-    stacked = jax.nn.log_softmax(jnp.stack(list(logits.values())) / temperature)
-    shares = jnp.log(weights / jnp.sum(weights))[:, None, None]
-    return temperature * jax.nn.logsumexp(stacked + shares, axis=0)
-
-
 def projected(student: Network, teachers: Mapping[str, Teacher], config: MatchingConfig) -> Network:
     """The student with the projections that the terms of its loss compare by."""
     features = tuple(feature for feature in config.losses.features if feature != "logits")
     widths = {name: teacher.network.config.width for name, teacher in teachers.items()}
     return with_projections(student, features, widths)
-
-
-def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:
-    """Whether student and teachers have as many classes, and so logits to compare."""
-    classes = {teacher.classes for teacher in teachers.values()}
-    return bool(classes) and classes == {student.config.num_classes} - {0}
-
-
-def distillation_metrics(
-    student: Network,
-    teachers: Mapping[str, Teacher],
-    *,
-    mixed: MatchingConfig | None = None,
-    labelled: bool = True,
-    among: Sequence[int] | None = None,
-):
-    """Metrics of the student, and of the student against its teachers.
-
-    Args:
-      student: what is evaluated.
-      teachers: whose parameters the metrics get as `frozen`, by name.
-      mixed: how images are mixed before they are shown, always by the same draw; None shows them
-        as they are.
-      labelled: whether the images have labels.
-      among: the classes that compete where labels are compared with; None is all. Students and
-        teachers are compared over all.
-    """
-
-    def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
-        images, where = batch["image"], batch["mask"]
-        if mixed is not None:
-            images = mix_views(mixed, jax.random.key(0), images).images
-        ours = student.apply(params, student.prepare(images))
-        theirs = {
-            name: teacher.network.apply(frozen[name], teacher.network.prepare(images))
-            for name, teacher in teachers.items()
-        }
-        metrics = {}
-        if labelled and student.config.num_classes:
-            metrics = label_metrics(ours.logits, batch["label"], among, where=where)
-        if comparable(student, teachers):
-            logits = combine({k: teachers[k].logits(out) for k, out in theirs.items()}, teachers)
-            values = {
-                "agreement": agreement(ours.logits, logits),
-                "top5_agreement": top5_agreement(ours.logits, logits),
-                "kl": kl_divergence(logits, ours.logits),
-            }
-            metrics |= {name: Mean.of(value, where) for name, value in values.items()}
-        for name, output in theirs.items():
-            metric = "cka" if len(theirs) == 1 else f"cka_{name}"
-            metrics[metric] = LinearCKA.of(ours.embedding, output.embedding, where)
-        return metrics
-
-    return per_example
 
 
 def mix_views(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:
