@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, ViTOutput
+from distill.nn import VisionNetwork, ViTOutput
 
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
     """A network to learn from, and how much it counts among several."""
 
-    network: Network
+    network: VisionNetwork
     weight: float = 1.0
     class_names: tuple[str, ...] = ()
     """In the order of its logits; empty where nothing says them."""
@@ -53,7 +53,7 @@ def combine(
     return temperature * jax.nn.logsumexp(stacked + shares, axis=0)
 
 
-def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:
+def comparable(student: VisionNetwork, teachers: Mapping[str, Teacher]) -> bool:
     """Whether student and teachers have as many classes, and so logits to compare."""
     classes = {teacher.classes for teacher in teachers.values()}
     return bool(classes) and classes == {student.config.num_classes} - {0}

@@ -4,8 +4,8 @@ Shapes: "Scaling Vision Transformers" (arXiv 2106.04560, Table 2) for s, Ti, S, 
 So400m: arXiv 2305.13035; mu, M and H: the reference implementation.
 """
 
-from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
+from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
@@ -30,6 +30,6 @@ def configure(variant: str, **choices) -> ViTConfig:
     return ViTConfig(**(shape_of(variant, SHAPES) | choices))
 
 
-def build(config: ViTConfig) -> Network:
+def build(config: ViTConfig) -> VisionNetwork:
     """The network of `config`; no memory is allocated."""
-    return Network(config, VisionTransformer)
+    return VisionNetwork(config, VisionTransformer)

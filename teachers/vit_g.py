@@ -3,8 +3,8 @@
 g and G: "Scaling Vision Transformers" (arXiv 2106.04560, Table 2); e: PaLI (arXiv 2209.06794).
 """
 
-from distill.nn.network import Network
 from distill.nn.variants import Shape, shape_of
+from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
@@ -23,6 +23,6 @@ def configure(variant: str = "G/14", **choices) -> ViTConfig:
     return ViTConfig(**(shape_of(variant, SHAPES) | choices))
 
 
-def build(config: ViTConfig) -> Network:
+def build(config: ViTConfig) -> VisionNetwork:
     """The network of `config`; no memory is allocated."""
-    return Network(config, VisionTransformer)
+    return VisionNetwork(config, VisionTransformer)

@@ -9,12 +9,12 @@ from distill.losses import kl_divergence
 from distill.metrics.classification import agreement, label_metrics, top5_agreement
 from distill.metrics.metric import Mean
 from distill.metrics.similarity import LinearCKA
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.subject import Teacher, combine, comparable
 
 
 def distillation_metrics(
-    student: Network,
+    student: VisionNetwork,
     teachers: Mapping[str, Teacher],
     *,
     mixed: Callable[[jax.Array], jax.Array] | None = None,

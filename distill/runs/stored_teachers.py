@@ -157,7 +157,7 @@ def check_store(
             f"config.matching.losses compares {', '.join(sorted(missing))}, which {store.path} "
             "does not hold; store targets with these losses"
         )
-    raw = [name for name in matching.losses.terms if name.startswith("logits_")]
+    raw = matching.losses.of_logits
     if raw and store.contents.about["format"]["top_k"] is not None:
         raise UserError(
             f"{', '.join(raw)} compares logits, but of most classes {store.path} holds only how "

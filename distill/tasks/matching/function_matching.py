@@ -2,36 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from distill.losses import (
-    cosine_distance,
-    euclidean_distance,
-    kl_divergence,
-    mean_squared_error,
-    softmax_cross_entropy,
-    squared_distance,
-)
+from distill.losses import known_terms
 from distill.metrics.classification import agreement
 from distill.mixing import Mixed, mix, mix_labels
-from distill.nn import Network, Params, ViTOutput
+from distill.nn import Params, VisionNetwork, ViTOutput
 from distill.nn.embeddings import resample_tokens
 from distill.subject import Teacher, combine, comparable
-from distill.tasks.matching.config import FEATURES, MatchingConfig
-from distill.tasks.matching.projections import with_projections
+from distill.tasks.matching.config import MatchingConfig
+from distill.tasks.matching.projections import PROJECTIONS, with_projections
 from distill.tasks.matching.targets import Answers, decode
-
-_TERMS = {
-    "logits_l2": squared_distance,
-    "logits_euclidean": euclidean_distance,
-    "embedding_cosine": cosine_distance,
-    "embedding_mse": mean_squared_error,
-    "tokens_cosine": cosine_distance,
-    "tokens_mse": mean_squared_error,
-}
 
 
 class Prepared(NamedTuple):
@@ -61,7 +45,9 @@ class FunctionMatching:
     it.
     """
 
-    student: Network
+    training_only: ClassVar[tuple[str, ...]] = (PROJECTIONS,)
+
+    student: VisionNetwork
     teachers: Mapping[str, Teacher]
     config: MatchingConfig
     labelled: bool = True
@@ -72,7 +58,12 @@ class FunctionMatching:
     @property
     def needs_labels(self) -> bool:
         """Whether the loss compares with labels."""
-        return bool(self.config.losses.labels)
+        return self.config.losses.needs_labels
+
+    @property
+    def mean_over_examples(self) -> bool:
+        """Whether no term compares the examples of a batch with each other."""
+        return all(known_terms()[name].mean_over_examples for name in self.config.losses.weights)
 
     def prepare(
         self, frozen: Mapping[str, Params], batch: dict[str, jax.Array], key: jax.Array
@@ -90,7 +81,7 @@ class FunctionMatching:
             stored = {k[prefix:]: v for k, v in batch.items() if k.startswith(self.stored)}
             answers = decode(stored, classes)
         targets = None
-        if config.losses.labels:
+        if self.needs_labels:
             targets = mix_labels(batch["label"], mixed.weights, classes)
         labelled_share = jnp.mean(batch["label"] >= 0)
         prepared = Prepared(
@@ -109,11 +100,8 @@ class FunctionMatching:
         The accuracy is over images with a label, and not a number where a batch has none.
         """
         output = self.student.apply(params, self.student.prepare(prepared.images))
-        weights = self.config.losses.terms
+        weights = self.config.losses.weights
         terms = {name: self._term(name, params, output, prepared) for name in weights}
-        if self.config.losses.labels:
-            weights = weights | {"labels": self.config.losses.labels}
-            terms["labels"] = jnp.mean(softmax_cross_entropy(output.logits, prepared.targets))
         loss = sum(weights[name] * term for name, term in terms.items())
         metrics = terms if len(terms) > 1 else {}
         if "logits" in prepared.teachers:
@@ -147,33 +135,32 @@ class FunctionMatching:
         return getattr(output, feature)
 
     def _term(self, name: str, params: Params, output: ViTOutput, prepared: Prepared) -> jax.Array:
-        """One term, averaged over the batch and summed over the teachers."""
-        feature = FEATURES[name]
+        """One term over the batch, summed over the teachers."""
+        term, temperature = known_terms()[name], self.config.temperature
+        feature = term.compares
+        if feature == "labels":
+            return term(prepared.targets, output.logits, temperature)
         averaged = feature == "logits" and self.config.several_teachers == "average"
         total = 0.0
         for teacher, target in prepared.teachers[feature].items():
-            if feature == "logits":
-                ours = output.logits
-            else:
+            if term.is_projected:
                 ours = self.student.project(params, output, feature, teacher)
+            else:
+                ours = getattr(output, feature).astype(jnp.float32)
             if feature == "tokens":
                 grid = self.teachers[teacher].network.config.grid
                 target = resample_tokens(target, grid, self.student.config.grid)
             weight = 1.0 if averaged else self.teachers[teacher].weight
-            total += weight * jnp.mean(self._distance(name)(target.astype(jnp.float32), ours))
+            total += weight * term(target.astype(jnp.float32), ours, temperature)
         return total
 
-    def _distance(self, name: str):
-        if name == "kl":
-            return lambda teacher, student: kl_divergence(teacher, student, self.config.temperature)
-        return _TERMS[name]
 
-
-def projected(student: Network, teachers: Mapping[str, Teacher], config: MatchingConfig) -> Network:
+def projected(
+    student: VisionNetwork, teachers: Mapping[str, Teacher], config: MatchingConfig
+) -> VisionNetwork:
     """The student with the projections that the terms of its loss compare by."""
-    features = tuple(feature for feature in config.losses.features if feature != "logits")
     widths = {name: teacher.network.config.width for name, teacher in teachers.items()}
-    return with_projections(student, features, widths)
+    return with_projections(student, config.losses.projected, widths)
 
 
 def mix_views(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:
