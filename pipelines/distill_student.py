@@ -392,7 +392,7 @@ def _trainee(
         )
         if present or labelled
         else None,
-        initial=starting_params(config.start, student, config),
+        initial=starting_params(config.start, student, config, FunctionMatching.training_only),
     )
 
 
