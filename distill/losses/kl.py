@@ -33,7 +33,7 @@ TERMS = (
         name="kl",
         compares="logits",
         function=kl_divergence,
-        description="T²·KL( softmax(z_t/T) ‖ softmax(z_s/T) ), not clipped; T is the temperature",
+        description="T²·KL( softmax(z_t/T) ‖ softmax(z_s/T) ), with matching.temperature for T",
         of_probabilities=True,
     ),
 )

@@ -99,7 +99,7 @@ class Checkpoints:
             "optimizer": ocp.args.StandardSave(state.opt_state),
             "progress": ocp.args.JsonSave(progress),
         }
-        items |= {name: ocp.args.StandardSave(part) for name, part in apart.items()}
+        items |= {name: ocp.args.StandardSave(_tree(name, part)) for name, part in apart.items()}
         if state.average is not None:
             items["trained"] = ocp.args.StandardSave(state.params)
         self._manager.save(step, args=ocp.args.Composite(**items))
@@ -112,13 +112,16 @@ class Checkpoints:
             "optimizer": ocp.args.StandardRestore(abstract.opt_state),
             "progress": ocp.args.JsonRestore(),
         }
-        asked |= {name: ocp.args.StandardRestore(part) for name, part in apart.items()}
+        asked |= {name: ocp.args.StandardRestore(_tree(name, part)) for name, part in apart.items()}
         averaged = abstract.average is not None
         if averaged:
             asked["trained"] = ocp.args.StandardRestore(abstract.params)
         items = self._manager.restore(step, args=ocp.args.Composite(**asked))
         count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
-        weights = items.params | {name: items[name] for name in apart}
+        weights = items.params | {
+            name: items[name] if isinstance(part, dict) else items[name][name]
+            for name, part in apart.items()
+        }
         params, average = (items.trained, weights) if averaged else (weights, None)
         return TrainState(count, params, items.optimizer, average), items.progress
 
@@ -136,6 +139,11 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, then stops Orbax's threads."""
         self._manager.close()
+
+
+def _tree(name: str, part: Any) -> Params:
+    """A module's parameters, or a single one by its name: Orbax writes no bare arrays."""
+    return part if isinstance(part, dict) else {name: part}
 
 
 def split_params(weights: Params, training_only: Collection[str]) -> tuple[Params, Params]:

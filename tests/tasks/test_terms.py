@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distill.losses.relational import relational_distance
 from distill.nn.embeddings import resample_tokens
 from distill.subject import Teacher, combine
 from distill.tasks.matching.config import LossWeights, MatchingConfig
@@ -113,6 +114,22 @@ def test_terms_add_up_and_are_logged_each():
     assert float(metrics["logits_l2"]) == pytest.approx(float(l2), rel=1e-4)
     p = softmax(ours.logits)[np.arange(BATCH), batch()["label"]]
     assert float(metrics["labels"]) == pytest.approx(-np.mean(np.log(p)), rel=1e-4)
+
+
+def test_relations_of_embeddings_need_no_projection():
+    teacher = Teacher(network(width=12, classes=0))
+    loss, _, params, ours, theirs = run({"embedding_rkd": 3.0}, {"t": teacher})
+    assert PROJECTIONS not in params
+    expected = relational_distance(theirs["t"].embedding, ours.embedding)
+    assert loss == pytest.approx(3 * float(expected), rel=1e-5)
+    assert loss > 1e-3
+
+
+@pytest.mark.parametrize(("weights", "mean"), [({}, True), ({"embedding_rkd": 1.0}, False)])
+def test_only_relations_need_a_whole_batch(weights, mean):
+    config = MatchingConfig(losses=LossWeights(**weights))
+    task = FunctionMatching(network(), {"t": Teacher(network())}, config)
+    assert task.mean_over_examples is mean
 
 
 def reference_kl(p, q):
