@@ -9,6 +9,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from distill.errors import check_choices
 from distill.modules import modules_in
 
 FEATURES = ("logits", "embedding", "tokens")
@@ -18,7 +19,11 @@ projections are drawn."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Term:
-    """What a student is compared with, and how."""
+    """What a student is compared with, and how.
+
+    Raises:
+      ValueError: if `compares` is nothing that can be compared.
+    """
 
     name: str
     """Of its weight, `config.matching.losses.NAME`."""
@@ -40,6 +45,9 @@ class Term:
     mean_over_examples: bool = True
     """The loss of a batch is the mean of those of its parts. Where it is not, as examples are
     compared with each other, the batch cannot be cut into microbatches."""
+
+    def __post_init__(self):
+        check_choices(self)
 
     @property
     def is_projected(self) -> bool:
