@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from distill import config as configs
 from distill.data import DataConfig
 from distill.evaluate import Evaluator
+from distill.evaluate.distillation import distillation_metrics
 from distill.evaluate.features import split_loader
 from distill.nn import Params
 from distill.nn.family import ModelConfig
@@ -33,7 +34,6 @@ from distill.parallel import MeshConfig, make_mesh
 from distill.paths import path_argument
 from distill.runs.distillation import DistillConfig
 from distill.runs.teachers import TEACHER, TeacherConfig, load_teachers
-from distill.tasks.matching.function_matching import distillation_metrics
 from distill.terminal import accept_any_text, text_table
 from distill.train.fit import Trained
 from distill.train.workdir import Workdir

@@ -22,9 +22,10 @@ from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh
 from distill.parallel.mesh import batch_sharding
+from distill.subject import Teacher
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher
+from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, make_train_step
 

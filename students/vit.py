@@ -7,8 +7,8 @@ So400m: arXiv 2305.13035; mu, M and H: the reference implementation.
 import dataclasses
 from typing import Literal
 
-from distill.nn.network import Network
 from distill.nn.variants import Shape, VariantConfig
+from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
@@ -35,7 +35,7 @@ class PlainViTConfig(VariantConfig, ViTConfig):
     shapes = SHAPES
     family: Literal["vit"] = "vit"
 
-    def build(self) -> Network:
+    def build(self) -> VisionNetwork:
         """The network; no memory is allocated."""
         return build(self)
 
@@ -49,6 +49,6 @@ def configure(variant: str, **choices) -> PlainViTConfig:
     return PlainViTConfig.of(variant, **choices)
 
 
-def build(config: ViTConfig) -> Network:
+def build(config: ViTConfig) -> VisionNetwork:
     """The network of `config`; no memory is allocated."""
-    return Network(config, VisionTransformer)
+    return VisionNetwork(config, VisionTransformer)

@@ -17,8 +17,8 @@ from distill.nn.attention import split_heads
 from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
 from distill.nn.kernels import attend
 from distill.nn.layers import Linear, mlp_bias
-from distill.nn.network import Network
 from distill.nn.variants import Shape, VariantConfig
+from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig
 from distill.parallel import column_parallel, constrain, materialize, row_parallel
 
@@ -50,7 +50,7 @@ class ViT22BConfig(VariantConfig, ViTConfig):
     rules; with other rules, parameters are laid out anew in every layer.
     """
 
-    def build(self) -> Network:
+    def build(self) -> VisionNetwork:
         """The network; no memory is allocated."""
         return build(self)
 
@@ -170,7 +170,7 @@ def configure(variant: str = "22B/14", **choices) -> ViT22BConfig:
     return ViT22BConfig.of(variant, **choices)
 
 
-def build(config: ViT22BConfig) -> Network:
+def build(config: ViT22BConfig) -> VisionNetwork:
     """The network of `config`; no memory is allocated."""
     block = ParallelBlock if config.parallel else SequentialBlock
-    return Network(config, functools.partial(VisionTransformer, block=block))
+    return VisionNetwork(config, functools.partial(VisionTransformer, block=block))

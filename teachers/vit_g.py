@@ -6,8 +6,8 @@ g and G: "Scaling Vision Transformers" (arXiv 2106.04560, Table 2); e: PaLI (arX
 import dataclasses
 from typing import Literal
 
-from distill.nn.network import Network
 from distill.nn.variants import Shape, VariantConfig
+from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
@@ -28,7 +28,7 @@ class GiantViTConfig(VariantConfig, ViTConfig):
     shapes = SHAPES
     family: Literal["vit_g"] = "vit_g"
 
-    def build(self) -> Network:
+    def build(self) -> VisionNetwork:
         """The network; no memory is allocated."""
         return build(self)
 
@@ -42,6 +42,6 @@ def configure(variant: str = "G/14", **choices) -> GiantViTConfig:
     return GiantViTConfig.of(variant, **choices)
 
 
-def build(config: ViTConfig) -> Network:
+def build(config: ViTConfig) -> VisionNetwork:
     """The network of `config`; no memory is allocated."""
-    return Network(config, VisionTransformer)
+    return VisionNetwork(config, VisionTransformer)

@@ -15,8 +15,9 @@ from distill.parallel import override_rules
 from distill.runs.distillation import DistillConfig
 from distill.runs.pretraining import PretrainConfig
 from distill.runs.teachers import TEACHER
+from distill.subject import Teacher
 from distill.tasks.classification import Classification
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher, projected
+from distill.tasks.matching.function_matching import FunctionMatching, projected
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.state import with_shardings
 

@@ -18,6 +18,7 @@ from distill.estimate.cost import Cost, estimate
 from distill.estimate.topology import Topology, coordinates
 from distill.nn import Network, encoder_flops
 from distill.parallel import batch_sharding
+from distill.train.run import blame
 from distill.train.state import TrainState, abstract_state
 from distill.train.step import Learner, Task, make_train_step
 
@@ -114,7 +115,8 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
     sizes = _kept_bytes(state, job.frozen)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
     learner = Learner(job.task, job.optimizer)
-    step = make_train_step(learner, 0, placement, microbatches=job.microbatches)
+    with blame("config.train"):
+        step = make_train_step(learner, 0, placement, microbatches=job.microbatches)
     flops = job.model_flops / topology.chips
     began = time.perf_counter()
     compiled = _compile(step, state, job.frozen, _abstract_batch(job, mesh))

@@ -2,6 +2,7 @@
 
 from distill.nn.flops import Flops, count_flops, encoder_flops
 from distill.nn.network import Network, Params
+from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Params",
     "ViTConfig",
     "ViTOutput",
+    "VisionNetwork",
     "VisionTransformer",
     "count_flops",
     "encoder_flops",

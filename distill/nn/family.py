@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from distill.config import OneOf
 from distill.errors import UserError
-from distill.nn.network import Network
+from distill.nn.vision import VisionNetwork
 
 ModelT = TypeVar("ModelT", bound="ModelConfig")
 
@@ -24,7 +24,7 @@ class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
     num_classes: int | None
     """0 for a model without a classifier; None takes as many as the data has."""
 
-    def build(self) -> Network:
+    def build(self) -> VisionNetwork:
         """The network, its number of classes known; no memory is allocated."""
         raise NotImplementedError
 
@@ -33,7 +33,7 @@ class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
         """What there is to say of the model, by what it is called, for people."""
         return {}
 
-    def network(self) -> Network:
+    def network(self) -> VisionNetwork:
         """The network; no memory is allocated.
 
         Raises:

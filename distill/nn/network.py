@@ -5,16 +5,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from distill.nn.kernels import Kernel
-from distill.nn.preprocess import prepare_images
-from distill.nn.vit import ViTConfig, ViTOutput
-from distill.parallel import DEFAULT_RULES, Rules, constrain, sharding_context, shardings
+from distill.parallel import DEFAULT_RULES, Rules, sharding_context, shardings
 
 Params = dict[str, Any]
 
@@ -29,50 +26,57 @@ class Placement:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Initialises, describes and applies a vision transformer; owns no arrays.
+    """Initialises, describes and applies a module; owns no arrays.
 
-    The module is traced once, without allocating memory, so that a ViT-22B can be described on a
-    laptop. Parameters are nested dicts of arrays; the graph definition never leaves this class.
+    The module, any of flax.nnx whose variables are all parameters, is traced once without
+    allocating memory, so that a ViT-22B can be described on a laptop. Parameters are nested dicts
+    of arrays; the graph definition never leaves this class. What is of images,
+    `distill.nn.vision` adds.
     """
 
-    config: ViTConfig
+    config: Any
+    """Every choice in the module: a frozen dataclass, hashable."""
     build: Callable[..., nnx.Module]
     """Creates the module as `build(config, rngs=rngs)`."""
     placement: Placement | None = None
     """None leaves every array to the compiler."""
 
-    def placed(self, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> "Network":
+    def placed(self, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Self:
         """The same network with its parameters and activations cut over `mesh`."""
         return dataclasses.replace(self, placement=Placement(mesh, rules))
-
-    def with_attention(self, kernel: Kernel) -> "Network":
-        """The same network, its encoder's attention computed by `kernel`."""
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, attention=kernel))
 
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters; under `jax.jit` with shardings, each device draws its part."""
         return nnx.to_pure_dict(nnx.state(self._build(key)))
 
-    def prepare(self, images: jax.Array) -> jax.Array:
-        """Views [B, any height, any width, C] in [0, 255] as the model takes them."""
-        with self._sharding_context():
-            config = self.config
-            prepared = prepare_images(images, config.image_shape[:2], config.mean, config.std)
-            return constrain(prepared, "batch", None, None, None)
+    def apply(self, params: Params, *inputs: Any, method: Callable[..., Any] | None = None) -> Any:
+        """Calls the module.
 
-    def apply(self, params: Params, images: jax.Array) -> ViTOutput:
-        """Calls the module on prepared images."""
+        Args:
+          params: of the network.
+          *inputs: what the module is called with.
+          method: called with the module and the inputs in place of the module itself, such as for
+            one tower of two.
+        """
         with self._sharding_context():
-            return nnx.merge(self._abstract[0], params)(images)
+            module = nnx.merge(self._abstract[0], params)
+            return module(*inputs) if method is None else method(module, *inputs)
+
+    def abstract_inputs(self, batch_size: int) -> tuple[Any, ...] | None:
+        """What `apply` takes of a batch, as `jax.ShapeDtypeStruct`s; None where nothing says it."""
+        del batch_size
 
     def check(self, batch_size: int) -> None:
         """Traces a forward pass, which shows what cannot be computed where the network is placed.
 
+        Nothing is traced where nothing says what the module is called with.
+
         Raises:
           ValueError: such as for an attention kernel that the device does not have.
         """
-        shape = (batch_size, *self.config.image_shape)
-        jax.eval_shape(self.apply, self.abstract_params, jax.ShapeDtypeStruct(shape, "float32"))
+        inputs = self.abstract_inputs(batch_size)
+        if inputs is not None:
+            jax.eval_shape(self.apply, self.abstract_params, *inputs)
 
     def _sharding_context(self):
         if self.placement is None:
@@ -84,18 +88,32 @@ class Network:
 
     @functools.cached_property
     def _abstract(self) -> tuple[nnx.GraphDef, nnx.State]:
-        return nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
+        graph, state = nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
+        for path, variable in nnx.to_flat_state(state):
+            if not issubclass(variable.type, nnx.Param):
+                raise ValueError(
+                    f"{'/'.join(map(str, path))} is a {variable.type.__name__}; every variable of "
+                    "a network's module must be an nnx.Param, as nothing else is kept"
+                )
+        return graph, state
 
     @property
     def abstract_params(self) -> Params:
-        """The parameters as `jax.ShapeDtypeStruct`s."""
+        """The parameters as `jax.ShapeDtypeStruct`s.
+
+        Raises:
+          ValueError: if the module has variables that are no parameters.
+        """
         return nnx.to_pure_dict(self._abstract[1])
 
     @property
     def axes(self) -> Params:
-        """A dict like the parameters, with each parameter's logical axes as a tuple."""
+        """A dict like the parameters, with each parameter's logical axes as a tuple.
+
+        Axes of a parameter that was created without `axes` have no names: it is never cut.
+        """
         flat = nnx.to_flat_state(self._abstract[1])
-        return nnx.traversals.unflatten_mapping({path: var.axes for path, var in flat})
+        return nnx.traversals.unflatten_mapping({path: _axes(variable) for path, variable in flat})
 
     @property
     def shardings(self) -> Params:
@@ -113,3 +131,7 @@ class Network:
         """Number of parameters, leaving out the top-level modules named in `without`."""
         kept = {k: v for k, v in self.abstract_params.items() if k not in without}
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(kept))
+
+
+def _axes(variable: nnx.Variable) -> tuple[str | None, ...]:
+    return variable.get_metadata().get("axes", (None,) * len(variable.shape))

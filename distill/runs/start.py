@@ -14,7 +14,6 @@ from distill.nn import Network, Params
 from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
 from distill.paths import LocalPath
 from distill.runs.models import load_model
-from distill.tasks.matching.projections import PROJECTIONS
 from distill.train.progress import say
 from distill.train.run import RunConfig, blame
 from distill.train.state import INIT_STREAM
@@ -63,24 +62,28 @@ def kept_classes(start: StartConfig | None, count: int) -> Names:
 
 
 def starting_params(
-    start: StartConfig | None, network: Network, config: RunConfig
+    start: StartConfig | None,
+    network: Network,
+    config: RunConfig,
+    training_only: tuple[str, ...] = (),
 ) -> Callable[[], Params] | None:
     """Reads the parameters to start from, once they are asked for; None draws them.
 
-    A new classifier, and projections, which no finished model has, are drawn as in a run that
-    starts from nothing. A position embedding is interpolated to the network's grid.
+    A new classifier, and what no finished model has, are drawn as in a run that starts from
+    nothing. A position embedding is interpolated to the network's grid.
 
     Args:
       start: the trained model.
       network: placed on a mesh.
       config: of the run.
+      training_only: top-level names of parameters that no finished model has.
 
     Raises:
       UserError: when asked for the parameters, if there are none or they are another model's.
     """
     if start is None:
         return None
-    fresh = (PROJECTIONS, CLASSIFIER) if start.classifier == "new" else (PROJECTIONS,)
+    fresh = (*training_only, CLASSIFIER) if start.classifier == "new" else training_only
 
     def initial():
         mesh, rules = network.placement.mesh, config.mesh.rules

@@ -14,8 +14,9 @@ from distill.evaluation_view import EvaluationView
 from distill.moved import Claimed
 from distill.runs.teachers import Score, TeacherConfig, fingerprints, load_teachers
 from distill.runs.weights import described_network
+from distill.subject import Teacher
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.function_matching import Teacher, mix_views
+from distill.tasks.matching.function_matching import mix_views
 from distill.tasks.matching.targets import features_of
 from distill.train.run import RunConfig
 from distill.train.step import step_key
@@ -156,7 +157,7 @@ def check_store(
             f"config.matching.losses compares {', '.join(sorted(missing))}, which {store.path} "
             "does not hold; store targets with these losses"
         )
-    raw = [name for name in matching.losses.terms if name.startswith("logits_")]
+    raw = matching.losses.of_logits
     if raw and store.contents.about["format"]["top_k"] is not None:
         raise UserError(
             f"{', '.join(raw)} compares logits, but of most classes {store.path} holds only how "

@@ -3,28 +3,27 @@
 import functools
 from collections.abc import Iterable, Mapping
 
+import jax
+
 from distill.data import Splits, Store
 from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
-from distill.nn import Network
+from distill.evaluate.distillation import distillation_metrics
+from distill.nn import VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.runs.teachers import match_classes
-from distill.tasks.matching.function_matching import (
-    FunctionMatching,
-    Teacher,
-    distillation_metrics,
-    projected,
-)
+from distill.subject import Teacher
+from distill.tasks.matching.function_matching import FunctionMatching, mix_views, projected
 from distill.train.fit import Trainee
 from distill.train.run import blame
 from distill.train.workdir import Workdir
 
 
-def view_size(students: Mapping[str, Network], teachers: Mapping[str, Teacher]) -> int:
+def view_size(students: Mapping[str, VisionNetwork], teachers: Mapping[str, Teacher]) -> int:
     """Side of views that no model has to enlarge."""
     networks = (*students.values(), *(teacher.network for teacher in teachers.values()))
     return max(side for network in networks for side in network.config.image_shape[:2])
@@ -102,7 +101,7 @@ def agree_on_classes(
 
 
 def check_teachers(
-    config: DistillConfig, student: Network, teachers: Mapping[str, Teacher]
+    config: DistillConfig, student: VisionNetwork, teachers: Mapping[str, Teacher]
 ) -> None:
     """Checks that teachers see what the student sees and have what its loss compares.
 
@@ -159,7 +158,11 @@ def trainee(
     # Teachers that are not there cannot be compared with.
     present = {} if stored else teachers
     measured = functools.partial(distillation_metrics, student, present)
-    on_views = functools.partial(measured, mixed=matching, labelled=labelled)
+    on_views = functools.partial(
+        measured,
+        mixed=lambda images: mix_views(matching, jax.random.key(0), images).images,
+        labelled=labelled,
+    )
     subject = subject_of(
         config,
         workdir,
@@ -180,5 +183,5 @@ def trainee(
         evaluations=evaluations(config, subject),
         final=final_evaluation(subject),
         class_names=class_names,
-        initial=starting_params(config.start, student, config),
+        initial=starting_params(config.start, student, config, FunctionMatching.training_only),
     )

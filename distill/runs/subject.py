@@ -12,14 +12,14 @@ from distill.config import resolve
 from distill.data import DataConfig, Source
 from distill.data.classes import Names, all_chosen, among
 from distill.errors import UserError
+from distill.evaluate.distillation import distillation_metrics
 from distill.nn import Network, Params
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.runs.opened import open_model
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
 from distill.runs.weights import WeightsConfig
-from distill.subject import PerExample, Subject
+from distill.subject import PerExample, Subject, Teacher
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.function_matching import Teacher, distillation_metrics
 from distill.train.progress import say
 from distill.train.workdir import read_config
 

@@ -25,7 +25,7 @@ from distill.paths import LocalPath
 from distill.runs.models import without_execution
 from distill.runs.opened import open_model
 from distill.runs.weights import WeightsConfig, describe_network
-from distill.tasks.matching.function_matching import Teacher
+from distill.subject import Teacher
 from distill.train.progress import say
 from distill.train.run import Run, RunConfig
 from distill.train.workdir import read_config, read_teachers

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from distill.errors import check_choices
 from distill.losses import sigmoid_cross_entropy, softmax_cross_entropy
 from distill.mixing import mix_labels, mixup
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,10 @@ class Classification:
     """Cross-entropy against labels."""
 
     needs_labels: ClassVar[bool] = True
+    training_only: ClassVar[tuple[str, ...]] = ()
+    mean_over_examples: ClassVar[bool] = True
 
-    network: Network
+    network: VisionNetwork
     config: ClassificationConfig
 
     def prepare(self, frozen: None, batch: dict[str, jax.Array], key: jax.Array):

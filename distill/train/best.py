@@ -11,6 +11,7 @@ at other steps) may `best` hold weights of this run that `metrics.jsonl` no long
 """
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -18,7 +19,7 @@ import orbax.checkpoint as ocp
 from distill.json_files import read_json
 from distill.nn import Params
 from distill.parallel import distributed
-from distill.train.checkpoints import split_projections
+from distill.train.checkpoints import split_params
 
 FOLDER = "best"
 
@@ -49,10 +50,12 @@ class Best:
     Args:
       workdir: of the run.
       metric: the name of what is offered, such as `val/accuracy`; the best by another is deleted.
+      training_only: top-level names of parameters that are no part of the finished model.
     """
 
-    def __init__(self, workdir: Path, metric: str):
+    def __init__(self, workdir: Path, metric: str, *, training_only: Collection[str] = ()):
         self._metric = metric
+        self._training_only = tuple(training_only)
         self._sign = -1.0 if less_is_better(metric) else 1.0
         options = ocp.CheckpointManagerOptions(
             max_to_keep=1,
@@ -81,7 +84,7 @@ class Best:
         Args:
           step: at which they were evaluated.
           value: of the metric; one that is not finite is no better than any.
-          weights: to keep, but for a student's projections, which only its training needs.
+          weights: to keep, but for those that only training needs.
 
         Returns:
           Whether they are the best now.
@@ -89,7 +92,7 @@ class Best:
         # The step is the same when it is done again.
         if step == self.step or not self._is_better(value):
             return False
-        params, _ = split_projections(weights)
+        params, _ = split_params(weights, self._training_only)
         # By force, as an earlier step may be better if the run goes on in another way.
         self._manager.save(
             step,

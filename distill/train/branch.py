@@ -7,7 +7,7 @@ its cooldown.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -178,10 +178,19 @@ def _check_schedules(
         )
 
 
-def restore_origin(origin: str, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """The parent's state at `WORKDIR@STEP`, and the position of its data."""
+def restore_origin(
+    origin: str, abstract: TrainState, training_only: Collection[str] = ()
+) -> tuple[TrainState, dict[str, Any]]:
+    """The parent's state at `WORKDIR@STEP`, and the position of its data.
+
+    Args:
+      origin: of the branch.
+      abstract: the state to be, with its shardings.
+      training_only: as the parent's checkpoints have them apart.
+    """
     path, step = _parse(origin)
-    with contextlib.closing(Checkpoints(path, read_only=True)) as checkpoints:
+    parent = Checkpoints(path, read_only=True, training_only=training_only)
+    with contextlib.closing(parent) as checkpoints:
         return checkpoints.restore(abstract, step)
 
 

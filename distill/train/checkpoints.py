@@ -3,10 +3,11 @@
 A checkpoint is a directory `checkpoints/STEP` with the items `params` (all that a teacher, an
 export or an evaluation reads), `optimizer` and `progress` (JSON: the data's position). Of a run
 that averages its weights, `params` is the average, and `trained` what training goes on with.
-`projections` holds what a student needs for its training alone. Orbax writes a checkpoint under a
-temporary name and renames it when it is complete.
+What only training needs, such as a student's `projections`, is an item of its own by its name among
+the parameters. Orbax writes a checkpoint under a temporary name and renames it when it is complete.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from distill.nn import Params
-from distill.tasks.matching.projections import PROJECTIONS
 from distill.train.state import TrainState
+
+_ITEMS = {"params", "trained", "optimizer", "progress"}
 
 
 class Checkpoints:
@@ -35,7 +37,25 @@ class Checkpoints:
         keep_step: int | None = None,
         read_only: bool = False,
         folder: str = "checkpoints",
+        training_only: Collection[str] = (),
     ):
+        """Opens them.
+
+        Args:
+          workdir: of the run.
+          keep: how many of the newest to keep; None keeps all.
+          keep_every: and those of steps that are its multiples.
+          keep_step: and that of this step.
+          read_only: writes and deletes nothing.
+          folder: in the workdir.
+          training_only: top-level names of parameters that are saved apart from `params`.
+
+        Raises:
+          ValueError: if one of these names is another item's.
+        """
+        if taken := _ITEMS & set(training_only):
+            raise ValueError(f"a checkpoint has {', '.join(sorted(taken))} already; rename it")
+        self._training_only = tuple(training_only)
         self._directory = (workdir / folder).resolve()
         kept = [policies.LatestN(n=keep)]
         if keep_every is not None:
@@ -50,12 +70,10 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
         )
         handlers = {
-            "params": ocp.StandardCheckpointHandler(),
-            "projections": ocp.StandardCheckpointHandler(),
-            "trained": ocp.StandardCheckpointHandler(),
-            "optimizer": ocp.StandardCheckpointHandler(),
-            "progress": ocp.JsonCheckpointHandler(),
+            name: ocp.StandardCheckpointHandler()
+            for name in ("params", "trained", "optimizer", *self._training_only)
         }
+        handlers["progress"] = ocp.JsonCheckpointHandler()
         self._manager = ocp.CheckpointManager(
             self._directory, options=options, item_handlers=handlers
         )
@@ -75,34 +93,35 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        params, projections = split_projections(state.weights)
+        params, apart = split_params(state.weights, self._training_only)
         items = {
             "params": ocp.args.StandardSave(params),
             "optimizer": ocp.args.StandardSave(state.opt_state),
             "progress": ocp.args.JsonSave(progress),
         }
-        if projections:
-            items[PROJECTIONS] = ocp.args.StandardSave(projections)
+        items |= {name: ocp.args.StandardSave(_tree(name, part)) for name, part in apart.items()}
         if state.average is not None:
             items["trained"] = ocp.args.StandardSave(state.params)
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         """The state of `step`, read straight into the shardings of `abstract`, and its progress."""
-        params, projections = split_projections(abstract.weights)
+        params, apart = split_params(abstract.weights, self._training_only)
         asked = {
             "params": ocp.args.StandardRestore(params),
             "optimizer": ocp.args.StandardRestore(abstract.opt_state),
             "progress": ocp.args.JsonRestore(),
         }
-        if projections:
-            asked[PROJECTIONS] = ocp.args.StandardRestore(projections)
+        asked |= {name: ocp.args.StandardRestore(_tree(name, part)) for name, part in apart.items()}
         averaged = abstract.average is not None
         if averaged:
             asked["trained"] = ocp.args.StandardRestore(abstract.params)
         items = self._manager.restore(step, args=ocp.args.Composite(**asked))
         count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
-        weights = items.params | ({PROJECTIONS: items.projections} if projections else {})
+        weights = items.params | {
+            name: items[name] if isinstance(part, dict) else items[name][name]
+            for name, part in apart.items()
+        }
         params, average = (items.trained, weights) if averaged else (weights, None)
         return TrainState(count, params, items.optimizer, average), items.progress
 
@@ -122,7 +141,12 @@ class Checkpoints:
         self._manager.close()
 
 
-def split_projections(weights: Params) -> tuple[Params, Params]:
-    """A network's parameters without its projections, and these."""
-    rest = {name: part for name, part in weights.items() if name != PROJECTIONS}
-    return rest, weights.get(PROJECTIONS, {})
+def _tree(name: str, part: Any) -> Params:
+    """A module's parameters, or a single one by its name: Orbax writes no bare arrays."""
+    return part if isinstance(part, dict) else {name: part}
+
+
+def split_params(weights: Params, training_only: Collection[str]) -> tuple[Params, Params]:
+    """The parameters of the finished model, and those that only its training needs."""
+    finished = {name: part for name, part in weights.items() if name not in training_only}
+    return finished, {name: weights[name] for name in training_only if name in weights}

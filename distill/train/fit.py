@@ -16,7 +16,6 @@ from distill.data.classes import Names
 from distill.data.examples import TeacherView
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
-from distill.tasks.matching.projections import PROJECTIONS
 from distill.train.best import Best
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
@@ -26,9 +25,9 @@ from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
-from distill.train.run import Plan, RunConfig, plan
+from distill.train.run import Plan, RunConfig, blame, plan
 from distill.train.state import TrainState, abstract_state, init_state
-from distill.train.step import Learner, Task, compile_joint_step
+from distill.train.step import Learner, Task, check_microbatches, compile_joint_step
 from distill.train.workdir import Workdir, check_same_data
 
 # First parts of the names of metrics that a summary leaves out.
@@ -104,6 +103,9 @@ def fit(
     config = next(iter(trainees.values())).config
     plans = {key: plan(one.config, one.network, splits) for key, one in trainees.items()}
     steps = next(iter(plans.values())).steps
+    with blame("config.train"):
+        for one in trainees.values():
+            check_microbatches(one.task, config.train.microbatches)
 
     # One process is enough to look at every file.
     data = splits.record() if distributed.is_primary() else None
@@ -230,6 +232,7 @@ def _open_checkpoints(trainee: Trainee, planned: Plan, stack: contextlib.ExitSta
         keep=train.keep_checkpoints,
         keep_every=train.keep_every,
         keep_step=planned.cooldown,
+        training_only=trainee.task.training_only,
     )
     stack.callback(checkpoints.close)
     return checkpoints
@@ -245,7 +248,7 @@ def _open_best(trainee: Trainee, stack: contextlib.ExitStack) -> Best | None:
     metric = trainee.config.train.keep_best
     if metric is None:
         return None
-    best = Best(trainee.workdir.path, metric)
+    best = Best(trainee.workdir.path, metric, training_only=trainee.task.training_only)
     stack.callback(best.close)
     return best
 
@@ -270,7 +273,7 @@ def _summarise(loop: Loop, trainee: Trainee, steps: int) -> dict[str, Any]:
     last = read_metrics(trainee.workdir.path)[-1] if primary else {}
     summary = {
         "steps": steps,
-        "parameters": trainee.network.parameter_count(without=(PROJECTIONS,)),
+        "parameters": trainee.network.parameter_count(without=trainee.task.training_only),
         "images_per_second": round(loop.clock.mean_rate(steps), 1),
         "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loop.position()["skipped"],
@@ -301,5 +304,5 @@ def _start(
         return state, start
     abstract = abstract_state(network, optimizer, averaged=averaged)
     if step < 0:
-        return restore_origin(config.branch_from, abstract)
+        return restore_origin(config.branch_from, abstract, trainee.task.training_only)
     return checkpoints.restore(abstract, step)

@@ -42,6 +42,12 @@ class Task(Protocol):
 
     needs_labels: bool
     """Whether every image must have one."""
+    training_only: tuple[str, ...]
+    """Top-level names of parameters that are no part of the finished model, such as projections;
+    a network that does not have them trains without."""
+    mean_over_examples: bool
+    """Whether the loss of a batch is the mean of those of its parts. A loss that compares examples
+    with each other is not, and takes its batches whole."""
 
     def prepare(self, frozen: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
         """Everything the loss needs that no gradient flows through: inputs and targets.
@@ -53,7 +59,12 @@ class Task(Protocol):
         """
 
     def loss(self, params: Params, prepared: Any) -> tuple[jax.Array, Metrics]:
-        """The mean loss over the batch, and scalars to log."""
+        """The loss of the batch and scalars to log.
+
+        It is computed for the whole batch of a step, however many devices share it: what compares
+        examples with each other compares those of all devices, and the compiler moves what that
+        takes.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +100,9 @@ def make_train_step(
       microbatches: parts of the batch whose gradients are computed one after another and averaged,
         so that only one part's activations are in memory. What the task prepares, a teacher's
         outputs among it, is prepared for the whole batch at once.
+
+    Raises:
+      ValueError: for several microbatches of a loss that is no mean over examples.
     """
     update = _make_update(learner, microbatches, placement and placement.params)
 
@@ -125,6 +139,9 @@ def compile_joint_step(
       batch: of the first step.
       microbatches: parts of the batch.
       repeat_after: steps after which batches come again, and with them the draws of `prepare`.
+
+    Raises:
+      ValueError: for several microbatches of a loss that is no mean over examples.
     """
     first = next(iter(learners))
     placements = jax.tree.map(lambda leaf: leaf.sharding, states)
@@ -203,8 +220,22 @@ def step_key(seed: int, step: jax.Array | int) -> jax.Array:
     return jax.random.fold_in(stream, step)
 
 
+def check_microbatches(task: Task, microbatches: int) -> None:
+    """Checks that batches may be cut up.
+
+    Raises:
+      ValueError: for several microbatches of a loss that is no mean over examples.
+    """
+    if microbatches > 1 and not task.mean_over_examples:
+        raise ValueError(
+            f"microbatches is {microbatches}, and the loss compares the examples of a whole batch "
+            "with each other, so that it is no mean over parts; set --config.train.microbatches=1"
+        )
+
+
 def _make_update(learner: Learner, microbatches: int, placement: Params | None) -> Callable:
     """One learner's update, from its state and what is prepared to its new state and metrics."""
+    check_microbatches(learner.task, microbatches)
 
     def loss(params, prepared):
         params = params if learner.trained is None else _stop(params, learner.trained)

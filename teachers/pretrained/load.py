@@ -10,7 +10,7 @@ import numpy as np
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.names.rules import PREFIX_POSITIONS
-from distill.nn import Network, Params, VisionTransformer
+from distill.nn import Params, VisionNetwork, VisionTransformer
 from distill.nn.embeddings import resize_grid
 from distill.tensor_files import SUFFIXES, TensorFile, open_file
 from teachers.pretrained import big_vision, huggingface, timm
@@ -34,7 +34,7 @@ _COMPUTED = {_CLASS_TOKEN, _REGISTERS, _TABLE, PREFIX_POSITIONS}
 class Published:
     """A published model, whose file has been checked but for the values of its tensors."""
 
-    network: Network
+    network: VisionNetwork
     """At the resolution and with the normalisation it is to be fed with."""
     view: EvaluationView
     """What of an image it is to be shown."""
@@ -159,7 +159,7 @@ def open_published(
             + "\n".join(f"  {line}" for line in listing)
         )
     names = description.class_names if len(description.class_names) == config.num_classes else ()
-    network = Network(config, VisionTransformer)
+    network = VisionNetwork(config, VisionTransformer)
     return Published(network, view, found, names, file, description, tuple(sources))
 
 
@@ -208,7 +208,7 @@ def _view(path: Path, description: Description, fed: int | tuple[int, int]) -> E
 
 def _parameter_shapes(description: Description) -> dict[str, tuple[int, ...]]:
     """Of the model as it is stored, by name."""
-    params = Network(description.config, VisionTransformer).abstract_params
+    params = VisionNetwork(description.config, VisionTransformer).abstract_params
     shapes = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
         for path, leaf in jax.tree.leaves_with_path(params)

@@ -16,7 +16,7 @@ from distill.data.classes import among
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
 from distill.runs.students import agree_on_classes
-from distill.tasks.matching.function_matching import Teacher
+from distill.subject import Teacher
 from distill.train.metrics import read as read_metrics
 from distill.train.workdir import read_classes
 from pipelines import evaluate

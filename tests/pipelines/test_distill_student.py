@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support import distill_config
 
+from distill.config import ConfigError
 from distill.data.sources import Digits
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
@@ -63,6 +64,15 @@ def test_the_best_weights_are_kept_by_the_metric_that_is_named(teacher_workdir, 
     config = distill_config(teacher_workdir, train__keep_best="val/acuracy", **every)
     with pytest.raises(UserError, match="'val/acuracy', which is not evaluated; there are val/acc"):
         distill_student.run(config, Workdir(tmp_path / "other"), overview=False)
+
+
+def test_a_relational_loss_takes_its_batches_whole(teacher_workdir, tmp_path):
+    config = distill_config(
+        teacher_workdir, train__microbatches=2, matching__losses__embedding_rkd=1
+    )
+    with pytest.raises(ConfigError, match=r"config\.train: .*set --config\.train\.microbatches=1"):
+        distill_student.run(config, Workdir(tmp_path / "run"), overview=False)
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_the_teacher_is_not_in_the_students_checkpoint(student_workdir):

@@ -49,7 +49,7 @@ def test_what_is_new_is_drawn_as_without_a_start(config, first, classifier):
     network = config.model.network().placed(mesh)
     student = with_projections(network, ("embedding",), {"teacher": 16})
     start = StartConfig(workdir=str(first), classifier=classifier)
-    params = starting_params(start, student, config)()
+    params = starting_params(start, student, config, (PROJECTIONS,))()
     drawn, trained = init_params(student, config.seed), final_params(first)
     new = (PROJECTIONS, CLASSIFIER) if classifier == "new" else (PROJECTIONS,)
     assert params.keys() == drawn.keys()

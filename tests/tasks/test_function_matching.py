@@ -10,9 +10,11 @@ import optax
 import pytest
 from PIL import Image
 
+from distill.evaluate.distillation import distillation_metrics
 from distill.nn import Network, ViTOutput
+from distill.subject import Teacher
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher, distillation_metrics
+from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.state import TrainState
 from distill.train.step import Learner, make_train_step
 from students import vit

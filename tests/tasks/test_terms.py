@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distill.losses.relational import relational_distance
 from distill.nn.embeddings import resample_tokens
-from distill.tasks.matching.config import FEATURES, LossWeights, MatchingConfig
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher, combine
+from distill.subject import Teacher, combine
+from distill.tasks.matching.config import LossWeights, MatchingConfig
+from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.projections import PROJECTIONS, with_projections
 from students import vit
 
@@ -43,9 +45,8 @@ def run(weights, teachers, student=None, **config):
     """The loss of a projected student, its metrics, and the outputs it is made of."""
     losses = LossWeights(**{"kl": 0.0, **weights})
     config = MatchingConfig(losses=losses, mixup=0.0, **config)
-    features = tuple(f for f in losses.features if f != "logits")
     widths = {name: teacher.network.config.width for name, teacher in teachers.items()}
-    student = with_projections(student or network(), features, widths)
+    student = with_projections(student or network(), losses.projected, widths)
     params = random_params(student, 1)
     frozen = {name: random_params(t.network, n) for n, (name, t) in enumerate(teachers.items(), 2)}
     task = FunctionMatching(student, teachers, config)
@@ -115,6 +116,22 @@ def test_terms_add_up_and_are_logged_each():
     assert float(metrics["labels"]) == pytest.approx(-np.mean(np.log(p)), rel=1e-4)
 
 
+def test_relations_of_embeddings_need_no_projection():
+    teacher = Teacher(network(width=12, classes=0))
+    loss, _, params, ours, theirs = run({"embedding_rkd": 3.0}, {"t": teacher})
+    assert PROJECTIONS not in params
+    expected = relational_distance(theirs["t"].embedding, ours.embedding)
+    assert loss == pytest.approx(3 * float(expected), rel=1e-5)
+    assert loss > 1e-3
+
+
+@pytest.mark.parametrize(("weights", "mean"), [({}, True), ({"embedding_rkd": 1.0}, False)])
+def test_only_relations_need_a_whole_batch(weights, mean):
+    config = MatchingConfig(losses=LossWeights(**weights))
+    task = FunctionMatching(network(), {"t": Teacher(network())}, config)
+    assert task.mean_over_examples is mean
+
+
 def reference_kl(p, q):
     return np.mean(np.sum(p * np.log(p / q), -1))
 
@@ -155,10 +172,6 @@ def test_a_teachers_own_view_is_what_it_sees():
     np.testing.assert_array_equal(prepared.images, seen["image"].astype(jnp.float32))
     expected = network().apply(frozen["t"], network().prepare(other)).logits
     np.testing.assert_allclose(prepared.teachers["logits"]["t"], expected, rtol=1e-5)
-
-
-def test_every_term_has_a_feature_and_a_weight():
-    assert set(FEATURES) | {"labels"} == set(vars(LossWeights()))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ import numpy as np
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, make_mesh, override_rules, put_batch
 from distill.runs.models import load_model
+from distill.subject import Teacher
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher
+from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.state import init_state
 from distill.train.step import Learner, make_train_step
 from students import vit

@@ -66,7 +66,8 @@ def test_less_of_what_is_wrong_is_better(metric):
 
 
 def test_projections_are_not_handed_on(tmp_path):
-    with contextlib.closing(Best(tmp_path, "val/accuracy")) as best:
+    best = Best(tmp_path, "val/accuracy", training_only=("projections",))
+    with contextlib.closing(best):
         best.offer(1, 0.5, weights(1.0) | {"projections": {"embedding": jnp.ones((2, 2))}})
     assert kept(tmp_path) == 1
 

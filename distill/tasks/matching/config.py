@@ -4,46 +4,18 @@ import dataclasses
 from typing import Literal
 
 from distill.errors import check_choices
-
-# What each term of the loss compares.
-FEATURES = {
-    "kl": "logits",
-    "logits_l2": "logits",
-    "logits_euclidean": "logits",
-    "embedding_cosine": "embedding",
-    "embedding_mse": "embedding",
-    "tokens_cosine": "tokens",
-    "tokens_mse": "tokens",
-}
+from distill.losses import Term, known_terms
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LossWeights:
+class _LossWeights:
     """The loss is the sum of its terms times these weights; terms of weight 0 cost nothing.
 
-    Terms on embeddings and tokens compare a learned projection of the student's features, which is
-    no part of the finished model. Tokens of another grid are resampled to the student's.
+    There is a weight for each term that a module of `distill.losses` declares. Tokens of another
+    grid are resampled to the student's.
 
     Raises:
       ValueError: if a weight is negative or all are 0.
     """
-
-    kl: float = 1.0
-    """T²·KL( softmax(z_t/T) ‖ softmax(z_s/T) ) of logits z at the temperature T."""
-    labels: float = 0.0
-    """Softmax cross-entropy against the labels, mixed as the images are."""
-    logits_l2: float = 0.0
-    """‖z_s − z_t‖²."""
-    logits_euclidean: float = 0.0
-    """‖z_s − z_t‖."""
-    embedding_cosine: float = 0.0
-    """1 − cos of the angle between embeddings."""
-    embedding_mse: float = 0.0
-    """Mean squared difference of embeddings."""
-    tokens_cosine: float = 0.0
-    """1 − cos of the angle between patch tokens, averaged over the patches."""
-    tokens_mse: float = 0.0
-    """Mean squared difference of patch tokens."""
 
     def __post_init__(self):
         weights = dataclasses.asdict(self)
@@ -54,14 +26,56 @@ class LossWeights:
             raise ValueError(f"give one of {', '.join(weights)} a weight, or nothing is learned")
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Of all terms but those of weight 0."""
+        return {name: weight for name in known_terms() if (weight := getattr(self, name))}
+
+    @property
     def terms(self) -> dict[str, float]:
-        """The weights of the terms that compare with teachers, but for those of weight 0."""
-        return {name: getattr(self, name) for name in FEATURES if getattr(self, name)}
+        """The weights of those terms that compare with teachers."""
+        return {term.name: self.weights[term.name] for term in self._with_teachers}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a term compares with labels."""
+        return self.terms != self.weights
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What the terms compare: some of logits, embedding, tokens."""
-        return tuple(dict.fromkeys(FEATURES[name] for name in self.terms))
+        """What is compared with teachers: some of logits, embedding, tokens."""
+        return tuple(dict.fromkeys(term.compares for term in self._with_teachers))
+
+    @property
+    def projected(self) -> tuple[str, ...]:
+        """What is compared in the teachers' spaces: some of embedding, tokens."""
+        found = (term.compares for term in self._with_teachers if term.is_projected)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def of_logits(self) -> tuple[str, ...]:
+        """The terms that compare logits themselves, not the probabilities they give."""
+        found = [term for term in self._with_teachers if term.compares == "logits"]
+        return tuple(term.name for term in found if not term.of_probabilities)
+
+    @property
+    def _with_teachers(self) -> list[Term]:
+        found = [known_terms()[name] for name in self.weights]
+        return [term for term in found if term.compares != "labels"]
+
+
+def _weight(term: Term) -> tuple[str, type, dataclasses.Field]:
+    default = 1.0 if term.name == "kl" else 0.0
+    return term.name, float, dataclasses.field(default=default, metadata={"help": term.description})
+
+
+LossWeights = dataclasses.make_dataclass(
+    "LossWeights",
+    map(_weight, known_terms().values()),
+    bases=(_LossWeights,),
+    namespace={"__doc__": _LossWeights.__doc__, "__module__": __name__},
+    frozen=True,
+    kw_only=True,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +119,7 @@ class MatchingConfig:
                 f"a teacher with teacher_view={self.teacher_view!r} does not see the student's "
                 "mixture; set mixup=0 and cutmix=0"
             )
-        foreign = [name for name in self.losses.terms if name.startswith("logits_")]
+        foreign = self.losses.of_logits
         if self.several_teachers == "average" and foreign:
             raise ValueError(
                 f"several_teachers='average' averages probabilities, which {', '.join(foreign)} "
@@ -126,7 +140,7 @@ class MatchingConfig:
         if "logits" not in self.losses.features:
             return
         if classes != expected or not classes:
-            terms = [t for t in self.losses.terms if FEATURES[t] == "logits"]
+            terms = [t for t in self.losses.terms if known_terms()[t].compares == "logits"]
             has, wants = (f"{n} classes" if n else "no classifier" for n in (classes, expected))
             raise ValueError(
                 f"{name} has {has} and the student {wants}, but config.matching.losses "

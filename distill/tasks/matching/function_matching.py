@@ -1,64 +1,21 @@
 """Function matching: the student is trained to be its teachers' function on the same views."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from distill.evaluation_view import EvaluationView
-from distill.losses import (
-    cosine_distance,
-    euclidean_distance,
-    kl_divergence,
-    mean_squared_error,
-    softmax_cross_entropy,
-    squared_distance,
-)
-from distill.metrics.classification import agreement, label_metrics, top5_agreement
-from distill.metrics.metric import Mean
-from distill.metrics.similarity import LinearCKA
+from distill.losses import known_terms
+from distill.metrics.classification import agreement
 from distill.mixing import Mixed, mix, mix_labels
-from distill.nn import Network, Params, ViTOutput
+from distill.nn import Params, VisionNetwork, ViTOutput
 from distill.nn.embeddings import resample_tokens
-from distill.tasks.matching.config import FEATURES, MatchingConfig
-from distill.tasks.matching.projections import with_projections
+from distill.subject import Teacher, combine, comparable
+from distill.tasks.matching.config import MatchingConfig
+from distill.tasks.matching.projections import PROJECTIONS, with_projections
 from distill.tasks.matching.targets import Answers, decode
-
-_TERMS = {
-    "logits_l2": squared_distance,
-    "logits_euclidean": euclidean_distance,
-    "embedding_cosine": cosine_distance,
-    "embedding_mse": mean_squared_error,
-    "tokens_cosine": cosine_distance,
-    "tokens_mse": mean_squared_error,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Teacher:
-    """A network to learn from, and how much it counts among several."""
-
-    network: Network
-    weight: float = 1.0
-    class_names: tuple[str, ...] = ()
-    """In the order of its logits; empty where nothing says them."""
-    order: tuple[int, ...] | None = None
-    """Which of its logits are the student's classes, in the student's order; None where all are, in
-    theirs; empty where it has other classes, which are not compared."""
-    view: EvaluationView = EvaluationView()
-    """What of an image it is to be shown."""
-
-    @property
-    def classes(self) -> int:
-        """How many of its logits can be compared with a student's."""
-        return self.network.config.num_classes if self.order is None else len(self.order)
-
-    def logits(self, output: ViTOutput) -> jax.Array:
-        """Of the student's classes, in the student's order, [B, classes]."""
-        return output.logits if self.order is None else output.logits[:, np.array(self.order)]
 
 
 class Prepared(NamedTuple):
@@ -88,7 +45,9 @@ class FunctionMatching:
     it.
     """
 
-    student: Network
+    training_only: ClassVar[tuple[str, ...]] = (PROJECTIONS,)
+
+    student: VisionNetwork
     teachers: Mapping[str, Teacher]
     config: MatchingConfig
     labelled: bool = True
@@ -99,7 +58,12 @@ class FunctionMatching:
     @property
     def needs_labels(self) -> bool:
         """Whether the loss compares with labels."""
-        return bool(self.config.losses.labels)
+        return self.config.losses.needs_labels
+
+    @property
+    def mean_over_examples(self) -> bool:
+        """Whether no term compares the examples of a batch with each other."""
+        return all(known_terms()[name].mean_over_examples for name in self.config.losses.weights)
 
     def prepare(
         self, frozen: Mapping[str, Params], batch: dict[str, jax.Array], key: jax.Array
@@ -117,7 +81,7 @@ class FunctionMatching:
             stored = {k[prefix:]: v for k, v in batch.items() if k.startswith(self.stored)}
             answers = decode(stored, classes)
         targets = None
-        if config.losses.labels:
+        if self.needs_labels:
             targets = mix_labels(batch["label"], mixed.weights, classes)
         labelled_share = jnp.mean(batch["label"] >= 0)
         prepared = Prepared(
@@ -136,11 +100,8 @@ class FunctionMatching:
         The accuracy is over images with a label, and not a number where a batch has none.
         """
         output = self.student.apply(params, self.student.prepare(prepared.images))
-        weights = self.config.losses.terms
+        weights = self.config.losses.weights
         terms = {name: self._term(name, params, output, prepared) for name in weights}
-        if self.config.losses.labels:
-            weights = weights | {"labels": self.config.losses.labels}
-            terms["labels"] = jnp.mean(softmax_cross_entropy(output.logits, prepared.targets))
         loss = sum(weights[name] * term for name, term in terms.items())
         metrics = terms if len(terms) > 1 else {}
         if "logits" in prepared.teachers:
@@ -174,105 +135,32 @@ class FunctionMatching:
         return getattr(output, feature)
 
     def _term(self, name: str, params: Params, output: ViTOutput, prepared: Prepared) -> jax.Array:
-        """One term, averaged over the batch and summed over the teachers."""
-        feature = FEATURES[name]
+        """One term over the batch, summed over the teachers."""
+        term, temperature = known_terms()[name], self.config.temperature
+        feature = term.compares
+        if feature == "labels":
+            return term(prepared.targets, output.logits, temperature)
         averaged = feature == "logits" and self.config.several_teachers == "average"
         total = 0.0
         for teacher, target in prepared.teachers[feature].items():
-            if feature == "logits":
-                ours = output.logits
-            else:
+            if term.is_projected:
                 ours = self.student.project(params, output, feature, teacher)
+            else:
+                ours = getattr(output, feature).astype(jnp.float32)
             if feature == "tokens":
                 grid = self.teachers[teacher].network.config.grid
                 target = resample_tokens(target, grid, self.student.config.grid)
             weight = 1.0 if averaged else self.teachers[teacher].weight
-            total += weight * jnp.mean(self._distance(name)(target.astype(jnp.float32), ours))
+            total += weight * term(target.astype(jnp.float32), ours, temperature)
         return total
 
-    def _distance(self, name: str):
-        if name == "kl":
-            return lambda teacher, student: kl_divergence(teacher, student, self.config.temperature)
-        return _TERMS[name]
 
-
-def combine(
-    logits: Mapping[str, jax.Array], teachers: Mapping[str, Teacher], temperature: float = 1.0
-) -> jax.Array:
-    """Logits, [B, C], of the average of several teachers' probabilities at a temperature.
-
-    Args:
-      logits: of each teacher; a single entry is returned as it is.
-      teachers: their weights.
-      temperature: T of softmax(z/T), whose weighted mean is softmax(result/T).
-    """
-    if len(logits) == 1:
-        return next(iter(logits.values()))
-    weights = jnp.array([teachers[name].weight for name in logits], jnp.float32)
-    stacked = jax.nn.log_softmax(jnp.stack(list(logits.values())) / temperature)
-    shares = jnp.log(weights / jnp.sum(weights))[:, None, None]
-    return temperature * jax.nn.logsumexp(stacked + shares, axis=0)
-
-
-def projected(student: Network, teachers: Mapping[str, Teacher], config: MatchingConfig) -> Network:
+def projected(
+    student: VisionNetwork, teachers: Mapping[str, Teacher], config: MatchingConfig
+) -> VisionNetwork:
     """The student with the projections that the terms of its loss compare by."""
-    features = tuple(feature for feature in config.losses.features if feature != "logits")
     widths = {name: teacher.network.config.width for name, teacher in teachers.items()}
-    return with_projections(student, features, widths)
-
-
-def comparable(student: Network, teachers: Mapping[str, Teacher]) -> bool:
-    """Whether student and teachers have as many classes, and so logits to compare."""
-    classes = {teacher.classes for teacher in teachers.values()}
-    return bool(classes) and classes == {student.config.num_classes} - {0}
-
-
-def distillation_metrics(
-    student: Network,
-    teachers: Mapping[str, Teacher],
-    *,
-    mixed: MatchingConfig | None = None,
-    labelled: bool = True,
-    among: Sequence[int] | None = None,
-):
-    """Metrics of the student, and of the student against its teachers.
-
-    Args:
-      student: what is evaluated.
-      teachers: whose parameters the metrics get as `frozen`, by name.
-      mixed: how images are mixed before they are shown, always by the same draw; None shows them
-        as they are.
-      labelled: whether the images have labels.
-      among: the classes that compete where labels are compared with; None is all. Students and
-        teachers are compared over all.
-    """
-
-    def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
-        images, where = batch["image"], batch["mask"]
-        if mixed is not None:
-            images = mix_views(mixed, jax.random.key(0), images).images
-        ours = student.apply(params, student.prepare(images))
-        theirs = {
-            name: teacher.network.apply(frozen[name], teacher.network.prepare(images))
-            for name, teacher in teachers.items()
-        }
-        metrics = {}
-        if labelled and student.config.num_classes:
-            metrics = label_metrics(ours.logits, batch["label"], among, where=where)
-        if comparable(student, teachers):
-            logits = combine({k: teachers[k].logits(out) for k, out in theirs.items()}, teachers)
-            values = {
-                "agreement": agreement(ours.logits, logits),
-                "top5_agreement": top5_agreement(ours.logits, logits),
-                "kl": kl_divergence(logits, ours.logits),
-            }
-            metrics |= {name: Mean.of(value, where) for name, value in values.items()}
-        for name, output in theirs.items():
-            metric = "cka" if len(theirs) == 1 else f"cka_{name}"
-            metrics[metric] = LinearCKA.of(ours.embedding, output.embedding, where)
-        return metrics
-
-    return per_example
+    return with_projections(student, config.losses.projected, widths)
 
 
 def mix_views(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import jax
 from flax import nnx
 
-from distill.nn import Network, Params, ViTConfig, ViTOutput
+from distill.nn import Params, VisionNetwork, ViTConfig, ViTOutput
 from distill.nn.layers import Linear
 
 PROJECTIONS = "projections"
@@ -34,19 +34,21 @@ class Projections(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class ProjectedNetwork(Network):
+class ProjectedNetwork(VisionNetwork):
     """A network whose parameters have `projections` beside its own."""
 
     def project(self, params: Params, output: ViTOutput, feature: str, teacher: str) -> jax.Array:
         """The student's embedding or tokens in the space of a teacher's, float32."""
-        with self._sharding_context():
-            module = nnx.merge(self._abstract[0], params)
-            return getattr(module.projections, feature)[teacher](getattr(output, feature))
+
+        def project(module, x):
+            return getattr(module.projections, feature)[teacher](x)
+
+        return self.apply(params, getattr(output, feature), method=project)
 
 
 def with_projections(
-    network: Network, features: tuple[str, ...], teacher_widths: Mapping[str, int]
-) -> Network:
+    network: VisionNetwork, features: tuple[str, ...], teacher_widths: Mapping[str, int]
+) -> VisionNetwork:
     """`network` with projections of `features`, or as it is if there are none.
 
     Its own parameters are drawn as they are without.

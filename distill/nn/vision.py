@@ -1,0 +1,34 @@
+"""A network that is shown images."""
+
+import dataclasses
+from typing import Any, Self
+
+import jax
+
+from distill.nn.kernels import Kernel
+from distill.nn.network import Network
+from distill.nn.preprocess import prepare_images
+from distill.parallel import constrain
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionNetwork(Network):
+    """A vision transformer, or another module of prepared images.
+
+    Its config has `image_shape`, `mean` and `std` as `ViTConfig` has them.
+    """
+
+    def prepare(self, images: jax.Array) -> jax.Array:
+        """Views [B, any height, any width, C] in [0, 255] as the model takes them."""
+        with self._sharding_context():
+            config = self.config
+            prepared = prepare_images(images, config.image_shape[:2], config.mean, config.std)
+            return constrain(prepared, "batch", None, None, None)
+
+    def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
+        """Prepared images, [B, height, width, C] float32."""
+        return (jax.ShapeDtypeStruct((batch_size, *self.config.image_shape), "float32"),)
+
+    def with_attention(self, kernel: Kernel) -> Self:
+        """The same network, its encoder's attention computed by `kernel`."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, attention=kernel))
