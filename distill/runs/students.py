@@ -46,7 +46,7 @@ def open_splits(config: DistillConfig, students: Iterable[ModelConfig]) -> Split
 
 def agree_on_classes(
     config: DistillConfig,
-    students: Mapping[str, Network],
+    students: Mapping[str, VisionNetwork],
     splits: Splits,
     teachers: Mapping[str, Teacher],
     starts: Iterable[StartConfig | None] = (),
@@ -124,7 +124,7 @@ def check_teachers(
 def trainee(
     config: DistillConfig,
     workdir: Workdir,
-    student: Network,
+    student: VisionNetwork,
     teachers: Mapping[str, Teacher],
     splits: Splits,
     class_names: Names,
