@@ -12,6 +12,7 @@ question with other shapes or another budget goes on from there. Exit status 1 i
 """
 
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -241,7 +242,8 @@ def main(arguments: list[str]) -> None:
         shaped(config, column[0])
     question, resolved = describe(config, topology), configs.to_dict(config)
     compiler = {key: question[key] for key in ("topology", "jax", "libtpu")}
-    log = ShapeLog(FLAGS.workdir, resolved | compiler)
+    complete = functools.partial(configs.with_defaults, config)
+    log = ShapeLog(FLAGS.workdir, resolved | compiler, complete)
     search = open_search(config, topology, mesh, budget, log)
     scaled = search.within_budget(diagonal(base, tile)) if base else ()
     search.run([scaled, *columns])
