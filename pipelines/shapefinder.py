@@ -11,6 +11,7 @@ compiler lays out, all times are estimates from its schedule. Lists are such as 
 question with other shapes or another budget goes on from there. Exit status 1 if no shape fits.
 """
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -115,7 +116,8 @@ def main(arguments: list[str]) -> None:
         shaped(config, column[0])
     question, resolved = describe(config, topology, FLAGS.patch), configs.to_dict(config)
     compiler = {key: question[key] for key in ("topology", "jax", "libtpu")}
-    log = ShapeLog(FLAGS.workdir, resolved | compiler)
+    complete = functools.partial(configs.with_defaults, config)
+    log = ShapeLog(FLAGS.workdir, resolved | compiler, complete)
     search = open_search(config, topology, mesh, budget, log)
     scaled = search.within_budget(diagonal(base, tile)) if base else ()
     search.run([scaled, *columns])

@@ -18,6 +18,7 @@ from distill.config.schema import (
     leaves,
     named,
     options,
+    stated_values,
     upgraded,
 )
 from distill.config.tagged import Choice
@@ -113,7 +114,7 @@ class _Builder:
             return MISSING
         value = upgraded(schema, value)
         if type(default) is schema:
-            value = _stated(default) | value
+            value = stated_values(default) | value
         return self._dataclass(schema, one_of, value, here)
 
     def _member(self, one_of, default, value, here) -> type | None:
@@ -242,10 +243,3 @@ class _Builder:
             else:
                 built[name] = self._value(item, before.get(name, MISSING), one, key)
         return MISSING if any(one is MISSING for one in built.values()) else built
-
-
-def _stated(config: Any) -> dict[str, Any]:
-    """The values of a config but for those that follow from the others."""
-    values = {field.name: getattr(config, field.name) for field, _ in fields(type(config))}
-    implied = implied_by(type(config), values)
-    return {key: value for key, value in values.items() if implied.get(key, MISSING) != value}

@@ -9,7 +9,9 @@ from distill.config.schema import choice, fields, named
 _MARK = "how_it_runs"
 
 
-def how_it_runs(default: Any = dataclasses.MISSING, *, factory: Callable[[], Any] | None = None):
+def how_it_runs(
+    default: Any = dataclasses.MISSING, *, factory: Callable[[], Any] | None = None
+) -> Any:
     """A dataclass field that says how a run is executed; a section's keys all do.
 
     Numbers may differ in their last bits, as sums are taken in another order on another mesh.

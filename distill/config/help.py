@@ -163,7 +163,9 @@ def _below(annotation, default: Any, said: Any, here: str, doc: str) -> Iterator
     elif item := named(annotation):
         before = default if isinstance(default, Mapping) else {}
         now = said if isinstance(said, Mapping) else {}
-        names = known_names(annotation) or sorted({**before, **now}) or ("NAME",)
+        names = known_names(annotation) or sorted({**before, **now})
+        if not names or (said is MISSING and known_names(annotation) is None):
+            names = [*names, "NAME"]
         entries = [(name, before.get(name, MISSING), now.get(name, MISSING)) for name in names]
         if choice(item) is None:
             keys = [

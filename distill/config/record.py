@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from distill.config.schema import MISSING, default_of, implied_by, upgraded
+from distill.config.schema import MISSING, default_of, implied_by, stated_values, upgraded
 from distill.config.tagged import labels
 
 
@@ -28,13 +28,7 @@ def _stated(config: Any, plain: Any) -> Any:
         return plain | {key: _stated(value, plain[key]) for key, value in config.items()}
     if not dataclasses.is_dataclass(config):
         return plain
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    implied = implied_by(type(config), values)
-    return {
-        key: _stated(value, plain[key])
-        for key, value in values.items()
-        if implied.get(key, MISSING) != value
-    }
+    return {key: _stated(value, plain[key]) for key, value in stated_values(config).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -39,6 +39,13 @@ def implied_by(schema: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(implied(given)) if implied else {}
 
 
+def stated_values(config: Any) -> dict[str, Any]:
+    """The values of a dataclass's fields but for those that follow from the others."""
+    values = {field.name: getattr(config, field.name) for field, _ in fields(type(config))}
+    implied = implied_by(type(config), values)
+    return {key: value for key, value in values.items() if implied.get(key, MISSING) != value}
+
+
 def upgraded(schema: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A section of an earlier version as it is written now; see `distill.config.resolve`."""
     upgrade = getattr(schema, "upgraded", dict)

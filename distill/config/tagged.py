@@ -30,21 +30,23 @@ class OneOf:
       found_in: packages whose modules are loaded to find them.
     """
 
-    tag: ClassVar[str]
-    found_in: ClassVar[tuple[str, ...]]
+    _tag: ClassVar[str]
+    _found_in: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(
         cls, *, tag: str | None = None, found_in: tuple[str, ...] = (), **options: Any
     ):
         super().__init_subclass__(**options)
         if tag is not None:
-            cls.tag, cls.found_in = tag, found_in
+            cls._tag, cls._found_in = tag, found_in
 
 
 def is_open(annotation: Any) -> bool:
     """Whether an annotation is a base of which a section is any subclass."""
     return (
-        isinstance(annotation, type) and issubclass(annotation, OneOf) and "tag" in vars(annotation)
+        isinstance(annotation, type)
+        and issubclass(annotation, OneOf)
+        and "_tag" in vars(annotation)
     )
 
 
@@ -54,10 +56,10 @@ def members(base: type[OneOf]) -> tuple[type, ...]:
     Raises:
       TypeError: if two have one label.
     """
-    for package in base.found_in:
+    for package in base._found_in:
         modules_in(package)
-    labelled = [(label, one) for one in _below(base) if (label := labels(one).get(base.tag))]
-    _check_different(base.tag, labelled)
+    labelled = [(label, one) for one in _below(base) if (label := labels(one).get(base._tag))]
+    _check_different(base._tag, labelled)
     return tuple(one for _, one in sorted(labelled, key=lambda pair: pair[0]))
 
 
@@ -112,7 +114,7 @@ class Choice:
         found: dict[type, str | None] = {}
         for option in options:
             if is_open(option):
-                found |= dict.fromkeys(members(option), option.tag)
+                found |= dict.fromkeys(members(option), option._tag)
             elif dataclasses.is_dataclass(option):
                 found[option] = None
         if not found:

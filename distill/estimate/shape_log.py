@@ -1,6 +1,7 @@
 """A search over shapes told while it runs, and kept for the next one."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from distill.estimate.plan import GIB
@@ -16,18 +17,24 @@ class ShapeLog:
     Args:
       workdir: keeps it in shapes.json; None keeps nothing.
       question: what is compiled for what; a workdir has the answers to one.
+      complete: brings a question that an earlier version recorded to its present form.
 
     Raises:
       UserError: if the workdir cannot be written or belongs to another question.
     """
 
-    def __init__(self, workdir: str | None, question: dict[str, Any]):
+    def __init__(
+        self,
+        workdir: str | None,
+        question: dict[str, Any],
+        complete: Callable[[Any], Any] = lambda recorded: recorded,
+    ):
         self._file = None
         self.found: list[Found] = []
         if workdir is None:
             return
         self._workdir = Workdir(workdir)
-        self._workdir.claim(question)
+        self._workdir.claim(question, complete=complete)
         self._file = self._workdir.path / "shapes.json"
         if self._file.exists():
             self.found = [

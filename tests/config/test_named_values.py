@@ -53,7 +53,8 @@ def test_what_is_wrong_with_a_named_value_is_named():
 
 def test_a_named_value_is_described_once():
     keys = [key for key, *_ in describe(Matching)]
-    assert keys == ["config.losses.NAME", "config.free.NAME"]
+    known = [f"config.losses.{name}" for name in ("kl", "hint", "relation")]
+    assert keys == [*known, "config.free.NAME"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

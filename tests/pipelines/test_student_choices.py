@@ -22,7 +22,7 @@ CHOICES = {
 def test_a_student_has_any_choice_of_a_vision_transformer(teacher_workdir, tmp_path):
     keys = {f"model__{name}": value for name, value in CHOICES.items()}
     config = distill_config(
-        teacher_workdir, **keys, train__total_steps=2, schedule__warmup_steps="1"
+        teacher_workdir, **keys, train__total_steps=4, schedule__warmup_steps="1"
     )
     distill_student.run(config, Workdir(tmp_path), overview=False)
     recorded = read_config(tmp_path)["model"]
