@@ -11,7 +11,10 @@ from distill.subject import Subject
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViewsConfig(EvaluationConfig):
-    """A sample of training views that no step trains on; a student's are mixed as in training."""
+    """A sample of training views that no step trains on; a student's are mixed as in training.
+
+    Mixtures are drawn batch by batch, so those of another batch size are others.
+    """
 
     kind: Literal["views"] = "views"
 
