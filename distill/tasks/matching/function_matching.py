@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.losses import (
     cosine_distance,
@@ -118,6 +119,11 @@ class FunctionMatching:
             answers = decode(stored, classes)
         targets = None
         if config.losses.labels:
+            if "classes" in batch:
+                raise UserError(
+                    "config.matching.losses.labels compares with one class for each image, but "
+                    "images of this data have several each; type --config.matching.losses.labels=0"
+                )
             targets = mix_labels(batch["label"], mixed.weights, classes)
         labelled_share = jnp.mean(batch["label"] >= 0)
         prepared = Prepared(
