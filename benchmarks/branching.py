@@ -23,9 +23,8 @@ from distill.evaluate import Evaluator
 from distill.metrics import classification_metrics
 from distill.parallel import MeshConfig, local_rows, make_mesh, put_batch
 from distill.paths import path_argument
-from distill.report.text import text_table
 from distill.runs.models import load_model
-from distill.terminal import accept_any_text
+from distill.terminal import accept_any_text, text_table
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
 from pipelines import pretrain

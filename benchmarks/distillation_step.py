@@ -31,11 +31,10 @@ from distill.nn import Network, Params
 from distill.optim import OptimizerConfig, make_optimizer
 from distill.parallel import MeshConfig, make_mesh, put_batch
 from distill.paths import path_argument
-from distill.report.text import text_table
 from distill.tasks.matching.config import LossWeights, MatchingConfig
 from distill.tasks.matching.function_matching import FunctionMatching, Teacher
 from distill.tasks.matching.targets import TargetFormat, encode
-from distill.terminal import accept_any_text
+from distill.terminal import accept_any_text, text_table
 from distill.train.state import init_params, init_state
 from distill.train.step import Learner, compile_joint_step, prepare
 from students import vit

@@ -23,8 +23,7 @@ from matplotlib.figure import Figure
 
 from distill import config as configs
 from distill.paths import path_argument
-from distill.report.text import text_table
-from distill.terminal import accept_any_text
+from distill.terminal import accept_any_text, text_table
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 from pipelines.pretrain import PretrainConfig

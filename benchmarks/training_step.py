@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.arguments import positive_int
+from distill.config.schema import choice
 from distill.nn import Network, Params, count_flops
+from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh
 from distill.parallel.mesh import batch_sharding
@@ -25,10 +27,8 @@ from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import FunctionMatching, Teacher
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, make_train_step
-from students import vit
-from teachers import vit_22b, vit_g
 
-FAMILIES = {"vit": vit, "vit_g": vit_g, "vit_22b": vit_22b}
+FAMILIES = choice(ModelConfig).labelled
 SHAPE_FLAGS = ("width", "depth", "mlp_dim", "heads")
 
 # As in `distill.train.loop`: enough to keep the device busy while the host prepares the next.
@@ -80,15 +80,14 @@ def network_of(name: str, choices: dict[str, Any]) -> Network:
     family, colon, variant = name.rpartition(":")
     if not colon:
         shape = variant.partition("/")[0]
-        family = next((f for f, module in FAMILIES.items() if shape in module.SHAPES), None)
+        family = next((f for f, config in FAMILIES.items() if shape in config.shapes), None)
     if family not in FAMILIES:
-        known = "; ".join(f"{f}: {', '.join(m.SHAPES)}" for f, m in FAMILIES.items())
+        known = "; ".join(f"{f}: {', '.join(c.shapes)}" for f, c in FAMILIES.items())
         raise ValueError(
             f"unknown model {name!r}; expected a shape and a patch size, such as L/16, or "
             f"family:shape/patch, from {known}"
         )
-    module = FAMILIES[family]
-    return module.build(module.configure(variant, **choices))
+    return FAMILIES[family].of(variant, **choices).build()
 
 
 def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
@@ -249,7 +248,7 @@ def allocator_peak() -> int | None:
 
 def add_job_flags(mode: argparse.ArgumentParser, roles: Sequence[str]) -> None:
     """What `job_of` reads, for models of these roles: `model`, or `teacher` and `student`."""
-    shapes = "; ".join(f"{f}: {', '.join(m.SHAPES)}" for f, m in FAMILIES.items())
+    shapes = "; ".join(f"{f}: {', '.join(c.shapes)}" for f, c in FAMILIES.items())
     name_help = f"a shape and a patch size, such as L/16, or family:shape/patch ({shapes})"
     for role in roles:
         mode.add_argument(f"--{role}", required=True, metavar="NAME", help=name_help)

@@ -9,9 +9,13 @@ The library both sides share, from the ground up:
 - `distill.tasks`, `distill.losses`, `distill.mixing`: classification, and function matching.
 - `distill.train`: state, step, loop, checkpoints, metrics.
 - `distill.evaluate`: classification and agreement.
-- `distill.export`: SavedModel.
+- `distill.runs`: what configs and workdirs stand for.
+- `distill.estimate`, `distill.laws`: what a run on TPUs would take, and scaling laws.
+- `distill.export`, `distill.inspect`, `distill.report`: trained models for other programs; what
+  paths hold; pages and tables.
+- `distill.command`: from a command line to a run.
 
-Teachers live in `teachers`, students in `students`, runs in `pipelines`.
+Teachers live in `teachers`, students in `students`, commands in `pipelines`.
 Importing this package imports none of its parts: take what you need.
 """
 

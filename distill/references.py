@@ -6,20 +6,30 @@ dicts in which such values stay `ml_collections.FieldReference`s until the overr
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict, FieldReference
-from ml_collections.config_dict import RequiredValueError
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
+# ml_collections is loaded where there is a config: the library's dataclasses do without.
 _MISSING = object()
 
 
-def tree_of(config: ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+def tree_of(config: "ConfigDict | Mapping[str, Any]") -> dict[str, Any]:
     """A config as nested dicts; a section that several keys refer to is one dict."""
     return _tree(config, {})
 
 
+def is_reference(value: Any) -> bool:
+    """Whether a value is computed once the overrides are known."""
+    from ml_collections import FieldReference
+
+    return isinstance(value, FieldReference)
+
+
 def _tree(config: Any, shared: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    from ml_collections import ConfigDict
+
     if not isinstance(config, ConfigDict):
         items = config.items()
     else:
@@ -28,9 +38,11 @@ def _tree(config: Any, shared: dict[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _node(value: Any, shared: dict[int, dict[str, Any]]) -> Any:
+    from ml_collections import ConfigDict
+
     if isinstance(value, ConfigDict | Mapping):
         return _tree(value, shared)
-    if isinstance(value, FieldReference) and not isinstance(value.get_type(), tuple):
+    if is_reference(value) and not isinstance(value.get_type(), tuple):
         if not issubclass(value.get_type(), ConfigDict):
             return value
         section = value.get()
@@ -53,11 +65,13 @@ def evaluated(tree: Mapping[str, Any], problems: list[str], path: str = "config"
 
 
 def _value(value: Any, problems: list[str], path: str) -> Any:
+    from ml_collections.config_dict import RequiredValueError
+
     if isinstance(value, Mapping):
         return evaluated(value, problems, path)
     if isinstance(value, list | tuple):
         return type(value)(_value(item, problems, path) for item in value)
-    if not isinstance(value, FieldReference):
+    if not is_reference(value):
         return value
     try:
         return value.get()

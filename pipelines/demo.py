@@ -16,16 +16,18 @@ import numpy as np
 from absl import flags
 
 from distill import config as configs
-from distill.command.launch import define_path, launch, parse
+from distill.command.flags import define_path, parse
+from distill.command.launch import launch
 from distill.data import Source
 from distill.data.examples import readable_views
 from distill.export.model import NotInstalled
 from distill.export.versions import Version
-from distill.nn import Network
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
-from distill.report.text import text_table
+from distill.runs.distillation import DistillConfig
 from distill.runs.models import load_model
+from distill.runs.pretraining import PretrainConfig
+from distill.terminal import text_table
 from distill.train.progress import format_seconds, say
 from distill.train.workdir import Workdir
 from pipelines import distill_student, export, pretrain
@@ -39,9 +41,9 @@ HEADER = ("model", "parameters", "test accuracy", "agrees with teacher", "images
 
 def run(workdir: Workdir) -> dict[str, Any]:
     """Runs the three trainings and the export; returns what summary.json holds."""
-    teacher_config = _resolve(pretrain.PretrainConfig, "pretrain/digits.py")
+    teacher_config = _resolve(PretrainConfig, "pretrain/digits.py")
     student_config = _resolve(
-        distill_student.DistillConfig,
+        DistillConfig,
         "distill/digits.py:embedding",
         {"teacher.workdir": str(workdir.path / "teacher")},
     )
@@ -91,16 +93,14 @@ def _at(workdir: Workdir, name: str) -> Workdir:
     return Workdir(workdir.path / name)
 
 
-def _on_labels(
-    student: distill_student.DistillConfig, teacher: pretrain.PretrainConfig
-) -> pretrain.PretrainConfig:
+def _on_labels(student: DistillConfig, teacher: PretrainConfig) -> PretrainConfig:
     """The student's run with the teacher's loss on labels in place of function matching."""
     shared = {
         field.name: getattr(student, field.name)
-        for field in dataclasses.fields(pretrain.PretrainConfig)
+        for field in dataclasses.fields(PretrainConfig)
         if field.name != "loss"
     }
-    return pretrain.PretrainConfig(**shared, loss=teacher.loss)
+    return PretrainConfig(**shared, loss=teacher.loss)
 
 
 def _export(student: Path) -> Version:
@@ -118,11 +118,8 @@ def _predict(workdir: Path, source: Source, data: Any) -> np.ndarray:
     size = network.config.image_shape[0]
     views = readable_views(source, data.view, size, most=len(source))
     images = np.stack([example["image"] for example in views])
-    return np.asarray(_logits(network, params, images)).argmax(axis=-1)
-
-
-def _logits(network: Network, params: Any, images: np.ndarray) -> Any:
-    return network.apply(params, network.prepare(images)).logits
+    logits = network.apply(params, network.prepare(images)).logits
+    return np.asarray(logits).argmax(axis=-1)
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -21,14 +21,8 @@ from pathlib import Path
 
 from absl import flags
 
-from distill.command.launch import (
-    define_path,
-    define_process_flags,
-    define_source,
-    join,
-    launch,
-    parse,
-)
+from distill.command.flags import define_path, define_process_flags, define_source, join, parse
+from distill.command.launch import launch
 from distill.data import DataConfig, Source
 from distill.data.classes import (
     IN_ORDER,

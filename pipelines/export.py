@@ -11,30 +11,24 @@ keeps nothing else from being written. SavedModels are DIR/1, DIR/2, … (TF Ser
 others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from absl import flags
 
-from distill.command.launch import define_path, launch, parse
+from distill.command.flags import define_path, parse
+from distill.command.launch import launch
 from distill.config import resolve
-from distill.data import DataConfig, Source, Subset
-from distill.data.classes import Names, among, numbered
-from distill.data.examples import readable_views
-from distill.errors import RunFailed, UserError
+from distill.data import DataConfig
+from distill.errors import UserError
+from distill.export.about import describe
 from distill.export.model import Exportable
-from distill.export.verify import Samples, Verifier
-from distill.export.versions import FORMATS, Version, check_format, export_version, table
-from distill.nn import ViTConfig
+from distill.export.samples import open_samples
+from distill.export.several import export_all
+from distill.export.versions import FORMATS, Version, check_format
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import EXECUTION, load_model
-from distill.runs.teachers import teachers_of
-from distill.runs.weights import described_network
-from distill.train import best as best_weights
-from distill.train.progress import format_figure, say
-from distill.train.workdir import read_classes, read_config, read_summary
+from distill.runs.models import load_model
+from distill.train.workdir import read_classes, read_config
 
 FLAGS = flags.FlagValues()
 define_path("workdir", "Of the run to export.", FLAGS)
@@ -62,9 +56,6 @@ flags.DEFINE_integer(
     1,
     flag_values=FLAGS,
 )
-
-# Sections of a config that make up the recipe on a model card.
-_RECIPE = ("data.view", "optimizer", "schedule", "matching", "loss")
 
 
 def run(
@@ -102,7 +93,7 @@ def run(
     network, params = load_model(workdir, mesh, best=best, dtype="float32")
     data = resolve(DataConfig, recorded["data"])
     names = read_classes(workdir)
-    classes, samples = _samples(data, network.config, images, names)
+    classes, samples = open_samples(data, network.config, images, names)
     model = Exportable(
         network=network,
         params=params,
@@ -114,185 +105,7 @@ def run(
     for form in formats:
         check_format(form, model)
     about = describe(workdir, recorded, best) | {"licence": licence, "checked_on": samples.name}
-    return _export_all(model, formats, output or workdir / "export", samples, about)
-
-
-def _export_all(
-    model: Exportable,
-    formats: Sequence[str],
-    directory: Path,
-    samples: Samples,
-    about: Mapping[str, Any],
-) -> dict[str, Version]:
-    """Exports in each format, whatever becomes of the others, and prints what was seen."""
-    verifier = Verifier(model, samples)
-    accuracy = verifier.accuracy
-    versions, failed = {}, []
-    try:
-        for form in formats:
-            # TF Serving looks for versions right in a model's directory.
-            place = directory if form == "saved_model" else directory / form
-            try:
-                versions[form] = export_version(model, form, place, verifier, about)
-            except UserError as error:
-                failed.append(error)
-            else:
-                failed.extend(versions[form].failed)
-                print(f"exported {versions[form].path}")
-    finally:
-        if versions:
-            right = "" if accuracy is None else f" (accuracy {accuracy:.2%})"
-            print(f"compared with JAX{right} on {samples.name}; times on this machine's CPU:\n")
-            print(table([checked for one in versions.values() for checked in one.checked]))
-    if failed:
-        raise _incomplete(versions, failed)
-    return versions
-
-
-def _incomplete(versions: Mapping[str, Version], failed: Sequence[UserError]) -> UserError:
-    """Says what was exported and what was not."""
-    said = "\n".join(str(error) for error in failed)
-    if not versions:
-        ran = any(isinstance(error, RunFailed) for error in failed)
-        return (RunFailed if ran else UserError)(f"{said}\nNothing was exported")
-    written = [
-        f"{checked.name} ({version.path})"
-        for version in versions.values()
-        for checked in version.checked
-    ]
-    return RunFailed(f"{said}\nThe rest was exported: {', '.join(written)}")
-
-
-def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str, Any]:
-    """Where a trained model comes from, as its export's card tells it."""
-    summary = read_summary(workdir) or {}
-    folder = workdir / (best_weights.FOLDER if best else "checkpoints")
-    step = max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
-    weights, metrics = "last", {name: value for name, value in summary.items() if "/" in name}
-    if best:
-        metric, value = best_weights.kept_by(workdir, step)
-        weights, metrics = f"best by {metric}", {metric: value}
-    data, train = resolve(DataConfig, recorded["data"]), recorded["train"]
-    recipe = {
-        key: value
-        for section in _RECIPE
-        for key, value in _flat(recorded, section)
-        # Terms that a loss does not have.
-        if value or not key.startswith("matching.losses.")
-    }
-    # What it is, and not how its run executed it: as fingerprints take it.
-    model = {key: value for key, value in recorded["model"].items() if key not in EXECUTION}
-    return {
-        "name": workdir.resolve().name,
-        "workdir": str(workdir),
-        "step": step,
-        "weights": weights,
-        "model": model,
-        "data": {
-            "trained on": f"{data.source}, split {data.train_split}"
-            + (f", {data.train_images} of its images" if data.train_images else ""),
-            "evaluated on": _evaluated_on(data),
-            "classes": ", ".join(data.classes),
-        },
-        "recipe": {
-            "steps": summary.get("steps"),
-            "images a step": train["batch_size"],
-            "seed": recorded["seed"],
-            **recipe,
-        },
-        "metrics": {name: format_figure(name, value) for name, value in metrics.items()},
-        "teachers": {
-            name: _known(teacher) for name, teacher in teachers_of(workdir, recorded).items()
-        },
-        "targets": recorded.get("targets"),
-        "start": recorded.get("start"),
-        "branched_from": recorded.get("branch_from"),
-    }
-
-
-def _evaluated_on(data: DataConfig) -> str | None:
-    named = {"val": data.validation_split, "test": data.test_split}
-    splits = [f"split {split} ({prefix}/)" for prefix, split in named.items() if split]
-    return ", ".join([data.evaluation_source, *splits]) if splits else None
-
-
-def _known(teacher: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a teacher, and how large it is where its model is."""
-    known = {key: value for key, value in teacher.items() if value is not None}
-    if "model" in known:
-        known["parameters"] = described_network(known["model"]).parameter_count()
-    return known
-
-
-def _flat(recorded: Mapping[str, Any], section: str) -> list[tuple[str, Any]]:
-    """The keys of a section, such as `data.view`, with their values, as in config.section.key."""
-
-    def walk(value, name):
-        if isinstance(value, dict):
-            for key, part in value.items():
-                yield from walk(part, f"{name}.{key}")
-        else:
-            yield name, value
-
-    found = recorded
-    for key in section.split("."):
-        found = found.get(key) or {}
-    return list(walk(found, section))
-
-
-def _samples(data: DataConfig, config: ViTConfig, most: int, names: Names) -> tuple[Names, Samples]:
-    """Class names, and images of the evaluation split, or else of the training images.
-
-    Args:
-      data: of the run.
-      config: of the model.
-      most: how many images.
-      names: of the model's classes; empty where the run did not record them.
-    """
-    split = data.test_split or data.validation_split
-    if split is None:
-        source, split, name = (
-            data.open(data.train_split, channels=config.channels),
-            None,
-            data.source,
-        )
-    else:
-        source, name = data.open_evaluation(split, channels=config.channels), data.evaluation_source
-    labels, names = _labels(source, names, config.num_classes, name, data.in_order)
-    spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
-    chosen = Subset(source, spread)
-    size = config.image_shape[0]
-    examples = list(readable_views(chosen, data.view, size, most=len(chosen)))
-    if not examples:
-        raise UserError(f"no image of {name} can be decoded")
-    if labels is not None:
-        labels = labels[spread[[example["index"] for example in examples]]]
-    samples = Samples(
-        np.stack([example["image"] for example in examples]),
-        labels if labels is not None and (labels >= 0).all() else None,
-        f"{len(examples):,} images of {name}, split {split or data.train_split}",
-    )
-    return names, samples
-
-
-def _labels(
-    source: Source, names: Names, count: int, name: str, in_order: bool
-) -> tuple[np.ndarray | None, Names]:
-    """The images' labels as a model numbers them, if it does, and the names of its classes."""
-    if count and not names and len(source.class_names) == count:
-        say(f"warning: the run did not record its classes; they are taken to be those of {name}")
-        names = source.class_names
-    labels = None
-    if names and source.class_names:
-        try:
-            shown = numbered(source, names, shown=name, whose="the model", in_order=in_order)
-            labels = shown.labels if among(shown) is None else None
-        except UserError as error:
-            say(
-                f"warning: the classes are called as in training, and no accuracy is given. {error}"
-            )
-    # A student may have been distilled without labels, from a teacher that names no classes.
-    return labels, names or tuple(map(str, range(count)))
+    return export_all(model, formats, output or workdir / "export", samples, about)
 
 
 def main(arguments: list[str]) -> None:

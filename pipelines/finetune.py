@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from distill.command.launch import launch_training
-from distill.config import ConfigError
+from distill.config import ConfigError, resolve, stated
 from distill.data.classes import name_classes
 from distill.metrics import classification_metrics
+from distill.nn.family import ModelConfig
 from distill.paths import local_path
 from distill.references import evaluated
-from distill.runs.models import ModelConfig, recorded_view, with_classes
+from distill.report.story import finish, introduce
+from distill.runs.models import recorded_view, with_classes
 from distill.runs.start import StartConfig, kept_classes, starting_params
-from distill.runs.story import finish, introduce
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.train.fit import Trained, Trainee, fit_one
 from distill.train.run import RunConfig, open_mesh
@@ -52,7 +53,8 @@ def complete(tree: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, An
     other = {"attention": "auto", "classifier_bias": 0.0}
     if start.get("classifier") != "keep":
         other["num_classes"] = None
-    return tree | {"model": read_config(path)["model"] | other | tree.get("model", {})}
+    model = stated(resolve(ModelConfig, read_config(path)["model"]))
+    return tree | {"model": model | other | tree.get("model", {})}
 
 
 def run(

@@ -7,7 +7,8 @@ Each is known by its name from any directory: `distill pretrain --config=pretrai
 
 from absl import flags
 
-from distill.command.launch import launch, parse
+from distill.command.flags import parse
+from distill.command.launch import launch
 from distill.shipped import headline, shipped_configs
 
 FLAGS = flags.FlagValues()

@@ -8,35 +8,24 @@ weights, no data, no TPU. Memory is what the compiler lays out; all times are es
 compiler's schedule (distill/estimate/cost.py says how). Exit status 1 if the step does not fit.
 """
 
-import dataclasses
-import itertools
 import json
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 from absl import flags
-from jax.sharding import Mesh
 
 from distill import config as configs
-from distill.command.launch import define_config, define_path, launch, parse, split_overrides
+from distill.command.flags import check_writable, define_config, define_path, parse, split_overrides
+from distill.command.launch import launch
 from distill.errors import RunFailed, UserError
-from distill.estimate.plan import Job, Plan, plan_step
+from distill.estimate.jobs import make_plan, run_steps
+from distill.estimate.sweep import sweep, variations
 from distill.estimate.topology import Topology, open_topology
-from distill.nn import Params
-from distill.optim import make_optimizer, make_schedule
-from distill.parallel import override_rules
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
-from distill.runs.teachers import TEACHER
-from distill.tasks.classification import Classification
-from distill.tasks.matching.function_matching import FunctionMatching, Teacher, projected
-from distill.train.progress import format_seconds, say
-from distill.train.run import RunConfig, blame, check_batch
-from distill.train.state import with_shardings
-from pipelines.distill_student import DistillConfig
-from pipelines.pretrain import PretrainConfig
+from distill.runs.distillation import DistillConfig
+from distill.runs.pretraining import PretrainConfig
+from distill.train.progress import say
+from distill.train.run import RunConfig
 
 FLAGS = flags.FlagValues()
 define_config(FLAGS)
@@ -65,127 +54,6 @@ def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
     return configs.resolve(schema, tree, overrides)
 
 
-def make_job(
-    config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None = None
-) -> Job:
-    """What a run of `config` on `mesh` would compile.
-
-    Raises:
-      UserError: if the config does not say what its teacher is, or has several students.
-    """
-    if config.model is None:
-        raise UserError("a plan is of one student at a time; give it as config.model")
-    if isinstance(config, DistillConfig) and config.targets:
-        raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
-    network = config.model.network().placed(mesh, config.mesh.table)
-    teachers, frozen = {}, None
-    if isinstance(config, DistillConfig):
-        teachers, frozen = _abstract_teachers(config, mesh)
-        network = projected(network, teachers, config.matching)
-    with blame("config.schedule"):
-        # What is not known does not change what is compiled.
-        schedule = make_schedule(
-            config.schedule,
-            steps or 10**9,
-            batch_size=config.train.batch_size,
-            images=train_images or 10**6,
-        )
-    with blame("config.optimizer.weight_decay"):
-        optimizer = make_optimizer(
-            config.optimizer, schedule, network.abstract_params, network.axes
-        )
-    with blame("config.model"):
-        network.check(config.train.batch_size)
-    common = dict(
-        network=network,
-        optimizer=optimizer,
-        batch_size=config.train.batch_size,
-        microbatches=config.train.microbatches,
-    )
-    if isinstance(config, PretrainConfig):
-        task = Classification(network, config.loss)
-        return Job(task=task, view_size=max(network.config.image_shape[:2]), **common)
-    with blame("config.teacher.model"):
-        for name, teacher in teachers.items():
-            teacher.network.check(config.train.batch_size)
-            config.matching.check_teacher(
-                name, teacher.network.config.num_classes, network.config.num_classes
-            )
-    networks = tuple(teacher.network for teacher in teachers.values())
-    return Job(
-        task=FunctionMatching(network, teachers, config.matching),
-        view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
-        teacher_view=config.matching.teacher_view,
-        teachers=networks,
-        frozen=frozen,
-        **common,
-    )
-
-
-def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Teacher], Params]:
-    """Teachers as the config describes them, and their parameters' shapes."""
-    teachers, frozen = {}, {}
-    for name, one in config.every_teacher.items():
-        if one.weights is not None:
-            network = one.weights.open(one.dtype).network
-        elif one.model is not None:
-            network = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype).network()
-        else:
-            key = "config.teacher" if name == TEACHER else f"config.teachers.{name}"
-            raise UserError(f"a plan needs {key}.model: there is no teacher's workdir to read")
-        network = network.placed(mesh, override_rules(one.rules))
-        shapes = jax.tree.map(
-            lambda leaf, dtype=one.dtype or "float32": jax.ShapeDtypeStruct(leaf.shape, dtype),
-            network.abstract_params,
-        )
-        teachers[name] = Teacher(network, one.weight)
-        frozen[name] = with_shardings(shapes, network.shardings)
-    return teachers, frozen
-
-
-def run_steps(config: RunConfig, train_images: int | None) -> int | None:
-    """The run's length, or None if it depends on a number of images nobody gave."""
-    if config.train.total_epochs is not None and train_images is None:
-        return None
-    with blame("config.train"):
-        return config.train.steps(train_images or 0)
-
-
-def make_plan(
-    config: RunConfig, topology: Topology, steps: int | None, dump: Path | None = None
-) -> Plan:
-    """Compiles one configuration."""
-    with blame("config.mesh"):
-        mesh = topology.mesh(config.mesh)
-    check_batch(config, mesh)
-    job = make_job(config, mesh, steps, FLAGS.train_images)
-    return plan_step(job, topology, mesh, dump)
-
-
-def variations(config: RunConfig, chips: int) -> Iterator[RunConfig]:
-    """What a sweep tries: meshes, rematerialisation and microbatches."""
-    meshes = [_sizes("sweep_meshes", text, 3) for text in FLAGS.sweep_meshes] or [
-        (chips // (fsdp * tensor), fsdp, tensor)
-        for tensor in (1, 2)
-        for fsdp in sorted({chips // tensor, min(64, chips // tensor), min(16, chips // tensor)})
-        if fsdp and chips % (fsdp * tensor) == 0
-    ]
-    policies = FLAGS.sweep_remat or [config.model.remat]
-    parts = config.train.microbatches
-    microbatches = [_sizes("sweep_microbatches", n, 1)[0] for n in FLAGS.sweep_microbatches]
-    microbatches = microbatches or [parts, 2 * parts]
-    for (data, fsdp, tensor), remat, parts in itertools.product(meshes, policies, microbatches):
-        sizes = dict(data=data, fsdp=fsdp, tensor=tensor)
-        kept = config.model.remat_keep if remat == "full" else ()
-        with blame("--sweep_remat"):
-            yield dataclasses.replace(
-                config,
-                mesh=dataclasses.replace(config.mesh, **sizes),
-                model=dataclasses.replace(config.model, remat=remat, remat_keep=kept),
-                train=dataclasses.replace(config.train, microbatches=parts),
-            )
-
-
 def _sizes(flag: str, text: str, count: int) -> tuple[int, ...]:
     sizes = text.split("x")
     if len(sizes) != count or not all(size.isdecimal() and int(size) for size in sizes):
@@ -194,36 +62,24 @@ def _sizes(flag: str, text: str, count: int) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
-def sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
-    """Plans all variations and prints them, best first."""
-    tried, results = list(variations(config, topology.chips)), []
-    began = time.perf_counter()
-    for number, variation in enumerate(tried, 1):
-        try:
-            plan = make_plan(variation, topology, steps)
-        except UserError as error:
-            # What cannot be planned must not lose what has been.
-            say(f"left out: {error}")
-        else:
-            results.append(plan_figures(plan, variation, topology, steps))
-        left = (time.perf_counter() - began) / number * (len(tried) - number)
-        say(f"tried {number} of {len(tried)}; {format_seconds(left)} left")
+def _sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
+    """Plans what the flags ask for and prints it, best first."""
+    tried = variations(
+        config,
+        topology.chips,
+        [_sizes("sweep_meshes", text, 3) for text in FLAGS.sweep_meshes],
+        FLAGS.sweep_remat,
+        [_sizes("sweep_microbatches", text, 1)[0] for text in FLAGS.sweep_microbatches],
+    )
+    results = [
+        plan_figures(plan, variation, topology, steps)
+        for variation, plan in sweep(list(tried), topology, steps, FLAGS.train_images)
+    ]
     if not results:
         raise UserError("nothing of the sweep can be planned; see above")
     print(json.dumps(results, indent=1) if FLAGS.json else sweep_table(results))
     if not any(found["fits"] for found in results):
         raise RunFailed("nothing that was tried fits")
-
-
-def _dump_file(directory: str) -> Path:
-    """Where the program will go, tried before anybody waits for it."""
-    file = Path(directory) / "step.hlo.txt"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    except OSError as error:
-        raise UserError(f"--dump_hlo: cannot write {file}: {error.strerror}") from error
-    return file
 
 
 def main(arguments: list[str]) -> None:
@@ -236,13 +92,15 @@ def main(arguments: list[str]) -> None:
     if FLAGS.sweep:
         if FLAGS.dump_hlo:
             raise UserError("--dump_hlo keeps one program; leave --sweep out")
-        sweep(config, topology, steps)
+        _sweep(config, topology, steps)
         return
     if FLAGS.sweep_meshes or FLAGS.sweep_remat or FLAGS.sweep_microbatches:
         raise UserError("--sweep_… says what --sweep tries; add --sweep")
-    dump = _dump_file(FLAGS.dump_hlo) if FLAGS.dump_hlo else None
+    dump = Path(FLAGS.dump_hlo) / "step.hlo.txt" if FLAGS.dump_hlo else None
+    check_writable("dump_hlo", dump)
     say(f"compiling for {topology.name}; a large model takes a minute or two")
-    found = plan_figures(make_plan(config, topology, steps, dump), config, topology, steps)
+    plan = make_plan(config, topology, steps, FLAGS.train_images, dump)
+    found = plan_figures(plan, config, topology, steps)
     print(json.dumps(found, indent=1) if FLAGS.json else plan_table(found, steps))
     if dump and found["fits"]:
         say(f"scheduled program: {dump}")

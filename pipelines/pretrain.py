@@ -6,27 +6,19 @@ The recipe is that of "Scaling Vision Transformers" (arXiv 2106.04560). Any key 
 be overridden: --config.train.batch_size=256. Running the same command again resumes.
 """
 
-import dataclasses
 import functools
 
 from distill.command.launch import launch_training
 from distill.data.classes import name_classes
 from distill.metrics import classification_metrics
-from distill.runs.models import ModelConfig, with_classes
-from distill.runs.story import finish, introduce
-from distill.tasks.classification import Classification, ClassificationConfig
+from distill.report.story import finish, introduce
+from distill.runs.models import with_classes
+from distill.runs.pretraining import PretrainConfig
+from distill.tasks.classification import Classification
 from distill.train.fit import Trained, Trainee, fit_one
-from distill.train.run import RunConfig, open_mesh
+from distill.train.run import open_mesh
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainConfig(RunConfig):
-    """Everything a pre-training run depends on."""
-
-    model: ModelConfig
-    loss: ClassificationConfig = ClassificationConfig()
 
 
 def run(

@@ -4,8 +4,11 @@ Shapes: "Scaling Vision Transformers" (arXiv 2106.04560, Table 2) for s, Ti, S, 
 So400m: arXiv 2305.13035; mu, M and H: the reference implementation.
 """
 
+import dataclasses
+from typing import Literal
+
 from distill.nn.network import Network
-from distill.nn.variants import Shape, shape_of
+from distill.nn.variants import Shape, VariantConfig
 from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
@@ -21,13 +24,29 @@ SHAPES = {
 }
 
 
-def configure(variant: str, **choices) -> ViTConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainViTConfig(VariantConfig, ViTConfig):
+    """One of the plain ViTs.
+
+    Raises:
+      ValueError: if the choices contradict each other.
+    """
+
+    shapes = SHAPES
+    family: Literal["vit"] = "vit"
+
+    def build(self) -> Network:
+        """The network; no memory is allocated."""
+        return build(self)
+
+
+def configure(variant: str, **choices) -> PlainViTConfig:
     """The configuration of `variant`, such as "B/16"; `choices` override any field.
 
     Raises:
       ValueError: for an unknown variant or choices that contradict each other.
     """
-    return ViTConfig(**(shape_of(variant, SHAPES) | choices))
+    return PlainViTConfig.of(variant, **choices)
 
 
 def build(config: ViTConfig) -> Network:

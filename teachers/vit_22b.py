@@ -5,18 +5,20 @@ Its asynchronous parallel linear operations (§3) are `distill.parallel.linear`.
 
 import dataclasses
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from distill.config import how_it_runs
 from distill.nn.attention import split_heads
 from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
 from distill.nn.kernels import attend
 from distill.nn.layers import Linear, mlp_bias
 from distill.nn.network import Network
-from distill.nn.variants import Shape, shape_of
+from distill.nn.variants import Shape, VariantConfig
 from distill.nn.vit import VisionTransformer, ViTConfig
 from distill.parallel import column_parallel, constrain, materialize, row_parallel
 
@@ -24,27 +26,33 @@ SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViT22BConfig(ViTConfig):
+class ViT22BConfig(VariantConfig, ViTConfig):
     """`ViTConfig` with ViT-22B's defaults and its choices of layout.
 
     Raises:
       ValueError: if the choices contradict each other.
     """
 
+    shapes = SHAPES
+    family: Literal["vit_22b"] = "vit_22b"
     qkv_bias: bool = False
     qk_norm: bool = True
     norm_bias: bool = False
     norm_center: bool = False
     parallel: bool = True
     """Attention and MLP side by side; False puts them in sequence, for comparison."""
-    fused: bool = False
+    fused: bool = how_it_runs(False)
     """Run QKV and MLP-in as one matrix product, and attention-out and MLP-out as another."""
-    async_linear: bool = False
+    async_linear: bool = how_it_runs(False)
     """Hide the transfers of tensor parallelism behind the products: `distill.parallel.linear`.
 
     Takes effect on a mesh whose `tensor` axis has more than one device, laid out by the default
     rules; with other rules, parameters are laid out anew in every layer.
     """
+
+    def build(self) -> Network:
+        """The network; no memory is allocated."""
+        return build(self)
 
     def __post_init__(self):
         super().__post_init__()
@@ -159,7 +167,7 @@ def configure(variant: str = "22B/14", **choices) -> ViT22BConfig:
     Raises:
       ValueError: for an unknown variant or choices that contradict each other.
     """
-    return ViT22BConfig(**(shape_of(variant, SHAPES) | choices))
+    return ViT22BConfig.of(variant, **choices)
 
 
 def build(config: ViT22BConfig) -> Network:

@@ -3,8 +3,11 @@
 g and G: "Scaling Vision Transformers" (arXiv 2106.04560, Table 2); e: PaLI (arXiv 2209.06794).
 """
 
+import dataclasses
+from typing import Literal
+
 from distill.nn.network import Network
-from distill.nn.variants import Shape, shape_of
+from distill.nn.variants import Shape, VariantConfig
 from distill.nn.vit import VisionTransformer, ViTConfig
 
 SHAPES = {
@@ -14,13 +17,29 @@ SHAPES = {
 }
 
 
-def configure(variant: str = "G/14", **choices) -> ViTConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GiantViTConfig(VariantConfig, ViTConfig):
+    """One of the sequential giants.
+
+    Raises:
+      ValueError: if the choices contradict each other.
+    """
+
+    shapes = SHAPES
+    family: Literal["vit_g"] = "vit_g"
+
+    def build(self) -> Network:
+        """The network; no memory is allocated."""
+        return build(self)
+
+
+def configure(variant: str = "G/14", **choices) -> GiantViTConfig:
     """The configuration of `variant`, such as "G/14"; `choices` override any field.
 
     Raises:
       ValueError: for an unknown variant or choices that contradict each other.
     """
-    return ViTConfig(**(shape_of(variant, SHAPES) | choices))
+    return GiantViTConfig.of(variant, **choices)
 
 
 def build(config: ViTConfig) -> Network:

@@ -152,3 +152,38 @@ def saved_by_timm(path, name, **choices):
     }
     (path / "config.json").write_text(json.dumps(about))
     return model
+
+
+def timm_arrays():
+    """A model of width 32, one layer and four heads in timm's names."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "cls_token": (1, 1, 32),
+        "pos_embed": (1, 5, 32),
+        "patch_embed.proj.weight": (32, 3, 8, 8),
+        "patch_embed.proj.bias": (32,),
+        "blocks.0.norm1.weight": (32,),
+        "blocks.0.norm1.bias": (32,),
+        "blocks.0.attn.qkv.weight": (96, 32),
+        "blocks.0.attn.qkv.bias": (96,),
+        "blocks.0.attn.proj.weight": (32, 32),
+        "blocks.0.attn.proj.bias": (32,),
+        "blocks.0.norm2.weight": (32,),
+        "blocks.0.norm2.bias": (32,),
+        "blocks.0.mlp.fc1.weight": (64, 32),
+        "blocks.0.mlp.fc1.bias": (64,),
+        "blocks.0.mlp.fc2.weight": (32, 64),
+        "blocks.0.mlp.fc2.bias": (32,),
+        "norm.weight": (32,),
+        "norm.bias": (32,),
+        "head.weight": (3, 32),
+        "head.bias": (3,),
+    }
+    return {k: rng.standard_normal(shape).astype(np.float32) for k, shape in shapes.items()}
+
+
+class Bomb:
+    """What a pickle runs when it is read."""
+
+    def __reduce__(self):
+        return (open, ("ran", "w"))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -22,9 +23,9 @@ from distill.data.sources import CorruptImage
 from distill.data.spec import Example
 from distill.evaluation_view import EvaluationView
 from distill.export.model import Exportable
+from distill.runs.distillation import DistillConfig
 from distill.runs.models import load_model
 from pipelines import cli
-from pipelines.distill_student import DistillConfig
 from pipelines.pretrain import PretrainConfig
 from students import vit
 
@@ -187,3 +188,10 @@ def exportable(
     names = [f"class {number}" for number in range(num_classes)]
     params = jax.tree.unflatten(tree, drawn)
     return Exportable(network=network, params=params, class_names=names, dtype=dtype, view=view)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -11,7 +11,7 @@ from support import REPOSITORY
 from distill.config import load_file, resolve, to_dict
 from distill.errors import UserError
 from distill.optim import make_optimizer, make_schedule
-from pipelines.distill_student import DistillConfig
+from distill.runs.distillation import DistillConfig
 from pipelines.finetune import FinetuneConfig
 from pipelines.pretrain import PretrainConfig
 

@@ -17,9 +17,9 @@ from distill.paths import (
     source_name,
     text_of,
 )
+from distill.runs.distillation import DistillConfig
 from distill.runs.weights import WeightsConfig
 from distill.train.workdir import Workdir, read_config
-from pipelines.distill_student import DistillConfig
 from pipelines.finetune import FinetuneConfig, complete
 from pipelines.pretrain import PretrainConfig
 from pipelines.scaling_study import StudyConfig

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.config import how_it_runs
 from distill.data.classes import (
     IN_ORDER,
     ClassMap,
@@ -37,7 +38,7 @@ class DataConfig:
     labels, which `images:PATH` has not."""
     eval_source: SourceName | None = None
     """Where validation and test splits come from; None takes `source`."""
-    data_dir: AnyPath | None = None
+    data_dir: AnyPath | None = how_it_runs(None)
     """Where TFDS keeps its data sets; None for its default."""
     classes: tuple[str, ...] = ()
     """Only images of these classes, numbered in this order; empty takes all."""
@@ -53,9 +54,9 @@ class DataConfig:
     test_split: str | None = "test"
     """Evaluated once, at the end; None skips it."""
     view: ViewConfig = ViewConfig()
-    workers: int = 0
+    workers: int = how_it_runs(0)
     """Processes that decode; 0 decodes in threads."""
-    threads: int = 4
+    threads: int = how_it_runs(4)
     """Threads that decode, in each process."""
     exif_orientation: bool = False
     """Whether images are turned as their EXIF orientation says; else they are taken as they are

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from distill.config import execution_keys
 from distill.export.model import Exportable
 from distill.nn import Network
 from distill.nn.embeddings import sincos2d
@@ -14,11 +15,11 @@ from distill.nn.vit import ViTConfig
 
 FILE = "model.safetensors"
 
-# Choices that are sizes, or that say how a model is trained, executed or fed.
+# Choices that are sizes, or that say what a model is called, how it is trained or fed.
 _ANY = {
-    *("width", "depth", "mlp_dim", "heads", "patch_size", "image_size", "channels", "mean", "std"),
-    *("num_classes", "head", "position_embedding", "qkv_bias", "norm_bias", "classifier_bias"),
-    *("dtype", "remat", "remat_keep", "unroll", "attention", "fused", "async_linear"),
+    *("family", "variant", "width", "depth", "mlp_dim", "heads", "patch_size", "image_size"),
+    *("channels", "mean", "std", "num_classes", "head", "position_embedding", "qkv_bias"),
+    *("norm_bias", "classifier_bias", "dtype"),
 }
 
 
@@ -31,11 +32,15 @@ def plain_obstacle(network: Network, heads: Collection[str]) -> str | None:
     """
     config = network.config
     plain = {field.name: field.default for field in dataclasses.fields(ViTConfig)}
+    ignored = _ANY.union(execution_keys(type(config)))
     foreign = [
         f"{field.name}={getattr(config, field.name)!r}"
         for field in dataclasses.fields(config)
-        if field.name not in _ANY and getattr(config, field.name) != plain.get(field.name, False)
+        if field.name not in ignored and getattr(config, field.name) != plain.get(field.name, False)
     ]
+    if config.position_embedding == "rotary":
+        # A table can hold the others.
+        foreign.append("position_embedding='rotary'")
     if config.head not in heads:
         foreign.append(f"head={config.head!r} (it has {' or '.join(heads)})")
     if not foreign:

@@ -25,7 +25,7 @@ from distill.export.model import Artefact, Exportable, ExportFailed, signature
 from distill.export.verify import Checked, Verifier
 from distill.json_files import write_json
 from distill.nn import Network
-from distill.report.text import text_table
+from distill.terminal import text_table
 
 DESCRIPTION = "export.json"
 CARD = "MODEL_CARD.md"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.config import how_it_runs
 from distill.errors import check_choices
 from distill.nn.embeddings import PatchEmbed, PositionEmbedding, patch_grid, rotary2d
 from distill.nn.encoder import Encoder, SequentialBlock, make_norm
@@ -79,14 +80,14 @@ class ViTConfig:
     """Initial value; −10 for sigmoid cross-entropy over about 30k classes, −6.9 over 1000."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations; parameters, norms, softmax and logits are float32."""
-    remat: Literal["none", "full", "dots", "offload"] = "none"
+    remat: Literal["none", "full", "dots", "offload"] = how_it_runs("none")
     """What the backward pass computes again: nothing, each block, or all but its products, which
     are kept on the device or in the memory of its host."""
-    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = ()
+    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = how_it_runs(())
     """With remat "full", results of these projections that are kept after all."""
-    unroll: bool = False
+    unroll: bool = how_it_runs(False)
     """Run the layers as straight-line code instead of a scan."""
-    attention: Kernel = "auto"
+    attention: Kernel = how_it_runs("auto")
     """How the encoder's attention is computed (`distill.nn.kernels`): by XLA, by the kernel of a
     GPU or TPU, or by the best that platform, dtype, tokens and head_dim allow. The head's single
     query always takes the plain one."""
@@ -105,7 +106,8 @@ class ViTConfig:
                 )
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std must be positive, not {self.std}")
-        if self.num_classes < 0:
+        # A family's None waits for the data to say how many.
+        if self.num_classes is not None and self.num_classes < 0:
             raise ValueError(f"num_classes must not be negative, not {self.num_classes}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")

@@ -1,123 +1,44 @@
-"""Models by name: what a config says of a model, and the network it stands for."""
+"""Models of runs: what a config says of one, and the one that a run trained."""
 
 import contextlib
 import dataclasses
+import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import Mesh
 
-from distill.config import resolve
+from distill.config import execution_keys, resolve
+from distill.config.tagged import members
 from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
+from distill.nn.family import ModelConfig
 from distill.parallel import Rules, override_rules
 from distill.train import best as best_weights
 from distill.train.checkpoints import Checkpoints
 from distill.train.state import with_shardings
 from distill.train.workdir import read_config
-from students import vit
-from teachers import vit_22b, vit_g
-
-FAMILIES = {"vit": vit, "vit_g": vit_g, "vit_22b": vit_22b}
 
 RunT = TypeVar("RunT")
 
-# The fields of a model that say how it is executed rather than what it is, and their defaults.
-EXECUTION = {
-    "attention": "auto",
-    "async_linear": None,
-    "fused": None,
-    "remat": "none",
-    "remat_keep": (),
-    "unroll": False,
-}
+
+@functools.cache
+def _execution() -> frozenset[str]:
+    return frozenset(key for family in members(ModelConfig) for key in execution_keys(family))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """A family, a variant, and whatever differs from the variant; None keeps the variant's own.
-
-    Raises:
-      ValueError: for an unknown variant, a choice the family does not have, or choices that
-        contradict each other.
-    """
-
-    family: Literal["vit", "vit_g", "vit_22b"]
-    """`students.vit`, `teachers.vit_g` or `teachers.vit_22b`."""
-    variant: str
-    """Shape and patch size, such as B/16."""
-    image_size: int = 224
-    channels: Literal[1, 3] = 3
-    mean: tuple[float, ...] | None = None
-    """Of pixel values in [0, 1], for all channels or each; with `std` it normalises images."""
-    std: tuple[float, ...] | None = None
-    num_classes: int | None = None
-    """0 for a model without a classifier; None takes as many as the data has."""
-    head: Literal["map", "gap", "cls"] | None = None
-    width: int | None = None
-    depth: int | None = None
-    mlp_dim: int | None = None
-    heads: int | None = None
-    position_embedding: Literal["learned", "sincos2d"] | None = None
-    qkv_bias: bool | None = None
-    qk_norm: bool | None = None
-    qk_norm_center: bool | None = None
-    norm_bias: bool | None = None
-    norm_center: bool | None = None
-    parallel: bool | None = None
-    """vit_22b only."""
-    fused: bool | None = None
-    """vit_22b only."""
-    async_linear: bool | None = None
-    """vit_22b only."""
-    classifier_bias: float = 0.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "full", "dots", "offload"] = "none"
-    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = ()
-    unroll: bool = False
-    attention: Literal["auto", "plain", "cudnn", "splash"] = "auto"
-    """The kernel; see `distill.nn.kernels`."""
-
-    def __post_init__(self):
-        # However many classes the data has.
-        _build(self if self.num_classes is not None else dataclasses.replace(self, num_classes=1))
-
-    def network(self) -> Network:
-        """The network; no memory is allocated.
-
-        Raises:
-          UserError: if it is for the data to say how many classes it has.
-        """
-        if self.num_classes is None:
-            raise UserError(
-                "the model has as many classes as the data, and none is read here; say how many: "
-                "--config.model.num_classes=N"
-            )
-        return _build(self)
-
-    def with_classes(self, count: int) -> "ModelConfig":
-        """The model with so many classes, unless it says how many it has."""
-        if self.num_classes is not None:
-            return self
-        return dataclasses.replace(self, num_classes=count)
+def without_execution(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is, of what was recorded of it: without how it is executed."""
+    return {key: value for key, value in model.items() if key not in _execution()}
 
 
 def with_classes(config: RunT, count: int) -> RunT:
     """A run whose `model` has so many classes, unless it says how many it has."""
     return dataclasses.replace(config, model=config.model.with_classes(count))
-
-
-def _build(config: ModelConfig) -> Network:
-    module = FAMILIES[config.family]
-    choices = {k: v for k, v in dataclasses.asdict(config).items() if v is not None}
-    family, variant = choices.pop("family"), choices.pop("variant")
-    foreign = {"parallel", "fused", "async_linear"} & choices.keys()
-    if foreign and family != "vit_22b":
-        raise ValueError(f"{', '.join(sorted(foreign))} belong to vit_22b, not to {family}")
-    return module.build(module.configure(variant, **choices))
 
 
 def load_model(
@@ -141,7 +62,7 @@ def load_model(
         activations.
       rules: overrides of where the arrays live on the mesh.
       expected: what the caller believes is there; its architecture is compared, and it says how to
-        execute the model (`EXECUTION`); None executes it as its run did, but for the kernel.
+        execute the model; None executes it as its run did, but for the kernel.
 
     Raises:
       UserError: if there is no run, no such checkpoint, or another model than expected; if the run
@@ -153,7 +74,7 @@ def load_model(
     # A kernel belongs to a machine, and the run may have had another.
     execution = {"attention": "auto"}
     if expected is not None:
-        execution = {key: getattr(expected, key) for key in EXECUTION}
+        execution = {key: getattr(expected, key) for key in execution_keys(type(recorded))}
     recorded = dataclasses.replace(recorded, **execution)
     if dtype is not None:
         recorded = dataclasses.replace(recorded, dtype=dtype)
@@ -193,16 +114,21 @@ def recorded_view(workdir: Path) -> EvaluationView:
 
 
 def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:
-    how_it_runs = EXECUTION | {"dtype": "float32", "classifier_bias": 0.0}
-    there = dataclasses.replace(recorded, **how_it_runs).network().config
-    asked = dataclasses.replace(expected, **how_it_runs).network().config
+    there, asked = (_architecture(model) for model in (recorded, expected))
     differences = [
-        f"{field.name} is {getattr(there, field.name)!r}, expected {getattr(asked, field.name)!r}"
-        for field in dataclasses.fields(there)
-        if getattr(there, field.name) != getattr(asked, field.name, None)
+        f"{name} is {value!r}, expected {asked.get(name)!r}"
+        for name, value in there.items()
+        if value != asked.get(name)
     ]
     if differences:
         raise UserError(
             f"the model in {workdir} is not the one config.teacher.model describes: "
             + "; ".join(differences)
         )
+
+
+def _architecture(model: ModelConfig) -> dict[str, Any]:
+    """What has to agree: not what it is called, how it is executed or began."""
+    other = {"family", "variant", "dtype", "classifier_bias"}
+    choices = {key: value for key, value in vars(model).items() if key not in other}
+    return without_execution(choices)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from jax.sharding import Mesh
 
-from distill.config import resolve
+from distill.config import how_it_runs, resolve
 from distill.data import Splits
 from distill.data.classes import Names, among, numbered, places
 from distill.data.sources import abbreviate
@@ -18,10 +18,11 @@ from distill.evaluate.features import split_loader
 from distill.evaluation_view import EvaluationView
 from distill.metrics import classification_metrics
 from distill.nn import Params
+from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import Rules, override_rules
 from distill.paths import LocalPath
-from distill.runs.models import EXECUTION, ModelConfig, load_model, recorded_view
+from distill.runs.models import load_model, recorded_view, without_execution
 from distill.runs.weights import WeightsConfig, describe_network, load_weights
 from distill.tasks.matching.function_matching import Teacher
 from distill.train.progress import say
@@ -46,7 +47,7 @@ class TeacherConfig:
     """How much it counts among several teachers."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of the teacher's parameters and activations; None keeps the dtype of its run."""
-    rules: Rules = ()
+    rules: Rules = how_it_runs(())
     """(logical axis, mesh axes) pairs: where the teacher's arrays live, as config.mesh.rules says
     it of the student's."""
     model: ModelConfig | None = None
@@ -190,7 +191,7 @@ def fingerprints(
     """Of each teacher, by name: a text that another function would not have."""
     found = {}
     for name, config in configs.items():
-        model = {k: value for k, value in config.described.items() if k not in EXECUTION}
+        model = without_execution(config.described)
         if config.dtype is not None:
             model["dtype"] = config.dtype
         found[name] = fingerprint(params[name], model)

@@ -10,9 +10,10 @@ from jax.sharding import Mesh
 from distill.config import resolve
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params, ViTConfig
+from distill.nn.family import ModelConfig
 from distill.parallel import Rules, override_rules
 from distill.paths import LocalPath, check_reachable
-from distill.runs.models import EXECUTION, ModelConfig
+from distill.runs.models import without_execution
 from students import vit
 from teachers.pretrained import Published, open_published
 
@@ -85,8 +86,7 @@ def load_weights(
 
 def describe_network(network: Network) -> dict[str, Any]:
     """What `described_network` builds a published model's network from, as JSON can hold it."""
-    config = dataclasses.asdict(network.config)
-    return {key: value for key, value in config.items() if key not in EXECUTION}
+    return without_execution(dataclasses.asdict(network.config))
 
 
 def described_network(model: dict[str, Any]) -> Network:

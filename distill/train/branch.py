@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distill.config import resolve, to_dict
+from distill.config import execution_keys, resolve, to_dict
 from distill.errors import UserError
 from distill.optim import RunLength, ScheduleConfig
 from distill.optim.durations import UNITS
@@ -104,13 +104,12 @@ def _newest(parent: Path, schedule: ScheduleConfig, length: RunLength | None) ->
     return max((step for step in saved if step <= begins), default=saved[-1])
 
 
-def check_branch(config: Any, length: RunLength, may_change: tuple[str, ...]) -> None:
+def check_branch(config: Any, length: RunLength) -> None:
     """Checks that a run with `branch_from` goes on with what its parent was doing.
 
     Args:
       config: the branch's.
       length: the branch's.
-      may_change: keys and sections in which any two runs in one workdir may differ.
 
     Raises:
       ValueError: saying why it would not be the run it claims to be.
@@ -121,7 +120,9 @@ def check_branch(config: Any, length: RunLength, may_change: tuple[str, ...]) ->
         raise ValueError(f"{config.branch_from!r} names no step; expected WORKDIR@STEP")
     parent = resolve(type(config), read_config(path))
     different = differences(
-        to_dict(parent), to_dict(config), may_change=(*OF_A_BRANCH, *may_change)
+        to_dict(parent),
+        to_dict(config),
+        may_change=(*OF_A_BRANCH, *execution_keys(type(config))),
     )
     if different:
         listing = ", ".join(f"{key} ({there!r})" for key, (there, _) in different.items())

@@ -10,7 +10,7 @@ from typing import Any
 import optax
 from jax.sharding import Mesh
 
-from distill.config import to_dict, with_defaults
+from distill.config import execution_keys, to_dict, with_defaults
 from distill.data import EvalLoader, Source, Splits, Store, TrainLoader
 from distill.data.classes import Names, among
 from distill.data.examples import TeacherView
@@ -29,7 +29,7 @@ from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
-from distill.train.run import HOW_IT_RUNS, Plan, RunConfig, plan
+from distill.train.run import Plan, RunConfig, plan
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, compile_joint_step
 from distill.train.workdir import Workdir, check_same_data
@@ -65,7 +65,7 @@ class Trainee:
     """One network to train: everything that is its own where several are trained together."""
 
     config: RunConfig
-    """What the workdir was begun with may differ in `HOW_IT_RUNS`."""
+    """What the workdir was begun with may differ in how it runs."""
     workdir: Workdir
     network: Network
     """Placed on the mesh."""
@@ -156,7 +156,7 @@ def fit(
             check_same_data(origin_of(one.config.branch_from), one.class_names, data)
         one.workdir.claim(
             to_dict(one.config),
-            may_change=HOW_IT_RUNS,
+            may_change=execution_keys(type(one.config)),
             classes=one.class_names,
             data=data,
             complete=functools.partial(with_defaults, one.config),

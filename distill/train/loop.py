@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from distill.config import how_it_runs
 from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.nn import Params
@@ -33,7 +34,7 @@ class TrainConfig:
 
     batch_size: int = 512
     """Global, over all devices."""
-    microbatches: int = 1
+    microbatches: int = how_it_runs(1)
     """Parts of each device's share of the batch that are computed one after another: less memory
     for activations, the same update."""
     total_steps: int | None = None
@@ -41,17 +42,17 @@ class TrainConfig:
     total_epochs: float | None = None
     """Passes over the training images."""
     total_examples: int | None = None
-    log_every: int | None = None
+    log_every: int | None = how_it_runs(None)
     """Steps between lines of metrics; None takes a fiftieth of the run, at most 100."""
-    eval_every: int | None = None
+    eval_every: int | None = how_it_runs(None)
     """None takes a twentieth of the run, at most 5000."""
-    checkpoint_every: int | None = None
+    checkpoint_every: int | None = how_it_runs(None)
     """None takes a twentieth of the run, at most 5000."""
-    keep_checkpoints: int = 3
+    keep_checkpoints: int = how_it_runs(3)
     """How many of the newest checkpoints to keep."""
-    keep_every: int | None = None
+    keep_every: int | None = how_it_runs(None)
     """Steps between checkpoints that are kept for good, for instance to branch cooldowns off."""
-    keep_best: str | None = None
+    keep_best: str | None = how_it_runs(None)
     """Metric, such as val/accuracy, whose best weights are kept beside the checkpoints; see
     `distill.train.best`."""
     evaluate_first: bool = False

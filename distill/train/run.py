@@ -8,7 +8,7 @@ from typing import TypeVar
 import optax
 from jax.sharding import Mesh
 
-from distill.config import ConfigError
+from distill.config import ConfigError, how_it_runs
 from distill.data import DataConfig, Splits
 from distill.evaluate.transfer import TransferConfig
 from distill.evaluation_view import EvaluationView
@@ -40,8 +40,8 @@ class RunConfig:
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     train: TrainConfig
-    mesh: MeshConfig = MeshConfig()
-    transfer: TransferConfig | None = None
+    mesh: MeshConfig = how_it_runs(MeshConfig())
+    transfer: TransferConfig | None = how_it_runs(None)
     """Evaluations of frozen features while training; None skips them."""
     branch_from: LocalPath | None = None
     """WORKDIR@STEP of the run whose state and data this one goes on with; see
@@ -57,31 +57,6 @@ class RunConfig:
             self.data, view=self.data.view.completed(view or EvaluationView())
         )
         return dataclasses.replace(self, data=data)
-
-
-# How a run runs, not what it computes: these may change when it is resumed. Numbers may differ in
-# their last bits on another mesh, as sums are taken in another order.
-HOW_IT_RUNS = (
-    "mesh",
-    "data.data_dir",
-    "data.threads",
-    "data.workers",
-    *(
-        f"{model}.{key}"
-        for model in ("model", "teacher.model", "teachers.*.model")
-        for key in ("async_linear", "attention", "fused", "remat", "remat_keep", "unroll")
-    ),
-    "teacher.rules",
-    "teachers.*.rules",
-    "train.checkpoint_every",
-    "train.eval_every",
-    "train.keep_best",
-    "train.keep_checkpoints",
-    "train.keep_every",
-    "train.log_every",
-    "train.microbatches",
-    "transfer",
-)
 
 
 @contextlib.contextmanager
@@ -188,7 +163,7 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
         trained = trained_params(config.optimizer, params, network.axes)
     if config.branch_from and not problems:
         with collect("config.branch_from"):
-            check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
+            check_branch(config, RunLength(steps, batch, images))
     if problems:
         raise ConfigError(problems)
     rate = config.optimizer.learning_rate

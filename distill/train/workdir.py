@@ -77,7 +77,8 @@ class Workdir:
             self._lock()
         file, claimed = self.path / "config.json", Claimed.read(self.path)
         recorded = read_json(file) if file.exists() else None
-        there = config if recorded is None else claimed.aligned(complete(recorded), config)
+        completed = config if recorded is None else complete(recorded)
+        there = claimed.aligned(completed, config)
         different = differences(there, config, may_change)
         if different:
             listing = "\n".join(
@@ -91,8 +92,9 @@ class Workdir:
         check_same_data(self.path, classes, data)
         # All processes have checked; a file that says the same already is left alone.
         if distributed.is_primary():
-            if recorded != config:
-                write_json(file, config)
+            content = _renewed(recorded or {}, completed, config)
+            if recorded != content:
+                write_json(file, content)
             if classes is not None:
                 write_json(self.path / CLASSES, {"classes": list(classes)})
             if data is not None:
@@ -125,6 +127,19 @@ class Workdir:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the run's final figures to summary.json."""
         write_json(self.path / "summary.json", summary)
+
+
+def _renewed(
+    recorded: Mapping[str, Any], completed: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config to record; what says the same already stays in its words.
+
+    A teacher's fingerprint is of the words in which its run recorded its model.
+    """
+    return {
+        key: recorded[key] if key in recorded and completed[key] == value else value
+        for key, value in config.items()
+    }
 
 
 def check_same_data(

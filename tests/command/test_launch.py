@@ -8,9 +8,9 @@ import pytest
 from absl import flags
 from support import REPOSITORY, run_python
 
-from distill.command.launch import launch, launch_training, parse, split_overrides
+from distill.command.flags import parse, split_overrides
+from distill.command.launch import launch, launch_training
 from distill.errors import RunFailed, UserError
-from pipelines.pretrain import PretrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,28 +134,6 @@ def test_config_argument_reaches_the_file(start, config_file, tmp_path):
     arguments = [f"--config={config_file}:given", f"--workdir={tmp_path}"]
     _, ((config, _),), *_ = start(*arguments, flags=False)
     assert config.name == "given"
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--config=none.py", "--help"]])
-def test_help_lists_flags_and_config_keys(start, arguments):
-    code, runs, out, err = start(*arguments, flags=False)
-    assert code == 0 and runs == [] and err == ""
-    assert out.startswith("Trains things.\n\nAt length.")
-    assert "--workdir: Directory the run writes to." in out
-    lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "name str (default required)" in lines
-    assert "size int | None (default None)" in lines
-    assert "section.rate float (default 0.5)" in lines
-    assert "section.steps int (default 10)" in lines
-
-
-def test_help_of_pretraining_lists_its_config(capsys):
-    with pytest.raises(SystemExit) as caught:
-        launch_training("Pre-trains.", PretrainConfig, print, ["--help"])
-    assert caught.value.code == 0
-    keys = {line.split()[0] for line in capsys.readouterr().out.splitlines() if "default" in line}
-    assert {"seed", "data.view.crop_area", "optimizer.weight_decay", "mesh.fsdp"} <= keys
-    assert {"model.variant", "train.total_steps", "schedule.kind", "loss.mixup"} <= keys
 
 
 @pytest.mark.parametrize("flag", ["--wrokdir=x", "--nonsense", "-x", "--conf.size=1"])

@@ -7,6 +7,7 @@ import pytest
 from support import exportable
 
 from distill.evaluation_view import EvaluationView
+from distill.export.about import describe
 from distill.export.card import model_card
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
@@ -14,7 +15,6 @@ from distill.runs.models import load_model
 from distill.runs.weights import describe_network
 from distill.train.best import Best
 from distill.train.workdir import Workdir, read_config
-from pipelines.export import describe
 
 CHECKED = {
     "name": "it",

@@ -1,5 +1,6 @@
 """What keeps a model from a format is said, before anything is written."""
 
+import dataclasses
 import datetime
 import importlib.util
 
@@ -90,3 +91,23 @@ def test_what_a_converter_raises_is_a_failure_of_its_export(tmp_path, monkeypatc
     monkeypatch.setattr(jax.export, "export", refuse)
     with pytest.raises(ExportFailed, match=r"the StableHLO export cannot be written: .*no plugin"):
         stablehlo.write(model(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["hf", "timm"])
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"registers": 2}, "registers=2"),
+        ({"position_embedding": "rotary"}, "position_embedding='rotary'"),
+        ({"gated": True}, "gated=True"),
+        ({"layer_scale": True}, "layer_scale=True"),
+    ],
+)
+def test_choices_of_published_models_are_refused_where_a_plain_transformer_is_asked_for(
+    form, choice, message
+):
+    network = model("cls").network
+    config = dataclasses.replace(network.config, **choice)
+    foreign = Exportable(network=config.build(), params={}, class_names=[])
+    with pytest.raises(UserError, match=f"a plain one, without {message}"):
+        check_format(form, foreign)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from support import run_script
 
+from distill.config import resolve
 from distill.estimate import topology
 from distill.nn import count_flops, kernels
+from distill.nn.family import ModelConfig
 from distill.nn.kernels import attend, choose, splash
 from distill.parallel import current_device, current_platform, make_mesh, sharding_context
 from distill.parallel.mesh import MeshConfig
 from distill.parallel.rules import DEFAULT_RULES
-from distill.runs.models import ModelConfig
 from teachers import vit_22b
 
 
@@ -198,7 +199,9 @@ def test_models_pass_their_choice_to_the_encoder_only(monkeypatch):
     monkeypatch.setattr("teachers.vit_22b.attend", record)
     small = dict(width=16, depth=1, mlp_dim=16, heads=2, image_size=28, head="map", num_classes=3)
     for family, variant in {"vit": "S/14", "vit_22b": "22B/14"}.items():
-        network = ModelConfig(family=family, variant=variant, attention="splash", **small).network()
+        network = resolve(
+            ModelConfig, dict(family=family, variant=variant, attention="splash", **small)
+        ).network()
         images = jax.ShapeDtypeStruct((1, 28, 28, 3), jnp.float32)
         jax.eval_shape(network.apply, network.abstract_params, images)
         jax.eval_shape(network.with_attention("plain").apply, network.abstract_params, images)

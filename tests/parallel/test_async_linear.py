@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from support import run_script
 
+from distill.config import ConfigError, resolve
 from distill.estimate import topology
+from distill.nn.family import ModelConfig
 from distill.parallel import column_parallel, row_parallel
-from distill.runs.models import ModelConfig
 from teachers import vit_22b
 
 pytestmark = pytest.mark.slow
@@ -299,7 +300,8 @@ def test_layouts_without_asynchronous_products_are_refused(choice):
 
 
 def test_asynchronous_products_are_a_choice_of_vit_22b_alone():
-    config = ModelConfig(family="vit_22b", variant="22B/14", async_linear=True, num_classes=2)
+    choices = {"async_linear": True, "num_classes": 2}
+    config = resolve(ModelConfig, {"family": "vit_22b", "variant": "22B/14"} | choices)
     assert config.network().config.async_linear
-    with pytest.raises(ValueError, match="async_linear belong to vit_22b"):
-        ModelConfig(family="vit", variant="B/16", async_linear=True)
+    with pytest.raises(ConfigError, match="async_linear belongs to family vit_22b, not to vit"):
+        resolve(ModelConfig, {"family": "vit", "variant": "B/16"} | choices)

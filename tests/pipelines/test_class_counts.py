@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 from support import arguments, distill_config, run_command
 
-from distill.config import ConfigError, load_file
+from distill.config import ConfigError, load_file, resolve
 from distill.errors import UserError
-from distill.runs.models import ModelConfig
+from distill.nn.family import ModelConfig
+from distill.runs.distillation import DistillConfig
 from distill.runs.student_classes import count_classes
 from pipelines import finetune
-from pipelines.distill_student import DistillConfig
 
 
 def splits(train=(), held_out=()):
@@ -90,9 +90,9 @@ def test_a_classifier_that_nothing_teaches_is_refused_once_it_is_counted(teacher
 
 
 def test_a_network_needs_a_number():
-    model = ModelConfig(family="vit", variant="mu/16")
+    model = resolve(ModelConfig, {"family": "vit", "variant": "mu/16"})
     with pytest.raises(UserError, match=r"say how many: --config\.model\.num_classes=N"):
         model.network()
     assert model.with_classes(7).network().config.num_classes == 7
-    with pytest.raises(ValueError, match="unknown variant"):
-        ModelConfig(family="vit", variant="nope/16")
+    with pytest.raises(ConfigError, match="unknown variant"):
+        resolve(ModelConfig, {"family": "vit", "variant": "nope/16"})

@@ -14,11 +14,11 @@ from distill.config import ConfigError
 from distill.data import open_source
 from distill.data.classes import among
 from distill.errors import UserError
+from distill.runs.students import agree_on_classes
 from distill.tasks.matching.function_matching import Teacher
 from distill.train.metrics import read as read_metrics
 from distill.train.workdir import read_classes
 from pipelines import evaluate
-from pipelines.distill_student import agree_on_classes
 from students import vit
 
 COLOURS = ("red", "green", "blue")

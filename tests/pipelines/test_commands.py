@@ -84,7 +84,7 @@ BAD = {
         [
             "3 problems",
             "config.optimizer.learning_rat is unknown; did you mean config.optimizer.learning_rate",
-            "config.train.batch_size is 'many'; expected int",
+            "config.train.batch_size is 'many'; expected whole number",
             "config.model.heds is unknown; did you mean config.model.heads",
         ],
     ),

@@ -9,6 +9,7 @@ from support import distill_config, pretrain_config
 
 from distill.data import open_source
 from distill.errors import UserError
+from distill.export import several
 from distill.export.versions import Version
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate, export, pretrain
@@ -49,7 +50,7 @@ def exported_names(workdir, monkeypatch):
         names.extend(model.class_names)
         return Version(Path("1"), [])
 
-    monkeypatch.setattr(export, "export_version", export_version)
+    monkeypatch.setattr(several, "export_version", export_version)
     export.run(workdir)
     return names
 

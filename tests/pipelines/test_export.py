@@ -12,11 +12,13 @@ from support import REPOSITORY, distill_config, run_command, run_python
 from distill.config import load_file, resolve
 from distill.errors import RunFailed, UserError
 from distill.export import stablehlo
+from distill.export.about import describe
 from distill.export.model import ExportMismatch
 from distill.export.versions import FORMATS, obstacles
+from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import EXECUTION, ModelConfig, load_model
+from distill.runs.models import load_model, without_execution
 from distill.train.workdir import Workdir, read_config
 from pipelines import distill_student, export
 
@@ -59,7 +61,7 @@ def test_the_card_names_teacher_recipe_and_figures(student, exported, teacher_wo
     card = (version / "MODEL_CARD.md").read_text()
     _, params = load_model(teacher_workdir, make_mesh(MeshConfig()))
     recorded = read_config(teacher_workdir)["model"]
-    model = {key: value for key, value in recorded.items() if key not in EXECUTION}
+    model = without_execution(recorded)
     summary = json.loads((student / "summary.json").read_text())
     for expected in (
         'license: "apache-2.0"',
@@ -88,7 +90,7 @@ def test_a_run_of_before_fingerprints_were_recorded_has_its_teachers_workdir(
 ):
     recorded = read_config(student)
     (student / "teachers.json").rename(student / "moved")
-    found = export.describe(student, recorded, best=False)["teachers"]
+    found = describe(student, recorded, best=False)["teachers"]
     (student / "moved").rename(student / "teachers.json")
     assert found["teacher"]["source"] == str(teacher_workdir)
     assert "fingerprint" not in found["teacher"]

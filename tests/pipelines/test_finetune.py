@@ -10,7 +10,7 @@ from support import REPOSITORY, final_params, run_command
 from distill.config import ConfigError, load_file, resolve
 from distill.nn.adapt import CLASSIFIER, adapt
 from distill.nn.embeddings import resize_grid
-from distill.runs.models import ModelConfig
+from distill.nn.family import ModelConfig
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import evaluate, finetune

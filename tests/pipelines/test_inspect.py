@@ -15,9 +15,10 @@ from support import run_command, run_python
 from distill.config import resolve
 from distill.errors import UserError
 from distill.export.verify import Checked
-from distill.runs.models import ModelConfig
+from distill.inspect.path import tell
+from distill.nn.family import ModelConfig
 from distill.train.workdir import read_config
-from pipelines import export, inspect_path
+from pipelines import export
 
 
 def words(text: str) -> str:
@@ -55,8 +56,8 @@ def write_export(path, **changes):
 def test_a_run_and_its_checkpoint(teacher_workdir):
     model = resolve(ModelConfig, read_config(teacher_workdir)["model"])
     count = model.network().parameter_count()
-    told = words(inspect_path.run(teacher_workdir))
-    checkpoint = words(inspect_path.run(teacher_workdir / "checkpoints" / "10"))
+    told = words(tell(teacher_workdir))
+    checkpoint = words(tell(teacher_workdir / "checkpoints" / "10"))
     for text in (told, checkpoint):
         assert "model vit_22b 22B/2" in text
         assert f"parameters {count:,}" in text
@@ -68,7 +69,7 @@ def test_a_run_and_its_checkpoint(teacher_workdir):
 
 def test_the_checkpoints_of_a_run(teacher_workdir):
     folder = teacher_workdir / "checkpoints"
-    header, _, *rows = inspect_path.run(folder).splitlines()[2:]
+    header, _, *rows = tell(folder).splitlines()[2:]
     assert header.split() == ["step", "items", "MB"]
     for step, row in zip((5, 10), rows, strict=True):
         files = [file for file in (folder / str(step)).rglob("*") if file.is_file()]
@@ -79,7 +80,7 @@ def test_the_checkpoints_of_a_run(teacher_workdir):
 def test_runs_in_a_directory(workdir, teacher_workdir):
     runs = workdir.parent
     (runs / "teacher").symlink_to(teacher_workdir)
-    assert "teacher" not in inspect_path.run(runs), "links may lead in circles"
+    assert "teacher" not in tell(runs), "links may lead in circles"
     (runs / "teacher").unlink()
     shutil.copytree(teacher_workdir, runs / "teacher")
     accuracy = json.loads((teacher_workdir / "summary.json").read_text())["test/accuracy"]
@@ -89,7 +90,7 @@ def test_runs_in_a_directory(workdir, teacher_workdir):
     (runs / "students" / "one").mkdir(parents=True)
     (runs / "students" / "one" / "config.json").write_text(json.dumps(student))
     write_export(runs / "teacher" / "export" / "onnx" / "1")
-    told = words(inspect_path.run(runs)).splitlines()
+    told = words(tell(runs)).splitlines()
     assert told[0] == f"{runs}: runs, exports"
     assert told[4:8] == [
         "begun pretrain 0 not complete",
@@ -105,7 +106,7 @@ def test_a_run_that_cannot_be_written_is_told(workdir, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    assert "state not complete" in words(inspect_path.run(workdir))
+    assert "state not complete" in words(tell(workdir))
 
 
 def test_exports_of_a_run(workdir):
@@ -113,29 +114,29 @@ def test_exports_of_a_run(workdir):
     write_export(workdir / "export" / ".exporting-x" / "model")
     damaged = write_export(workdir / "export" / "2")
     (damaged / "export.json").write_text("[]")
-    told = words(inspect_path.run(workdir))
+    told = words(tell(workdir))
     assert "1 onnx 10\n2 damaged" in told
     assert ".exporting" not in told
 
 
 def test_what_was_checked_of_an_export(tmp_path):
-    told = words(inspect_path.run(write_export(tmp_path / "1")))
+    told = words(tell(write_export(tmp_path / "1")))
     assert "ONNX 1.23 2.0e-06 50.00% 12.50% 3.5 ms 40.2 ms" in told
 
 
 def test_when_an_export_was_written_and_what_it_requires(tmp_path):
-    earlier = words(inspect_path.run(write_export(tmp_path / "1")))
+    earlier = words(tell(write_export(tmp_path / "1")))
     assert "written" not in earlier
     requires = {"opset": 18, "onnxruntime": ">=1.14"}
     changes = {"written": "2026-11-28", "requires": requires}
-    told = words(inspect_path.run(write_export(tmp_path / "2", **changes)))
+    told = words(tell(write_export(tmp_path / "2", **changes)))
     assert "written 2026-11-28\nopset 18\nonnxruntime >=1.14\n" in told
 
 
 @pytest.mark.parametrize(("year", "past"), [(2020, True), (2999, False)])
 def test_how_long_jax_promises_to_read_an_export(year, past, tmp_path):
     changes = {"format": "stablehlo", "written": f"{year}-01-31"}
-    told = words(inspect_path.run(write_export(tmp_path / "1", **changes)))
+    told = words(tell(write_export(tmp_path / "1", **changes)))
     assert f"written {year}-01-31; JAX promises to read it until {year}-07-31 at most" in told
     assert ("which is past" in told) == past
 
@@ -144,7 +145,7 @@ def test_how_long_jax_promises_to_read_an_export(year, past, tmp_path):
 def test_a_day_that_is_none_is_damage(written, tmp_path):
     changes = {"format": "stablehlo", "written": written}
     with pytest.raises(UserError, match="is not the description of an export"):
-        inspect_path.run(write_export(tmp_path / "1", **changes))
+        tell(write_export(tmp_path / "1", **changes))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_a_day_that_is_none_is_damage(written, tmp_path):
 def test_a_damaged_description_of_a_run_is_named(file, content, message, workdir):
     (workdir / file).write_text(json.dumps(content))
     with pytest.raises(UserError, match=f"{workdir / file} {message}"):
-        inspect_path.run(workdir)
+        tell(workdir)
 
 
 def test_a_model_of_another_family_is_refused_by_the_name_of_its_file(workdir, tmp_path):
@@ -171,7 +172,7 @@ def test_a_model_of_another_family_is_refused_by_the_name_of_its_file(workdir, t
     version = write_export(tmp_path / "1", about={"model": recorded["model"]})
     for path, file in ((workdir, "config.json"), (version, "export.json")):
         with pytest.raises(UserError, match=f"{path / file} .*\n.*config.family is 'swin'"):
-            inspect_path.run(path)
+            tell(path)
 
 
 def test_a_damaged_checkpoint_is_named(teacher_workdir, tmp_path):
@@ -181,7 +182,7 @@ def test_a_damaged_checkpoint_is_named(teacher_workdir, tmp_path):
     for damaged in ([], {}, described | {"tree_metadata": 1}):
         (path / "params" / "_METADATA").write_text(json.dumps(damaged))
         with pytest.raises(UserError, match=f"{path / 'params'} holds no parameters, or is dam"):
-            inspect_path.run(path)
+            tell(path)
 
 
 @pytest.mark.parametrize(
@@ -199,14 +200,14 @@ def test_of_a_part_the_whole_is_named(part, whole, workdir, tmp_path):
     (export / "variables").mkdir()
     (workdir / "checkpoints" / "5" / "params").mkdir(parents=True)
     with pytest.raises(UserError, match=f"{tmp_path / part} is part of {whole}"):
-        inspect_path.run(tmp_path / part)
+        tell(tmp_path / part)
 
 
 def test_a_directory_of_pickles_is_refused_with_advice(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\4.")
     with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle.*weights_only=True"):
-        inspect_path.run(tmp_path)
+        tell(tmp_path)
 
 
 def test_weights_of_layers_are_told_once(tmp_path):
@@ -215,21 +216,21 @@ def test_weights_of_layers_are_told_once(tmp_path):
     shapes = {f"layer.{n}.weight": (4, 3) for n in range(12)} | {"head.bias": (5,)}
     file = tmp_path / "model.safetensors"
     save_file({k: np.zeros(v, np.float32) for k, v in shapes.items()}, file, {"format": "pt"})
-    told = words(inspect_path.run(file))
+    told = words(tell(file))
     assert "layer.*.weight 12 F32 [4, 3]" in told
     assert "head.bias F32 [5]" in told
     assert "13 tensors, 149 values" in told
-    assert words(inspect_path.run(tmp_path)) == told
+    assert words(tell(tmp_path)) == told
 
 
 def test_arrays_are_told(tmp_path):
     file = tmp_path / "weights.npz"
     np.savez(file, kernel=np.zeros((2, 3), np.float16), step=np.int64(3))
-    told = words(inspect_path.run(file))
+    told = words(tell(file))
     assert "kernel float16 [2, 3]" in told and "step int64 []" in told
     np.savez(file, kernel=np.zeros((2, 3), np.float16), code=np.array([print], object))
     with pytest.raises(UserError, match=r"code\.npy holds pickled Python objects"):
-        inspect_path.run(file)
+        tell(file)
 
 
 def test_a_file_cannot_steer_the_terminal(tmp_path):
@@ -237,7 +238,7 @@ def test_a_file_cannot_steer_the_terminal(tmp_path):
 
     file = tmp_path / "a.safetensors"
     save_file({"a": np.zeros(2)}, file, {"b\nc": "d\x1b]0;" + "e" * 10_000})
-    told = inspect_path.run(file)
+    told = tell(file)
     assert "\x1b" not in told and "b\nc" not in told
     assert len(told) < 2000
 
@@ -253,7 +254,7 @@ def test_stored_targets(tmp_path):
         "about": {"views": views, "teachers": {"teacher": teacher}, "jax": "0.10.2"},
     }
     (tmp_path / "store.json").write_text(json.dumps(described))
-    told = words(inspect_path.run(tmp_path))
+    told = words(tell(tmp_path))
     assert "files 0 of 4" in told
     assert "teacher runs/teacher, fingerprint 0123456789abcdef" in told
     assert "logits/teacher <f2 [10]" in told
@@ -262,12 +263,12 @@ def test_stored_targets(tmp_path):
 @pytest.mark.slow
 def test_an_export(teacher_workdir, tmp_path):
     export.run(teacher_workdir, tmp_path, formats=("stablehlo",), images=20)
-    told = words(inspect_path.run(tmp_path / "stablehlo" / "1"))
+    told = words(tell(tmp_path / "stablehlo" / "1"))
     assert "format stablehlo" in told and "step 10" in told
     assert "input images uint8 [batch, 8, 8, 1]" in told
     assert "output logits float32 [batch, 10]" in told
     assert "model.jax_export" in told
-    assert "stablehlo/1 stablehlo 10" in words(inspect_path.run(tmp_path))
+    assert "stablehlo/1 stablehlo 10" in words(tell(tmp_path))
 
 
 def _safetensors(header, data=b"\0" * 8):
@@ -309,12 +310,12 @@ def test_rubbish_is_refused(name, write, message, tmp_path):
     write(tmp_path / name)
     described = name in ("store.json", "export.json", "config.json", "_CHECKPOINT_METADATA")
     with pytest.raises(UserError, match=message):
-        inspect_path.run(tmp_path if described else tmp_path / name)
+        tell(tmp_path if described else tmp_path / name)
 
 
 def test_a_path_that_cannot_be_looked_up_is_refused():
     with pytest.raises(UserError, match="cannot be read: File name too long"):
-        inspect_path.run(Path("a" * 300))
+        tell(Path("a" * 300))
 
 
 @pytest.mark.parametrize(
@@ -339,9 +340,9 @@ def test_the_command_takes_a_path(tmp_path):
 
 def test_a_published_model_is_told_with_what_it_is_fed(tmp_path):
     np.savez(tmp_path / "vit.npz", **big_vision_arrays("original", "cls"))
-    text = words(inspect_path.run(tmp_path / "vit.npz"))
+    text = words(tell(tmp_path / "vit.npz"))
     assert "published big_vision" in text
     assert "shown the central 32×32 pixels of the image with its shorter side made 36" in text
     np.savez(tmp_path / "other.npz", weight=np.zeros(3, np.float32))
-    text = words(inspect_path.run(tmp_path / "other.npz"))
+    text = words(tell(tmp_path / "other.npz"))
     assert "no published model that can be read" in text and "weight" in text

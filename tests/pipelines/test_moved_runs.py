@@ -7,8 +7,8 @@ import shutil
 import pytest
 from support import arguments, run_command
 
+from distill.export.about import describe
 from distill.train.workdir import read_config
-from pipelines import export
 
 STUDENT = "distill/digits.py"
 
@@ -57,7 +57,7 @@ def test_a_run_that_was_moved_is_read_and_resumed_with_what_it_used(there, made)
     assert "test/agreement" in succeed("evaluate", f"--workdir={now}/student")
     assert f"teacher  {teacher}, fingerprint" in succeed("inspect", now / "student")
     assert f"teacher  {teacher}, fingerprint" in succeed("inspect", now / "targets")
-    card = export.describe(now / "student", read_config(now / "student"), best=False)
+    card = describe(now / "student", read_config(now / "student"), best=False)
     assert card["teachers"]["teacher"]["source"] == str(teacher)
     # Whoever reads a run need not be able to write there.
     assert {file: file.stat().st_mtime_ns for file in sorted(now.rglob("*"))} == before

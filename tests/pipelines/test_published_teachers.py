@@ -12,11 +12,12 @@ from support import distill_config, final_params, run_command
 
 from distill.config import ConfigError, resolve, to_dict
 from distill.errors import UserError
+from distill.runs.distillation import DistillConfig
+from distill.runs.storing import StoreTargetsConfig
 from distill.runs.weights import WeightsConfig
 from distill.train import metrics
 from distill.train.workdir import Workdir, read_classes
 from pipelines import distill_student, evaluate, store_targets
-from pipelines.store_targets import StoreTargetsConfig
 from teachers.pretrained import FAMILIES
 
 EMBEDDING = dict(matching__losses__kl=0, matching__losses__embedding_cosine=1, model__num_classes=0)
@@ -96,7 +97,7 @@ def test_a_replay_of_what_published_weights_said_is_the_live_run(vit_npz, tmp_pa
     for name, teacher in {"alone": "none", "compared": None}.items():
         tree = to_dict(config) | {"targets": str(tmp_path / "targets")}
         tree["teacher"] = None if teacher else tree["teacher"]
-        run(resolve(distill_student.DistillConfig, tree), tmp_path / name)
+        run(resolve(DistillConfig, tree), tmp_path / name)
         live, replayed = final_params(tmp_path / "live"), final_params(tmp_path / name)
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, live, replayed)))
     other = tmp_path / "other.npz"
@@ -104,7 +105,7 @@ def test_a_replay_of_what_published_weights_said_is_the_live_run(vit_npz, tmp_pa
     np.savez(other, **arrays | {"cls": arrays["cls"] + 1})
     tree = to_dict(config_for(other, targets=tmp_path / "targets"))
     with pytest.raises(UserError, match=r"not those of the teacher in .*other\.npz"):
-        run(resolve(distill_student.DistillConfig, tree), tmp_path / "refused")
+        run(resolve(DistillConfig, tree), tmp_path / "refused")
 
 
 @pytest.mark.slow
@@ -215,4 +216,4 @@ def test_a_teacher_is_a_workdir_or_weights(vit_npz, overrides):
     tree = to_dict(config_for(vit_npz))
     with pytest.raises(ConfigError, match=r"config\.teacher"):
         flat = {key.replace("__", "."): str(value) for key, value in overrides.items()}
-        resolve(distill_student.DistillConfig, tree, flat)
+        resolve(DistillConfig, tree, flat)

@@ -10,11 +10,12 @@ from support import REPOSITORY, distill_config, final_params, without_timings
 
 from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.errors import UserError
+from distill.estimate.jobs import make_job
 from distill.parallel import MeshConfig, make_mesh
+from distill.runs.distillation import DistillConfig
 from distill.train import metrics
 from distill.train.workdir import Workdir
-from pipelines import distill_student, evaluate, plan
-from pipelines.distill_student import DistillConfig
+from pipelines import distill_student, evaluate
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +96,7 @@ def test_a_students_directory_is_the_workdir_of_a_run(trained):
 
 def test_a_plan_is_of_one_student(together):
     with pytest.raises(UserError, match="one student at a time"):
-        plan.make_job(together, make_mesh(MeshConfig()), None)
+        make_job(together, make_mesh(MeshConfig()), None)
 
 
 def test_a_plan_has_projections_and_the_teachers_own_view(alone, teacher_workdir):
@@ -106,7 +107,7 @@ def test_a_plan_has_projections_and_the_teachers_own_view(alone, teacher_workdir
     tree["matching"] |= {"mixup": 0.0, "teacher_view": "fixed"}
     tree["matching"]["losses"] |= {"kl": 0.0, "embedding_mse": 1.0}
     tree["model"]["num_classes"] = 0
-    job = plan.make_job(resolve(DistillConfig, tree), make_mesh(MeshConfig()), None)
+    job = make_job(resolve(DistillConfig, tree), make_mesh(MeshConfig()), None)
     image = jax.ShapeDtypeStruct((2, 8, 8, 1), "uint8")
     batch = {"image": image, "label": jax.ShapeDtypeStruct((2,), "int32")}
     key = jax.random.key(0)

@@ -23,13 +23,14 @@ from distill.data import Store
 from distill.data.views import ViewConfig, draw_view, generator
 from distill.errors import RunFailed, UserError
 from distill.mixing import mixup
+from distill.runs import answers
+from distill.runs.distillation import DistillConfig
+from distill.runs.storing import StoreTargetsConfig
 from distill.train import metrics
 from distill.train.loop import Stopped
 from distill.train.state import STEP_STREAM
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate, pretrain, store_targets
-from pipelines.distill_student import DistillConfig
-from pipelines.store_targets import StoreTargetsConfig
 
 IMAGES, BATCH = 1197, 32
 
@@ -120,7 +121,7 @@ def test_an_interrupted_command_goes_on_and_ends_with_the_same(
             return "SIGTERM" if step == 8 else None
 
     again = store_config(config, dtype="float32", examples_per_file=100)
-    monkeypatch.setattr(store_targets, "StopRequest", Stopping)
+    monkeypatch.setattr(answers, "StopRequest", Stopping)
     with pytest.raises(Stopped, match="stopped by SIGTERM after batch 8 of 10"):
         store_targets.run(again, Workdir(tmp_path))
     monkeypatch.undo()

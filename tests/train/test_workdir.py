@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
+from distill.config import execution_keys
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
-from distill.train.run import HOW_IT_RUNS
 from distill.train.workdir import Workdir, read_config
+from pipelines.distill_student import DistillConfig
 
 CONFIG = {
     "seed": 0,
@@ -242,7 +243,7 @@ def test_reader_finds_the_old_content_or_the_new(tmp_path):
 
 def test_the_docs_name_every_key_that_may_change_on_resume():
     text = (REPOSITORY / "docs" / "scale.md").read_text()
-    for key in HOW_IT_RUNS:
+    for key in execution_keys(DistillConfig):
         assert f"`{key}`" in text or f"`{key.split('.')[-1]}`" in text, key
 
 

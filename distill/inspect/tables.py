@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.report.text import text_table
 from distill.tensor_files import Tensor
+from distill.terminal import text_table
 
 _LONGEST_TEXT = 500
 

@@ -108,7 +108,7 @@ def test_a_required_value_that_is_not_given_is_missing(tmp_path):
         "from ml_collections import ConfigDict, config_dict\n\n\ndef get_config():\n"
         "    return ConfigDict(dict(steps=config_dict.required_placeholder(int)))\n",
     )
-    with pytest.raises(ConfigError, match=r"config\.steps is missing; expected int"):
+    with pytest.raises(ConfigError, match=r"config\.steps is missing; expected whole number"):
         resolve(Needs, tree)
     assert resolve(Needs, tree, {"steps": "3"}).steps == 3
 

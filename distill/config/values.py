@@ -1,0 +1,117 @@
+"""Single values of a config: from text, to the type that their field declares."""
+
+import ast
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from distill.config.schema import MISSING, bare, options
+
+
+class Text(str):
+    """A value as it was typed, which means what the type of its key makes of it."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it says that there is no value."""
+        return self.lower() == "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownNames:
+    """Marks a `dict` whose names are not free: `Annotated[dict[str, float], KnownNames(names)]`."""
+
+    names: Callable[[], Iterable[str]]
+    """Returns them; called when a config is read."""
+
+
+def known_names(annotation: Any) -> tuple[str, ...] | None:
+    """The names that an annotation's dict may have; None if any will do."""
+    for option in options(annotation):
+        for mark in typing.get_args(option)[1:]:
+            if isinstance(mark, KnownNames):
+                return tuple(mark.names())
+    return None
+
+
+def parse(text: str, annotation: Any) -> Any:
+    """What a text on the command line is, for a key of this annotation."""
+    text, choices = str(text), options(annotation)
+    if text.lower() == "none" and type(None) in choices:
+        return None
+    if text.lower() in ("true", "false") and bool in choices:
+        return text.lower() == "true"
+    if any(bare(one) is str or text in typing.get_args(one) for one in choices):
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        return text
+
+
+def coerce(value: Any, annotation: Any, here: str) -> Any:
+    """`value` as `annotation` has it, or MISSING if it does not fit; `here` is its key.
+
+    Raises:
+      UserError: for a text that is not the path it has to be.
+    """
+    for option in options(annotation):
+        if option is type(None) and value is None:
+            return None
+        if typing.get_origin(option) is Literal:
+            for one in typing.get_args(option):
+                if type(value) is type(one) and value == one:
+                    return one
+        if typing.get_origin(option) is typing.Annotated and type(value) is str:
+            return typing.get_args(option)[1](value, here)
+        if option in (bool, str) and type(value) is option:
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if option is int and number and (isinstance(value, int) or value.is_integer()):
+            return int(value)
+        if option is float and number and abs(value) <= sys.float_info.max:
+            return float(value)
+        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
+            items = _coerce_items(value, typing.get_args(option), here)
+            if items is not MISSING:
+                return items
+    return MISSING
+
+
+def _coerce_items(value, arguments, here) -> Any:
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = (arguments[0],) * len(value)
+    if len(arguments) != len(value):
+        return MISSING
+    items = tuple(coerce(v, a, here) for v, a in zip(value, arguments, strict=True))
+    return MISSING if any(item is MISSING for item in items) else items
+
+
+_WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+
+
+def type_name(annotation: Any) -> str:
+    """What an annotation allows, in words."""
+    return " or ".join(dict.fromkeys(map(_words, options(annotation))))
+
+
+def _words(option: Any) -> str:
+    arguments = typing.get_args(option)
+    if option is type(None):
+        return "none"
+    if typing.get_origin(option) is Literal:
+        listed = ", ".join(map(str, arguments))
+        return f"one of {listed}" if len(arguments) > 1 else listed
+    if typing.get_origin(option) is typing.Annotated:
+        # Such as local_path.
+        convert = getattr(arguments[1], "__name__", None)
+        return convert.replace("_", " ") if convert else _words(arguments[0])
+    if typing.get_origin(option) is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return f"list of {type_name(arguments[0])}"
+        return f"({', '.join(map(type_name, arguments))})"
+    if typing.get_origin(option) is dict:
+        return f"{type_name(arguments[1])} by name"
+    return _WORDS.get(option, "section")

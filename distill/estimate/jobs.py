@@ -1,0 +1,133 @@
+"""From a config to the step that its run would compile."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from distill.errors import UserError
+from distill.estimate.plan import Job, Plan, plan_step
+from distill.estimate.topology import Topology
+from distill.nn import Params
+from distill.optim import make_optimizer, make_schedule
+from distill.parallel import override_rules
+from distill.runs.distillation import DistillConfig
+from distill.runs.pretraining import PretrainConfig
+from distill.runs.teachers import TEACHER
+from distill.tasks.classification import Classification
+from distill.tasks.matching.function_matching import FunctionMatching, Teacher, projected
+from distill.train.run import RunConfig, blame, check_batch
+from distill.train.state import with_shardings
+
+
+def make_job(
+    config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None = None
+) -> Job:
+    """What a run of `config` on `mesh` would compile.
+
+    Raises:
+      UserError: if the config does not say what its teacher is, or has several students.
+    """
+    if config.model is None:
+        raise UserError("a plan is of one student at a time; give it as config.model")
+    if isinstance(config, DistillConfig) and config.targets:
+        raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
+    network = config.model.network().placed(mesh, config.mesh.table)
+    teachers, frozen = {}, None
+    if isinstance(config, DistillConfig):
+        teachers, frozen = _abstract_teachers(config, mesh)
+        network = projected(network, teachers, config.matching)
+    with blame("config.schedule"):
+        # What is not known does not change what is compiled.
+        schedule = make_schedule(
+            config.schedule,
+            steps or 10**9,
+            batch_size=config.train.batch_size,
+            images=train_images or 10**6,
+        )
+    with blame("config.optimizer.weight_decay"):
+        optimizer = make_optimizer(
+            config.optimizer, schedule, network.abstract_params, network.axes
+        )
+    with blame("config.model"):
+        network.check(config.train.batch_size)
+    common = dict(
+        network=network,
+        optimizer=optimizer,
+        batch_size=config.train.batch_size,
+        microbatches=config.train.microbatches,
+    )
+    if isinstance(config, PretrainConfig):
+        task = Classification(network, config.loss)
+        return Job(task=task, view_size=max(network.config.image_shape[:2]), **common)
+    with blame("config.teacher.model"):
+        for name, teacher in teachers.items():
+            teacher.network.check(config.train.batch_size)
+            config.matching.check_teacher(
+                name, teacher.network.config.num_classes, network.config.num_classes
+            )
+    networks = tuple(teacher.network for teacher in teachers.values())
+    return Job(
+        task=FunctionMatching(network, teachers, config.matching),
+        view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
+        teacher_view=config.matching.teacher_view,
+        teachers=networks,
+        frozen=frozen,
+        **common,
+    )
+
+
+def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Teacher], Params]:
+    """Teachers as the config describes them, and their parameters' shapes."""
+    teachers, frozen = {}, {}
+    for name, one in config.every_teacher.items():
+        if one.weights is not None:
+            network = one.weights.open(one.dtype).network
+        elif one.model is not None:
+            network = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype).network()
+        else:
+            key = "config.teacher" if name == TEACHER else f"config.teachers.{name}"
+            raise UserError(f"a plan needs {key}.model: there is no teacher's workdir to read")
+        network = network.placed(mesh, override_rules(one.rules))
+        shapes = jax.tree.map(
+            lambda leaf, dtype=one.dtype or "float32": jax.ShapeDtypeStruct(leaf.shape, dtype),
+            network.abstract_params,
+        )
+        teachers[name] = Teacher(network, one.weight)
+        frozen[name] = with_shardings(shapes, network.shardings)
+    return teachers, frozen
+
+
+def run_steps(config: RunConfig, train_images: int | None) -> int | None:
+    """The run's length, or None if it depends on a number of images nobody gave."""
+    if config.train.total_epochs is not None and train_images is None:
+        return None
+    with blame("config.train"):
+        return config.train.steps(train_images or 0)
+
+
+def make_plan(
+    config: RunConfig,
+    topology: Topology,
+    steps: int | None,
+    train_images: int | None = None,
+    dump: Path | None = None,
+) -> Plan:
+    """Compiles the step of a run on a slice.
+
+    Args:
+      config: of the run.
+      topology: the slice.
+      steps: the run's length; None where nobody knows it.
+      train_images: how many there are; None where nobody knows it.
+      dump: where to write the scheduled program as text.
+
+    Raises:
+      UserError: if run and slice do not fit, or the config does not say what its teacher is.
+    """
+    with blame("config.mesh"):
+        mesh = topology.mesh(config.mesh)
+    check_batch(config, mesh)
+    job = make_job(config, mesh, steps, train_images)
+    return plan_step(job, topology, mesh, dump)

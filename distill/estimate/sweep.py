@@ -1,0 +1,74 @@
+"""Plans of one run executed in several ways: meshes, rematerialisation and microbatches."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+
+from distill.errors import UserError
+from distill.estimate.jobs import make_plan
+from distill.estimate.plan import Plan
+from distill.estimate.topology import Topology
+from distill.train.progress import format_seconds, say
+from distill.train.run import RunConfig, blame
+
+
+def variations(
+    config: RunConfig,
+    chips: int,
+    meshes: Sequence[tuple[int, int, int]] = (),
+    policies: Sequence[str] = (),
+    microbatches: Sequence[int] = (),
+) -> Iterator[RunConfig]:
+    """What a sweep tries.
+
+    Args:
+      config: of the run.
+      chips: of the slice.
+      meshes: sizes of data, fsdp and tensor; nothing takes some that fill the slice.
+      policies: of rematerialisation; nothing takes the run's.
+      microbatches: numbers of them; nothing takes the run's and twice as many.
+    """
+    meshes = meshes or [
+        (chips // (fsdp * tensor), fsdp, tensor)
+        for tensor in (1, 2)
+        for fsdp in sorted({chips // tensor, min(64, chips // tensor), min(16, chips // tensor)})
+        if fsdp and chips % (fsdp * tensor) == 0
+    ]
+    policies = policies or [config.model.remat]
+    parts = config.train.microbatches
+    microbatches = microbatches or [parts, 2 * parts]
+    for (data, fsdp, tensor), remat, parts in itertools.product(meshes, policies, microbatches):
+        sizes = dict(data=data, fsdp=fsdp, tensor=tensor)
+        kept = config.model.remat_keep if remat == "full" else ()
+        with blame("--sweep_remat"):
+            yield dataclasses.replace(
+                config,
+                mesh=dataclasses.replace(config.mesh, **sizes),
+                model=dataclasses.replace(config.model, remat=remat, remat_keep=kept),
+                train=dataclasses.replace(config.train, microbatches=parts),
+            )
+
+
+def sweep(
+    tried: Sequence[RunConfig], topology: Topology, steps: int | None, train_images: int | None
+) -> Iterator[tuple[RunConfig, Plan]]:
+    """Plans each variation that can be planned, and says how far it is.
+
+    Args:
+      tried: the variations.
+      topology: the slice.
+      steps: the run's length; None where nobody knows it.
+      train_images: how many there are; None where nobody knows it.
+    """
+    began = time.perf_counter()
+    for number, variation in enumerate(tried, 1):
+        try:
+            plan = make_plan(variation, topology, steps, train_images)
+        except UserError as error:
+            # What cannot be planned must not lose what has been.
+            say(f"left out: {error}")
+        else:
+            yield variation, plan
+        left = (time.perf_counter() - began) / number * (len(tried) - number)
+        say(f"tried {number} of {len(tried)}; {format_seconds(left)} left")

@@ -1,0 +1,72 @@
+"""A checkpoint, and a directory of them."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from distill.errors import UserError
+from distill.export.verify import size_of
+from distill.inspect.kind import Kind
+from distill.inspect.lineage import is_run, model_and_lineage
+from distill.inspect.tables import facts, tensor_table
+from distill.tensor_files import Tensor
+from distill.terminal import text_table
+
+_CHECKPOINT = "_CHECKPOINT_METADATA"
+_ITEMS = ("params", "trained", "projections", "optimizer")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a directory is a checkpoint."""
+    return (path / _CHECKPOINT).is_file() or (path / "params").is_dir()
+
+
+def _tell(path: Path) -> tuple[str, ...]:
+    about = {"step": path.name if path.name.isdigit() else None, "items": _items(path)}
+    of_run = ()
+    # Of its run, two directories up.
+    workdir = path.resolve().parent.parent
+    if is_run(workdir):
+        about["run"] = workdir
+        of_run = model_and_lineage(workdir)
+    return facts(about), *of_run, tensor_table(arrays(path / "params"))
+
+
+def checkpoint_table(path: Path, steps: list[int]) -> str:
+    """A line for each checkpoint of a directory."""
+    folders = [path / str(step) for step in steps]
+    rows = [(one.name, _items(one), f"{size_of(one) / 1e6:.2f}") for one in folders]
+    return text_table(("step", "items", "MB"), rows)
+
+
+def _items(checkpoint: Path) -> str:
+    return ", ".join(item for item in _ITEMS if (checkpoint / item).is_dir())
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a directory, ascending."""
+    if not folder.is_dir():
+        return []
+    steps = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+    return [step for step in steps if is_checkpoint(folder / str(step))]
+
+
+def arrays(folder: Path) -> dict[str, Tensor]:
+    """The arrays that Orbax has written under a directory."""
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(folder.resolve()).item_metadata
+        leaves = jax.tree.leaves_with_path(dict(tree), is_leaf=lambda leaf: hasattr(leaf, "shape"))
+        return {
+            jax.tree_util.keystr(keys, simple=True, separator="/"): Tensor(
+                str(leaf.dtype), tuple(leaf.shape)
+            )
+            for keys, leaf in leaves
+        }
+    # Of a tree that is not there, or whose leaves are no arrays, what Python says.
+    except (AttributeError, FileNotFoundError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{folder} holds no parameters, or is damaged: {error}") from error
+
+
+KIND = Kind("a checkpoint", is_checkpoint, _tell)

@@ -1,0 +1,72 @@
+"""What a run and all that came of it say of the model and of where it comes from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.config import resolve
+from distill.errors import UserError
+from distill.inspect.kind import blame
+from distill.inspect.tables import facts
+from distill.json_files import read_json
+from distill.nn.family import ModelConfig
+from distill.runs.teachers import recorded_teachers
+from distill.train.workdir import read_config, read_teachers
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory has the config of a run; published models have another config.json."""
+    file = path / "config.json"
+    if not file.is_file():
+        return False
+    try:
+        config = read_json(file)
+    except UserError:
+        # Whoever reads it says what is wrong.
+        return True
+    return isinstance(config, dict) and {"data", "train"} <= config.keys()
+
+
+def model_and_lineage(workdir: Path) -> tuple[str, str]:
+    """What is said of both, of a run."""
+    recorded = read_config(workdir)
+    with blame(workdir / "config.json", "a run"):
+        about = recorded | {"teachers": _teachers(workdir, recorded)}
+        return model_facts(recorded.get("model")), lineage_facts(about)
+
+
+def _teachers(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A run's teachers with their fingerprints, or before it has recorded them, its config's."""
+    with blame(workdir / "teachers.json", "teachers"):
+        found = read_teachers(workdir)
+        if found or (workdir / "teachers.json").exists():
+            return {
+                name: {"source": one["source"], "fingerprint": one.get("fingerprint")}
+                for name, one in found.items()
+            }
+    return {name: {"source": one.source} for name, one in recorded_teachers(recorded).items()}
+
+
+def model_facts(recorded: Mapping[str, Any] | None) -> str:
+    """Of a model, as a run records it; nothing where nothing is recorded."""
+    if not recorded:
+        return ""
+    config = resolve(ModelConfig, dict(recorded))
+    count = f"{config.network().parameter_count():,}"
+    named = {"model": f"{config.family} {config.variant}", "parameters": count}
+    return facts(named | config.facts)
+
+
+def lineage_facts(about: Mapping[str, Any]) -> str:
+    """Teachers and runs that something comes from, as far as they are recorded."""
+    lines = {
+        "teacher" if name == "teacher" else f"teacher {name}": f"{teacher['source']}, fingerprint "
+        f"{teacher.get('fingerprint') or 'not recorded'}"
+        for name, teacher in (about.get("teachers") or {}).items()
+    }
+    lines |= {
+        "targets": about.get("targets"),
+        "started from": (about.get("start") or {}).get("workdir"),
+        "branched from": about.get("branch_from") or about.get("branched_from"),
+    }
+    return facts(lines)

@@ -1,0 +1,53 @@
+"""Families of models: what a config's `model` may be."""
+
+import dataclasses
+from typing import Any, TypeVar
+
+from distill.config import OneOf
+from distill.errors import UserError
+from distill.nn.network import Network
+
+ModelT = TypeVar("ModelT", bound="ModelConfig")
+
+
+class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
+    """What a config says of a model. Each family is a dataclass below it, in a file of its own.
+
+    A family has a field `family`, a `Literal` of its name, and every choice that makes its
+    network, which `build` returns.
+    """
+
+    family: str
+    image_size: int
+    """Side of the images it is trained on, in pixels."""
+    channels: int
+    num_classes: int | None
+    """0 for a model without a classifier; None takes as many as the data has."""
+
+    def build(self) -> Network:
+        """The network, its number of classes known; no memory is allocated."""
+        raise NotImplementedError
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What there is to say of the model, by what it is called, for people."""
+        return {}
+
+    def network(self) -> Network:
+        """The network; no memory is allocated.
+
+        Raises:
+          UserError: if it is for the data to say how many classes it has.
+        """
+        if self.num_classes is None:
+            raise UserError(
+                "the model has as many classes as the data, and none is read here; say how many: "
+                "--config.model.num_classes=N"
+            )
+        return self.build()
+
+    def with_classes(self: ModelT, count: int) -> ModelT:
+        """The model with so many classes, unless it says how many it has."""
+        if self.num_classes is not None:
+            return self
+        return dataclasses.replace(self, num_classes=count)

@@ -1,0 +1,136 @@
+"""What a config says of a distillation: students, teachers, and what is matched."""
+
+import dataclasses
+
+from distill.data import Splits, Store
+from distill.nn.family import ModelConfig
+from distill.optim import OptimizerConfig, ScheduleConfig
+from distill.paths import LocalPath
+from distill.runs.start import StartConfig
+from distill.runs.student_classes import count_classes
+from distill.runs.teachers import TEACHER, TeacherConfig
+from distill.tasks.matching.config import MatchingConfig
+from distill.train.run import RunConfig, blame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """One of several students."""
+
+    model: ModelConfig
+    start: StartConfig | None = None
+    """A trained model to start from; None starts from nothing."""
+    learning_rate: float | None = None
+    """With the rest of the run's optimizer; None takes the run's."""
+    optimizer: OptimizerConfig | None = None
+    """In place of the run's, of which nothing is taken over; None takes the run's."""
+    schedule: ScheduleConfig | None = None
+    """In place of the run's, of which nothing is taken over; None takes the run's."""
+
+    def __post_init__(self):
+        if self.learning_rate is not None and self.optimizer is not None:
+            raise ValueError("give learning_rate or optimizer, which has a learning rate")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillConfig(RunConfig):
+    """Everything a distillation run depends on.
+
+    Raises:
+      ValueError: unless there is one teacher or several by name, and one student or several.
+    """
+
+    model: ModelConfig | None = None
+    """The student."""
+    students: dict[str, StudentConfig] = dataclasses.field(default_factory=dict)
+    """Several students, by name, in place of `model`."""
+    start: StartConfig | None = None
+    """A trained model for the student to start from; None starts from nothing."""
+    teacher: TeacherConfig | None = None
+    teachers: dict[str, TeacherConfig] = dataclasses.field(default_factory=dict)
+    """Several teachers, by name, in place of `teacher`."""
+    targets: LocalPath | None = None
+    """Directory that pipelines/store_targets.py wrote, to replay in place of asking teachers. With
+    `teacher` or `teachers`, they must be the ones that were asked; without, the store knows."""
+    matching: MatchingConfig = MatchingConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.teacher is not None and self.teachers:
+            raise ValueError("give teacher, or several teachers by name, not both")
+        if self.teacher is None and not self.teachers and self.targets is None:
+            raise ValueError(
+                "give teacher, several teachers by name, or stored targets; teacher.workdir or "
+                "teacher.weights.path says where"
+            )
+        if (self.model is None) == (not self.students):
+            raise ValueError("give model, the student, or several students by name")
+        if self.students and self.branch_from:
+            raise ValueError("branch off a single student; each has a workdir of its own")
+        if self.students and self.start:
+            raise ValueError("each of several students has a start of its own, students.NAME.start")
+        for student in self.alone.values() if self.students else (self,):
+            student.check_classifier()
+
+    def check_classifier(self) -> None:
+        """Checks that something teaches the student's classifier, if it has one.
+
+        Raises:
+          ValueError: if nothing does.
+        """
+        losses, start = self.matching.losses, self.start
+        trained = losses.labels or "logits" in losses.features
+        kept = start is not None and start.classifier == "keep"
+        if self.model.num_classes and not trained and not kept:
+            raise ValueError(
+                f"no term of matching.losses ({', '.join(losses.terms)}) teaches the student's "
+                f"classifier of {self.model.num_classes} classes; set model.num_classes=0 for a "
+                "student without one, or give kl, another term on logits, or labels a weight"
+            )
+
+    @property
+    def every_teacher(self) -> dict[str, TeacherConfig]:
+        """All teachers by name; none where only what they said is given."""
+        return self.teachers or ({TEACHER: self.teacher} if self.teacher else {})
+
+    @property
+    def models(self) -> tuple[ModelConfig, ...]:
+        """Those of all students."""
+        several = tuple(student.model for student in self.students.values())
+        return several or (self.model,)
+
+    def with_classes(self, splits: Splits, store: Store | None = None) -> "DistillConfig":
+        """The config with students of as many classes as there are, where it says no number.
+
+        Raises:
+          UserError: if nothing says how many, or nothing teaches the classifier.
+        """
+        if all(model.num_classes is not None for model in self.models):
+            return self
+        count = count_classes(splits, self.every_teacher, self.start, store)
+        students = {
+            name: dataclasses.replace(one, model=one.model.with_classes(count))
+            for name, one in self.students.items()
+        }
+        with blame("config"):
+            return dataclasses.replace(
+                self, model=self.model and self.model.with_classes(count), students=students
+            )
+
+    @property
+    def alone(self) -> dict[str, "DistillConfig"]:
+        """What each of several students would be distilled with alone, by name."""
+        found = {}
+        for name, student in self.students.items():
+            optimizer = student.optimizer or self.optimizer
+            if student.learning_rate is not None:
+                optimizer = dataclasses.replace(optimizer, learning_rate=student.learning_rate)
+            found[name] = dataclasses.replace(
+                self,
+                students={},
+                model=student.model,
+                start=student.start,
+                optimizer=optimizer,
+                schedule=student.schedule or self.schedule,
+            )
+        return found

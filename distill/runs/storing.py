@@ -1,0 +1,55 @@
+"""What a config says of storing teachers' outputs."""
+
+import dataclasses
+import math
+
+from distill.runs.distillation import DistillConfig
+from distill.tasks.matching.targets import TargetFormat
+from distill.train.run import blame
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoreConfig(TargetFormat):
+    """What of the teachers' outputs to store, and for how long a run."""
+
+    epochs: float | None = None
+    """Of views; None stores the whole run's."""
+    examples_per_file: int = 65_536
+    """Rounded down to whole batches, at least one; what an interruption can cost."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.epochs is not None and self.epochs <= 0:
+            raise ValueError(f"epochs must be positive, not {self.epochs}")
+        if self.examples_per_file < 1:
+            raise ValueError(f"examples_per_file must be positive, not {self.examples_per_file}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoreTargetsConfig(DistillConfig):
+    """A distillation, and what to store of it."""
+
+    store: StoreConfig = StoreConfig()
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.targets is not None:
+            raise ValueError("targets are stored in --workdir; leave config.targets out")
+
+    def batches(self, images: int) -> int:
+        """How many batches to store.
+
+        Raises:
+          ConfigError: if that is less than one.
+        """
+        if self.store.epochs is None:
+            with blame("config.train"):
+                return self.train.steps(images)
+        batches = math.floor(self.store.epochs * images / self.train.batch_size)
+        with blame("config.store.epochs"):
+            if batches < 1:
+                raise ValueError(
+                    f"{self.store.epochs:g} of {images} images are less than one batch of "
+                    f"{self.train.batch_size}"
+                )
+        return batches

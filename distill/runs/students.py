@@ -1,0 +1,171 @@
+"""Students: the images and classes they share with teachers, and how each is trained."""
+
+from collections.abc import Iterable, Mapping
+
+from distill.data import Splits, Store
+from distill.data.classes import Names, all_chosen, name_classes
+from distill.data.examples import STORED
+from distill.errors import UserError
+from distill.nn import Network
+from distill.nn.family import ModelConfig
+from distill.runs.distillation import DistillConfig
+from distill.runs.start import StartConfig, kept_classes, starting_params
+from distill.runs.teachers import match_classes
+from distill.tasks.matching.function_matching import (
+    FunctionMatching,
+    Teacher,
+    distillation_metrics,
+    projected,
+)
+from distill.train.fit import Trainee
+from distill.train.run import blame
+from distill.train.workdir import Workdir
+
+
+def view_size(students: Mapping[str, Network], teachers: Mapping[str, Teacher]) -> int:
+    """Side of views that no model has to enlarge."""
+    networks = (*students.values(), *(teacher.network for teacher in teachers.values()))
+    return max(side for network in networks for side in network.config.image_shape[:2])
+
+
+def open_splits(config: DistillConfig, students: Iterable[ModelConfig]) -> Splits:
+    """The images, which must have as many channels and classes as every student."""
+    students = tuple(students)
+    channels = {student.channels for student in students}
+    with blame("config.students"):
+        if len(channels) > 1:
+            raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
+    splits = config.data.open_splits(channels=channels.pop())
+    if config.matching.losses.labels:
+        if any(student.num_classes == 0 for student in students):
+            raise UserError("config.matching.losses.labels needs a student with classes")
+        splits.check_all_labelled("config.matching.losses.labels")
+    return splits
+
+
+def agree_on_classes(
+    config: DistillConfig,
+    students: Mapping[str, Network],
+    splits: Splits,
+    teachers: Mapping[str, Teacher],
+    starts: Iterable[StartConfig | None] = (),
+    store: Store | None = None,
+) -> tuple[Names, Splits, dict[str, Teacher]]:
+    """Names the students' classes, and puts those of images and teachers in their order.
+
+    They are the classes of the images to train on, or where these have none, or others, those of a
+    classifier that is kept, of a teacher, or of the images to evaluate on.
+
+    Args:
+      config: of the run.
+      students: by name.
+      splits: the images.
+      teachers: by name.
+      starts: trained models that students start from.
+      store: of what the teachers said, if they are not there; of its classes.
+
+    Returns:
+      The names, empty where nothing says them or no student has classes; the images; the teachers.
+
+    Raises:
+      UserError: if students, images and teachers that are to be compared do not have the same.
+    """
+    counts = {student.config.num_classes for student in students.values()} - {0}
+    if len(counts) > 1:
+        raise UserError(
+            f"students have {' and '.join(map(str, sorted(counts)))} classes; they see the same "
+            "images and need the same classes"
+        )
+    # One that has none learns embeddings or tokens, whatever the images show.
+    if not counts:
+        return (), splits, match_classes(teachers, (), compared=False, in_order=False)
+    stored = () if store is None else tuple(store.contents.about.get("classes") or ())
+    names = name_classes(
+        "config.model",
+        *counts,
+        stored,
+        splits.train.class_names,
+        *(kept_classes(start, *counts) for start in starts),
+        *(teacher.class_names for teacher in teachers.values()),
+        splits.class_names,
+        by="its data and teachers name",
+    )
+    features = config.matching.losses.features
+    in_order = config.data.in_order or any(map(all_chosen, splits.opened.values()))
+    return (
+        names,
+        splits.numbered(names, "the student", in_order=in_order) if names else splits,
+        match_classes(teachers, names, compared="logits" in features, in_order=in_order),
+    )
+
+
+def check_teachers(
+    config: DistillConfig, student: Network, teachers: Mapping[str, Teacher]
+) -> None:
+    """Checks that teachers see what the student sees and have what its loss compares.
+
+    Raises:
+      ConfigError: if they have not.
+    """
+    classes, channels = student.config.num_classes, student.config.channels
+    with blame("config.targets" if config.targets else "config.teacher.model"):
+        for name, teacher in teachers.items():
+            where = config.targets or config.every_teacher[name].source
+            wanted = teacher.network.config.channels
+            if wanted != channels:
+                raise ValueError(
+                    f"the teacher in {where} takes images of {wanted} channels and the student "
+                    f"{channels}; set config.model.channels={wanted}"
+                )
+            config.matching.check_teacher(f"the teacher in {where}", teacher.classes, classes)
+
+
+def trainee(
+    config: DistillConfig,
+    workdir: Workdir,
+    student: Network,
+    teachers: dict[str, Teacher],
+    splits: Splits,
+    *,
+    stored: bool,
+) -> Trainee:
+    """How one student is trained.
+
+    Args:
+      config: of its run alone.
+      workdir: of its run.
+      student: placed on the mesh.
+      teachers: by name.
+      splits: the images.
+      stored: whether what the teachers say is read instead of asked.
+
+    Raises:
+      ConfigError: if teachers and student do not fit.
+    """
+    matching = config.matching
+    check_teachers(config, student, teachers)
+    if not stored:
+        with blame("config.teacher.model"):
+            for teacher in teachers.values():
+                teacher.network.check(config.train.batch_size)
+    student = projected(student, teachers, matching)
+    labelled = bool(splits.train.class_names) and bool(student.config.num_classes)
+    # Teachers that are not there cannot be compared with.
+    present = {} if stored else teachers
+    return Trainee(
+        config=config,
+        workdir=workdir,
+        network=student,
+        task=FunctionMatching(
+            student, teachers, matching, labelled=labelled, stored=STORED if stored else None
+        ),
+        metrics=lambda among: distillation_metrics(student, present, among=among),
+        view_metrics=(
+            lambda among: distillation_metrics(
+                student, present, mixed=matching, labelled=labelled, among=among
+            )
+        )
+        if present or labelled
+        else None,
+        initial=starting_params(config.start, student, config),
+    )
