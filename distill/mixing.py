@@ -103,8 +103,12 @@ def _stretch(key: jax.Array, share: jax.Array, length: int) -> jax.Array:
 
 def mix_labels(labels: jax.Array, weights: jax.Array, classes: int) -> jax.Array:
     """The label distribution of mixed images, [B, C], from labels [B] and `Mixed.weights`."""
-    one_hot = jax.nn.one_hot(labels, classes, dtype=jnp.float32)
-    return weights[:, None] * one_hot + (1.0 - weights[:, None]) * roll(one_hot)
+    return mix_targets(jax.nn.one_hot(labels, classes, dtype=jnp.float32), weights)
+
+
+def mix_targets(targets: jax.Array, weights: jax.Array) -> jax.Array:
+    """The targets of mixed images, [B, C], from their own, [B, C], and `Mixed.weights`."""
+    return weights[:, None] * targets + (1.0 - weights[:, None]) * roll(targets)
 
 
 def roll(x: jax.Array) -> jax.Array:

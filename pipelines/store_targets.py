@@ -53,7 +53,7 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
     config, size = shown_as(config, teachers), view_size(students, teachers)
     answers = Answers(config, FunctionMatching(students["0"], teachers, config.matching), mesh)
     batch_size, store = config.train.batch_size, config.store
-    arrays = answers.arrays(params, size)
+    arrays = answers.arrays(params, splits.train.spec, size)
     knobs = Knobs.of(config.train, mesh, remat={})
     with explained(lambda: knobs.advice(prepared=True)):
         scores = score(config, teachers, params, splits)

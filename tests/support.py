@@ -20,6 +20,7 @@ import pytest
 from distill.config import load_file, resolve
 from distill.data import Source, Subset
 from distill.data.sources import CorruptImage
+from distill.data.spec import Example
 from distill.evaluation_view import EvaluationView
 from distill.export.model import Exportable
 from distill.runs.distillation import DistillConfig
@@ -126,7 +127,7 @@ class Damaged(Subset):
         super().__init__(source, np.arange(len(source)))
         self._damaged = damaged
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
+    def read(self, index: int) -> Example:
         if index in self._damaged:
             raise CorruptImage("truncated")
         return super().read(index)
@@ -144,9 +145,9 @@ class Unlabelled(Subset):
         missing = np.isin(np.arange(len(self)), list(self._without))
         return np.where(missing, -1, super().labels)
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        image, label = super().read(index)
-        return image, -1 if index in self._without else label
+    def read(self, index: int) -> Example:
+        example = super().read(index)
+        return example | {"label": np.int32(-1)} if index in self._without else example
 
 
 def without_timings(rows: list[dict]) -> list[dict]:

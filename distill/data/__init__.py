@@ -6,6 +6,7 @@ from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.sources import Source, Subset, open_source
 from distill.data.store import Contents, Store, StoreWriter
 from distill.data.subsets import ChosenClasses, FewImages
+from distill.data.transforms import Transformed
 from distill.data.views import ViewConfig
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Subset",
     "TeacherView",
     "TrainLoader",
+    "Transformed",
     "ViewConfig",
     "open_source",
 ]

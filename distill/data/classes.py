@@ -14,7 +14,8 @@ from typing import Annotated
 import numpy as np
 
 from distill.data.sources import Source, abbreviate
-from distill.data.sources.base import fingerprint_of
+from distill.data.sources.base import Derived, fingerprint_of
+from distill.data.spec import ClassesSpec, Example
 from distill.errors import UserError, did_you_mean
 from distill.paths import local_path
 
@@ -148,7 +149,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-class Relabelled:
+class Relabelled(Derived):
     """A source's images, their classes numbered or called otherwise.
 
     Args:
@@ -159,30 +160,31 @@ class Relabelled:
     """
 
     def __init__(self, source: Source, class_names: Sequence[str], numbers: Sequence[int]):
+        super().__init__(source)
         self.class_names = tuple(class_names)
-        self.channels = source.channels
         had = {*numbers} - {-1}
         self.among = None if len(had) == len(class_names) else tuple(sorted(had))
-        self._source = source
+        if "classes" in self.spec:
+            self.spec = {**self.spec, "classes": ClassesSpec(len(class_names))}
         # The last entry is where labels of −1, of images without one, end up.
         self._numbers = np.array([*numbers, -1], np.int32)
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     @functools.cached_property
     def labels(self) -> np.ndarray:
         """Of all images, int32 [N], −1 for an image without."""
         return self._numbers[self._source.labels]
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Reads the image from the source; the label is its new number."""
-        image, label = self._source.read(index)
-        return image, int(self._numbers[label])
-
-    def describe(self, index: int) -> str:
-        """What the source says of the image."""
-        return self._source.describe(index)
+    def read(self, index: int) -> Example:
+        """Reads the example from the source; its label, or its classes, have their new numbers."""
+        example = dict(self._source.read(index))
+        if "label" in example:
+            example["label"] = self._numbers[example["label"]]
+        if "classes" in example:
+            # The last takes those of classes that have no number.
+            renumbered = np.zeros(len(self.class_names) + 1, np.float32)
+            np.maximum.at(renumbered, self._numbers[:-1], example["classes"])
+            example["classes"] = renumbered[:-1]
+        return example
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -200,11 +202,6 @@ class Relabelled:
         pairs = zip(self._source.class_names, self._numbers.tolist(), strict=False)
         called = {name: self.class_names[number] for name, number in pairs if number >= 0}
         return {name: now for name, now in called.items() if name != now}
-
-    @property
-    def found(self) -> str:
-        """What the source says that it found."""
-        return self._source.found
 
 
 def among(source: Source) -> tuple[int, ...] | None:

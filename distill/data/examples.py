@@ -14,14 +14,17 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from grain.experimental import index_shuffle
 
+from distill.data.batch_spec import STORED, TeacherView, check_spec
 from distill.data.sources import CorruptImage, Source
+from distill.data.spec import Cut, Example, missing, read_example, see
 from distill.data.store import Store, view_of
 from distill.data.views import (
+    View,
     ViewConfig,
     cut_view,
     draw_view,
@@ -30,21 +33,14 @@ from distill.data.views import (
     training_view,
 )
 from distill.errors import RunFailed, check_choices
-from distill.evaluation_view import EvaluationView
+from distill.evaluation_view import EvaluationView, Filter
 
 Batch = dict[str, Any]
-
-TeacherView = Literal["same", "independent", "fixed"]
-"""What a teacher sees of a training image (arXiv 2106.05237, §3): the student's view, a training
-view of its own, or the evaluation view, which never changes."""
 
 # The epoch of training views that are for evaluation. Training never gets there: its positions end
 # at 2^62, and its epochs with them. Nor can its keys look like this one to NumPy, which joins the
 # numbers of a key as 32-bit words: no epoch has two words of ones.
 EVALUATION_EPOCH = 2**64 - 1
-
-# What precedes the names of stored arrays in a batch.
-STORED = "stored/"
 
 _ATTEMPTS = 100
 # Up to this size an epoch's order is a table. Grain's cipher needs no memory, but permutes at
@@ -75,12 +71,13 @@ class TrainingViews:
 
     def __post_init__(self):
         check_choices(self)
+        check_spec(self.source.spec, self.source.class_names)
 
     def __len__(self) -> int:
         return (2**62 - self.start) // self.batch_size * len(self.rows)
 
     def __getitem__(self, local: int) -> Batch:
-        """The process's example `local`: image uint8 [size, size, C], label, index, skipped."""
+        """The process's example `local`, with the arrays of its `batch_spec` and `skipped`."""
         step, offset = divmod(int(local), len(self.rows))
         return self.example(self.start + step * self.batch_size + self.rows[offset])
 
@@ -88,7 +85,8 @@ class TrainingViews:
         """The example at a global position; the next readable image stands in for a corrupt one.
 
         Raises:
-          RunFailed: if a long stretch of images cannot be decoded, or a stored example's image.
+          RunFailed: if a long stretch of images cannot be decoded, or a stored example's image, or
+            an example is not what its source says.
         """
         if self.store is not None:
             return self._replayed(self.store, position)
@@ -98,17 +96,17 @@ class TrainingViews:
         for attempt in range(_ATTEMPTS):
             index = shuffled_index((within + attempt) % count, count, self.seed, epoch)
             try:
-                image, label = self.source.read(index)
+                example = read_example(self.source, index)
             except CorruptImage:
                 skipped = index if skipped < 0 else skipped
                 continue
+            image = example["image"]
             view = draw_view(*image.shape[:2], self.view, generator(self.seed, epoch, index))
-            described = {"epoch": np.int64(epoch), "box": np.array(view.box), "flip": view.flip}
             return {
-                "image": cut_view(image, view, self.size, self.view.evaluation.filter),
+                **self._seen(example, view),
                 **self._for_teacher(image, epoch, index),
-                **(described if self.describe else {}),
-                **_identity(label, index, skipped),
+                **(_described(epoch, view) if self.describe else {}),
+                **_row(index, skipped),
             }
         raise RunFailed(
             f"{_ATTEMPTS} images in a row cannot be decoded, the last is "
@@ -119,15 +117,18 @@ class TrainingViews:
         record = store.read(position % len(store))
         index = int(record["index"])
         try:
-            image, label = self.source.read(index)
+            example = read_example(self.source, index)
         except CorruptImage as error:
             raise RunFailed(
                 f"{self.source.describe(index)} cannot be decoded ({error}), but could when its "
                 f"targets were stored in {store.path}; restore it, or store the targets anew"
             ) from error
         arrays = {STORED + name: record[name] for name in store.contents.arrays}
-        view = cut_view(image, view_of(record), self.size, self.view.evaluation.filter)
-        return {"image": view, **arrays, **_identity(label, index)}
+        return {**self._seen(example, view_of(record)), **arrays, **_row(index)}
+
+    def _seen(self, example: Example, view: View) -> Example:
+        cut = _cutting(view, self.size, self.view.evaluation.filter)
+        return _labelled(see(example, self.source.spec, cut))
 
     def _for_teacher(self, image: np.ndarray, epoch: int, index: int) -> Batch:
         if self.teacher_view == "same":
@@ -138,13 +139,25 @@ class TrainingViews:
         return {"teacher_image": training_view(image, self.size, self.view, rng)}
 
 
-def _identity(label: int, index: int, skipped: int = -1) -> Batch:
+def _cutting(view: View, size: int, own: Filter) -> Cut:
+    return lambda pixels, by: cut_view(pixels, view, size, by or own)
+
+
+def _row(index: int, skipped: int = -1, *, is_image: bool = True) -> Batch:
     return {
-        "label": np.int32(label),
         "index": np.int64(index),
-        "mask": np.True_,
+        "mask": np.bool_(is_image),
         "skipped": np.int64(skipped),
     }
+
+
+def _described(epoch: int, view: View) -> Batch:
+    return {"epoch": np.int64(epoch), "box": np.array(view.box), "flip": view.flip}
+
+
+def _labelled(example: Example) -> Example:
+    """An example as metrics and losses expect it: without a label, it has the label −1."""
+    return example if "label" in example else example | {"label": np.int32(-1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +176,9 @@ class EvaluationViews:
     evaluation: EvaluationView | None = None
     """How these are cut; None is as `view` says."""
 
+    def __post_init__(self):
+        check_spec(self.source.spec, self.source.class_names)
+
     @property
     def steps(self) -> int:
         """Number of batches."""
@@ -175,26 +191,27 @@ class EvaluationViews:
         """The process's example `local`; `mask` is False for padding and corrupt images."""
         step, offset = divmod(int(local), len(self.rows))
         index = step * self.batch_size + self.rows[offset]
-        image, label, skipped = None, 0, -1
+        example, skipped, spec = None, -1, self.source.spec
         if index < len(self.source):
             try:
-                image, label = self.source.read(index)
+                example = read_example(self.source, index)
             except CorruptImage:
                 skipped = index
-        if image is None:
-            view = np.zeros((self.size, self.size, self.source.channels), np.uint8)
-        elif self.view_seed is None:
-            view = evaluation_view(image, self.size, self.evaluation or self.view.evaluation)
+        if example is None:
+            seen = missing(spec, self.size)
         else:
+            seen = see(example, spec, self._cut(example["image"], index))
+        return _labelled(seen) | _row(index, skipped, is_image=example is not None)
+
+    def _cut(self, image: np.ndarray, index: int) -> Cut:
+        if self.view_seed is not None:
             rng = generator(self.view_seed, EVALUATION_EPOCH, index)
-            view = training_view(image, self.size, self.view, rng)
-        return {
-            "image": view,
-            "label": np.int32(label),
-            "index": np.int64(index),
-            "mask": np.bool_(image is not None),
-            "skipped": np.int64(skipped),
-        }
+            view = draw_view(*image.shape[:2], self.view, rng)
+            return _cutting(view, self.size, self.view.evaluation.filter)
+        own = self.evaluation or self.view.evaluation
+        return lambda pixels, by: evaluation_view(
+            pixels, self.size, dataclasses.replace(own, filter=by) if by else own
+        )
 
 
 def shuffled_index(within: int, count: int, seed: int, epoch: int) -> int:

@@ -105,7 +105,12 @@ class _Chunks:
 
     def __getitem__(self, number: int) -> Batch:
         examples = [self.views[number * self.size + place] for place in range(self.size)]
-        return {name: np.stack([one[name] for one in examples]) for name in examples[0]}
+        return {name: _stack([one[name] for one in examples]) for name in examples[0]}
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    # Of single numbers, which most of an example's arrays are, `np.stack` makes arrays first.
+    return np.array(arrays) if np.ndim(arrays[0]) == 0 else np.stack(arrays)
 
 
 def _join(chunks: Sequence[Batch]) -> Batch:

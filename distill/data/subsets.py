@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distill.data.sources import Source, Subset, abbreviate
+from distill.data.spec import Example
 from distill.errors import UserError, did_you_mean
 
 
@@ -47,7 +48,7 @@ class ChosenClasses(Subset):
       classes: names, each once.
 
     Raises:
-      UserError: if the source does not have a class, or no labels.
+      UserError: if the source does not have a class, or not one label for each image.
     """
 
     def __init__(self, source: Source, classes: Sequence[str]):
@@ -55,6 +56,11 @@ class ChosenClasses(Subset):
             raise UserError(
                 f"classes {abbreviate(tuple(classes))} cannot be chosen: the images have no "
                 "labels. Choose none, or name labelled data"
+            )
+        if "classes" in source.spec:
+            raise UserError(
+                f"classes {abbreviate(tuple(classes))} cannot be chosen: each image has several. "
+                "Choose none, or name data whose images have one label each"
             )
         for name in classes:
             if name not in source.class_names:
@@ -76,7 +82,6 @@ class ChosenClasses(Subset):
         """Of these images, int32 [N], by place among the chosen classes."""
         return self._labels
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Reads the image; the label is the place among the chosen classes."""
-        image, _ = super().read(index)
-        return image, int(self._labels[index])
+    def read(self, index: int) -> Example:
+        """Reads the example; the label is the place among the chosen classes."""
+        return super().read(index) | {"label": self._labels[index]}

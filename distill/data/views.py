@@ -8,7 +8,7 @@ the number of workers or the number of hosts.
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from distill.evaluation_view import EvaluationView, Filter, Resize
 Box = tuple[float, float, float, float]
 
 _ATTEMPTS = 10
+_FILTERS = {by: Image.Resampling[by.upper()] for by in get_args(Filter)}
 # Of an image that is resized whole.
 _MOST_PIXELS = 2**26
 
@@ -151,5 +152,5 @@ def resize_box(image: np.ndarray, box: Box, size: tuple[int, int], by: Filter) -
     """Resizes the part of `image` within `box` to `size` (height, width)."""
     grey = image.shape[-1] == 1
     pixels = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(pixels.resize(size[::-1], Image.Resampling[by.upper()], box=box))
+    resized = np.asarray(pixels.resize(size[::-1], _FILTERS[by], box=box))
     return resized[..., None] if grey else resized

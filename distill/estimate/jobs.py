@@ -72,7 +72,7 @@ def make_job(
     return Job(
         task=FunctionMatching(network, teachers, config.matching),
         view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
-        teacher_image=config.matching.teacher_view != "same",
+        teacher_view=config.matching.teacher_view,
         teachers=networks,
         frozen=frozen,
         **common,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from distill.data.batch_spec import TeacherView, abstract_batch, batch_spec
+from distill.data.spec import labelled_images
 from distill.errors import RunFailed
 from distill.estimate import hlo
 from distill.estimate.cost import Cost, estimate
@@ -38,8 +39,8 @@ class Job:
     microbatches: int = 1
     view_size: int
     """Side of the views in pixels."""
-    teacher_image: bool = False
-    """Whether batches hold another view for teachers."""
+    teacher_view: TeacherView = "same"
+    """What teachers see of a training image."""
     teachers: tuple[Network, ...] = ()
     frozen: Any = None
     """The teachers' parameters as `jax.ShapeDtypeStruct`s with shardings."""
@@ -165,20 +166,9 @@ def _kept_bytes(state: TrainState, frozen: Any) -> dict[str, int]:
 
 
 def _abstract_batch(job: Job, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    sharding, batch = batch_sharding(mesh), job.batch_size
-    channels = job.network.config.channels
-    shapes = {
-        "image": ((batch, job.view_size, job.view_size, channels), jnp.uint8),
-        "label": ((batch,), jnp.int32),
-        "index": ((batch,), jnp.int32),
-        "mask": ((batch,), jnp.bool_),
-    }
-    if job.teacher_image:
-        shapes["teacher_image"] = shapes["image"]
-    return {
-        name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-        for name, (shape, dtype) in shapes.items()
-    }
+    images = labelled_images(job.network.config.channels)
+    spec = batch_spec(images, job.view_size, teacher_view=job.teacher_view)
+    return abstract_batch(spec, job.batch_size, batch_sharding(mesh))
 
 
 def _bytes_per_chip(tree: Any) -> int:

@@ -72,7 +72,8 @@ def _gallery(source: Source, indices: Sequence[int], student, teacher) -> Figure
     lines = -(-len(indices) // columns)
     drawing = Figure(figsize=(1.5 * columns, 2.1 * lines))
     for place, index in enumerate(indices):
-        image, label = source.read(int(index))
+        example = source.read(int(index))
+        image, label = example["image"], example["label"]
         axes = drawing.add_subplot(lines, columns, place + 1)
         axes.imshow(image.squeeze(), cmap="gray_r" if image.shape[-1] == 1 else None)
         axes.set_title(

@@ -11,6 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from distill.data import Batch, Contents, Splits, StoreWriter, TrainLoader
+from distill.data.batch_spec import DESCRIBED, abstract_batch, batch_spec
+from distill.data.spec import ExampleSpec
 from distill.nn import Params
 from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
 from distill.runs.storing import StoreTargetsConfig
@@ -29,7 +31,6 @@ class Answers:
 
     def __init__(self, config: StoreTargetsConfig, task: FunctionMatching, mesh: Mesh):
         self._config = config
-        self._channels = task.student.config.channels
 
         # What training compiles on a CPU: nothing else would give the same last bits.
         self._prepare = jax.jit(
@@ -52,16 +53,16 @@ class Answers:
         """
         return self._encode(self._prepare(params, batch, np.int32(step)))
 
-    def arrays(self, params: dict[str, Params], size: int) -> dict[str, tuple[str, tuple]]:
+    def arrays(
+        self, params: dict[str, Params], images: ExampleSpec, size: int
+    ) -> dict[str, tuple[str, tuple]]:
         """Dtypes and shapes per example, by name.
 
         Raises:
           ConfigError: if there are none, or not as many classes as are to be kept.
         """
-        count = self._config.train.batch_size
-        image = jax.ShapeDtypeStruct((count, size, size, self._channels), np.uint8)
-        label = jax.ShapeDtypeStruct((count,), np.int32)
-        batch = {"image": image, "teacher_image": image, "label": label}
+        spec = batch_spec(images, size, teacher_view=self._config.matching.teacher_view)
+        batch = abstract_batch(spec, self._config.train.batch_size)
         with blame("config.store"):
             prepared = jax.eval_shape(self._prepare, params, batch, np.int32(0))
             found, *_ = jax.eval_shape(self._encode, prepared)
@@ -157,7 +158,7 @@ class _Asked:
 
 
 def _for_device(batch: Batch) -> Batch:
-    return {key: batch[key] for key in ("image", "teacher_image", "label") if key in batch}
+    return {key: array for key, array in batch.items() if key not in DESCRIBED}
 
 
 def _views(contents: Contents, batch: Batch, rows: Sequence[int]) -> np.ndarray:

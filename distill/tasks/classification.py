@@ -1,14 +1,14 @@
 """Training on labels: the task of the pre-training pipeline."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from distill.errors import check_choices
+from distill.errors import UserError, check_choices
 from distill.losses import sigmoid_cross_entropy, softmax_cross_entropy
-from distill.mixing import mix_labels, mixup
+from distill.mixing import mix_labels, mix_targets, mixup
 from distill.nn import Params, VisionNetwork
 
 
@@ -30,9 +30,20 @@ class ClassificationConfig:
             raise ValueError(f"mixup must not be negative, not {self.mixup}")
 
 
+class Prepared(NamedTuple):
+    """What the loss is computed from; no gradient flows through any of it."""
+
+    images: jax.Array
+    """Model inputs, [B, height, width, C]."""
+    distribution: jax.Array | None
+    """Mixed labels, [B, classes]; None where images have several classes each."""
+    classes: jax.Array | None = None
+    """Mixed classes, [B, classes] in [0, 1]; None where images have one label each."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Classification:
-    """Cross-entropy against labels."""
+    """Cross-entropy against labels, or against the `classes` of images that have several each."""
 
     needs_labels: ClassVar[bool] = True
     training_only: ClassVar[tuple[str, ...]] = ()
@@ -41,22 +52,34 @@ class Classification:
     network: VisionNetwork
     config: ClassificationConfig
 
-    def prepare(self, frozen: None, batch: dict[str, jax.Array], key: jax.Array):
-        """Model inputs [B, height, width, C] and label distributions [B, C]."""
-        del frozen
-        mixed = mixup(key, batch["image"], self.config.mixup)
-        classes = self.network.config.num_classes
-        return self.network.prepare(mixed.images), mix_labels(
-            batch["label"], mixed.weights, classes
-        )
+    def prepare(self, frozen: None, batch: dict[str, jax.Array], key: jax.Array) -> Prepared:
+        """Mixes the batch, and its labels or classes.
 
-    def loss(self, params: Params, prepared):
-        """Mean cross-entropy and training accuracy."""
-        images, targets = prepared
-        logits = self.network.apply(params, images).logits
-        per_example = CROSS_ENTROPIES[self.config.kind](logits, targets)
-        accuracy = jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(targets, -1))
-        return jnp.mean(per_example), {"accuracy": accuracy}
+        Raises:
+          UserError: if images have several classes each, and the loss is over one.
+        """
+        del frozen
+        if "classes" in batch and self.config.kind == "softmax":
+            raise UserError(
+                "config.loss.kind is 'softmax', a loss over one class for each image, but images "
+                "of this data have several each; type --config.loss.kind=sigmoid"
+            )
+        mixed = mixup(key, batch["image"], self.config.mixup)
+        images = self.network.prepare(mixed.images)
+        if "classes" in batch:
+            return Prepared(images, None, mix_targets(batch["classes"], mixed.weights))
+        classes = self.network.config.num_classes
+        return Prepared(images, mix_labels(batch["label"], mixed.weights, classes))
+
+    def loss(self, params: Params, prepared: Prepared) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Mean cross-entropy, and the training accuracy where images have one label each."""
+        several = prepared.distribution is None
+        targets = prepared.classes if several else prepared.distribution
+        logits = self.network.apply(params, prepared.images).logits
+        loss = jnp.mean(CROSS_ENTROPIES[self.config.kind](logits, targets))
+        if several:
+            return loss, {}
+        return loss, {"accuracy": jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(targets, -1))}
 
 
 CROSS_ENTROPIES = {"sigmoid": sigmoid_cross_entropy, "softmax": softmax_cross_entropy}

@@ -57,7 +57,7 @@ def test_students_are_measured_on_all_held_out_images(study, teacher_workdir):
     right = 0
     for split in ("validation", "test"):
         source = config.data.open(split, channels=1)
-        images = np.stack([source.read(i)[0] for i in range(len(source))])
+        images = np.stack([source.read(i)["image"] for i in range(len(source))])
         logits = network.apply(params, network.prepare(images)).logits
         right += np.sum(np.argmax(logits, axis=-1) == source.labels)
     assert accuracy == pytest.approx(100 * right / 600)

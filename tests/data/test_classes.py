@@ -35,8 +35,8 @@ def test_the_same_names_in_another_order_are_put_in_order(images):
     shown = numbered(images, ("light", "dark", "grey"), **SHOWN)
     assert shown.class_names == ("light", "dark", "grey") and among(shown) is None
     assert names_of(shown) == names_of(images)
-    assert [shown.read(i)[1] for i in range(len(shown))] == shown.labels.tolist()
-    assert np.array_equal(shown.read(5)[0], images.read(5)[0])
+    assert [shown.read(i)["label"] for i in range(len(shown))] == shown.labels.tolist()
+    assert np.array_equal(shown.read(5)["image"], images.read(5)["image"])
     assert shown.describe(5) == images.describe(5)
 
 
@@ -102,7 +102,7 @@ def test_a_map_renames_classes_and_joins_them(images, image_folder, tmp_path):
     source = config.open("train", channels=3)
     assert source.class_names == ("unlit", "light")
     assert np.bincount(source.labels).tolist() == [16, 8]
-    assert [source.read(i)[1] for i in (0, 15, 16)] == [0, 0, 1]
+    assert [source.read(i)["label"] for i in (0, 15, 16)] == [0, 0, 1]
     chosen = DataConfig(**vars(config) | {"classes": ("light", "unlit")})
     assert chosen.open("train", channels=3).class_names == ("light", "unlit")
 

@@ -69,7 +69,7 @@ def test_files_of_all_formats_are_found_by_their_suffixes(tmp_path):
         path.write_bytes(data)
     source = open_source(f"folder:{tmp_path}", "train", channels=3)
     assert len(source) == len(LOSSLESS) + len(LOSSY)
-    assert all(source.read(index)[0].dtype == np.uint8 for index in range(len(source)))
+    assert all(source.read(index)["image"].dtype == np.uint8 for index in range(len(source)))
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS | LOSSY)
@@ -246,4 +246,4 @@ def test_a_source_turns_its_images_when_asked(tmp_path):
     for asked, shape in ((False, PIXELS.shape), (True, (16, 24, 3))):
         config = DataConfig(source=f"images:{tmp_path}", exif_orientation=asked)
         source = config.open("train", channels=3)
-        assert source.read(0)[0].shape == shape
+        assert source.read(0)["image"].shape == shape

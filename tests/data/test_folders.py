@@ -167,7 +167,7 @@ def test_files_may_have_any_name(tmp_path, name):
     path.parent.mkdir(parents=True)
     Image.new("L", (2, 3)).save(path, "png")
     source = opened(tmp_path)
-    assert source.read(0)[0].shape == (3, 2, 3)
+    assert source.read(0)["image"].shape == (3, 2, 3)
     assert source.describe(0) == f"{tmp_path}/train/x/{BAD_NAMES[name]}.png"
     assert len(source.fingerprint) == 16 and len(opened(tmp_path, "train[:100%]")) == 1
 

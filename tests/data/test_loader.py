@@ -7,6 +7,7 @@ from support import wait_for
 from distill.data import DataConfig, EvalLoader, TrainLoader, ViewConfig
 from distill.data.examples import EvaluationViews, TrainingViews, shuffled_index
 from distill.data.loader import batches
+from distill.data.spec import labelled_images
 from distill.data.views import evaluation_view
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
@@ -18,15 +19,16 @@ class Noise:
     class_names = ("a", "b", "c")
 
     def __init__(self, count, channels=1):
-        self.count, self.channels = count, channels
+        self.count, self.spec = count, labelled_images(channels)
 
     def __len__(self):
         return self.count
 
     def read(self, index):
         rng = np.random.default_rng(index)
-        shape = (8, 8 + index % 2, self.channels)
-        return rng.integers(0, 256, shape, dtype=np.uint8), index % 3
+        shape = (8, 8 + index % 2, self.spec["image"].channels)
+        image = rng.integers(0, 256, shape, dtype=np.uint8)
+        return {"image": image, "label": np.int32(index % 3)}
 
     def describe(self, index):
         return f"noise {index}"
@@ -92,7 +94,7 @@ def test_example_holds_a_view_of_the_image_it_names():
     data = TrainingViews(Noise(10), plain, 8, 0, 5, range(5))
     for place in range(10):
         example = data[place]
-        image, label = Noise(10).read(int(example["index"]))
+        image, label = Noise(10).read(int(example["index"])).values()
         assert example["label"] == label == example["index"] % 3
         assert example["mask"]
         if image.shape[1] == 8:
@@ -284,7 +286,7 @@ def test_evaluation_covers_each_image_once_in_order(count, batch_size, hosts):
     assert [bool(r["mask"]) for r in rows] == [i < count for i in range(len(rows))]
     assert [int(r["index"]) for r in rows if r["mask"]] == list(range(count))
     for row in rows[:count]:
-        image, label = Noise(count).read(int(row["index"]))
+        image, label = Noise(count).read(int(row["index"])).values()
         assert row["label"] == label
         np.testing.assert_array_equal(row["image"], evaluation_view(image, 8, EvaluationView()))
 

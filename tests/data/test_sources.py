@@ -11,7 +11,7 @@ SIZES = {"train": 1197, "validation": 240, "test": 360}
 
 
 def contents(source):
-    return [source.read(i) for i in range(len(source))]
+    return [tuple(source.read(i).values()) for i in range(len(source))]
 
 
 def save(path, image, **options):
@@ -37,7 +37,7 @@ def test_digits_splits_are_disjoint_and_hold_every_image(digits):
 def test_digits_splits_hold_the_classes_in_proportion(digits):
     totals = np.bincount(load_digits().target)
     for split, size in SIZES.items():
-        labels = [digits[split].read(i)[1] for i in range(size)]
+        labels = [digits[split].read(i)["label"] for i in range(size)]
         np.testing.assert_allclose(np.bincount(labels), totals * size / 1797, atol=1.5)
 
 
@@ -46,7 +46,7 @@ def test_digits_pixels_and_labels_are_those_of_scikit_learn(digits):
     for source in digits.values():
         for index in range(0, len(source), 17):
             number = int(source.describe(index).split()[-1])
-            image, label = source.read(index)
+            image, label = source.read(index).values()
             assert image.dtype == np.uint8 and image.shape == (8, 8, 1)
             assert label == reference.target[number]
             # 0 … 16 becomes 0 … 255.
@@ -56,8 +56,8 @@ def test_digits_pixels_and_labels_are_those_of_scikit_learn(digits):
 def test_colour_digits_repeat_the_grey_channel(digits):
     colour = open_source("digits", "test", channels=3)
     for index in range(0, 360, 50):
-        image, label = colour.read(index)
-        grey, same_label = digits["test"].read(index)
+        image, label = colour.read(index).values()
+        grey, same_label = digits["test"].read(index).values()
         assert image.shape == (8, 8, 3) and label == same_label
         assert all((image[..., c] == grey[..., 0]).all() for c in range(3))
 
@@ -105,7 +105,7 @@ def folder(tmp_path):
 
 def test_folder_holds_every_image_with_its_class(folder):
     source = open_source(f"folder:{folder}", "train", channels=3)
-    found = {source.describe(i): source.read(i)[1] for i in range(len(source))}
+    found = {source.describe(i): source.read(i)["label"] for i in range(len(source))}
     train = folder / "train"
     assert found == {
         str(train / "ant" / "a.jpg"): 0,
@@ -123,7 +123,7 @@ def test_folder_classes_are_sorted_by_name(folder):
 def test_folder_images_keep_their_own_sizes_and_pixels(folder):
     source = open_source(f"folder:{folder}", "train", channels=3)
     for index in range(len(source)):
-        image, label = source.read(index)
+        image, label = source.read(index).values()
         assert image.dtype == np.uint8
         assert image.shape == ((4, 6, 3), (5, 3, 3))[label]
         colour = ((250, 10, 10), (10, 10, 250))[label]
@@ -170,7 +170,7 @@ def luma(rgb):
 
 def read_one(root, path, image, channels, **options):
     save(root / "train" / "x" / path, image, **options)
-    pixels, _ = open_source(f"folder:{root}", "train", channels=channels).read(0)
+    pixels = open_source(f"folder:{root}", "train", channels=channels).read(0)["image"]
     assert pixels.dtype == np.uint8 and pixels.shape == (16, 16, channels)
     return pixels.astype(float)
 

@@ -5,6 +5,7 @@ import pytest
 
 from distill.data import open_source
 from distill.data.sources.splits import open_parts, parse_split
+from distill.data.spec import labelled_images
 from distill.errors import UserError
 
 BOUNDARIES = ["", "0", "1", "7", "-1", "-5", "20", "-20", "0%", "33%", "2.5%", "-10%", "100%"]
@@ -13,7 +14,7 @@ BOUNDARIES = ["", "0", "1", "7", "-1", "-5", "20", "-20", "0%", "33%", "2.5%", "
 class Numbers:
     """A source whose images are numbers, sliced in their own order."""
 
-    class_names, channels = (), 1
+    class_names, spec = (), labelled_images(1)
 
     def __init__(self, size):
         self.labels = np.arange(size, dtype=np.int32)
@@ -103,7 +104,7 @@ def test_digits_are_sliced_in_their_order():
     part = open_source("digits", "train[10%:20%]+train[-7:]", channels=1)
     assert descriptions(part) == whole[120:239] + whole[-7:]
     for index in (0, 118, 119, 125):
-        assert part.read(index)[1] == part.labels[index]
+        assert part.read(index)["label"] == part.labels[index]
 
 
 def test_slices_of_a_folder_hold_all_classes_in_the_order_of_paths(tmp_path):

@@ -146,7 +146,7 @@ def test_a_directory_without_a_store_is_named(tmp_path):
 
 def test_an_image_that_has_become_unreadable_stops_the_replay(source, store):
     class Broken:
-        class_names, channels = source.class_names, source.channels
+        class_names, spec = source.class_names, source.spec
 
         def __len__(self):
             return len(source)

@@ -8,7 +8,7 @@ from distill.errors import UserError
 
 
 def read_all(source):
-    return [source.read(i) for i in range(len(source))]
+    return [tuple(source.read(i).values()) for i in range(len(source))]
 
 
 @pytest.fixture(params=["digits", "folder"])
@@ -36,7 +36,7 @@ def test_chosen_classes_hold_their_images_numbered_as_given(whole):
     source, config = whole
     last, first = source.class_names[-1], source.class_names[0]
     chosen = DataConfig(source=config.source, classes=(last, first)).open("train", channels=1)
-    assert chosen.class_names == (last, first) and chosen.channels == 1
+    assert chosen.class_names == (last, first) and chosen.spec == source.spec
     number = {len(source.class_names) - 1: 0, 0: 1}
     expected = [
         (source.describe(i), number[label], image.tobytes())
@@ -55,7 +55,7 @@ def test_a_subset_holds_the_images_at_its_indices():
     source = open_source("digits", "test", channels=1)
     part = Subset(source, np.array([5, 300, 2]))
     assert [part.describe(i) for i in range(3)] == [source.describe(i) for i in (5, 300, 2)]
-    assert part.labels.tolist() == [source.read(i)[1] for i in (5, 300, 2)]
+    assert part.labels.tolist() == [source.read(i)["label"] for i in (5, 300, 2)]
     assert part.class_names == source.class_names
 
 

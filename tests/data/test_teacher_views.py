@@ -41,14 +41,14 @@ def test_an_independent_view_is_drawn_from_the_second_generator_of_the_image(sou
     for position, example in enumerate(examples(source, "independent", range(2 * COUNT))):
         index = int(example["index"])
         rng = np.random.default_rng([SEED, position // COUNT, index, 1])
-        expected = training_view(source.read(index)[0], SIZE, ViewConfig(), rng)
+        expected = training_view(source.read(index)["image"], SIZE, ViewConfig(), rng)
         np.testing.assert_array_equal(example["teacher_image"], expected)
         assert not np.array_equal(example["teacher_image"], example["image"])
 
 
 def test_a_fixed_view_is_the_evaluation_view_in_every_epoch(source):
     for example in examples(source, "fixed", range(2 * COUNT)):
-        image, _ = source.read(int(example["index"]))
+        image = source.read(int(example["index"]))["image"]
         expected = evaluation_view(image, SIZE, EvaluationView())
         np.testing.assert_array_equal(example["teacher_image"], expected)
 
@@ -64,7 +64,7 @@ def test_the_image_that_stands_in_for_a_corrupt_one_is_the_teachers_too(source):
     found = examples(damaged, "fixed", range(COUNT))
     assert sum(int(example["skipped"] >= 0) for example in found) == COUNT // 2
     for example in found:
-        image, _ = source.read(int(example["index"]))
+        image = source.read(int(example["index"]))["image"]
         expected = evaluation_view(image, SIZE, EvaluationView())
         np.testing.assert_array_equal(example["teacher_image"], expected)
 

@@ -95,7 +95,7 @@ def numbers(source):
     known = {picture(n).tobytes(): n for n in range(COUNT)}
     found = []
     for index in range(len(source)):
-        image, label = source.read(index)
+        image, label = source.read(index).values()
         number = known[image.tobytes()]
         assert image.dtype == np.uint8 and image.shape == picture(number).shape
         assert label == number % 3
@@ -136,7 +136,8 @@ def test_chosen_classes_are_numbered_as_given(prepared):
     )
     chosen = config.open("train", channels=3)
     known = {picture(n).tobytes(): n for n in range(COUNT)}
-    found = {known[image.tobytes()]: label for image, label in map(chosen.read, range(len(chosen)))}
+    examples = map(chosen.read, range(len(chosen)))
+    found = {known[one["image"].tobytes()]: one["label"] for one in examples}
     assert found == {n: {2: 0, 0: 1}[n % 3] for n in range(COUNT) if n % 3 != 1}
 
 
@@ -158,8 +159,8 @@ def test_absolute_slices_are_understood(open_pictures):
 def test_grey_is_converted(open_pictures):
     grey, colour = open_pictures("train", channels=1), open_pictures("train")
     for index in range(COUNT):
-        image = grey.read(index)[0]
-        luma = colour.read(index)[0] @ np.array([0.299, 0.587, 0.114])
+        image = grey.read(index)["image"]
+        luma = colour.read(index)["image"] @ np.array([0.299, 0.587, 0.114])
         assert image.shape == (*luma.shape, 1)
         np.testing.assert_allclose(image[..., 0], luma, atol=1)
 
@@ -224,7 +225,7 @@ def test_reading_records_loads_no_tensorflow(prepared):
         "import sys; from distill.data import open_source\n"
         "opened = open_source('tfds:distill_test_pictures', 'train', channels=3,"
         " data_dir=sys.argv[1])\n"
-        "image, loaded = opened.read(4)[0], 'tensorflow' in sys.modules\n"
+        "image, loaded = opened.read(4)['image'], 'tensorflow' in sys.modules\n"
         "print(len(opened), opened.labels.sum(), image.ndim, loaded)"
     )
     done = run_python("-c", code, prepared["array_record"])

@@ -40,7 +40,7 @@ def test_every_image_is_read_in_the_order_of_paths(photos):
         str(photos / name) for name in ("2024/b.JPG", "2024/deep/er/a.png", "2025/a.webp", "z.jpeg")
     ]
     for index in range(4):
-        image, label = source.read(index)
+        image, label = source.read(index).values()
         assert label == -1 and image.dtype == np.uint8 and image.shape == (4, 6, 3)
         np.testing.assert_allclose(image, 40 * index, atol=3)
 

@@ -44,7 +44,7 @@ def extract(model):
 
 def test_features_are_the_embeddings_of_the_images_in_order(model, source, extract):
     network, params, _ = model
-    images = np.stack([source.read(i)[0] for i in range(COUNT)])
+    images = np.stack([source.read(i)["image"] for i in range(COUNT)])
     expected = jax.jit(network.apply)(params, prepare_images(images, (8, 8))).embedding
     found = extract(source)
     assert found.embedding.dtype == np.float32 and found.embedding.shape == (COUNT, 16)

@@ -36,7 +36,7 @@ def read(batches):
 def test_views_are_those_of_their_keys(source):
     found = read(loader(source))
     keys = [generator(SEED, EVALUATION_EPOCH, i) for i in range(COUNT)]
-    expected = [training_view(source.read(i)[0], 8, DATA.view, keys[i]) for i in range(COUNT)]
+    expected = [training_view(source.read(i)["image"], 8, DATA.view, keys[i]) for i in range(COUNT)]
     np.testing.assert_array_equal(found["image"], np.stack(expected))
     assert found["label"].tolist() == source.labels.tolist()
 

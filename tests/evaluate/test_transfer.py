@@ -40,7 +40,7 @@ class Embedder:
         whole = {"embedding": [], "label": [], "index": []}
         for index in range(len(source)):
             try:
-                image, label = source.read(index)
+                image, label = source.read(index).values()
             except CorruptImage:
                 continue
             for name, value in zip(whole, (image.ravel(), label, index), strict=True):

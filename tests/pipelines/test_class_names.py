@@ -302,7 +302,7 @@ def test_other_teachers_are_refused_where_logits_are_compared_and_only_there(cap
 def test_digits_in_folders_of_other_names_score_what_digits_score(teacher_workdir, tmp_path):
     digits = open_source("digits", "test", channels=1)
     for number in range(len(digits)):
-        pixels, label = digits.read(number)
+        pixels, label = digits.read(number).values()
         folder = tmp_path / "test" / WORDS[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[..., 0]).save(folder / f"{number}.png")

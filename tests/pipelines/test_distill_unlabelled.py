@@ -21,7 +21,7 @@ def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("photos")
     digits = open_source("digits", "train", channels=1)
     for number in range(64):
-        Image.fromarray(digits.read(number)[0][..., 0]).save(root / f"{number:02}.png")
+        Image.fromarray(digits.read(number)["image"][..., 0]).save(root / f"{number:02}.png")
     return root
 
 

@@ -69,7 +69,7 @@ def damaged_folder(tmp_path):
     for split, seed in (("train", 0), ("test", 1)):
         source = open_source("digits", split, channels=1)
         for number in range(25):
-            image, label = source.read(number + seed)
+            image, label = source.read(number + seed).values()
             folder = tmp_path / split / str(label)
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[..., 0]).save(folder / f"{number}.png")

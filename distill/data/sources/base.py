@@ -1,10 +1,12 @@
-"""What every source of images offers."""
+"""What every source of images offers, and a source made of another."""
 
 import hashlib
 import json
 from typing import Any, Protocol
 
 import numpy as np
+
+from distill.data.spec import Example, ExampleSpec
 
 
 class CorruptImage(Exception):
@@ -16,7 +18,8 @@ class Source(Protocol):
 
     class_names: tuple[str, ...]
     """Empty where images have no labels."""
-    channels: int
+    spec: ExampleSpec
+    """What each of its examples holds."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -25,8 +28,8 @@ class Source(Protocol):
     def labels(self) -> np.ndarray:
         """Of all images, int32 [N], −1 for an image without; no image is decoded."""
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """The image, uint8 [height, width, channels], and its label.
+    def read(self, index: int) -> Example:
+        """The image and what goes with it, as `spec` says.
 
         Raises:
           CorruptImage: if the image cannot be decoded.
@@ -46,6 +49,41 @@ class Source(Protocol):
 
         They are the same wherever the data lies, and in every process.
         """
+
+
+class Derived:
+    """The same images as another source's; a subclass says what is otherwise."""
+
+    def __init__(self, source: Source):
+        self.class_names = source.class_names
+        self.spec = source.spec
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of all images, int32 [N], −1 for an image without."""
+        return self._source.labels
+
+    def read(self, index: int) -> Example:
+        """Reads the example from the source."""
+        return self._source.read(index)
+
+    def describe(self, index: int) -> str:
+        """What the source says of the image."""
+        return self._source.describe(index)
+
+    @property
+    def found(self) -> str:
+        """What the source says that it found."""
+        return self._source.found
+
+    @property
+    def fingerprint(self) -> str:
+        """The source's."""
+        return self._source.fingerprint
 
 
 def fingerprint_of(*parts: Any) -> str:

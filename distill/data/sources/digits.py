@@ -5,6 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from distill.data.sources.base import fingerprint_of, labelled
+from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
 
 
@@ -23,7 +24,7 @@ class Digits:
             raise UserError(f"digits has no split {split!r}; it has {', '.join(self.SIZES)}")
         from sklearn.datasets import load_digits
 
-        self.channels = channels
+        self.spec = labelled_images(channels)
         self._split = split
         digits = load_digits()
         ends = np.cumsum(list(self.SIZES.values()))
@@ -39,9 +40,9 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
+    def read(self, index: int) -> Example:
         """The scan and its digit."""
-        return self._images[index], int(self.labels[index])
+        return {"image": self._images[index], "label": self.labels[index]}
 
     def describe(self, index: int) -> str:
         """The scan's number in `load_digits()`."""

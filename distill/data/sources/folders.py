@@ -20,6 +20,7 @@ from distill.data.sources.layout import (
 )
 from distill.data.sources.reading import persistently, read_file
 from distill.data.sources.scanning import OUTSIDE, LeftOut, identity, scan
+from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
 
 # A network file system answers many questions at once.
@@ -39,21 +40,22 @@ class ImageFiles:
         channels: int,
         exif_orientation: bool,
     ):
-        self.channels = channels
+        self.spec = labelled_images(channels)
         self.labels = labels
         """Of all images, int32 [N]; no file is opened."""
         self._files = files
+        self._channels = channels
         self._left_out = str(left_out)
         self._exif_orientation = exif_orientation
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
+    def read(self, index: int) -> Example:
         """Reads and decodes the file."""
         data = read_file(self._files.path(index))
-        pixels = decode(data, self.channels, exif_orientation=self._exif_orientation)
-        return pixels, int(self.labels[index])
+        pixels = decode(data, self._channels, exif_orientation=self._exif_orientation)
+        return {"image": pixels, "label": self.labels[index]}
 
     def describe(self, index: int) -> str:
         """The file's path."""

@@ -11,6 +11,7 @@ from absl import logging
 from distill.data.sources.base import fingerprint_of, labelled
 from distill.data.sources.decoding import decode
 from distill.data.sources.reading import persistently
+from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
 
 # Records whose labels are read at once, and seconds between lines that say how far it is.
@@ -31,7 +32,9 @@ class TfdsSource:
         # Imported here because it takes a second that other sources need not spend.
         import tensorflow_datasets as tfds
 
-        self.name, self.split, self.channels = name, split, channels
+        self.name, self.split = name, split
+        self.spec = labelled_images(channels)
+        self._channels = channels
         self._exif_orientation = exif_orientation
         try:
             builder = tfds.builder(name, data_dir=data_dir)
@@ -98,11 +101,11 @@ class TfdsSource:
                 )
         return labels
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
+    def read(self, index: int) -> Example:
         """Reads and decodes the record."""
         (record,) = self._fetch([index])
-        pixels = decode(record["image"], self.channels, exif_orientation=self._exif_orientation)
-        return pixels, int(record["label"])
+        pixels = decode(record["image"], self._channels, exif_orientation=self._exif_orientation)
+        return {"image": pixels, "label": np.int32(record["label"])}
 
     def _fetch(self, indices: Sequence[int]) -> Sequence[Any]:
         def fetch():

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distill.data.sources.base import Source, fingerprint_of
+from distill.data.sources.base import Derived, Source, fingerprint_of
+from distill.data.spec import Example
 
 
-class Subset:
+class Subset(Derived):
     """Some images of a source, in the order given.
 
     Args:
@@ -17,9 +18,7 @@ class Subset:
     """
 
     def __init__(self, source: Source, indices: np.ndarray):
-        self.class_names = source.class_names
-        self.channels = source.channels
-        self._source = source
+        super().__init__(source)
         self._indices = indices
 
     def __len__(self) -> int:
@@ -30,8 +29,8 @@ class Subset:
         """Of these images, int32 [N]."""
         return self._source.labels[self._indices]
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Reads the image from the source."""
+    def read(self, index: int) -> Example:
+        """Reads the example from the source."""
         return self._source.read(int(self._indices[index]))
 
     def describe(self, index: int) -> str:
@@ -55,7 +54,7 @@ class Joined:
 
     def __init__(self, sources: Sequence[Source]):
         self.class_names = sources[0].class_names
-        self.channels = sources[0].channels
+        self.spec = sources[0].spec
         self._sources = tuple(sources)
         self._ends = np.cumsum([len(source) for source in sources])
 
@@ -72,8 +71,8 @@ class Joined:
         source = self._sources[number]
         return source, int(index - self._ends[number] + len(source))
 
-    def read(self, index: int) -> tuple[np.ndarray, int]:
-        """Reads the image from its source."""
+    def read(self, index: int) -> Example:
+        """Reads the example from its source."""
         source, place = self._locate(index)
         return source.read(place)
 

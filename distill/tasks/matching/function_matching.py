@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from distill.errors import UserError
 from distill.losses import known_terms
 from distill.metrics.classification import agreement
 from distill.mixing import Mixed, mix, mix_labels
@@ -82,6 +83,11 @@ class FunctionMatching:
             answers = decode(stored, classes)
         targets = None
         if self.needs_labels:
+            if "classes" in batch:
+                raise UserError(
+                    "config.matching.losses.labels compares with one class for each image, but "
+                    "images of this data have several each; type --config.matching.losses.labels=0"
+                )
             targets = mix_labels(batch["label"], mixed.weights, classes)
         labelled_share = jnp.mean(batch["label"] >= 0)
         prepared = Prepared(

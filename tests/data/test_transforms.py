@@ -1,0 +1,76 @@
+"""Examples made into others where they are read, and the source of one's own of docs/data.md."""
+
+import functools
+import re
+import runpy
+
+import numpy as np
+import pytest
+from support import REPOSITORY
+
+from distill.data import DataConfig, EvalLoader, TrainLoader, Transformed, open_source
+from distill.data.spec import TextSpec, TokensSpec
+from distill.errors import UserError
+
+LETTERS = 4
+
+
+def with_caption(example, names):
+    return example | {"caption": names[example["label"]]}
+
+
+def tokenized(example):
+    codes = [ord(letter) for letter in example["caption"][:LETTERS]]
+    return example | {"caption": np.array(codes + [0] * (LETTERS - len(codes)), np.int32)}
+
+
+@pytest.fixture(scope="module")
+def captioned(image_folder):
+    images = open_source(f"folder:{image_folder}", "train", channels=3)
+    caption = functools.partial(with_caption, names=images.class_names)
+    return Transformed(images, caption, {**images.spec, "caption": TextSpec()})
+
+
+def evaluate(source, **options):
+    config = DataConfig(**options)
+    return EvalLoader(source, config, size=8, batch_size=8, put=lambda batch: batch)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_captions_are_tokenized_where_images_are_decoded(captioned, workers):
+    source = Transformed(captioned, tokenized, captioned.spec | {"caption": TokensSpec(LETTERS)})
+    found = list(evaluate(source, workers=workers))
+    labels = np.concatenate([batch["label"] for batch in found])
+    captions = np.concatenate([batch["caption"] for batch in found])
+    assert captions.dtype == np.int32
+    expected = [captioned.class_names[label][:LETTERS].ljust(LETTERS, "\0") for label in labels]
+    assert ["".join(map(chr, row)) for row in captions] == expected
+
+
+def test_text_is_refused_before_anything_is_read(captioned):
+    message = r"'caption' is text, which no device takes.*distill\.data\.Transformed"
+    with pytest.raises(UserError, match=message):
+        evaluate(captioned)
+    with pytest.raises(UserError, match=message):
+        TrainLoader(captioned, DataConfig(), size=8, batch_size=8, seed=0, put=None)
+
+
+def test_it_is_the_same_data(captioned, image_folder):
+    images = open_source(f"folder:{image_folder}", "train", channels=3)
+    for name in ("class_names", "found", "fingerprint"):
+        assert getattr(captioned, name) == getattr(images, name)
+    assert len(captioned) == len(images) and captioned.describe(3) == images.describe(3)
+    np.testing.assert_array_equal(captioned.labels, images.labels)
+    np.testing.assert_array_equal(captioned.read(3)["image"], images.read(3)["image"])
+
+
+def test_the_source_in_the_documentation_runs_and_prints_what_it_says(tmp_path, capsys):
+    text = (REPOSITORY / "docs/data.md").read_text(encoding="utf-8")
+    section = text.split("## A source of one's own\n")[1].split("\n## ")[0]
+    code, printed = re.findall(r"```(?:python)?\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "own.py").write_text(code)
+    names = runpy.run_path(str(tmp_path / "own.py"))
+    assert capsys.readouterr().out == printed
+    mask = names["batch"]["segmentation"]
+    seen = names["batch"]["image"][..., 0].astype(int)
+    assert np.mean((seen > 100) == mask) > 0.97 and mask.any()
