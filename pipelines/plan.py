@@ -11,6 +11,7 @@ compiler's schedule (distill/estimate/cost.py says how). Exit status 1 if the st
 import dataclasses
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -27,9 +28,8 @@ from distill.estimate.plan import Job, Plan, plan_step
 from distill.estimate.topology import Topology, open_topology
 from distill.nn import Params
 from distill.optim import make_optimizer, make_schedule
-from distill.parallel import override_rules
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
-from distill.runs.teachers import TEACHER
+from distill.runs.teachers import config_key
 from distill.tasks.classification import Classification
 from distill.tasks.matching.function_matching import FunctionMatching, Teacher, projected
 from distill.train.progress import format_seconds, say
@@ -49,7 +49,8 @@ flags.DEFINE_bool(
     "sweep", False, "Try meshes, rematerialisation and microbatches, best first.", flag_values=FLAGS
 )
 flags.DEFINE_list(
-    "sweep_meshes", [], "Meshes to try, such as 16x64x1,8x128x1 (data x fsdp x tensor).",
+    "sweep_meshes", [],
+    "Meshes to try, such as 16x64x1,8x128x1 (data x fsdp x tensor, then config.mesh.axes).",
     flag_values=FLAGS,
 )  # fmt: skip
 flags.DEFINE_list("sweep_remat", [], "Policies to try, such as full,dots.", flag_values=FLAGS)
@@ -78,6 +79,8 @@ def make_job(
     if isinstance(config, DistillConfig) and config.targets:
         raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
     network = config.model.network().placed(mesh, config.mesh.table)
+    with blame("config.mesh"):
+        network.check_rules()
     teachers, frozen = {}, None
     if isinstance(config, DistillConfig):
         teachers, frozen = _abstract_teachers(config, mesh)
@@ -126,14 +129,16 @@ def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Tea
     """Teachers as the config describes them, and their parameters' shapes."""
     teachers, frozen = {}, {}
     for name, one in config.every_teacher.items():
+        key = config_key(name)
         if one.weights is not None:
             network = one.weights.open(one.dtype).network
         elif one.model is not None:
             network = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype).network()
         else:
-            key = "config.teacher" if name == TEACHER else f"config.teachers.{name}"
             raise UserError(f"a plan needs {key}.model: there is no teacher's workdir to read")
-        network = network.placed(mesh, override_rules(one.rules))
+        with blame(key):
+            network = network.placed(mesh, one.table)
+            network.check_rules()
         shapes = jax.tree.map(
             lambda leaf, dtype=one.dtype or "float32": jax.ShapeDtypeStruct(leaf.shape, dtype),
             network.abstract_params,
@@ -164,34 +169,48 @@ def make_plan(
 
 def variations(config: RunConfig, chips: int) -> Iterator[RunConfig]:
     """What a sweep tries: meshes, rematerialisation and microbatches."""
-    meshes = [_sizes("sweep_meshes", text, 3) for text in FLAGS.sweep_meshes] or [
-        (chips // (fsdp * tensor), fsdp, tensor)
+    axes = config.mesh.axis_names
+    # A further axis that takes the devices that are left finds none.
+    shared = chips // math.prod(max(size, 1) for _, size in config.mesh.axes)
+    meshes = [_mesh_sizes(text, axes) for text in FLAGS.sweep_meshes] or [
+        dict(data=shared // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
         for tensor in (1, 2)
-        for fsdp in sorted({chips // tensor, min(64, chips // tensor), min(16, chips // tensor)})
-        if fsdp and chips % (fsdp * tensor) == 0
+        for fsdp in sorted({shared // tensor, min(64, shared // tensor), min(16, shared // tensor)})
+        if fsdp and shared % (fsdp * tensor) == 0
     ]
     policies = FLAGS.sweep_remat or [config.model.remat]
     parts = config.train.microbatches
-    microbatches = [_sizes("sweep_microbatches", n, 1)[0] for n in FLAGS.sweep_microbatches]
+    microbatches = [_number(text) for text in FLAGS.sweep_microbatches]
     microbatches = microbatches or [parts, 2 * parts]
-    for (data, fsdp, tensor), remat, parts in itertools.product(meshes, policies, microbatches):
-        sizes = dict(data=data, fsdp=fsdp, tensor=tensor)
+    for sizes, remat, parts in itertools.product(meshes, policies, microbatches):
         kept = config.model.remat_keep if remat == "full" else ()
         with blame("--sweep_remat"):
             yield dataclasses.replace(
                 config,
-                mesh=dataclasses.replace(config.mesh, **sizes),
+                mesh=config.mesh.resized(sizes),
                 model=dataclasses.replace(config.model, remat=remat, remat_keep=kept),
                 train=dataclasses.replace(config.train, microbatches=parts),
             )
 
 
-def _sizes(flag: str, text: str, count: int) -> tuple[int, ...]:
+def _mesh_sizes(text: str, axes: tuple[str, ...]) -> dict[str, int]:
     sizes = text.split("x")
-    if len(sizes) != count or not all(size.isdecimal() and int(size) for size in sizes):
-        example = "data x fsdp x tensor, such as 16x64x1" if count == 3 else "a number above 0"
-        raise UserError(f"--{flag} has {text!r}; expected {example}")
-    return tuple(map(int, sizes))
+    if len(sizes) != len(axes) or not all(map(_is_positive, sizes)):
+        raise UserError(
+            f"--sweep_meshes has {text!r}; expected {' x '.join(axes)}, such as "
+            f"{'x'.join(['16', '64', *['1'] * (len(axes) - 2)])}"
+        )
+    return dict(zip(axes, map(int, sizes), strict=True))
+
+
+def _number(text: str) -> int:
+    if not _is_positive(text):
+        raise UserError(f"--sweep_microbatches has {text!r}; expected a number above 0")
+    return int(text)
+
+
+def _is_positive(text: str) -> bool:
+    return text.isdecimal() and int(text) > 0
 
 
 def sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:

@@ -31,10 +31,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from distill.parallel.rules import DEFAULT_RULES
+from distill.parallel.rules import BATCH_AXES
 
 RING = "tensor"
-BATCH = dict(DEFAULT_RULES)["batch"]
 WEIGHT = "fsdp"
 
 Directions = Literal[1, 2]
@@ -350,7 +349,7 @@ def _ring_mesh():
 
 def _batch_axes() -> tuple[str, ...]:
     mesh = jax.sharding.get_abstract_mesh()
-    return tuple(name for name in BATCH if name in mesh.axis_names)
+    return tuple(name for name in BATCH_AXES if name in mesh.axis_names)
 
 
 def _weight_axis(size: int) -> str | None:

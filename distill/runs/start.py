@@ -12,6 +12,7 @@ from distill.data.sources import abbreviate
 from distill.errors import UserError, check_choices
 from distill.nn import Network, Params
 from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
+from distill.parallel import override_rules
 from distill.paths import LocalPath
 from distill.runs.models import load_model
 from distill.tasks.matching.projections import PROJECTIONS
@@ -83,7 +84,8 @@ def starting_params(
     fresh = (PROJECTIONS, CLASSIFIER) if start.classifier == "new" else (PROJECTIONS,)
 
     def initial():
-        mesh, rules = network.placement.mesh, config.mesh.rules
+        # Rules for parameters by name are for the new model's, in which some are not.
+        mesh, rules = network.placement.mesh, override_rules(config.mesh.rules)
         source, params = load_model(Path(start.workdir), mesh, step=start.step, rules=rules)
         with blame("config.model"):
             check_adaptable(source, network, fresh=fresh)

@@ -19,13 +19,18 @@ from distill.evaluation_view import EvaluationView
 from distill.metrics import classification_metrics
 from distill.nn import Params
 from distill.nn.fingerprint import fingerprint
-from distill.parallel import Rules, override_rules
+from distill.parallel import ParameterRules, Rules, RuleTable, override_rules
 from distill.paths import LocalPath
 from distill.runs.models import EXECUTION, ModelConfig, load_model, recorded_view
-from distill.runs.weights import WeightsConfig, describe_network, load_weights
+from distill.runs.weights import (
+    WeightsConfig,
+    describe_network,
+    described_network,
+    load_weights,
+)
 from distill.tasks.matching.function_matching import Teacher
 from distill.train.progress import say
-from distill.train.run import Run, RunConfig
+from distill.train.run import Run, RunConfig, blame
 from distill.train.workdir import read_classes, read_config, read_teachers
 
 # What a single teacher is called.
@@ -49,11 +54,13 @@ class TeacherConfig:
     rules: Rules = ()
     """(logical axis, mesh axes) pairs: where the teacher's arrays live, as config.mesh.rules says
     it of the student's."""
+    params: ParameterRules = ()
+    """(regex, mesh axes of each dimension) pairs, as config.mesh.params of the student."""
     model: ModelConfig | None = None
     """What the workdir is expected to hold; None takes what is there."""
 
     def __post_init__(self):
-        override_rules(self.rules)
+        override_rules(self.rules, self.params)
         if (self.workdir is None) == (self.weights is None):
             raise ValueError(
                 "give workdir, of the run that trained the teacher, or weights.path, of published "
@@ -70,6 +77,11 @@ class TeacherConfig:
         return self.workdir if self.weights is None else self.weights.path
 
     @property
+    def table(self) -> RuleTable:
+        """Where the teacher's arrays live."""
+        return override_rules(self.rules, self.params)
+
+    @property
     def described(self) -> dict[str, Any]:
         """What the teacher is, from which `distill.runs.weights.described_network` builds it.
 
@@ -81,18 +93,28 @@ class TeacherConfig:
         return describe_network(self.weights.open(self.dtype).network)
 
 
+def config_key(name: str) -> str:
+    """Where a config says who the teacher of that name is."""
+    return "config.teacher" if name == TEACHER else f"config.teachers.{name}"
+
+
 def load_teachers(
     configs: Mapping[str, TeacherConfig], mesh: Mesh
 ) -> tuple[dict[str, Teacher], dict[str, Params]]:
     """The networks of trained teachers and their parameters, by name.
 
     Raises:
-      UserError: for a workdir that does not hold the model that is expected, or weights that
-        cannot be read.
+      UserError: for rules that do not fit the mesh or the teacher, a workdir that does not hold the
+        model that is expected, or weights that cannot be read.
     """
+    for name, config in configs.items():
+        if not config.rules and not config.params:
+            continue
+        with blame(config_key(name)):
+            described_network(config.described).placed(mesh, config.table).check_rules()
     teachers, params = {}, {}
     for name, config in configs.items():
-        common = dict(dtype=config.dtype, rules=config.rules)
+        common = dict(dtype=config.dtype, rules=config.table)
         if config.weights is not None:
             network, params[name], names, view = load_weights(config.weights, mesh, **common)
         else:

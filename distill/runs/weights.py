@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from distill.config import resolve
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params, ViTConfig
-from distill.parallel import Rules, override_rules
+from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.paths import LocalPath, check_reachable
 from distill.runs.models import EXECUTION, ModelConfig
 from students import vit
@@ -64,7 +64,11 @@ class Weights(NamedTuple):
 
 
 def load_weights(
-    config: WeightsConfig, mesh: Mesh, *, dtype: str | None = None, rules: Rules = ()
+    config: WeightsConfig,
+    mesh: Mesh,
+    *,
+    dtype: str | None = None,
+    rules: RuleTable = DEFAULT_RULES,
 ) -> Weights:
     """Reads published weights onto the mesh.
 
@@ -72,7 +76,7 @@ def load_weights(
       UserError: if they cannot be read.
     """
     published = config.open(dtype)
-    network = published.network.placed(mesh, override_rules(rules))
+    network = published.network.placed(mesh, rules)
     params = jax.tree.map(
         lambda host, sharding: jax.make_array_from_callback(
             host.shape, sharding, lambda index: host[index]

@@ -71,8 +71,7 @@ HOW_IT_RUNS = (
         for model in ("model", "teacher.model", "teachers.*.model")
         for key in ("async_linear", "attention", "fused", "remat", "remat_keep", "unroll")
     ),
-    "teacher.rules",
-    "teachers.*.rules",
+    *(f"{teacher}.{key}" for teacher in ("teacher", "teachers.*") for key in ("rules", "params")),
     "train.checkpoint_every",
     "train.eval_every",
     "train.keep_best",
@@ -180,12 +179,14 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
         steps = config.train.steps(images)
     with collect("config.schedule"):
         schedule = make_schedule(config.schedule, steps, batch_size=batch, images=images)
-    with collect("config.model"):
-        network.check(batch)
-    with collect("config.optimizer"):
-        params = network.abstract_params
-        optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
-        trained = trained_params(config.optimizer, params, network.axes)
+    with collect("config.mesh"):
+        network.check_rules()
+        with collect("config.model"):
+            network.check(batch)
+        with collect("config.optimizer"):
+            params = network.abstract_params
+            optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
+            trained = trained_params(config.optimizer, params, network.axes)
     if config.branch_from and not problems:
         with collect("config.branch_from"):
             check_branch(config, RunLength(steps, batch, images), HOW_IT_RUNS)
