@@ -1,5 +1,6 @@
 """What a terminal shows."""
 
+import io
 import sys
 
 
@@ -10,5 +11,5 @@ def accept_any_text() -> None:
     Standard error never raises.
     """
     # Tests, and programs that call this one, put other objects in its place.
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

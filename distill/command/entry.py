@@ -52,8 +52,8 @@ def _location(name: str) -> Path | None:
     spec = importlib.util.find_spec(name)
     if spec is None:
         return None
-    places = list(spec.submodule_search_locations or [spec.origin])
-    return Path(places[0]).resolve()
+    places = [*(spec.submodule_search_locations or ()), spec.origin]
+    return Path(places[0] or "").resolve()
 
 
 def _why(directory: Path) -> str:

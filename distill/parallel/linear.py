@@ -23,8 +23,8 @@ gathered over `fsdp` once per pass, and its gradient is reduced once.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,7 @@ def column_parallel(
         )
     mesh = _ring_mesh()
     if mesh is None:
-        return sum(jnp.tensordot(x, w, w.ndim - 1) for x, w in zip(xs, weights, strict=True))
+        return _added(jnp.tensordot(x, w, w.ndim - 1) for x, w in zip(xs, weights, strict=True))
     _check_batch(mesh, xs[0])
     for w in weights:
         _check_divides(mesh, f"axis 0 of a weight of shape {w.shape}", w.shape[0])
@@ -264,7 +264,7 @@ def _row_ring_transposed(directions, x, weights, dys):
     parts = _parts(x.shape[-1], directions)
 
     def product(owner, part):
-        return sum(
+        return _added(
             _dot_transposed(dy, _cut(w, 0, owner, part), w.ndim - 1)
             for dy, w in zip(dys, weights, strict=True)
         )
@@ -281,7 +281,7 @@ def _row_ring_transposed(directions, x, weights, dys):
 
 def _column_ring(directions, xs, weights):
     def product(owner, part):
-        return sum(
+        return _added(
             _dot(x, _cut(w, -1, owner, part), w.ndim - 1) for x, w in zip(xs, weights, strict=True)
         )
 
@@ -316,6 +316,11 @@ def _put(w: jax.Array, axis: int, owner: jax.Array, part: _Part, values: jax.Arr
     block = w.shape[axis] // lax.axis_size(RING)
     values = values.astype(w.dtype)
     return lax.dynamic_update_slice_in_dim(w, values, owner * block + part.start, axis)
+
+
+def _added(products: Iterable[jax.Array]) -> Any:
+    # An array: there is at least one.
+    return sum(products)
 
 
 def _contract(x, y, x_axes, y_axes):

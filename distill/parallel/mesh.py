@@ -157,8 +157,8 @@ def local_rows(mesh: Mesh, size: int) -> tuple[int, ...]:
     Processes whose devices hold the same part of the batch (every axis but `data` and `fsdp` may
     span processes) have the same rows.
     """
-    slices = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
-    return tuple(sorted({row for (part,) in slices for row in range(size)[part]}))
+    indices = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    return tuple(sorted({row for index in indices if index for row in range(size)[index[0]]}))
 
 
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray], *, size: int) -> dict[str, jax.Array]:

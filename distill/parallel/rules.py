@@ -119,7 +119,9 @@ def current_device() -> jax.Device:
     It need not be one that this process can use: programs are also compiled for chips that are
     only described.
     """
-    device = _device.get() or jax.config.jax_default_device
+    # JAX makes its options attributes while it starts.
+    default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    device = _device.get() or default
     if device is None or isinstance(device, str):
         return jax.devices(device)[0]
     return device
@@ -193,7 +195,7 @@ def partition_spec(
     # Inside a `shard_map`, its own axes are not the compiler's to use.
     taken = _manual_axes(mesh)
     for size, axis in zip(shape, axes, strict=True):
-        names = axis if isinstance(axis, tuple) else table.get(axis, ())
+        names = axis if isinstance(axis, tuple) else table.get(axis or "", ())
         wanted = tuple(name for name in names if name in mesh.shape and name not in taken)
         parts = math.prod(mesh.shape[name] for name in wanted)
         divides = parts > 1 and size % parts == 0
