@@ -132,7 +132,8 @@ def test_the_installed_command_says_what_hides_its_packages(installed, tmp_path)
 
 @pytest.mark.slow
 def test_the_tests_run_from_the_source_distribution(sdist):
-    files = ["tests/test_shipped.py", "tests/test_paths.py", "tests/optim/test_parameter_rules.py"]
+    names = ("test_shipped", "test_references", "optim/test_parameter_rules", "names/test_rules")
+    files = [f"tests/{name}.py" for name in names]
     done = run(sys.executable, "-m", "pytest", "-q", *files, cwd=sdist, PYTHONPATH=sdist)
     assert done.returncode == 0, done.stdout[-2000:]
 

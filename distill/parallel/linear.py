@@ -23,20 +23,25 @@ gathered over `fsdp` once per pass, and its gradient is reduced once.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from distill.parallel.ring import (
+    RING,
+    Directions,
+    added,
+    column_ring,
+    column_ring_transposed,
+    row_ring,
+    row_ring_transposed,
+)
 from distill.parallel.rules import BATCH_AXES
 
-RING = "tensor"
 WEIGHT = "fsdp"
-
-Directions = Literal[1, 2]
 
 
 def row_parallel(
@@ -113,7 +118,7 @@ def column_parallel(
         )
     mesh = _ring_mesh()
     if mesh is None:
-        return _added(jnp.tensordot(x, w, w.ndim - 1) for x, w in zip(xs, weights, strict=True))
+        return added(jnp.tensordot(x, w, w.ndim - 1) for x, w in zip(xs, weights, strict=True))
     _check_batch(mesh, xs[0])
     for w in weights:
         _check_divides(mesh, f"axis 0 of a weight of shape {w.shape}", w.shape[0])
@@ -133,7 +138,7 @@ def _row(directions, x, weights):
     outputs = tuple(_activation(x, w.ndim - 2) for w in weights)
 
     def row(x, weights):
-        return _row_ring(directions, x, _gather(weights, axis=0, specs=specs[1]))
+        return row_ring(directions, x, _gather(weights, axis=0, specs=specs[1]))
 
     return jax.shard_map(row, in_specs=specs, out_specs=outputs)(x, weights)
 
@@ -148,7 +153,7 @@ def _row_backward(directions, operands, dys):
 
     def backward(x, weights, dys):
         whole = _gather(weights, axis=0, specs=specs[1])
-        dx, dws = _row_ring_transposed(directions, x, whole, dys)
+        dx, dws = row_ring_transposed(directions, x, whole, dys)
         return dx, _scatter(dws, axis=0, specs=specs[1])
 
     in_specs = (*specs, tuple(_activation(x, w.ndim - 2) for w in weights))
@@ -163,7 +168,7 @@ def _column(directions, xs, weights):
     specs = _column_inputs(xs, weights), _column_weights(weights)
 
     def column(xs, weights):
-        return _column_ring(directions, xs, _gather(weights, axis=-1, specs=specs[1]))
+        return column_ring(directions, xs, _gather(weights, axis=-1, specs=specs[1]))
 
     output = _activation(xs[0], 1 - (weights[0].ndim - 1))
     return jax.shard_map(column, in_specs=specs, out_specs=output)(xs, weights)
@@ -179,7 +184,7 @@ def _column_backward(directions, operands, dy):
 
     def backward(xs, weights, dy):
         whole = _gather(weights, axis=-1, specs=specs[1])
-        dxs, dws = _column_ring_transposed(directions, xs, whole, dy)
+        dxs, dws = column_ring_transposed(directions, xs, whole, dy)
         return dxs, _scatter(dws, axis=-1, specs=specs[1])
 
     in_specs = (*specs, _activation(dy))
@@ -187,161 +192,6 @@ def _column_backward(directions, operands, dy):
 
 
 _column.defvjp(_column_forward, _column_backward)
-
-
-# One device's part ---------------------------------------------------------------------------
-
-
-class _Part(NamedTuple):
-    """A part of the features that travels on its own."""
-
-    shift: int
-    """+1 or −1: to which neighbour it goes."""
-    start: int
-    size: int
-
-
-def _parts(size: int, directions: Directions, lanes: int = 1) -> list[_Part]:
-    """Cuts a device's `size` features into equal parts, `lanes` for each direction."""
-    shifts = (1, -1)[:directions] * lanes
-    cuts = [size * i // len(shifts) for i in range(len(shifts) + 1)]
-    parts = [_Part(s, a, b - a) for s, a, b in zip(shifts, cuts[:-1], cuts[1:], strict=True)]
-    return [part for part in parts if part.size]
-
-
-def _send(x: jax.Array, part: _Part) -> jax.Array:
-    k = lax.axis_size(RING)
-    return lax.ppermute(x, RING, [(i, (i + part.shift) % k) for i in range(k)])
-
-
-def _arrivals(
-    x: jax.Array, parts: list[_Part]
-) -> Iterator[list[tuple[jax.Array, _Part, jax.Array]]]:
-    """The parts of everyone's x as they pass: in each of k steps, (owner, part, features).
-
-    What a step brings is sent on before it is yielded, so that the caller's products do not hold
-    up the next transfer.
-    """
-    k, here = lax.axis_size(RING), lax.axis_index(RING)
-    arriving = [lax.slice_in_dim(x, p.start, p.start + p.size, axis=-1) for p in parts]
-    for step in range(k):
-        arrived = arriving
-        if step < k - 1:
-            arriving = [_send(chunk, part) for chunk, part in zip(arrived, parts, strict=True)]
-        yield [
-            ((here - part.shift * step) % k, part, chunk)
-            for chunk, part in zip(arrived, parts, strict=True)
-        ]
-
-
-def _sum_around(
-    product: Callable[[jax.Array, _Part], jax.Array], parts: list[_Part], dtype: jnp.dtype
-) -> jax.Array:
-    """This device's features of the sum of everyone's `product(owner, part)`."""
-    k, here = lax.axis_size(RING), lax.axis_index(RING)
-    sums = [product((here + (k - 1) * p.shift) % k, p).astype(dtype) for p in parts]
-    for left in reversed(range(k - 1)):
-        arriving = [_send(total, part) for total, part in zip(sums, parts, strict=True)]
-        sums = [
-            (product((here + left * p.shift) % k, p) + total).astype(dtype)
-            for total, p in zip(arriving, parts, strict=True)
-        ]
-    return jnp.concatenate(sums, axis=-1)
-
-
-def _row_ring(directions, x, weights):
-    ys = [0] * len(weights)
-    for arrived in _arrivals(x, _parts(x.shape[-1], directions)):
-        for owner, part, chunk in arrived:
-            ys = [
-                (y + _dot(chunk, _cut(w, 0, owner, part), 1)).astype(x.dtype)
-                for y, w in zip(ys, weights, strict=True)
-            ]
-    return tuple(ys)
-
-
-def _row_ring_transposed(directions, x, weights, dys):
-    parts = _parts(x.shape[-1], directions)
-
-    def product(owner, part):
-        return _added(
-            _dot_transposed(dy, _cut(w, 0, owner, part), w.ndim - 1)
-            for dy, w in zip(dys, weights, strict=True)
-        )
-
-    dws = [jnp.zeros(w.shape, w.dtype) for w in weights]
-    for arrived in _arrivals(x, parts):
-        for owner, part, chunk in arrived:
-            dws = [
-                _put(dw, 0, owner, part, _outer(chunk, dy, x.ndim - 1))
-                for dw, dy in zip(dws, dys, strict=True)
-            ]
-    return _sum_around(product, parts, x.dtype), tuple(dws)
-
-
-def _column_ring(directions, xs, weights):
-    def product(owner, part):
-        return _added(
-            _dot(x, _cut(w, -1, owner, part), w.ndim - 1) for x, w in zip(xs, weights, strict=True)
-        )
-
-    # A sum that arrives is added where its product leaves the matrix unit, so that product waits
-    # for it. With two lanes, one travels while the other's product is computed.
-    size = weights[0].shape[-1] // lax.axis_size(RING)
-    return _sum_around(product, _parts(size, directions, lanes=2), xs[0].dtype)
-
-
-def _column_ring_transposed(directions, xs, weights, dy):
-    dxs = [0] * len(weights)
-    dws = [jnp.zeros(w.shape, w.dtype) for w in weights]
-    for arrived in _arrivals(dy, _parts(dy.shape[-1], directions)):
-        for owner, part, chunk in arrived:
-            dxs = [
-                (dx + _dot_transposed(chunk, _cut(w, -1, owner, part), 1)).astype(dy.dtype)
-                for dx, w in zip(dxs, weights, strict=True)
-            ]
-            dws = [
-                _put(dw, -1, owner, part, _outer(x, chunk, dy.ndim - 1))
-                for dw, x in zip(dws, xs, strict=True)
-            ]
-    return tuple(dxs), tuple(dws)
-
-
-def _cut(w: jax.Array, axis: int, owner: jax.Array, part: _Part) -> jax.Array:
-    block = w.shape[axis] // lax.axis_size(RING)
-    return lax.dynamic_slice_in_dim(w, owner * block + part.start, part.size, axis)
-
-
-def _put(w: jax.Array, axis: int, owner: jax.Array, part: _Part, values: jax.Array) -> jax.Array:
-    block = w.shape[axis] // lax.axis_size(RING)
-    values = values.astype(w.dtype)
-    return lax.dynamic_update_slice_in_dim(w, values, owner * block + part.start, axis)
-
-
-def _added(products: Iterable[jax.Array]) -> Any:
-    # An array: there is at least one.
-    return sum(products)
-
-
-def _contract(x, y, x_axes, y_axes):
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    dimensions = ((tuple(x_axes), tuple(y_axes)), ((), ()))
-    return lax.dot_general(x, y, dimensions, preferred_element_type=dtype)
-
-
-def _dot(x, w, summed):
-    """[..., *n]·[*n, ...] over `summed` axes."""
-    return _contract(x, w, range(x.ndim - summed, x.ndim), range(summed))
-
-
-def _dot_transposed(dy, w, summed):
-    """[..., *m]·[..., *m]ᵀ over `summed` axes."""
-    return _contract(dy, w, range(dy.ndim - summed, dy.ndim), range(w.ndim - summed, w.ndim))
-
-
-def _outer(x, dy, tokens):
-    """[*tokens, ...]ᵀ·[*tokens, ...] over the `tokens` leading axes."""
-    return _contract(x, dy, range(tokens), range(tokens))
 
 
 # Layouts ---------------------------------------------------------------------------------------

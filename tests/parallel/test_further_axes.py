@@ -47,7 +47,7 @@ def test_impossible_further_axes_are_refused(axes, message):
 )
 def test_rules_may_name_the_axes_there_are_and_no_others(given):
     assert MeshConfig(axes=EXPERT, **given)
-    with pytest.raises(ValueError, match=r"names \('expert',\); mesh axes are data, fsdp, tensor$"):
+    with pytest.raises(ValueError, match=r"names \('expert',\); mesh axes are data, fsdp, tensor"):
         MeshConfig(**given)
 
 
@@ -131,7 +131,7 @@ def facts():
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)

@@ -127,7 +127,7 @@ def test_minus_one_takes_the_devices_that_are_left(sizes, devices, filled):
 )
 def test_sizes_that_do_not_fill_the_devices_name_their_number(sizes, devices):
     data, fsdp, tensor = sizes
-    message = rf"data={data}, fsdp={fsdp}, tensor={tensor} .*8 device"
+    message = rf"data={data}, fsdp={fsdp}, tensor={tensor}\b.*8 device"
     with pytest.raises(ValueError, match=message):
         MeshConfig(data=data, fsdp=fsdp, tensor=tensor).sizes(devices)
 
