@@ -160,7 +160,7 @@ def check_falling(compute: np.typing.ArrayLike, error: np.typing.ArrayLike) -> N
     elif np.ptp(error) == 0:
         found = f"all {len(error)} are {error[0]:.3g}"
     else:
-        statistic, chance = stats.kendalltau(compute, error, alternative="less")
+        statistic, chance = map(float, stats.kendalltau(compute, error, alternative="less"))
         if chance <= _CHANCE:
             return
         found = (
@@ -213,7 +213,8 @@ class _Problem:
             optimize.least_squares(
                 lambda theta: self.predict(theta) - self.log_error,
                 start,
-                self._jacobian,
+                # SciPy annotates it as a text only.
+                self._jacobian,  # pyright: ignore[reportArgumentType]
                 bounds=self._bounds(),
                 loss="huber",
                 f_scale=scale,

@@ -92,7 +92,9 @@ def _limits(sizes: list[int]) -> tuple[float, float]:
 
 
 _SQUARE: dict[str, Any] = dict(marker="s", markersize=13, linestyle="none", zorder=3)
-_EMPTY = _SQUARE | dict(markerfacecolor="none", markeredgecolor="#9aa7b4", markeredgewidth=0.8)
+_EMPTY: dict[str, Any] = _SQUARE | dict(
+    markerfacecolor="none", markeredgecolor="#9aa7b4", markeredgewidth=0.8
+)
 _CROSS: dict[str, Any] = dict(marker="x", markersize=9, linestyle="none", color="#b3402a", zorder=3)
 _LINE: dict[str, Any] = dict(color="#5a6672", linewidth=1, zorder=1)
 _STAR: dict[str, Any] = dict(marker="*", markersize=9, linestyle="none", color="white", zorder=4)
