@@ -100,8 +100,9 @@ class Claimed:
             }
         if isinstance(recorded, list) and isinstance(given, list) and len(recorded) == len(given):
             return [self.aligned(*pair) for pair in zip(recorded, given, strict=True)]
-        both = isinstance(recorded, str) and isinstance(given, str)
-        return given if both and self._same_place(recorded, given) else recorded
+        if isinstance(recorded, str) and isinstance(given, str):
+            return given if self._same_place(recorded, given) else recorded
+        return recorded
 
     def _same_place(self, recorded: str, given: str) -> bool:
         if not os.path.isabs(_split(given)[1]) or "\0" in recorded:
@@ -140,7 +141,7 @@ def _is_path(text: str, keys: tuple[str, ...]) -> bool:
 
 def _split(recorded: str) -> tuple[str, str, str]:
     whole = _RECORDED.fullmatch(recorded)
-    return whole.groups() if whole else ("", recorded, "")
+    return (whole[1], whole[2], whole[3]) if whole else ("", recorded, "")
 
 
 def _real(path: str) -> tuple[str, bytes, str]:

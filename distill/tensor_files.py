@@ -65,6 +65,7 @@ class TensorFile(Protocol):
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as it is stored, in a floating-point dtype."""
+        ...
 
 
 def open_file(path: Path) -> TensorFile:
@@ -236,9 +237,11 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
         length = int.from_bytes(start[8:], "little")
         found = _NPY_HEADER.fullmatch(file.read(length).decode("latin1"))
     try:
+        if found is None:
+            raise TypeError("a header that no plain array has")
         descr, fortran, sides = found.groups()
         dtype = np.dtype(descr)
-    except (AttributeError, TypeError) as error:
+    except TypeError as error:
         raise UserError(f"{path} is damaged: {info.filename} is no array of numbers") from error
     if dtype.hasobject:
         raise UserError(

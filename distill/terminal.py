@@ -1,5 +1,6 @@
 """What a terminal shows."""
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ def accept_any_text() -> None:
     Standard error never raises.
     """
     # Tests, and programs that call this one, put other objects in its place.
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 

@@ -38,7 +38,8 @@ flags.DEFINE_bool(
     "sweep", False, "Try meshes, rematerialisation and microbatches, best first.", flag_values=FLAGS
 )
 flags.DEFINE_list(
-    "sweep_meshes", [], "Meshes to try, such as 16x64x1,8x128x1 (data x fsdp x tensor).",
+    "sweep_meshes", [],
+    "Meshes to try, such as 16x64x1,8x128x1 (data x fsdp x tensor, then config.mesh.axes).",
     flag_values=FLAGS,
 )  # fmt: skip
 flags.DEFINE_list("sweep_remat", [], "Policies to try, such as full,dots.", flag_values=FLAGS)
@@ -54,12 +55,24 @@ def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
     return configs.resolve(schema, tree, overrides)
 
 
-def _sizes(flag: str, text: str, count: int) -> tuple[int, ...]:
+def _mesh_sizes(text: str, axes: tuple[str, ...]) -> dict[str, int]:
     sizes = text.split("x")
-    if len(sizes) != count or not all(size.isdecimal() and int(size) for size in sizes):
-        example = "data x fsdp x tensor, such as 16x64x1" if count == 3 else "a number above 0"
-        raise UserError(f"--{flag} has {text!r}; expected {example}")
-    return tuple(map(int, sizes))
+    if len(sizes) != len(axes) or not all(map(_is_positive, sizes)):
+        raise UserError(
+            f"--sweep_meshes has {text!r}; expected {' x '.join(axes)}, such as "
+            f"{'x'.join(['16', '64', *['1'] * (len(axes) - 2)])}"
+        )
+    return dict(zip(axes, map(int, sizes), strict=True))
+
+
+def _number(text: str) -> int:
+    if not _is_positive(text):
+        raise UserError(f"--sweep_microbatches has {text!r}; expected a number above 0")
+    return int(text)
+
+
+def _is_positive(text: str) -> bool:
+    return text.isdecimal() and int(text) > 0
 
 
 def _sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
@@ -67,9 +80,9 @@ def _sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
     tried = variations(
         config,
         topology.chips,
-        [_sizes("sweep_meshes", text, 3) for text in FLAGS.sweep_meshes],
+        [_mesh_sizes(text, config.mesh.axis_names) for text in FLAGS.sweep_meshes],
         FLAGS.sweep_remat,
-        [_sizes("sweep_microbatches", text, 1)[0] for text in FLAGS.sweep_microbatches],
+        [_number(text) for text in FLAGS.sweep_microbatches],
     )
     results = [
         plan_figures(plan, variation, topology, steps)

@@ -14,6 +14,7 @@ import jax
 from absl import flags, logging
 
 from distill import config as configs
+from distill.command.entry import check_packages
 from distill.command.flags import (
     define_config,
     define_path,
@@ -111,6 +112,7 @@ def launch(
     try:
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
         with orderly_end(), out_of_memory:
+            check_packages()
             body(arguments)
             sys.stdout.flush()
     except BrokenPipeError:

@@ -11,10 +11,9 @@ from distill.estimate.plan import Job, Plan, plan_step
 from distill.estimate.topology import Topology
 from distill.nn import Params
 from distill.optim import make_optimizer, make_schedule
-from distill.parallel import override_rules
 from distill.runs.distillation import DistillConfig
 from distill.runs.pretraining import PretrainConfig
-from distill.runs.teachers import TEACHER
+from distill.runs.teachers import config_key
 from distill.subject import Teacher
 from distill.tasks.classification import Classification
 from distill.tasks.matching.function_matching import FunctionMatching, projected
@@ -35,6 +34,8 @@ def make_job(
     if isinstance(config, DistillConfig) and config.targets:
         raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
     network = config.model.network().placed(mesh, config.mesh.table)
+    with blame("config.mesh"):
+        network.check_rules()
     teachers, frozen = {}, None
     if isinstance(config, DistillConfig):
         teachers, frozen = _abstract_teachers(config, mesh)
@@ -83,14 +84,16 @@ def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Tea
     """Teachers as the config describes them, and their parameters' shapes."""
     teachers, frozen = {}, {}
     for name, one in config.every_teacher.items():
+        key = config_key(name)
         if one.weights is not None:
             network = one.weights.open(one.dtype).network
         elif one.model is not None:
             network = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype).network()
         else:
-            key = "config.teacher" if name == TEACHER else f"config.teachers.{name}"
             raise UserError(f"a plan needs {key}.model: there is no teacher's workdir to read")
-        network = network.placed(mesh, override_rules(one.rules))
+        with blame(key):
+            network = network.placed(mesh, one.table)
+            network.check_rules()
         shapes = jax.tree.map(
             lambda leaf, dtype=one.dtype or "float32": jax.ShapeDtypeStruct(leaf.shape, dtype),
             network.abstract_params,

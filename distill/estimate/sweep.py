@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from distill.errors import UserError
 from distill.estimate.jobs import make_plan
@@ -16,7 +17,7 @@ from distill.train.run import RunConfig, blame
 def variations(
     config: RunConfig,
     chips: int,
-    meshes: Sequence[tuple[int, int, int]] = (),
+    meshes: Sequence[Mapping[str, int]] = (),
     policies: Sequence[str] = (),
     microbatches: Sequence[int] = (),
 ) -> Iterator[RunConfig]:
@@ -25,26 +26,27 @@ def variations(
     Args:
       config: of the run.
       chips: of the slice.
-      meshes: sizes of data, fsdp and tensor; nothing takes some that fill the slice.
+      meshes: sizes by axis; nothing takes some that fill the slice.
       policies: of rematerialisation; nothing takes the run's.
       microbatches: numbers of them; nothing takes the run's and twice as many.
     """
+    # A further axis that takes the devices that are left finds none.
+    shared = chips // math.prod(max(size, 1) for _, size in config.mesh.axes)
     meshes = meshes or [
-        (chips // (fsdp * tensor), fsdp, tensor)
+        dict(data=shared // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
         for tensor in (1, 2)
-        for fsdp in sorted({chips // tensor, min(64, chips // tensor), min(16, chips // tensor)})
-        if fsdp and chips % (fsdp * tensor) == 0
+        for fsdp in sorted({shared // tensor, min(64, shared // tensor), min(16, shared // tensor)})
+        if fsdp and shared % (fsdp * tensor) == 0
     ]
     policies = policies or [config.model.remat]
     parts = config.train.microbatches
     microbatches = microbatches or [parts, 2 * parts]
-    for (data, fsdp, tensor), remat, parts in itertools.product(meshes, policies, microbatches):
-        sizes = dict(data=data, fsdp=fsdp, tensor=tensor)
+    for sizes, remat, parts in itertools.product(meshes, policies, microbatches):
         kept = config.model.remat_keep if remat == "full" else ()
         with blame("--sweep_remat"):
             yield dataclasses.replace(
                 config,
-                mesh=dataclasses.replace(config.mesh, **sizes),
+                mesh=config.mesh.resized(sizes),
                 model=dataclasses.replace(config.model, remat=remat, remat_keep=kept),
                 train=dataclasses.replace(config.train, microbatches=parts),
             )

@@ -54,7 +54,12 @@ _ATTENTION = (
     "attention.output.dense",
 )
 # What transformers 5 calls layers in memory, and writes under the names that files have.
-_ATTENTION_IN_MEMORY = tuple(f"attention.{part}_proj" for part in "qkvo")
+_ATTENTION_IN_MEMORY = (
+    "attention.q_proj",
+    "attention.k_proj",
+    "attention.v_proj",
+    "attention.o_proj",
+)
 IN_MEMORY = "attention.q_proj.weight"
 """Of a layer, where names are those that transformers 5 has in memory."""
 
@@ -137,7 +142,12 @@ _TOWER = (
     *_block(
         "encoder.layers.#",
         norms=("layer_norm1", "layer_norm2"),
-        attention=tuple(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")),
+        attention=(
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.out_proj",
+        ),
         mlp=("mlp.fc1", "mlp.fc2"),
     ),
     *norm("post_layernorm", "encoder/norm"),

@@ -11,17 +11,10 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from distill.parallel import DEFAULT_RULES, Rules, sharding_context, shardings
+from distill.nn.placement import Placement, axes_of
+from distill.parallel import DEFAULT_RULES, RuleTable, sharding_context, shardings
 
 Params = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """Where a network lives: teacher and student share a mesh, but not necessarily rules."""
-
-    mesh: Mesh
-    rules: Rules = DEFAULT_RULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +34,21 @@ class Network:
     placement: Placement | None = None
     """None leaves every array to the compiler."""
 
-    def placed(self, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> Self:
-        """The same network with its parameters and activations cut over `mesh`."""
+    def placed(self, mesh: Mesh, rules: RuleTable = DEFAULT_RULES) -> Self:
+        """The same network with its parameters and activations cut over `mesh`.
+
+        Raises:
+          ValueError: for a rule that names an axis the mesh does not have.
+        """
         return dataclasses.replace(self, placement=Placement(mesh, rules))
+
+    def check_rules(self) -> None:
+        """Checks that the rules for parameters by name fit them.
+
+        Raises:
+          ValueError: for one that does not; see `distill.nn.placement`.
+        """
+        _ = self._placed
 
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters; under `jax.jit` with shardings, each device draws its part."""
@@ -59,7 +64,7 @@ class Network:
             one tower of two.
         """
         with self._sharding_context():
-            module = nnx.merge(self._abstract[0], params)
+            module = nnx.merge(self._placed[0], params)
             return module(*inputs) if method is None else method(module, *inputs)
 
     def abstract_inputs(self, batch_size: int) -> tuple[Any, ...] | None:
@@ -97,6 +102,15 @@ class Network:
                 )
         return graph, state
 
+    @functools.cached_property
+    def _placed(self) -> tuple[nnx.GraphDef, nnx.State]:
+        """With the axes that parameters have where the network is placed."""
+        if self.placement is None or not self.placement.rules.params:
+            return self._abstract
+        module = nnx.eval_shape(lambda: self._build(jax.random.key(0)))
+        self.placement.name_axes(module)
+        return nnx.split(module)
+
     @property
     def abstract_params(self) -> Params:
         """The parameters as `jax.ShapeDtypeStruct`s.
@@ -112,20 +126,25 @@ class Network:
 
         Axes of a parameter that was created without `axes` have no names: it is never cut.
         """
-        flat = nnx.to_flat_state(self._abstract[1])
-        return nnx.traversals.unflatten_mapping({path: _axes(variable) for path, variable in flat})
+        return _axes(self._abstract[1])
+
+    @property
+    def placed_axes(self) -> Params:
+        """As `axes`, but with the mesh axes that a rule names for a parameter."""
+        return _axes(self._placed[1])
 
     @property
     def shardings(self) -> Params:
         """A dict like the parameters, with each parameter's sharding.
 
         Raises:
-          ValueError: if the network has not been placed on a mesh.
+          ValueError: if the network has not been placed on a mesh, or a rule for parameters does
+            not fit them.
         """
         if self.placement is None:
             raise ValueError("the network has no mesh; place it with Network.placed")
         mesh, rules = self.placement.mesh, self.placement.rules
-        return shardings(mesh, self.abstract_params, self.axes, rules)
+        return shardings(mesh, self.abstract_params, self.placed_axes, rules)
 
     def parameter_count(self, *, without: tuple[str, ...] = ()) -> int:
         """Number of parameters, leaving out the top-level modules named in `without`."""
@@ -133,5 +152,6 @@ class Network:
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(kept))
 
 
-def _axes(variable: nnx.Variable) -> tuple[str | None, ...]:
-    return variable.get_metadata().get("axes", (None,) * len(variable.shape))
+def _axes(state: nnx.State) -> Params:
+    flat = nnx.to_flat_state(state)
+    return nnx.traversals.unflatten_mapping({path: axes_of(var) for path, var in flat})

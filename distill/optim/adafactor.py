@@ -13,7 +13,8 @@ MIN_FACTORED_SIZE = 32
 class FactoredState(NamedTuple):
     """Second moments; a factored parameter has `row` and `column`, any other has `full`."""
 
-    count: jax.Array
+    count: Any
+    """Updates done, int32 scalar."""
     row: Any
     column: Any
     full: Any

@@ -42,13 +42,13 @@ def steps(config: Any, name: str, length: RunLength, default: int) -> int:
     """
     for unit, value in _given(config, name).items():
         if unit == "steps":
-            return value
+            return int(value)
         if unit == "percent":
             return round(length.total_steps * value / 100)
-        if length.batch_size is None or (unit == "epochs" and length.images is None):
+        each = length.images if unit == "epochs" else 1
+        if length.batch_size is None or each is None:
             raise ValueError(f"{name}_{unit} needs data to count; give {name}_steps")
-        examples = value * length.images if unit == "epochs" else value
-        return round(examples / length.batch_size)
+        return round(value * each / length.batch_size)
     return default
 
 

@@ -194,10 +194,10 @@ def _moving_average(decay: float) -> optax.GradientTransformation:
     def init(params):
         return optax.tree.zeros_like(params, dtype=jnp.bfloat16)
 
-    def update(updates, moments, params=None):
+    def update(updates, state, params=None):
         del params
         averaged = jax.tree.map(
-            lambda u, m: decay * m.astype(jnp.float32) + (1.0 - decay) * u, updates, moments
+            lambda u, m: decay * m.astype(jnp.float32) + (1.0 - decay) * u, updates, state
         )
         return averaged, optax.tree.cast(averaged, jnp.bfloat16)
 
@@ -215,7 +215,7 @@ def _by_parameter(function: Callable[..., jax.Array], values: Any) -> optax.Grad
             value = value.astype(update.dtype)
         return function(update, parameter, value)
 
-    def update(updates, state, params):
+    def update(updates, state, params=None):
         return jax.tree.map(one, updates, params, values), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -75,10 +75,10 @@ def join(
             f"--distributed finds the processes by itself; leave out {' and '.join(given)}, or "
             "leave out --distributed and give --coordinator, --processes and --process"
         )
+    name = f"a process on {socket.gethostname()}"
     if not cluster:
-        _check(coordinator, processes, process)
+        name = _checked(coordinator, processes, process)
     jax.config.update("jax_enable_preemption_service", preemptible)
-    name = f"a process on {socket.gethostname()}" if cluster else _name(process, processes)
     late = threading.Timer(start_timeout, _give_up, (name, coordinator, process, start_timeout))
     late.daemon = True
     late.start()
@@ -110,7 +110,8 @@ def join(
         _leave_last_words(workdir)
 
 
-def _check(coordinator: str | None, processes: int | None, process: int | None) -> None:
+def _checked(coordinator: str | None, processes: int | None, process: int | None) -> str:
+    """What this process is called, if it is told all that it has to know."""
     if coordinator is None or processes is None or process is None:
         raise UserError(
             "--coordinator=HOST:PORT, --processes=N and --process=I belong together; give all "
@@ -126,6 +127,7 @@ def _check(coordinator: str | None, processes: int | None, process: int | None) 
             f"--process must be one of 0 to {processes - 1}, because --processes={processes}; "
             f"not {process}"
         )
+    return _name(process, processes)
 
 
 def _give_up(name: str, coordinator: str | None, process: int | None, seconds: int) -> None:

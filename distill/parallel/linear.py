@@ -33,14 +33,14 @@ from jax.sharding import PartitionSpec
 from distill.parallel.ring import (
     RING,
     Directions,
+    added,
     column_ring,
     column_ring_transposed,
     row_ring,
     row_ring_transposed,
 )
-from distill.parallel.rules import DEFAULT_RULES
+from distill.parallel.rules import BATCH_AXES
 
-BATCH = dict(DEFAULT_RULES)["batch"]
 WEIGHT = "fsdp"
 
 
@@ -118,7 +118,7 @@ def column_parallel(
         )
     mesh = _ring_mesh()
     if mesh is None:
-        return sum(jnp.tensordot(x, w, w.ndim - 1) for x, w in zip(xs, weights, strict=True))
+        return added(jnp.tensordot(x, w, w.ndim - 1) for x, w in zip(xs, weights, strict=True))
     _check_batch(mesh, xs[0])
     for w in weights:
         _check_divides(mesh, f"axis 0 of a weight of shape {w.shape}", w.shape[0])
@@ -204,7 +204,7 @@ def _ring_mesh():
 
 def _batch_axes() -> tuple[str, ...]:
     mesh = jax.sharding.get_abstract_mesh()
-    return tuple(name for name in BATCH if name in mesh.axis_names)
+    return tuple(name for name in BATCH_AXES if name in mesh.axis_names)
 
 
 def _weight_axis(size: int) -> str | None:

@@ -1,10 +1,10 @@
-"""One device's part of a product around a ring, what it holds and what passes by.
+"""What one device computes of a linear map whose transfers run around the ring of `tensor`.
 
-`distill.parallel.linear` says which products these are and how their operands lie.
+To be called inside a `shard_map` in which `RING` is manual; see `distill.parallel.linear`.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,16 +73,7 @@ def _sum_around(
 
 
 def row_ring(directions, x, weights):
-    """x·W for every W, while the parts of x pass.
-
-    Args:
-      directions: how many the parts travel in, 1 or 2.
-      x: [B, ..., n/k], this device's features.
-      weights: [n, m/k, ...] each, whole but for the ring.
-
-    Returns:
-      [B, ..., m/k, ...] for each weight.
-    """
+    """This device's features of x·W for every W, whole along their first axis."""
     ys = [0] * len(weights)
     for arrived in _arrivals(x, _parts(x.shape[-1], directions)):
         for owner, part, chunk in arrived:
@@ -94,16 +85,11 @@ def row_ring(directions, x, weights):
 
 
 def row_ring_transposed(directions, x, weights, dys):
-    """The gradients of `row_ring`'s operands, from those of its outputs.
-
-    Returns:
-      dx [B, ..., n/k], whose sum travels around the ring; dW [n, m/k, ...] of this device's batch,
-      for each weight.
-    """
+    """The gradients of `row_ring` towards x and every W, not yet summed over the batch."""
     parts = _parts(x.shape[-1], directions)
 
     def product(owner, part):
-        return sum(
+        return added(
             _dot_transposed(dy, _cut(w, 0, owner, part), w.ndim - 1)
             for dy, w in zip(dys, weights, strict=True)
         )
@@ -119,19 +105,10 @@ def row_ring_transposed(directions, x, weights, dys):
 
 
 def column_ring(directions, xs, weights):
-    """This device's features of the sum of all x·W, which travels around the ring.
-
-    Args:
-      directions: how many the sums travel in, 1 or 2.
-      xs: [B, ..., n/k, ...] each.
-      weights: [n/k, ..., m] each, whole but for the ring.
-
-    Returns:
-      [B, ..., m/k].
-    """
+    """This device's features of the sum of all x·W, every W whole along its last axis."""
 
     def product(owner, part):
-        return sum(
+        return added(
             _dot(x, _cut(w, -1, owner, part), w.ndim - 1) for x, w in zip(xs, weights, strict=True)
         )
 
@@ -142,11 +119,7 @@ def column_ring(directions, xs, weights):
 
 
 def column_ring_transposed(directions, xs, weights, dy):
-    """The gradients of `column_ring`'s operands, while the parts of dy [B, ..., m/k] pass.
-
-    Returns:
-      dx [B, ..., n/k, ...] for each x; dW [n/k, ..., m] of this device's batch, for each weight.
-    """
+    """The gradients of `column_ring` towards every x and W, not yet summed over the batch."""
     dxs = [0] * len(weights)
     dws = [jnp.zeros(w.shape, w.dtype) for w in weights]
     for arrived in _arrivals(dy, _parts(dy.shape[-1], directions)):
@@ -171,6 +144,11 @@ def _put(w: jax.Array, axis: int, owner: jax.Array, part: _Part, values: jax.Arr
     block = w.shape[axis] // lax.axis_size(RING)
     values = values.astype(w.dtype)
     return lax.dynamic_update_slice_in_dim(w, values, owner * block + part.start, axis)
+
+
+def added(products: Iterable[jax.Array]) -> Any:
+    """The sum of one array or more."""
+    return sum(products)
 
 
 def _contract(x, y, x_axes, y_axes):

@@ -2,43 +2,80 @@
 
 import contextlib
 import contextvars
+import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-MESH_AXES = ("data", "fsdp", "tensor")
-
 Rules = tuple[tuple[str, tuple[str, ...]], ...]
+"""(logical axis, mesh axes) pairs."""
 
-# One table for all arrays. The dimensions of an array take mesh axes from left to right, each at
-# most once; those that do not divide a dimension are left out. So `embed` is cut over `fsdp` in a
-# parameter, but not in an activation, whose batch has taken `fsdp` before.
-DEFAULT_RULES: Rules = (
-    ("batch", ("data", "fsdp")),
-    ("embed", ("fsdp",)),
-    ("heads", ("tensor",)),
-    ("mlp", ("tensor",)),
-    ("classes", ("tensor",)),
-    # The features of activations between blocks: each device of `tensor` keeps its part
-    # (arXiv 2302.05442, §3).
-    ("residual", ("tensor",)),
+Axes = tuple[str | tuple[str, ...] | None, ...]
+"""What the dimensions of an array are called: each by a logical axis, or by mesh axes, or None."""
+
+ParameterRules = tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...]
+"""(regex, mesh axes of each dimension) pairs, for parameters by name; the first match wins."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleTable:
+    """Where all arrays live: parameters that have a rule by it, all else by its logical axes.
+
+    The dimensions of an array take mesh axes from left to right, each at most once; of logical
+    axes, those that do not divide a dimension are left out. So `embed` is cut over `fsdp` in a
+    parameter, but not in an activation, whose batch has taken `fsdp` before.
+    """
+
+    logical: Rules
+    params: ParameterRules = ()
+
+    def check(self, axes: Collection[str]) -> None:
+        """Checks that all rules name axes of a mesh.
+
+        Args:
+          axes: of the mesh.
+
+        Raises:
+          ValueError: for an axis that the mesh does not have.
+        """
+        named = [(rule, names) for rule, names in self.logical]
+        named += [(rule, mesh_axes(*dims)) for rule, dims in self.params]
+        for rule, names in named:
+            if not set(names) <= set(axes):
+                raise ValueError(f"rule {rule!r} names {names}; mesh axes are {', '.join(axes)}")
+
+
+BATCH_AXES = ("data", "fsdp")
+"""The mesh axes over which every batch is cut."""
+
+DEFAULT_RULES = RuleTable(
+    (
+        ("batch", BATCH_AXES),
+        ("embed", ("fsdp",)),
+        ("heads", ("tensor",)),
+        ("mlp", ("tensor",)),
+        ("classes", ("tensor",)),
+        # The features of activations between blocks: each device of `tensor` keeps its part
+        # (arXiv 2302.05442, §3).
+        ("residual", ("tensor",)),
+    )
 )
 
-_rules: contextvars.ContextVar[Rules] = contextvars.ContextVar("rules", default=DEFAULT_RULES)
+_rules: contextvars.ContextVar[RuleTable] = contextvars.ContextVar("rules", default=DEFAULT_RULES)
 _device: contextvars.ContextVar[jax.Device | None] = contextvars.ContextVar("device", default=None)
 
 
-def override_rules(overrides: Rules) -> Rules:
-    """`DEFAULT_RULES` with some logical axes mapped elsewhere.
+def override_rules(overrides: Rules, params: ParameterRules = ()) -> RuleTable:
+    """`DEFAULT_RULES` with some logical axes mapped elsewhere, and rules for parameters by name.
 
     Raises:
       ValueError: for a logical axis that no array has or that two rules are for, for `batch`, which
-        is where the data is, or for an axis that no mesh has or that is named twice.
+        is where the data is, or for a mesh axis that a rule names twice.
     """
-    known = dict(DEFAULT_RULES)
+    known = dict(DEFAULT_RULES.logical)
     if len(dict(overrides)) < len(overrides):
         given = ", ".join(axis for axis, _ in overrides)
         raise ValueError(f"there may be one rule for each logical axis, not {given}")
@@ -47,13 +84,24 @@ def override_rules(overrides: Rules) -> Rules:
             raise ValueError("batches are always cut over data and fsdp; size those axes instead")
         if axis not in known:
             raise ValueError(f"no logical axis {axis!r}; there are {', '.join(known)}")
-        if not set(names) <= set(MESH_AXES) or len(set(names)) < len(names):
-            raise ValueError(f"rule {axis!r} names {names}; mesh axes are {MESH_AXES}, once each")
-    return tuple((known | dict(overrides)).items())
+        _check_once(axis, names)
+    for pattern, dims in params:
+        _check_once(pattern, mesh_axes(*dims))
+    return RuleTable(tuple((known | dict(overrides)).items()), params)
+
+
+def mesh_axes(*dims: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes that dimensions are cut over, each given as a name, several or None."""
+    return tuple(name for dim in dims for name in ((dim,) if isinstance(dim, str) else dim or ()))
+
+
+def _check_once(rule: str, names: tuple[str, ...]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"rule {rule!r} names {names}; a mesh axis may be named once")
 
 
 @contextlib.contextmanager
-def sharding_context(mesh: Mesh | AbstractMesh, rules: Rules) -> Iterator[None]:
+def sharding_context(mesh: Mesh | AbstractMesh, rules: RuleTable) -> Iterator[None]:
     """While traced inside, all functions here mean `mesh` and `rules`."""
     device = None if isinstance(mesh, AbstractMesh) else mesh.devices.flat[0]
     tokens = _rules.set(rules), _device.set(device)
@@ -71,7 +119,9 @@ def current_device() -> jax.Device:
     It need not be one that this process can use: programs are also compiled for chips that are
     only described.
     """
-    device = _device.get() or jax.config.jax_default_device
+    # JAX makes its options attributes while it starts.
+    default = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    device = _device.get() or default
     if device is None or isinstance(device, str):
         return jax.devices(device)[0]
     return device
@@ -82,8 +132,8 @@ def current_platform() -> str:
     return current_device().platform
 
 
-def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Asks the compiler to keep `x`, and its gradient, where its logical axes belong.
+def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+    """Asks the compiler to keep `x`, and its gradient, where its axes belong.
 
     Without a mesh in context, or with one of other axes, it does nothing.
     """
@@ -137,17 +187,16 @@ def _manual_axes(mesh: Mesh | AbstractMesh) -> set[str]:
 def partition_spec(
     mesh: Mesh | AbstractMesh,
     shape: tuple[int, ...],
-    axes: tuple[str | None, ...],
-    rules: Rules = DEFAULT_RULES,
+    axes: Axes,
+    rules: RuleTable = DEFAULT_RULES,
 ) -> PartitionSpec:
-    """The partition of an array whose dimensions have the logical names `axes`."""
-    table, spec = dict(rules), []
+    """The partition of an array whose dimensions are called `axes`."""
+    table, spec = dict(rules.logical), []
     # Inside a `shard_map`, its own axes are not the compiler's to use.
     taken = _manual_axes(mesh)
     for size, axis in zip(shape, axes, strict=True):
-        wanted = tuple(
-            name for name in table.get(axis, ()) if name in mesh.shape and name not in taken
-        )
+        names = axis if isinstance(axis, tuple) else table.get(axis or "", ())
+        wanted = tuple(name for name in names if name in mesh.shape and name not in taken)
         parts = math.prod(mesh.shape[name] for name in wanted)
         divides = parts > 1 and size % parts == 0
         taken.update(wanted if divides else ())
@@ -155,8 +204,8 @@ def partition_spec(
     return PartitionSpec(*spec)
 
 
-def shardings(mesh: Mesh, abstract: Any, axes: Any, rules: Rules = DEFAULT_RULES) -> Any:
-    """A tree like `abstract` with each array's sharding, from its logical axes."""
+def shardings(mesh: Mesh, abstract: Any, axes: Any, rules: RuleTable = DEFAULT_RULES) -> Any:
+    """A tree like `abstract` with each array's sharding, from its `Axes`."""
     leaves, treedef = jax.tree.flatten(abstract)
     found = [
         NamedSharding(mesh, partition_spec(mesh, leaf.shape, names, rules))

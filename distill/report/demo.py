@@ -58,7 +58,7 @@ def write_demo_report(
         sections.append(
             html.section(
                 "Where student and teacher differ",
-                html.figure(_gallery(source, differ[:_SHOWN], student, teacher), caption),
+                html.figure(_gallery(source, differ[:_SHOWN].tolist(), student, teacher), caption),
             )
         )
     else:

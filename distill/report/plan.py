@@ -17,9 +17,7 @@ def plan_figures(
     found = {
         "topology": topology.name,
         "chips": topology.chips,
-        "mesh": dict(
-            zip(("data", "fsdp", "tensor"), config.mesh.sizes(topology.chips), strict=True)
-        ),
+        "mesh": config.mesh.sizes(topology.chips),
         "remat": config.model.remat,
         "remat_keep": config.model.remat_keep,
         "microbatches": config.train.microbatches,
@@ -115,12 +113,15 @@ def sweep_table(results: list[dict[str, Any]]) -> str:
     def speed(found):
         return found.get("estimated", {}).get("mfu", -found["bytes_per_chip"]["total"])
 
-    header = "data x fsdp x tensor  remat    parts  GiB/chip  compute s  exposed s   step s     MFU"
+    axes = " x ".join(results[0]["mesh"])
+    header = f"{axes}  remat    parts  GiB/chip  compute s  exposed s   step s     MFU"
     lines = ["all times are estimates", header]
     for found in sorted(results, key=speed, reverse=True):
         mesh = "x".join(map(str, found["mesh"].values()))
         total = found["bytes_per_chip"]["total"] / GIB
-        line = f"{mesh:<20}  {found['remat']:<7}  {found['microbatches']:>5}  {total:>8.2f}"
+        line = (
+            f"{mesh:<{len(axes)}}  {found['remat']:<7}  {found['microbatches']:>5}  {total:>8.2f}"
+        )
         if "estimated" in found:
             e = found["estimated"]
             line += (

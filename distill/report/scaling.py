@@ -126,13 +126,20 @@ def draw_trend(points: Sequence[Point], trend: Trend) -> Figure:
         order = np.argsort(flops[mine])
         axes.plot(
             *(flops[mine][order], errors[mine][order]),
-            **dict(marker="o", markersize=5, linewidth=1.2, color=colour),
+            marker="o",
+            markersize=5,
+            linewidth=1.2,
+            color=colour,
             label=f"{size}: {parameters:,} parameters",
         )
     axes.plot(
         *(flops[trend.frontier], errors[trend.frontier]),
-        **dict(marker="o", markersize=10, linestyle="none", color="#c0392b"),
-        **dict(markerfacecolor="none", markeredgewidth=1.4),
+        marker="o",
+        markersize=10,
+        linestyle="none",
+        color="#c0392b",
+        markerfacecolor="none",
+        markeredgewidth=1.4,
         label="on the frontier",
     )
     # What is zero has no place on a logarithmic axis.
@@ -154,7 +161,7 @@ def _draw_fit(axes: Axes, fit: Fit, flops: np.ndarray) -> None:
     axes.fill_between(compute, low, high, color=dark, alpha=0.13, linewidth=0, label=share)
     axes.plot(compute, law.predict(compute), color=dark, linewidth=1.8, label="fitted law")
     bottom, top = axes.get_ylim()
-    bottom = min(bottom, law.predict(compute[-1]) / 1.25)
+    bottom = min(bottom, float(law.predict(compute[-1])) / 1.25)
     # An asymptote far below everything measured would leave no room for what was.
     if law.c > bottom / 4:
         bottom = min(bottom, law.c / 1.25)

@@ -1,6 +1,7 @@
 """What a search over shapes has found: as a picture and as a page."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -51,8 +52,7 @@ def draw_shapes(figures: Figures) -> Figure:
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     drawing = Figure(figsize=(2.5 + 5.5 * columns, 1 + 4.5 * rows), layout="constrained")
-    shared = dict(sharex=True, sharey=True, squeeze=False)
-    grid = drawing.subplots(rows, columns, **shared).ravel()
+    grid = drawing.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     shares = [one["estimated"]["mfu"] for one in figures["shapes"] if one["fits"]]
     colours = ScalarMappable(Normalize(min(shares, default=0), max(shares, default=1)), "viridis")
     for axes, panel in zip(grid, panels, strict=False):
@@ -91,11 +91,13 @@ def _limits(sizes: list[int]) -> tuple[float, float]:
     return min(sizes) - margin, max(sizes) + 1.5 * margin
 
 
-_SQUARE = dict(marker="s", markersize=13, linestyle="none", zorder=3)
-_EMPTY = _SQUARE | dict(markerfacecolor="none", markeredgecolor="#9aa7b4", markeredgewidth=0.8)
-_CROSS = dict(marker="x", markersize=9, linestyle="none", color="#b3402a", zorder=3)
-_LINE = dict(color="#5a6672", linewidth=1, zorder=1)
-_STAR = dict(marker="*", markersize=9, linestyle="none", color="white", zorder=4)
+_SQUARE: dict[str, Any] = dict(marker="s", markersize=13, linestyle="none", zorder=3)
+_EMPTY: dict[str, Any] = _SQUARE | dict(
+    markerfacecolor="none", markeredgecolor="#9aa7b4", markeredgewidth=0.8
+)
+_CROSS: dict[str, Any] = dict(marker="x", markersize=9, linestyle="none", color="#b3402a", zorder=3)
+_LINE: dict[str, Any] = dict(color="#5a6672", linewidth=1, zorder=1)
+_STAR: dict[str, Any] = dict(marker="*", markersize=9, linestyle="none", color="white", zorder=4)
 _STAR |= dict(markeredgecolor="#1d2733", markeredgewidth=0.5)
 
 
@@ -110,8 +112,9 @@ def _draw_panel(axes: Axes, here: list[Figures], colours: ScalarMappable) -> Non
             estimated = one["estimated"]
             axes.plot(*place, **_SQUARE, color=colours.to_rgba(estimated["mfu"]))
             speed = f"{estimated['images_per_second']:,.3g}"
-            offset = dict(xytext=(10, 0), textcoords="offset points", va="center", fontsize=8)
-            axes.annotate(speed, place, **offset)
+            axes.annotate(
+                speed, place, (10, 0), textcoords="offset points", va="center", fontsize=8
+            )
 
 
 def _draw_diagonal(axes: Axes, panel: tuple[float, int], figures: Figures) -> None:

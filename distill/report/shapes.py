@@ -59,7 +59,9 @@ def shape_figures(
         "diagonal": None if base is None else dataclasses.asdict(base),
         "largest_on_diagonal": first(on),
         "largest_off_diagonal": first(off),
-        "highest_mfu_off_diagonal": first(sorted(off, key=lambda one: one.mfu, reverse=True)),
+        "highest_mfu_off_diagonal": first(
+            sorted(off, key=lambda one: one.mfu or 0.0, reverse=True)
+        ),
     }
 
 

@@ -17,7 +17,7 @@ from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
 from distill.nn.family import ModelConfig
-from distill.parallel import Rules, override_rules
+from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.train import best as best_weights
 from distill.train.checkpoints import Checkpoints
 from distill.train.state import with_shardings
@@ -48,7 +48,7 @@ def load_model(
     step: int | None = None,
     best: bool = False,
     dtype: str | None = None,
-    rules: Rules = (),
+    rules: RuleTable = DEFAULT_RULES,
     expected: ModelConfig | None = None,
 ) -> tuple[Network, Params]:
     """The model a run trained: its network and the parameters of one of its checkpoints.
@@ -60,7 +60,7 @@ def load_model(
       best: whether to read the weights that did best by the run's `train.keep_best` instead.
       dtype: of parameters and activations; None keeps float32 parameters and the run's
         activations.
-      rules: overrides of where the arrays live on the mesh.
+      rules: where the arrays live on the mesh.
       expected: what the caller believes is there; its architecture is compared, and it says how to
         execute the model; None executes it as its run did, but for the kernel.
 
@@ -78,7 +78,7 @@ def load_model(
     recorded = dataclasses.replace(recorded, **execution)
     if dtype is not None:
         recorded = dataclasses.replace(recorded, dtype=dtype)
-    network = recorded.network().placed(mesh, override_rules(rules))
+    network = recorded.network().placed(mesh, rules)
     abstract = with_shardings(
         jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype),

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from distill.data.classes import Names
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
-from distill.parallel import Rules
+from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.runs.models import ModelConfig, checkpoint_step, load_model, recorded_view
 from distill.runs.weights import WeightsConfig, load_weights
 from distill.train.workdir import read_classes
@@ -36,7 +36,7 @@ def open_model(
     step: int | None = None,
     best: bool = False,
     dtype: str | None = None,
-    rules: Rules = (),
+    rules: RuleTable = DEFAULT_RULES,
     expected: ModelConfig | None = None,
 ) -> Opened:
     """Opens the model of a run, or published weights.
@@ -47,7 +47,7 @@ def open_model(
       step: of a run's checkpoint; see `load_model`, as for `best` and `expected`.
       best: whether to take a run's best weights.
       dtype: of parameters and activations; None keeps the model's own.
-      rules: overrides of where the arrays live on the mesh.
+      rules: where the arrays live on the mesh.
       expected: what the caller believes a workdir holds.
 
     Raises:

@@ -12,6 +12,7 @@ from distill.data.sources import abbreviate
 from distill.errors import UserError, check_choices
 from distill.nn import Network, Params
 from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
+from distill.parallel import override_rules
 from distill.paths import LocalPath
 from distill.runs.models import load_model
 from distill.train.progress import say
@@ -86,7 +87,8 @@ def starting_params(
     fresh = (*training_only, CLASSIFIER) if start.classifier == "new" else training_only
 
     def initial():
-        mesh, rules = network.placement.mesh, config.mesh.rules
+        # Rules for parameters by name are for the new model's, in which some are not.
+        mesh, rules = network.placement.mesh, override_rules(config.mesh.rules)
         source, params = load_model(Path(start.workdir), mesh, step=start.step, rules=rules)
         with blame("config.model"):
             check_adaptable(source, network, fresh=fresh)

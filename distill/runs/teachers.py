@@ -20,14 +20,14 @@ from distill.metrics import classification_metrics
 from distill.nn import Params
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
-from distill.parallel import Rules, override_rules
+from distill.parallel import ParameterRules, Rules, RuleTable, override_rules
 from distill.paths import LocalPath
 from distill.runs.models import without_execution
 from distill.runs.opened import open_model
-from distill.runs.weights import WeightsConfig, describe_network
+from distill.runs.weights import WeightsConfig, describe_network, described_network
 from distill.subject import Teacher
 from distill.train.progress import say
-from distill.train.run import Run, RunConfig
+from distill.train.run import Run, RunConfig, blame
 from distill.train.workdir import read_config, read_teachers
 
 # What a single teacher is called.
@@ -51,11 +51,13 @@ class TeacherConfig:
     rules: Rules = how_it_runs(())
     """(logical axis, mesh axes) pairs: where the teacher's arrays live, as config.mesh.rules says
     it of the student's."""
+    params: ParameterRules = how_it_runs(())
+    """(regex, mesh axes of each dimension) pairs, as config.mesh.params of the student."""
     model: ModelConfig | None = None
     """What the workdir is expected to hold; None takes what is there."""
 
     def __post_init__(self):
-        override_rules(self.rules)
+        override_rules(self.rules, self.params)
         if (self.workdir is None) == (self.weights is None):
             raise ValueError(
                 "give workdir, of the run that trained the teacher, or weights.path, of published "
@@ -72,6 +74,11 @@ class TeacherConfig:
         return self.workdir if self.weights is None else self.weights.path
 
     @property
+    def table(self) -> RuleTable:
+        """Where the teacher's arrays live."""
+        return override_rules(self.rules, self.params)
+
+    @property
     def described(self) -> dict[str, Any]:
         """What the teacher is, from which `distill.runs.weights.described_network` builds it.
 
@@ -83,15 +90,25 @@ class TeacherConfig:
         return describe_network(self.weights.open(self.dtype).network)
 
 
+def config_key(name: str) -> str:
+    """Where a config says who the teacher of that name is."""
+    return "config.teacher" if name == TEACHER else f"config.teachers.{name}"
+
+
 def load_teachers(
     configs: Mapping[str, TeacherConfig], mesh: Mesh
 ) -> tuple[dict[str, Teacher], dict[str, Params]]:
     """The networks of trained teachers and their parameters, by name.
 
     Raises:
-      UserError: for a workdir that does not hold the model that is expected, or weights that
-        cannot be read.
+      UserError: for rules that do not fit the mesh or the teacher, a workdir that does not hold the
+        model that is expected, or weights that cannot be read.
     """
+    for name, config in configs.items():
+        if not config.rules and not config.params:
+            continue
+        with blame(config_key(name)):
+            described_network(config.described).placed(mesh, config.table).check_rules()
     teachers, params = {}, {}
     for name, config in configs.items():
         one = open_model(
@@ -99,7 +116,7 @@ def load_teachers(
             mesh,
             step=config.step,
             dtype=config.dtype,
-            rules=config.rules,
+            rules=config.table,
             expected=config.model,
         )
         teachers[name] = Teacher(one.network, config.weight, one.class_names, view=one.view)

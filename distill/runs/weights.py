@@ -11,7 +11,7 @@ from distill.config import resolve
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params, ViTConfig
 from distill.nn.family import ModelConfig
-from distill.parallel import Rules, override_rules
+from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.paths import LocalPath, check_reachable
 from distill.runs.models import without_execution
 from students import vit
@@ -65,7 +65,11 @@ class Weights(NamedTuple):
 
 
 def load_weights(
-    config: WeightsConfig, mesh: Mesh, *, dtype: str | None = None, rules: Rules = ()
+    config: WeightsConfig,
+    mesh: Mesh,
+    *,
+    dtype: str | None = None,
+    rules: RuleTable = DEFAULT_RULES,
 ) -> Weights:
     """Reads published weights onto the mesh.
 
@@ -73,7 +77,7 @@ def load_weights(
       UserError: if they cannot be read.
     """
     published = config.open(dtype)
-    network = published.network.placed(mesh, override_rules(rules))
+    network = published.network.placed(mesh, rules)
     params = jax.tree.map(
         lambda host, sharding: jax.make_array_from_callback(
             host.shape, sharding, lambda index: host[index]

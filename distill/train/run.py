@@ -171,12 +171,14 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
         steps = config.train.steps(images)
     with collect("config.schedule"):
         schedule = make_schedule(config.schedule, steps, batch_size=batch, images=images)
-    with collect("config.model"):
-        network.check(batch)
-    with collect("config.optimizer"):
-        params = network.abstract_params
-        optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
-        trained = trained_params(config.optimizer, params, network.axes)
+    with collect("config.mesh"):
+        network.check_rules()
+        with collect("config.model"):
+            network.check(batch)
+        with collect("config.optimizer"):
+            params = network.abstract_params
+            optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
+            trained = trained_params(config.optimizer, params, network.axes)
     if config.branch_from and not problems:
         with collect("config.branch_from"):
             check_branch(config, RunLength(steps, batch, images))

@@ -80,7 +80,7 @@ def opt_state_shardings(network: Network, optimizer: optax.GradientTransformatio
     """Every moment is cut as its parameter is; counts and placeholders are replicated."""
     params, placement = network.abstract_params, network.placement
     abstract = jax.eval_shape(optimizer.init, params)
-    axes = state_axes(abstract, params, network.axes)
+    axes = state_axes(abstract, params, network.placed_axes)
     return shardings(placement.mesh, abstract, axes, placement.rules)
 
 

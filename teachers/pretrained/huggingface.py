@@ -149,6 +149,7 @@ def _dinov2(file: TensorFile, settings: Settings) -> Description:
     if swiglu:
         mlp_dim = (mlp_dim * 2 // 3 + 7) // 8 * 8
     registers = settings.text("model_type") == "dinov2_with_registers"
+    activation: dict[str, Any] = dict(activation="silu") if swiglu else {}
     return Description(
         config=_config(
             settings,
@@ -161,7 +162,7 @@ def _dinov2(file: TensorFile, settings: Settings) -> Description:
             registers=settings.integer("num_register_tokens", 4) if registers else 0,
             gated=swiglu,
             layer_scale=True,
-            **(dict(activation="silu") if swiglu else {}),
+            **activation,
         ),
         rules=names.dinov2(in_memory=_in_memory(file), swiglu=swiglu),
         # Its classifier reads class token and patches side by side, which no embedding here is.
@@ -262,9 +263,10 @@ def _classes(file: TensorFile, name: str) -> int:
 def _class_names(settings: Settings) -> tuple[str, ...]:
     """The names in id2label, in the order of their numbers, unless they are made up."""
     labels = settings.section("id2label").content
-    names = [labels.get(str(number)) for number in range(len(labels))]
-    made_up = names == [f"LABEL_{number}" for number in range(len(names))]
-    return () if made_up or not all(isinstance(name, str) for name in names) else tuple(names)
+    given = [labels.get(str(number)) for number in range(len(labels))]
+    names = tuple(name for name in given if isinstance(name, str))
+    made_up = names == tuple(f"LABEL_{number}" for number in range(len(names)))
+    return () if made_up or len(names) < len(given) else names
 
 
 Describe = Callable[[TensorFile, Settings], Description]

@@ -141,10 +141,12 @@ def open_published(
     if image_size is None:
         fed = description.image_size or stored.image_size
         view = _view(path, description, fed)
-        image_size = whole_patches(fed, stored.patch_size)
-    elif not 0 < image_size <= LARGEST_SIDE:
+        size = whole_patches(fed, stored.patch_size)
+    elif 0 < image_size <= LARGEST_SIDE:
+        size = image_size
+    else:
         raise UserError(f"image_size must be from 1 to {LARGEST_SIDE} pixels, not {image_size}")
-    choices = dict(image_size=image_size, mean=mean or stored.mean, std=std or stored.std)
+    choices = dict(image_size=size, mean=mean or stored.mean, std=std or stored.std)
     config = configure(path, **(vars(stored) | choices | dict(dtype=dtype)))
     shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
     sources, problems = match(shapes, description, _parameter_shapes(description))

@@ -60,7 +60,8 @@ def whole_patches(size: int | tuple[int, int], patch_size: int) -> int | tuple[i
     """
     if isinstance(size, int):
         return size // patch_size * patch_size
-    return tuple(side // patch_size * patch_size for side in size)
+    height, width = (side // patch_size * patch_size for side in size)
+    return height, width
 
 
 class Source(NamedTuple):

@@ -170,6 +170,8 @@ def _normalisation(settings: Settings) -> tuple[tuple[float, ...], tuple[float, 
     mean, std = (0.0,), (1.0,)
     if settings.boolean("do_normalize", True):
         mean, std = settings.numbers("image_mean"), settings.numbers("image_std")
+        # Every class of processor has defaults.
+        assert mean is not None and std is not None
         if min(std) <= 0:
             raise UserError(f"{settings.about}: image_std must be positive, not {list(std)}")
     # 255/255 is to leave what a file says as it is.

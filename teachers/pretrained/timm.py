@@ -6,7 +6,7 @@ beside the weights may (`model_args`), or else the widths and names that timm ha
 
 import math
 import re
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView, Filter, Resize
@@ -211,7 +211,9 @@ def _view(known: Settings) -> EvaluationView:
     crop = known.number("crop_pct", 0.0)
     if not 0 < crop <= 1:
         raise UserError(f"{known.about} has crop_pct {crop}; expected a share, in (0, 1]")
-    return EvaluationView(crop=crop, resize=_RESIZES[mode], filter=by, rounding="even")
+    return EvaluationView(
+        crop=crop, resize=_RESIZES[mode], filter=cast(Filter, by), rounding="even"
+    )
 
 
 def _image_size(known: Settings, args: Settings) -> int | tuple[int, int] | None:
@@ -230,5 +232,6 @@ def _image_size(known: Settings, args: Settings) -> int | tuple[int, int] | None
 
 def _class_names(settings: Settings) -> tuple[str, ...]:
     names = settings.content.get("label_names")
-    valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return tuple(names) if valid else ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)

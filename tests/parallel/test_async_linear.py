@@ -143,7 +143,8 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from distill.parallel import column_parallel, row_parallel
-from distill.parallel.mesh import MESH_AXES
+
+MESH_AXES = ("data", "fsdp", "tensor")
 
 topology = topologies.get_topology_desc(
     platform="tpu", topology_name="v4:2x2x1", chip_config_name="megacore",

@@ -1,0 +1,63 @@
+"""Where the command `distill` starts: it sees to it that what it runs is the project's own."""
+
+import importlib.util
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import distill
+from distill.errors import UserError
+
+PACKAGES = ("configs", "pipelines", "students", "teachers")
+
+
+def main() -> None:
+    """Runs `pipelines.cli`, unless something else has taken the name of one of our packages."""
+    try:
+        check_packages()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    runpy.run_module("pipelines.cli", run_name="__main__")
+
+
+def check_packages() -> None:
+    """Checks that the packages beside `distill` are those that came with it.
+
+    Python imports the first package of a name on its path. What stands on PYTHONPATH, and the
+    current directory of `python -m`, come before what is installed.
+
+    Raises:
+      UserError: naming what hides which package, and what to do.
+    """
+    home = Path(distill.__file__).resolve().parents[1]
+    for name in PACKAGES:
+        found = _location(name)
+        if found is None:
+            raise UserError(
+                f"the package {name} is not there: it belongs in {home}, beside the package "
+                "distill; install the project anew"
+            )
+        if found.parent != home:
+            raise UserError(
+                f"{found} hides this project's package {name}, which is in {home}: Python looks in "
+                f"{found.parent} first{_why(found.parent)}. Rename {found.name} there, or "
+                "take that directory off Python's path"
+            )
+
+
+def _location(name: str) -> Path | None:
+    """The folder or file that `import name` would take."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    places = [*(spec.submodule_search_locations or ()), spec.origin]
+    return Path(places[0] or "").resolve()
+
+
+def _why(directory: Path) -> str:
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if directory in {Path(one).resolve() for one in named if one}:
+        return ", because PYTHONPATH names it"
+    return ", because it is the current directory" if directory == Path.cwd() else ""
