@@ -1,5 +1,6 @@
 """From a command line to a run, and errors without tracebacks."""
 
+import atexit
 import logging as stdlib_logging
 import os
 import select
@@ -127,10 +128,10 @@ def launch(
             print(f"{who if code else ''}{explain(error)}", file=sys.stderr)
     except KeyboardInterrupt as error:
         print(f"\n{explain(error)}", file=sys.stderr)
-        code = 130
+        _end_interrupted(130)
     except Terminated as error:
         print(explain(error), file=sys.stderr)
-        code = error.exit_code
+        _end_interrupted(error.exit_code)
     except BaseException as error:
         if not distributed.several():
             raise
@@ -140,6 +141,20 @@ def launch(
         distributed.end(1, explained=not isinstance(error, jax.errors.JaxRuntimeError))
     distributed.leave(code)
     sys.exit(code)
+
+
+def _end_interrupted(code: int) -> NoReturn:
+    """Ends without taking Python apart.
+
+    What the interruption found JAX at, such as a compilation, stays half done, and freeing it was
+    seen to end in a segmentation fault.
+    """
+    distributed.leave(code)
+    # Semaphores and temporary files are given back.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _nobody_reads() -> bool:

@@ -1,7 +1,7 @@
 """What is asked of the features of one source: shots drawn, classifiers fitted and counted."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jax.sharding import Mesh
@@ -14,10 +14,31 @@ from distill.evaluate.neighbours import check_neighbours, neighbour_predictions
 from distill.evaluate.notes import Notes
 from distill.evaluate.probe import fit_probe
 
-if TYPE_CHECKING:
-    from distill.evaluate.transfer import TransferConfig
-
 Embed = Callable[[Source], Features]
+
+
+class Asked(Protocol):
+    """What is to be measured of frozen features; see `distill.evaluate.transfer.TransferConfig`."""
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """Images per class of few-shot linear regression."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Each draws other shots."""
+
+    @property
+    def l2(self) -> float:
+        """Ridge penalty of few-shot regression."""
+
+    @property
+    def neighbours(self) -> tuple[int, ...]:
+        """Neighbours that vote."""
+
+    @property
+    def probe(self) -> bool:
+        """Whether to fit a logistic regression on all training images."""
 
 
 class Counted(NamedTuple):
@@ -41,7 +62,7 @@ class TransferTask:
       UserError: if there are too few images for the shots or neighbours asked for.
     """
 
-    def __init__(self, config: "TransferConfig", train: Source, test: Source):
+    def __init__(self, config: Asked, train: Source, test: Source):
         self.train, self.test = train, test
         self.counted = Counted(0, 0)
         """By the last evaluation."""

@@ -178,6 +178,12 @@ def _make_classifier(c: ViTConfig, rngs: nnx.Rngs) -> Linear:
     )
 
 
+def _make_registers(c: ViTConfig, rngs: nnx.Rngs) -> nnx.Param:
+    # As in DINOv2's reference implementation: registers that begin the same would stay so.
+    drawn = 1e-6 * jax.random.normal(rngs.params(), (1, c.registers, c.width), jnp.float32)
+    return nnx.Param(drawn, axes=(None, None, "embed"))
+
+
 class VisionTransformer(nnx.Module):
     """Patches → position embedding → encoder → head → classifier.
 
@@ -201,11 +207,7 @@ class VisionTransformer(nnx.Module):
             if c.head == "cls"
             else None
         )
-        self.registers = (
-            nnx.Param(jnp.zeros((1, c.registers, c.width), jnp.float32), axes=(None, None, "embed"))
-            if c.registers
-            else None
-        )
+        self.registers = _make_registers(c, rngs) if c.registers else None
         self.pre_norm = make_norm(c) if c.pre_norm else None
         self.encoder = Encoder(
             c,

@@ -107,7 +107,7 @@ def write_answers(
             put=lambda batch: (batch, put_batch(mesh, _for_device(batch), size=batch_size)),
             rows=rows,
             teacher_view=config.matching.teacher_view,
-            needs_labels=config.matching.losses.labels > 0,
+            needs_labels=config.matching.losses.needs_labels,
             describe=True,
             next_example=first * batch_size,
         )

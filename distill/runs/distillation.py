@@ -86,7 +86,7 @@ class DistillConfig(RunConfig):
           ValueError: if nothing does.
         """
         losses, start = self.matching.losses, self.start
-        trained = losses.labels or "logits" in losses.features
+        trained = losses.needs_labels or "logits" in losses.features
         kept = start is not None and start.classifier == "keep"
         if self.model.num_classes and not trained and not kept:
             raise ValueError(

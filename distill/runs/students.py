@@ -37,7 +37,7 @@ def open_splits(config: DistillConfig, students: Iterable[ModelConfig]) -> Split
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
     splits = config.data.open_splits(channels=channels.pop())
-    if config.matching.losses.labels:
+    if config.matching.losses.needs_labels:
         if any(student.num_classes == 0 for student in students):
             raise UserError("config.matching.losses.labels needs a student with classes")
         splits.check_all_labelled("config.matching.losses.labels")

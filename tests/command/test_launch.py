@@ -59,7 +59,9 @@ def start(config_file, tmp_path, capsys):
     return start
 
 
-def test_sigterm_ends_a_command_in_order(start):
+def test_sigterm_ends_a_command_in_order(start, monkeypatch):
+    # What ends a process at once is for one that is not the tests'.
+    monkeypatch.setattr("distill.command.launch._end_interrupted", sys.exit)
     closed = []
 
     def run(config, workdir):
@@ -75,6 +77,31 @@ def test_sigterm_ends_a_command_in_order(start):
     assert err.endswith("stopped by SIGTERM\n")
     assert len(closed) == len(runs) == 1
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+INTERRUPTED = """
+import os, signal, threading
+import jax, jax.numpy as jnp
+from absl import flags
+from distill.command.launch import launch
+
+def body(arguments):
+    def long(x):
+        for n in range(400):
+            x = jnp.sin(x @ x) + n
+        return x
+
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    while True:
+        jax.jit(lambda x: long(x)).lower(jnp.ones((8, 8))).compile()
+
+launch("", flags.FlagValues(), body, [])
+"""
+
+
+def test_sigterm_while_jax_compiles_is_no_crash():
+    done = run_python("-c", INTERRUPTED)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "stopped by SIGTERM\n")
 
 
 def refused(result):

@@ -137,3 +137,10 @@ def test_initial_values_depend_on_the_key_and_on_nothing_else():
     first, again, other = (initial(build(depth=2), *path, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0
+
+
+def test_no_two_registers_begin_the_same():
+    """Nothing else tells them apart: they would get the same gradient, and stay one token."""
+    registers = initial(build(registers=3), "registers")[0]
+    assert len(np.unique(registers, axis=0)) == 3
+    assert 0 < np.abs(registers).max() < 1e-5
