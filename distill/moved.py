@@ -22,6 +22,8 @@ CLAIM = "claim.json"
 _RECORDED = re.compile(rf"((?:(?:{'|'.join(AT_PATHS)}):)?)(.+?)((?:@\d+)?)", re.DOTALL)
 # Older runs recorded these as they were typed, relative to the directory they were started in.
 _TYPED = ("workdir", "path", "targets", "source", "data_dir")
+# Sections whose `source` names data.
+_OF_DATA = {"data", "evals"}
 
 
 def read_recorded(file: Path) -> Any:
@@ -135,7 +137,8 @@ def _is_path(text: str, keys: tuple[str, ...]) -> bool:
     if "\0" in path:
         return False
     # The names of other data sources are no paths.
-    typed = keys and keys[-1] in _TYPED and keys[-2:] != ("data", "source")
+    of_data = keys[-1:] == ("source",) and _OF_DATA & {*keys}
+    typed = keys and keys[-1] in _TYPED and not of_data
     return bool(kind or os.path.isabs(path) or typed)
 
 

@@ -71,7 +71,8 @@ def test_a_path_recorded_as_typed_is_looked_for_here_and_above_the_directory(
 
 def test_the_name_of_a_data_source_is_no_path(moved, tmp_path):
     (tmp_path / "digits").mkdir()
-    assert moved.found({"data": {"source": "digits"}}) == {"data": {"source": "digits"}}
+    for recorded in ({"data": {"source": "digits"}}, {"evals": {"own": {"source": "digits"}}}):
+        assert moved.found(recorded) == recorded
 
 
 @pytest.mark.parametrize(

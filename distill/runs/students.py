@@ -3,8 +3,6 @@
 import functools
 from collections.abc import Iterable, Mapping
 
-import jax
-
 from distill.data import Splits, Store
 from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
@@ -17,7 +15,7 @@ from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.runs.teachers import match_classes
 from distill.subject import Teacher
-from distill.tasks.matching.function_matching import FunctionMatching, mix_views, projected
+from distill.tasks.matching.function_matching import FunctionMatching, projected, same_mixture
 from distill.train.fit import Trainee
 from distill.train.run import blame
 from distill.train.workdir import Workdir
@@ -158,11 +156,7 @@ def trainee(
     # Teachers that are not there cannot be compared with.
     present = {} if stored else teachers
     measured = functools.partial(distillation_metrics, student, present)
-    on_views = functools.partial(
-        measured,
-        mixed=lambda images: mix_views(matching, jax.random.key(0), images).images,
-        labelled=labelled,
-    )
+    on_views = functools.partial(measured, mixed=same_mixture(matching), labelled=labelled)
     subject = subject_of(
         config,
         workdir,

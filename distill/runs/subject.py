@@ -20,6 +20,7 @@ from distill.runs.teachers import load_teachers, match_classes, recorded_teacher
 from distill.runs.weights import WeightsConfig
 from distill.subject import PerExample, Subject, Teacher
 from distill.tasks.matching.config import MatchingConfig
+from distill.tasks.matching.function_matching import same_mixture
 from distill.train.progress import say
 from distill.train.workdir import read_config
 
@@ -105,12 +106,13 @@ def _metrics(
     mixed: MatchingConfig | None = None,
 ) -> Callable[[Source], PerExample]:
     """Measures against labels and, with the teachers' classes in the images' order, teachers."""
+    mixing = None if mixed is None else same_mixture(mixed)
 
     @functools.cache
     def made(names: Names, in_order: bool, some: tuple[int, ...] | None) -> PerExample:
         matched = match_classes(teachers, names, compared=False, in_order=in_order)
         labelled = bool(names)
-        return distillation_metrics(network, matched, mixed=mixed, labelled=labelled, among=some)
+        return distillation_metrics(network, matched, mixed=mixing, labelled=labelled, among=some)
 
     def measured(images: Source) -> PerExample:
         return made(images.class_names, data.in_order or all_chosen(images), among(images))
