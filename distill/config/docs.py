@@ -1,6 +1,7 @@
 """What a dataclass says of its fields: the strings below them."""
 
 import ast
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -13,13 +14,15 @@ from pathlib import Path
 def field_docs(schema: type) -> Mapping[str, str]:
     """The text below each field, on one line; nothing of a class whose source is not there.
 
-    A field that is declared again without a text keeps that of the base.
+    A field that is declared again without a text keeps that of the base. One that no source
+    declares says it in its metadata, as `help`.
     """
     found: dict[str, str] = {}
     for one in reversed(schema.__mro__):
         if "__dataclass_fields__" in vars(one):
             found |= _own(one)
-    return found
+    made = {one.name: one.metadata.get("help") for one in dataclasses.fields(schema)}
+    return found | {name: _one_line(text) for name, text in made.items() if text}
 
 
 def _own(schema: type) -> dict[str, str]:

@@ -13,8 +13,8 @@ from distill.tasks.classification import ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
 
 SCRIPT = "benchmarks/function_matching.py"
-# Sections of a config that only labels or only teachers have.
-OF_A_WAY = {"loss", "matching", "start", "students", "targets", "teacher", "teachers"}
+# Sections of a config that only labels or only teachers have, or that differ between them.
+OF_A_WAY = {"evals", "loss", "matching", "start", "students", "targets", "teacher", "teachers"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pipelines.pretrain import PretrainConfig
 
 MODEL = ("async_linear", "attention", "fused", "remat", "remat_keep", "unroll")
 RUN = (
-    *("data.data_dir", "data.threads", "data.workers", "mesh", "transfer"),
+    *("data.data_dir", "data.threads", "data.workers", "evals", "mesh", "transfer"),
     *("train.checkpoint_every", "train.eval_every", "train.keep_best", "train.keep_checkpoints"),
     *("train.keep_every", "train.log_every", "train.microbatches"),
 )
@@ -17,7 +17,8 @@ def test_the_keys_of_pretraining_and_distillation_that_may_change_are_these():
     models = ("model", "students.*.model", "teacher.model", "teachers.*.model")
     of_models = {model: {f"{model}.{key}" for key in MODEL} for model in models}
     assert set(execution_keys(PretrainConfig)) == {*RUN, *of_models["model"]}
-    expected = {*RUN, "teacher.rules", "teachers.*.rules"}.union(*of_models.values())
+    placed = {f"{one}.{key}" for one in ("teacher", "teachers.*") for key in ("params", "rules")}
+    expected = {*RUN, *placed}.union(*of_models.values())
     assert set(execution_keys(DistillConfig)) == expected
 
 

@@ -1,6 +1,7 @@
 """The model card says what is so, and nothing else."""
 
 import contextlib
+import dataclasses
 import shutil
 
 import pytest
@@ -9,12 +10,14 @@ from support import exportable
 from distill.evaluation_view import EvaluationView
 from distill.export.about import describe
 from distill.export.card import model_card
+from distill.nn import ViTConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.models import load_model
 from distill.runs.weights import describe_network
 from distill.train.best import Best
 from distill.train.workdir import Workdir, read_config
+from students import vit
 
 CHECKED = {
     "name": "it",
@@ -60,7 +63,9 @@ def test_an_unknown_lineage_is_not_called_none(student):
 
 
 def test_teachers_are_told_as_far_as_they_are_known(student):
-    published = describe_network(student.network)
+    fields = [field.name for field in dataclasses.fields(ViTConfig)]
+    shape = ViTConfig(**{name: getattr(student.network.config, name) for name in fields})
+    published = describe_network(vit.build(shape))
     teachers = {
         "one": {"source": "runs/a", "model": {"family": "vit", "variant": "B/16"}, "step": 40},
         "two": {"source": "b.npz", "model": published, "parameters": 1234567, "fingerprint": "ab"},

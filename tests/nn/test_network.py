@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from distill.nn import Network
-from distill.parallel import MeshConfig, make_mesh
+from distill.parallel import MeshConfig, RuleTable, make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def test_a_text_module_is_a_network():
 
 def test_parameters_without_named_axes_are_never_cut():
     mesh = make_mesh(MeshConfig())
-    network = Network(TextConfig(), BagOfWords).placed(mesh, (("embed", ("data",)),))
+    network = Network(TextConfig(), BagOfWords).placed(mesh, RuleTable((("embed", ("data",)),)))
     assert network.axes["embed"]["embedding"] == (None, None)
     assert network.axes["output"] == {"kernel": ("embed", None), "bias": (None,)}
     assert network.shardings["embed"]["embedding"].spec == PartitionSpec(None, None)

@@ -158,9 +158,9 @@ def test_corrupt_images_are_named_and_stop_the_run_past_the_share(image_folder, 
     assert str(broken) in done.stderr
 
 
-HELP = {"pretrain": "optimizer.learning_rate", "shapefinder": "--workdir", "demo": "--workdir"}
+HELP = {"pretrain": "--config.optimizer.KEY=VALUE", "shapefinder": "--workdir", "demo": "--workdir"}
 SCRIPT_HELP = {
-    "distill_student": "optimizer.learning_rate",
+    "distill_student": "--config.matching.losses.KEY=VALUE",
     "evaluate": "--best",
     "export": "--best",
 }

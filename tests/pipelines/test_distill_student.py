@@ -91,7 +91,9 @@ def test_the_teacher_is_not_in_the_students_checkpoint(student_workdir):
 def test_labels_do_not_reach_the_student(teacher_workdir, student_workdir, tmp_path, monkeypatch):
     """Shuffled labels change what is logged and nothing that is learned."""
     read = Digits.read
-    monkeypatch.setattr(Digits, "read", lambda self, i: (read(self, i)[0], (i * 7) % 10))
+    monkeypatch.setattr(
+        Digits, "read", lambda self, i: read(self, i) | {"label": np.int32(i * 7 % 10)}
+    )
     distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path), overview=False)
     mesh = make_mesh(MeshConfig())
     (_, one), (_, other) = (load_model(path, mesh) for path in (student_workdir, tmp_path))

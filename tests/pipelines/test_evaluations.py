@@ -30,7 +30,7 @@ def words(tmp_path_factory):
     root = tmp_path_factory.mktemp("words")
     source = open_source("digits", "train", channels=1)
     for number in range(40):
-        image, label = source.read(number)
+        image, label = (source.read(number)[name] for name in ("image", "label"))
         folder = root / "data" / "train" / WORDS[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(folder / f"{number}.png")

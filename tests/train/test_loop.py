@@ -25,10 +25,10 @@ class Exploding(Classification):
     spoil = staticmethod(lambda loss, bad: jnp.where(bad, jnp.nan, loss))
 
     def prepare(self, frozen, batch, key):
-        return (*super().prepare(frozen, batch, key), batch["index"])
+        return super().prepare(frozen, batch, key), batch["index"]
 
     def loss(self, params, prepared):
-        *prepared, index = prepared
+        prepared, index = prepared
         loss, aux = super().loss(params, prepared)
         count = params["classifier"]["bias"].sum() * 0 + jnp.max(index)
         return self.spoil(loss, count >= 0), aux
