@@ -27,8 +27,8 @@ from distill.export.samples import open_samples
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, Version, check_format
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model
-from distill.train.workdir import read_classes, read_config
+from distill.runs.opened import open_model
+from distill.train.workdir import read_config
 
 FLAGS = flags.FlagValues()
 define_path("workdir", "Of the run to export.", FLAGS)
@@ -90,17 +90,16 @@ def run(
         raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}")
     recorded = read_config(workdir)
     mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
-    network, params = load_model(workdir, mesh, best=best, dtype="float32")
+    opened = open_model(workdir, mesh, best=best, dtype="float32")
     data = resolve(DataConfig, recorded["data"])
-    names = read_classes(workdir)
-    classes, samples = open_samples(data, network.config, images, names)
+    classes, samples = open_samples(data, opened.network.config, images, opened.class_names)
     model = Exportable(
-        network=network,
-        params=params,
+        network=opened.network,
+        params=opened.params,
         class_names=classes,
         activation="sigmoid" if recorded.get("loss", {}).get("kind") == "sigmoid" else "softmax",
         dtype=dtype,
-        view=data.view.evaluation,
+        view=opened.view,
     )
     for form in formats:
         check_format(form, model)

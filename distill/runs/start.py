@@ -14,7 +14,7 @@ from distill.nn import Network, Params
 from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
 from distill.parallel import override_rules
 from distill.paths import LocalPath
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.train.progress import say
 from distill.train.run import RunConfig, blame
 from distill.train.state import INIT_STREAM
@@ -89,10 +89,10 @@ def starting_params(
     def initial():
         # Rules for parameters by name are for the new model's, in which some are not.
         mesh, rules = network.placement.mesh, override_rules(config.mesh.rules)
-        source, params = load_model(Path(start.workdir), mesh, step=start.step, rules=rules)
+        source = open_model(Path(start.workdir), mesh, step=start.step, rules=rules)
         with blame("config.model"):
-            check_adaptable(source, network, fresh=fresh)
+            check_adaptable(source.network, network, fresh=fresh)
         key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
-        return adapt(params, network, key, fresh=fresh)
+        return adapt(source.params, network, key, fresh=fresh)
 
     return initial
