@@ -132,7 +132,7 @@ def test_the_installed_command_says_what_hides_its_packages(installed, tmp_path)
 
 @pytest.mark.slow
 def test_the_tests_run_from_the_source_distribution(sdist):
-    names = ("test_shipped", "test_references", "optim/test_parameter_rules", "names/test_rules")
+    names = ("config/test_shipped", "optim/test_parameter_rules", "names/test_rules", "test_moved")
     files = [f"tests/{name}.py" for name in names]
     done = run(sys.executable, "-m", "pytest", "-q", *files, cwd=sdist, PYTHONPATH=sdist)
     assert done.returncode == 0, done.stdout[-2000:]
