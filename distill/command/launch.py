@@ -36,7 +36,7 @@ from distill.train.workdir import Workdir
 
 
 def launch_training(
-    doc: str,
+    doc: str | None,
     schema: type,
     run: Callable[[Any, Workdir], Any],
     argv: Sequence[str] | None = None,
@@ -82,7 +82,7 @@ def launch_training(
 
 
 def launch(
-    doc: str,
+    doc: str | None,
     values: flags.FlagValues,
     body: Callable[[list[str]], None],
     argv: Sequence[str] | None = None,
@@ -107,7 +107,7 @@ def launch(
     if is_asked(arguments):
 
         def body(arguments):
-            print(help_text(doc, values, schema, arguments))
+            print(help_text(doc or "", values, schema, arguments))
 
     code = 0
     try:

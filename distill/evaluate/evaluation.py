@@ -29,12 +29,15 @@ class Evaluation(Protocol):
           params: of the model.
           frozen: those of its teachers, by name.
         """
+        ...
 
     def seen(self) -> list[str]:
         """What the last call was of, a line each."""
+        ...
 
     def about(self) -> dict[str, Any]:
         """On what it measures, as JSON can hold it: images, view, classes."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,22 +23,27 @@ class Asked(Protocol):
     @property
     def shots(self) -> tuple[int, ...]:
         """Images per class of few-shot linear regression."""
+        ...
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Each draws other shots."""
+        ...
 
     @property
     def l2(self) -> float:
         """Ridge penalty of few-shot regression."""
+        ...
 
     @property
     def neighbours(self) -> tuple[int, ...]:
         """Neighbours that vote."""
+        ...
 
     @property
     def probe(self) -> bool:
         """Whether to fit a logistic regression on all training images."""
+        ...
 
 
 class Counted(NamedTuple):

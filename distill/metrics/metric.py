@@ -24,12 +24,14 @@ class Metric(Protocol):
 
     def merge(self, other: Self) -> Self:
         """The sums over the examples of both."""
+        ...
 
     def value(self) -> float | Mapping[str, float | None] | None:
         """The measure, or several by what follows the metric's name in theirs, always the same.
 
         None where nothing can be said, for instance of no examples.
         """
+        ...
 
 
 class Additive:

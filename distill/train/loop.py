@@ -124,6 +124,7 @@ class Evaluate(Protocol):
 
     def __call__(self, params: Params, frozen: Any) -> dict[str, float]:
         """What is found."""
+        ...
 
 
 class Recurring(NamedTuple):

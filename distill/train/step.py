@@ -57,6 +57,7 @@ class Task(Protocol):
           batch: `image` uint8 [B, height, width, C], `label` int32 [B], `index`, `mask`.
           key: of this step.
         """
+        ...
 
     def loss(self, params: Params, prepared: Any) -> tuple[jax.Array, Metrics]:
         """The loss of the batch and scalars to log.
@@ -65,6 +66,7 @@ class Task(Protocol):
         examples with each other compares those of all devices, and the compiler moves what that
         takes.
         """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

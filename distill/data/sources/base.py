@@ -23,10 +23,12 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Number of images."""
+        ...
 
     @property
     def labels(self) -> np.ndarray:
         """Of all images, int32 [N], −1 for an image without; no image is decoded."""
+        ...
 
     def read(self, index: int) -> Example:
         """The image and what goes with it, as `spec` says.
@@ -35,13 +37,16 @@ class Source(Protocol):
           CorruptImage: if the image cannot be decoded.
           RunFailed: if the system cannot read it.
         """
+        ...
 
     def describe(self, index: int) -> str:
         """What a person needs to find the image, printable: a file's path, a record's number."""
+        ...
 
     @property
     def found(self) -> str:
         """A line that says what there is and what was left out."""
+        ...
 
     @property
     def fingerprint(self) -> str:
@@ -49,6 +54,7 @@ class Source(Protocol):
 
         They are the same wherever the data lies, and in every process.
         """
+        ...
 
 
 class Derived:

@@ -23,6 +23,7 @@ class Sliceable(Source, Protocol):
 
     def slicing_order(self) -> np.ndarray:
         """The images in the order in which slices are taken, int [N]."""
+        ...
 
 
 class Part(NamedTuple):
