@@ -98,7 +98,7 @@ def _on_labels(student: DistillConfig, teacher: PretrainConfig) -> PretrainConfi
     shared = {
         field.name: getattr(student, field.name)
         for field in dataclasses.fields(PretrainConfig)
-        if field.name != "loss"
+        if field.name not in ("evals", "loss")
     }
     return PretrainConfig(**shared, loss=teacher.loss)
 

@@ -9,7 +9,6 @@ of patches the position embedding is interpolated, a number of classes. The reci
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,16 @@ from typing import Any
 from distill.command.launch import launch_training
 from distill.config import ConfigError, resolve, stated
 from distill.data.classes import name_classes
-from distill.metrics import classification_metrics
 from distill.nn.family import ModelConfig
 from distill.paths import local_path
 from distill.references import evaluated
 from distill.report.story import finish, introduce
-from distill.runs.evaluations import evaluations, final_evaluation, subject_of
+from distill.runs.classifiers import classifier
 from distill.runs.models import recorded_view, with_classes
 from distill.runs.start import StartConfig, kept_classes, starting_params
-from distill.tasks.classification import Classification, ClassificationConfig
-from distill.train.fit import Trained, Trainee, fit_one
-from distill.train.run import RunConfig, open_mesh, plan
+from distill.tasks.classification import ClassificationConfig
+from distill.train.fit import Trained, fit_one
+from distill.train.run import RunConfig, open_mesh
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir, read_config
 
@@ -78,28 +76,8 @@ def _run(config: FinetuneConfig, workdir: Workdir, name: str, overview: bool) ->
     names = name_classes("config.model", count, kept, splits.class_names)
     splits = splits.numbered(names, "the model to start from", in_order=config.data.in_order)
     introduce(name, network, splits, mesh, overview)
-    plan(config, network, splits)
-    measured = functools.partial(classification_metrics, network)
-    subject = subject_of(
-        config,
-        workdir,
-        network,
-        splits,
-        names,
-        metrics=measured,
-        view_metrics=measured,
-        view_size=config.model.image_size,
-    )
-    trainee = Trainee(
-        config=config,
-        workdir=workdir,
-        network=network,
-        task=Classification(network, config.loss),
-        evaluations=evaluations(config, subject),
-        final=final_evaluation(subject),
-        class_names=names,
-        initial=starting_params(config.start, network, config),
-    )
+    initial = starting_params(config.start, network, config)
+    trainee = classifier(config, config.loss, workdir, network, splits, names, initial)
     trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)
     return finish(name, trained, workdir)
 

@@ -6,18 +6,14 @@ The recipe is that of "Scaling Vision Transformers" (arXiv 2106.04560). Any key 
 be overridden: --config.train.batch_size=256. Running the same command again resumes.
 """
 
-import functools
-
 from distill.command.launch import launch_training
 from distill.data.classes import name_classes
-from distill.metrics import classification_metrics
 from distill.report.story import finish, introduce
-from distill.runs.evaluations import evaluations, final_evaluation, subject_of
+from distill.runs.classifiers import classifier
 from distill.runs.models import with_classes
 from distill.runs.pretraining import PretrainConfig
-from distill.tasks.classification import Classification
-from distill.train.fit import Trained, Trainee, fit_one
-from distill.train.run import open_mesh, plan
+from distill.train.fit import Trained, fit_one
+from distill.train.run import open_mesh
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir
 
@@ -39,27 +35,7 @@ def _run(config: PretrainConfig, workdir: Workdir, name: str, overview: bool) ->
     network = config.model.network().placed(mesh, config.mesh.table)
     names = name_classes("config.model", config.model.num_classes, splits.class_names)
     introduce(name, network, splits, mesh, overview)
-    plan(config, network, splits)
-    measured = functools.partial(classification_metrics, network)
-    subject = subject_of(
-        config,
-        workdir,
-        network,
-        splits,
-        names,
-        metrics=measured,
-        view_metrics=measured,
-        view_size=config.model.image_size,
-    )
-    trainee = Trainee(
-        config=config,
-        workdir=workdir,
-        network=network,
-        task=Classification(network, config.loss),
-        evaluations=evaluations(config, subject),
-        final=final_evaluation(subject),
-        class_names=names,
-    )
+    trainee = classifier(config, config.loss, workdir, network, splits, names)
     trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)
     return finish(name, trained, workdir)
 

@@ -11,6 +11,7 @@ from support import pretrain_config
 
 from distill.errors import UserError
 from distill.optim import RunLength
+from distill.runs import classifiers
 from distill.tasks.classification import Classification
 from distill.train import fit, metrics
 from distill.train.loop import NonFinite, TrainConfig
@@ -48,7 +49,7 @@ def test_a_non_finite_step_stops_the_run_and_saves_nothing(tmp_path, monkeypatch
         pretrain.run(good, Workdir(tmp_path), overview=False)
     monkeypatch.undo()
     for task in (Exploding, ExplodingGradient):
-        monkeypatch.setattr(pretrain, "Classification", task)
+        monkeypatch.setattr(classifiers, "Classification", task)
         with pytest.raises(NonFinite, match="at step 6; the checkpoint of step 5 stands") as caught:
             pretrain.run(good, Workdir(tmp_path), overview=False)
         assert caught.value.exit_code != 0

@@ -9,6 +9,7 @@ from support import arguments, pretrain_config, run_command
 
 from distill.evaluate import Evaluator
 from distill.parallel import distributed
+from distill.tasks.classification import Classification
 from distill.train import fit, memory
 from distill.train.loop import TrainConfig
 from distill.train.memory import Knobs, OutOfMemory, check_fits, explained, free_bytes
@@ -73,7 +74,7 @@ def test_the_bytes_of_a_step_follow_its_batch_and_microbatches():
         mesh = open_mesh(config)
         network = config.model.network().placed(mesh, config.mesh.table)
         planned = fit.plan(config, network, config.data.open_splits(channels=1))
-        task = pretrain.Classification(network, config.loss)
+        task = Classification(network, config.loss)
         state = fit.abstract_state(network, planned.optimizer)
         where = state.step.sharding
         images = jax.ShapeDtypeStruct((batch, 8, 8, 1), jnp.uint8, sharding=where)
