@@ -1,12 +1,10 @@
 """A mesh has the axes that its config names, and each is used where a rule says so."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
+from support import run_python
 
 from distill.parallel import MeshConfig, override_rules, partition_spec
 
@@ -126,13 +124,7 @@ print(json.dumps(facts))
 
 @pytest.fixture(scope="module")
 def facts():
-    done = subprocess.run(
-        [sys.executable, "-c", EIGHT_DEVICES],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = run_python("-c", EIGHT_DEVICES, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 

@@ -1,11 +1,9 @@
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import pytest
+from support import run_python
 
 from distill.parallel import MeshConfig, batch_devices, make_mesh, replicated
 
@@ -90,13 +88,7 @@ print(json.dumps(facts))
 @pytest.fixture(scope="module")
 def facts():
     """What a process with eight devices finds."""
-    done = subprocess.run(
-        [sys.executable, "-c", EIGHT_DEVICES],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_python("-c", EIGHT_DEVICES, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["devices"] == 8
