@@ -15,7 +15,7 @@ LAYERS = (
     ("evaluation_view", "modules", "names", "paths", "references", "terminal"),
     ("json_files", "shipped"),
     ("moved", "tensor_files"),
-    ("config",),
+    ("analysis", "config"),
     ("data", "optim", "parallel"),
     ("nn",),
     ("losses", "metrics", "mixing", "students", "teachers"),
