@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distill.analysis.prediction_files import PredictionsWriter, check_suffix
+from distill.analysis.prediction_files import PredictionsWriter, check_writable
 from distill.errors import UserError
 from distill.evaluate.of_images import OfImagesConfig
 from distill.evaluate.outputs import Rows
@@ -46,7 +46,7 @@ def predict(
       UserError: if model or images cannot be opened, or parts of other predictions lie beside the
         file.
     """
-    check_suffix(output)
+    check_writable(output)
     if isinstance(model, WeightsConfig) and not images.names_data:
         raise UserError("published weights come without data; give --source")
     opened = open_subject(
