@@ -125,5 +125,5 @@ def test_tiny_and_black_images_are_corrupted_too(name):
 
 @pytest.mark.parametrize(("name", "severity"), [("snow", 1), ("fog", 0), ("fog", 6)])
 def test_what_there_is_not_is_refused(name, severity):
-    with pytest.raises(ValueError, match="there is no corruption 'snow'|severities are"):
+    with pytest.raises(ValueError, match=r"there is no corruption 'snow'|severities are"):
         Corruption(name, severity)
