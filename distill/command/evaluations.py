@@ -117,6 +117,21 @@ def read_evaluations(
             f"--{short[0]} is short for an evaluation of its own; say it in the config, such as "
             "--config.evals.NAME.split=test"
         )
+    return read_config_evaluations(values, overrides)
+
+
+def read_config_evaluations(
+    values: flags.FlagValues, overrides: Mapping[str, str]
+) -> dict[str, EvaluationConfig]:
+    """The evaluations of a config and its overrides, by name.
+
+    Args:
+      values: parsed, with the flag of `define_config`.
+      overrides: of the config, as `split_overrides` finds them.
+
+    Raises:
+      UserError: if nothing is asked for.
+    """
     tree = load_file(values.config) if values.config else {}
     evals = resolve(EvaluateConfig, tree, overrides).evals
     if not evals:

@@ -43,8 +43,14 @@ class CalibrationConfig(PredictionsConfig):
                 f"{fitted.sum()} of {len(predictions)} images are held out to fit a temperature; "
                 "expected some, and some to measure on. Take more images, or held_out=0"
             )
-        temperature, scored = fit_temperature(predictions.where(fitted)), predictions.where(~fitted)
+        scored = predictions.where(~fitted)
         found = top_label_calibration(scored, self.bins)
+        try:
+            temperature = fit_temperature(predictions.where(fitted))
+        except UserError as error:
+            unknown = dict.fromkeys(("temperature", *(f"scaled/{name}" for name in _FIGURES)))
+            line = f"no temperature: {error}; calibration measured on the other {found.count:,}"
+            return Measured(_figures(found) | unknown, (line,), _details(found))
         scaled = top_label_calibration(temperature.apply(scored), self.bins)
         after = {f"scaled/{name}": value for name, value in _figures(scaled).items()}
         return Measured(
@@ -57,10 +63,12 @@ class CalibrationConfig(PredictionsConfig):
         )
 
 
+_FIGURES = ("accuracy", "ece", "ece_l2", "adaptive_ece", "adaptive_ece_l2", "nll", "brier")
+
+
 def _figures(found: Calibration) -> dict[str, float | None]:
     said = found.as_json()
-    figures = ("accuracy", "ece", "ece_l2", "adaptive_ece", "adaptive_ece_l2", "nll", "brier")
-    return {name: said[name] for name in figures}
+    return {name: said[name] for name in _FIGURES}
 
 
 def _details(found: Calibration) -> dict:

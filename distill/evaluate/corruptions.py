@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from distill.analysis.intervals import wilson_interval
 from distill.data import Subset
 from distill.data.corruptions import CORRUPTIONS, SEVERITIES, SIDE, Corruption
 from distill.errors import check_each_once
@@ -64,7 +63,7 @@ class CorruptionsConfig(OfImagesConfig):
         )
 
     def build(self, name: str, subject: Subject) -> "CorruptedEvaluation | None":
-        """Metrics such as `NAME/fog`, `NAME/fog/3` and `NAME/relative_accuracy`.
+        """Metrics such as `NAME/fog`, the mean over severities, and `NAME/relative_accuracy`.
 
         None of a run that holds no split out.
         """
@@ -114,16 +113,24 @@ class CorruptedEvaluation:
                 said = now
         clean = right / total
         self._counted = total
+        means = {name: float(np.mean([*found.values()])) for name, found in accuracy.items()}
+        mean = float(np.mean([*means.values()]))
         self._found = {
             "clean": clean,
-            "interval": [*wilson_interval(right, total)],
+            # Severities are of the same images, so what they have in common is as sure as one.
+            "counts": {
+                figure: [round(value * total), total]
+                for figure, value in {
+                    "clean_accuracy": clean,
+                    "mean_accuracy": mean,
+                    **means,
+                }.items()
+            },
             "accuracy": {
                 name: {str(severity): value for severity, value in found.items()}
                 for name, found in accuracy.items()
             },
         }
-        means = {name: float(np.mean([*found.values()])) for name, found in accuracy.items()}
-        mean = float(np.mean([*means.values()]))
         relative = {"relative_accuracy": mean / clean} if clean else {}
         self.missing = frozenset() if clean else frozenset({f"{self._name}/relative_accuracy"})
         figures = {
@@ -131,7 +138,6 @@ class CorruptedEvaluation:
             "mean_accuracy": mean,
             **relative,
             **means,
-            **{f"{n}/{s}": value for n, found in accuracy.items() for s, value in found.items()},
         }
         return {f"{self._name}/{figure}": value for figure, value in figures.items()}
 

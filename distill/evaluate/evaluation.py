@@ -125,6 +125,16 @@ class ImagesEvaluation(Evaluator):
             "view": dict(view) if isinstance(view, Mapping) else dataclasses.asdict(view),
             "among": list(present(self.images)) if among(self.images) else None,
             "class_map": called,
+            "details": {"counts": self._shares()},
+        }
+
+    def _shares(self) -> dict[str, list[int]]:
+        """Of what is a share of images: in how many of how many it was so, in the last call."""
+        whole = len(self.name) + 1
+        return {
+            name[whole:]: [round(self.values[name] * count), count]
+            for name, count in self.counts.items()
+            if name.endswith("accuracy") and name in self.values
         }
 
 

@@ -37,6 +37,8 @@ class Evaluator:
         """Images that the last call has seen; others cannot be decoded."""
         self.counts: dict[str, int] = {}
         """Those that each metric is of, as `name/metric`."""
+        self.values: dict[str, float] = {}
+        """What the last call returned."""
         self.missing: frozenset[str] = frozenset()
         """Figures of which the last call could say nothing, as `name/metric`."""
         self._batches = batches
@@ -67,7 +69,8 @@ class Evaluator:
         self._tell(metrics, figures)
         values = {name: value for found in figures.values() for name, value in found.items()}
         self.missing = frozenset(name for name, value in values.items() if value is None)
-        return {name: value for name, value in values.items() if value is not None}
+        self.values = {name: value for name, value in values.items() if value is not None}
+        return self.values
 
     def _measure(self, params: Any, frozen: Any, batch: Batch) -> tuple[jax.Array, dict]:
         return _compiled(self._per_example, _mesh_of(batch))(params, frozen, batch)

@@ -97,7 +97,7 @@ class FeatureExtractor:
 
     def __init__(self, network: Network):
         self._width = network.config.width
-        self._outputs = Outputs(network, lambda output: output.embedding)
+        self._outputs = Outputs(network, "embedding")
 
     def __call__(self, params: Params, loader: EvalLoader) -> Features:
         """The features of what `loader` goes over, without padding and images that are corrupt.

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from distill.data import EvalLoader
-from distill.nn import Network, Params, ViTOutput
+from distill.nn import Params, VisionNetwork
 from distill.parallel import in_flight, replicated
 
 
@@ -25,21 +25,15 @@ class Rows(NamedTuple):
 
 
 class Outputs:
-    """Computes an output on the mesh the network is placed on; compiled once for all sources.
+    """Computes an output on the mesh the network is placed on.
 
     Args:
       network: placed on the mesh.
-      of: which of its outputs, [B, D].
+      what: which of its outputs, [B, D].
     """
 
-    def __init__(self, network: Network, of: Callable[[ViTOutput], jax.Array]):
-        # What is replicated can be fetched by every process.
-        @functools.partial(jax.jit, out_shardings=replicated(network.placement.mesh))
-        def compute(params, batch):
-            values = of(network.apply(params, network.prepare(batch["image"])))
-            return Rows(values.astype(jnp.float32), batch["label"], batch["index"]), batch["mask"]
-
-        self._compute = compute
+    def __init__(self, network: VisionNetwork, what: Literal["embedding", "logits"]):
+        self._compute = _compiled(network, what)
 
     def __call__(self, params: Params, loader: EvalLoader) -> Iterator[Rows]:
         """Batch by batch, without padding and images that are corrupt.
@@ -53,3 +47,17 @@ class Outputs:
             rows, mask = jax.device_get(computed)
             mask = mask.astype(bool)
             yield Rows(*(part[mask] for part in rows))
+
+
+@functools.cache
+def _compiled(network: VisionNetwork, what: str) -> Callable:
+    """Rows of a batch and its mask; compiled once for all sources and evaluations."""
+
+    # What is replicated can be fetched by every process.
+    @functools.partial(jax.jit, out_shardings=replicated(network.placement.mesh))
+    def compute(params, batch):
+        output = network.apply(params, network.prepare(batch["image"]))
+        values = getattr(output, what).astype(jnp.float32)
+        return Rows(values, batch["label"], batch["index"]), batch["mask"]
+
+    return compute

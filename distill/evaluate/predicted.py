@@ -82,7 +82,7 @@ class Predictor:
         self._subject, self._shown = subject, shown
         opened = open_images if numbered else open_any
         self.images, self.remarks = opened(subject, shown.data, shown.split)
-        self._outputs = Outputs(subject.network, lambda output: output.logits)
+        self._outputs = Outputs(subject.network, "logits")
         names = subject.class_names or self.images.class_names
         count = subject.network.config.num_classes
         self.class_names = names if len(names) == count else tuple(map(str, range(count)))

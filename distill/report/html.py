@@ -18,6 +18,7 @@ th:first-child, td:first-child { text-align: left; }
 th { background: #f3f6f9; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; }
 figcaption { color: #5a6672; font-size: .9rem; }
+.wide { overflow-x: auto; font-size: .9rem; } .wide td, .wide th { white-space: nowrap; }
 pre { background: #f3f6f9; padding: 1rem; overflow-x: auto; font-size: .85rem; }
 """
 
@@ -49,6 +50,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
     return "<table>" + row(header, "th") + "".join(row(r, "td") for r in rows) + "</table>"
+
+
+def wide_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table that scrolls by itself where the page is narrow."""
+    return f'<div class="wide">{table(header, rows)}</div>'
 
 
 def preformatted(text: str) -> str:

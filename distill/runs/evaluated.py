@@ -1,5 +1,6 @@
 """A finished model evaluated: what is asked for, printed as tables and kept line by line."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -13,11 +14,13 @@ import jax
 
 from distill import __version__
 from distill.analysis.prediction_files import read_predictions
+from distill.analysis.predictions import Predictions
 from distill.config import to_dict
 from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.predicted import PredictionsConfig, named
 from distill.evaluate.split import SplitConfig
+from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
 from distill.runs.evaluations import say_remarks
 from distill.runs.subject import OpenedSubject, open_subject
@@ -74,33 +77,11 @@ def evaluate(
     )
     if output is None and not isinstance(model, WeightsConfig):
         output = model / FILE
-    weights = "best" if best else "last"
     found = {}
     for name, config in evals.items():
-        found |= _evaluate(name, config, opened, weights, output)
+        line, seen = measure(name, config, opened, weights="best" if best else "last")
+        found |= show(line, seen, output)
     return found
-
-
-def _evaluate(
-    name: str, config: EvaluationConfig, opened: OpenedSubject, weights: str, output: Path | None
-) -> dict[str, float]:
-    subject = opened.subject
-    name = name or subject.split or ""
-    evaluation = config.build(name, subject) if name else None
-    if evaluation is None:
-        raise UserError(
-            f"{subject.place} has nothing for the evaluation {name or 'of a split'!r}: the run has "
-            "neither test nor validation split, or nothing to compare with; name a split "
-            "(--split, config.evals.NAME.split)"
-        )
-    say_remarks(name, evaluation)
-    began = time.perf_counter()
-    metrics = evaluation(opened.params, opened.frozen)
-    seconds = time.perf_counter() - began
-    model = {"model": subject.place, "step": opened.step, "weights": weights}
-    about = model | evaluation.about()
-    _tell(name, config, about, evaluation.seen(), metrics, seconds, output)
-    return metrics
 
 
 def evaluate_predictions(
@@ -126,38 +107,111 @@ def evaluate_predictions(
     predictions = read_predictions(file)
     found = {}
     for name, config in evals.items():
-        began = time.perf_counter()
-        measured = config.measure(predictions)
-        figures = {k: v for k, v in named(name, measured).items() if v is not None}
-        seconds = time.perf_counter() - began
-        lines = [f"{len(predictions):,} images of {file}", *measured.lines]
-        about = {"predictions": str(file), **predictions.about, "details": dict(measured.details)}
-        _tell(name, config, about, lines, figures, seconds, output)
-        found |= figures
+        line, seen = measure_predictions(name, config, predictions, file)
+        found |= show(line, seen, output)
     return found
 
 
-def _tell(
+Line = dict[str, Any]
+"""Of `FILE`: what was evaluated, when and by what, and the metrics, as JSON can hold it."""
+
+
+def measure(
+    name: str,
+    config: EvaluationConfig,
+    opened: OpenedSubject,
+    *,
+    weights: str = "last",
+    known: Sequence[Line] = (),
+) -> tuple[Line, list[str]]:
+    """Evaluates a model that is open.
+
+    Args:
+      name: of the evaluation; empty calls it as the run's test split.
+      config: what to measure.
+      opened: the model.
+      weights: which of a run's they are, `last` or `best`.
+      known: lines of earlier evaluations; one of the same parameters, images and settings is
+        returned as it is, the latest first.
+
+    Returns:
+      The line, and what is to be said of the images.
+
+    Raises:
+      UserError: if the model cannot be evaluated as is asked.
+    """
+    subject = opened.subject
+    name = name or subject.split or ""
+    evaluation = config.build(name, subject) if name else None
+    if evaluation is None:
+        raise UserError(
+            f"{subject.place} has nothing for the evaluation {name or 'of a split'!r}: the run has "
+            "neither test nor validation split, or nothing to compare with; name a split "
+            "(--split, config.evals.NAME.split)"
+        )
+    say_remarks(name, evaluation)
+    model = {
+        "model": subject.place,
+        "step": opened.step,
+        "weights": weights,
+        "parameters": fingerprint(opened.params),
+        "teachers": {key: fingerprint(params) for key, params in opened.frozen.items()},
+    }
+    asked = {"name": name, "config": to_dict(config), **model, **evaluation.about()}
+    for line in reversed(known):
+        if _identity(line) == _identity(asked):
+            return line, [f"as evaluated before, {line['time']}"]
+    began = time.perf_counter()
+    metrics = evaluation(opened.params, opened.frozen)
+    seconds = time.perf_counter() - began
+    return _line(name, config, model | evaluation.about(), metrics, seconds), evaluation.seen()
+
+
+def measure_predictions(
+    name: str, config: PredictionsConfig, predictions: Predictions, file: Path
+) -> tuple[Line, list[str]]:
+    """Evaluates predictions; see `measure`.
+
+    Raises:
+      UserError: if they lack what is measured.
+    """
+    began = time.perf_counter()
+    measured = config.measure(predictions)
+    metrics = {key: value for key, value in named(name, measured).items() if value is not None}
+    seconds = time.perf_counter() - began
+    about = {"predictions": str(file), **predictions.about, "details": dict(measured.details)}
+    seen = [f"{len(predictions):,} images of {file}", *measured.lines]
+    return _line(name, config, about, metrics, seconds), seen
+
+
+def show(line: Line, seen: Sequence[str], output: Path | None) -> dict[str, float]:
+    """Prints what was found, keeps it in a file, and returns the metrics."""
+    if distributed.is_primary():
+        for text in (*seen, *table(line["metrics"])):
+            print(text)
+        if output is not None:
+            keep(output, line)
+    return line["metrics"]
+
+
+# What the result of an evaluation depends on.
+_DECIDES = ("name", "parameters", "teachers", "data", "learnt_from", "view", "among", "class_map")
+
+
+def _identity(line: Mapping[str, Any]) -> Any:
+    """What has to be the same for two evaluations to have one result, as JSON has it."""
+    config = {key: value for key, value in line["config"].items() if key != "every"}
+    said = {key: line.get(key) for key in _DECIDES} | {"config": config}
+    return json.loads(json.dumps(said))
+
+
+def _line(
     name: str,
     config: EvaluationConfig,
     about: Mapping[str, Any],
-    seen: Sequence[str],
-    metrics: dict[str, float],
+    metrics: Mapping[str, float],
     seconds: float,
-    output: Path | None,
-) -> None:
-    """Prints what was found, and keeps it."""
-    if not distributed.is_primary():
-        return
-    for line in (*seen, *table(metrics)):
-        print(line)
-    if output is not None:
-        line = _line(name, config, about)
-        _keep(output, line | {"metrics": metrics, "seconds": round(seconds, 3)})
-
-
-def _line(name: str, config: EvaluationConfig, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What was evaluated, when and by what, as JSON can hold it."""
+) -> Line:
     return {
         "name": name,
         "config": to_dict(config),
@@ -168,16 +222,34 @@ def _line(name: str, config: EvaluationConfig, about: Mapping[str, Any]) -> dict
             "jax": jax.__version__,
             "flax": metadata.version("flax"),
         },
+        "metrics": dict(metrics),
+        "seconds": round(seconds, 3),
     }
 
 
-def _keep(file: Path, line: Mapping[str, Any]) -> None:
+def keep(file: Path, line: Line) -> None:
     """Adds a line to a file; one that cannot be written is said."""
     try:
         with file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
     except OSError as error:
         say(f"{file} cannot be written, and keeps nothing of this: {error.strerror}")
+
+
+def kept(file: Path) -> list[Line]:
+    """The lines of a file that are whole, the earliest first; none where there is no such file."""
+    try:
+        texts = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for text in texts:
+        # A process that was killed leaves half a line.
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            if isinstance(line, dict) and {"name", "config", "metrics", "time"} <= line.keys():
+                found.append(line)
+    return found
 
 
 def table(metrics: Mapping[str, float]) -> list[str]:

@@ -1,0 +1,187 @@
+"""Several models evaluated alike: what a student retains of its teacher."""
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from distill.analysis.intervals import CONFIDENCE, wilson_interval
+from distill.analysis.prediction_files import SUFFIXES, read_predictions
+from distill.errors import UserError
+from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluate.predicted import PredictionsConfig
+from distill.json_files import read_json, write_json
+from distill.parallel import distributed
+from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_predictions
+from distill.runs.subject import open_subject
+from distill.runs.weights import WeightsConfig
+from distill.train.progress import say
+
+RESULT = "compare.json"
+"""What is compared, in the directory that a comparison writes to."""
+
+
+def named_models(arguments: Sequence[str]) -> dict[str, Path]:
+    """Models by name, from `PATH` or `NAME=PATH`; one without a name is called as its last part.
+
+    Raises:
+      UserError: if nothing is there, or two have one name.
+    """
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        place = Path(path if equals else argument).expanduser().absolute()
+        name = name if equals else place.stem if place.suffix in SUFFIXES else place.name
+        if not place.exists():
+            raise UserError(f"{place} is not there; give runs, weights or files of predictions")
+        if name in found:
+            raise UserError(
+                f"{found[name]} and {place} are both called {name!r}; call one otherwise: "
+                f"OTHER={place}"
+            )
+        found[name] = place
+    return found
+
+
+def compare(
+    models: Mapping[str, Path],
+    evals: Mapping[str, EvaluationConfig],
+    output: Path,
+    *,
+    batch_size: int = 256,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Evaluates models one after the other and writes what they retain of the first of them.
+
+    What an earlier comparison, or `distill evaluate`, has found of the same parameters, images and
+    settings is not computed again.
+
+    Args:
+      models: workdirs, published weights or files of predictions, by name.
+      evals: by name.
+      output: a directory; its `RESULT` has what is returned.
+      batch_size: over all devices.
+      data_dir: see `DataConfig`; None takes the run's.
+
+    Returns:
+      `models`, each with its `name` and its `evaluations` by name, lines as of `FILE`, or null
+      where a file of predictions is not enough; and `retained`.
+
+    Raises:
+      UserError: if a model cannot be opened, or not be evaluated as is asked.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    known = _known(output / RESULT)
+    found = []
+    for number, (name, place) in enumerate(models.items(), 1):
+        say(f"{name} ({number} of {len(models)}): {place}")
+        lines = _lines(place, evals, known, batch_size=batch_size, data_dir=data_dir)
+        found.append({"name": name, "model": str(place), "evaluations": lines})
+        result = {"models": found, "retained": _retained(found)}
+        # What one model took stands if the next one fails.
+        if distributed.is_primary():
+            write_json(output / RESULT, result)
+    return result
+
+
+def _known(file: Path) -> list[Line]:
+    if not file.exists():
+        return []
+    models = read_json(file)["models"]
+    return [line for one in models for line in one["evaluations"].values() if line]
+
+
+def _lines(
+    place: Path,
+    evals: Mapping[str, EvaluationConfig],
+    known: Sequence[Line],
+    *,
+    batch_size: int,
+    data_dir: str | None,
+) -> dict[str, Line | None]:
+    """What was found of a model, by the evaluation's name."""
+    if place.suffix in SUFFIXES and _holds_predictions(place):
+        return _of_predictions(place, evals)
+    is_run = (place / "config.json").exists()
+    model = place if is_run else WeightsConfig(path=str(place))
+    if not is_run and (own := [name for name, one in evals.items() if not one.names_data]):
+        raise UserError(
+            f"{place} are published weights, which come without data: give "
+            f"config.evals.{own[0]}.source, which then is that of all models"
+        )
+    teachers = any(one.needs_teachers for one in evals.values())
+    opened = open_subject(model, batch_size=batch_size, data_dir=data_dir, with_teachers=teachers)
+    known = [*known, *(kept(place / FILE) if is_run else ())]
+    found = {}
+    for name, config in evals.items():
+        line, seen = measure(name, config, opened, known=known)
+        for text in seen:
+            say(f"  {name}: {text}")
+        if line not in known and is_run and distributed.is_primary():
+            keep(place / FILE, line)
+        found[name] = line
+    return found
+
+
+def _holds_predictions(file: Path) -> bool:
+    """Whether it is such a file, as weights have the same suffix."""
+    if file.suffix != ".npz":
+        return True
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return bool({"logits.npy", "probabilities.npy"} & {*archive.namelist()})
+    except (OSError, zipfile.BadZipFile):
+        return True
+
+
+def _of_predictions(file: Path, evals: Mapping[str, EvaluationConfig]) -> dict[str, Line | None]:
+    predictions, found = read_predictions(file), {}
+    for name, config in evals.items():
+        if not isinstance(config, PredictionsConfig):
+            say(f"  {name}: needs a model, not its predictions; left out")
+            found[name] = None
+            continue
+        found[name], seen = measure_predictions(name, config, predictions, file)
+        for text in seen:
+            say(f"  {name}: {text}")
+    return found
+
+
+def shares(line: Line) -> dict[str, tuple[int, int]]:
+    """Of each metric of a line that is a share of images: how many of how many."""
+    counts = line.get("details", {}).get("counts", {})
+    return {f"{line['name']}/{figure}": (one, of) for figure, (one, of) in counts.items()}
+
+
+def interval(correct: int, total: int) -> list[float]:
+    """Wilson's, of a share."""
+    return [*wilson_interval(correct, total)]
+
+
+def _retained(models: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of each share, what part of the first model's each other one reaches.
+
+    The interval is that of the ratio of two shares of independent images, by the delta method on
+    its logarithm (Katz et al. 1978); as models saw the same images, it is wider than it need be.
+    """
+    first, *others = models
+    found: dict[str, dict[str, Any]] = {}
+    theirs = _shares(first)
+    for other in others:
+        for figure, (correct, total) in _shares(other).items():
+            if theirs.get(figure, (0, 0))[0] and correct:
+                ratio = correct / total * theirs[figure][1] / theirs[figure][0]
+                spread = math.sqrt(
+                    1 / correct - 1 / total + 1 / theirs[figure][0] - 1 / theirs[figure][1]
+                )
+                half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * spread
+                ends = [ratio * math.exp(-half), ratio * math.exp(half)]
+                found.setdefault(figure, {})[other["name"]] = {"ratio": ratio, "interval": ends}
+    return found
+
+
+def _shares(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    lines = (line for line in model["evaluations"].values() if line)
+    return {figure: counts for line in lines for figure, counts in shares(line).items()}

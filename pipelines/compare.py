@@ -1,0 +1,71 @@
+r"""Evaluates several models alike, and writes what they retain of the first one.
+
+  distill compare runs/demo/teacher runs/demo/student runs/demo/labels_only \
+      --config=evaluate/digits --output=runs/compared
+  distill compare teacher=weights/dinov2-base student=runs/student other=predictions.npz \
+      --config.evals.calibration.kind=calibration --config.evals.calibration.source=folder:PATH
+
+A model is a run's workdir, published weights or a file of predictions, and is called as the last
+part of its path or by what stands before `=`. --output gets compare.html and compare.json. What was
+computed before for the same checkpoint, images and settings is not computed again.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from distill.command.evaluations import read_config_evaluations
+from distill.command.flags import (
+    define_config,
+    define_path,
+    define_process_flags,
+    join,
+    parse,
+    split_overrides,
+)
+from distill.command.launch import launch
+from distill.errors import UserError
+from distill.parallel import distributed
+from distill.paths import local_or_remote_path
+from distill.report.compared import rows, write_comparison
+from distill.runs.compared import compare as run
+from distill.runs.compared import named_models
+from distill.runs.evaluated import EvaluateConfig
+from distill.terminal import text_table
+
+FLAGS = flags.FlagValues()
+define_config(FLAGS)
+define_path("output", "Directory for compare.html and compare.json.", FLAGS, "compared")
+define_path(
+    "data_dir",
+    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
+    FLAGS,
+    read=local_or_remote_path,
+)
+flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
+define_process_flags(FLAGS)
+
+
+def main(arguments: list[str]) -> None:
+    """Compares the models that the arguments name."""
+    overrides, rest = split_overrides(arguments)
+    models = named_models([one for one in rest if not one.startswith("-")])
+    parse(FLAGS, [one for one in rest if one.startswith("-")])
+    if not models:
+        raise UserError("give models: distill compare TEACHER STUDENT … --config=FILE\nSee --help")
+    join(FLAGS)
+    output = Path(FLAGS.output)
+    result = run(
+        models,
+        read_config_evaluations(FLAGS, overrides),
+        output,
+        batch_size=FLAGS.batch_size,
+        data_dir=FLAGS.data_dir,
+    )
+    if distributed.is_primary():
+        print(text_table(*rows(result)))
+        print(f"\n{write_comparison(result, output)}")
+
+
+if __name__ == "__main__":
+    launch(__doc__, FLAGS, main, schema=EvaluateConfig, batch="--batch_size")
