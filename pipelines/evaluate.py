@@ -16,6 +16,7 @@ The same of published weights, before they teach. These flags are short forms of
 config, of which there may be several, as in config.evals of a training run:
 
   python pipelines/evaluate.py --workdir=runs/student --config=evaluate/transfer
+  python pipelines/evaluate.py --predictions=student.npz --config=evaluate/calibration
   python pipelines/evaluate.py --workdir=runs/student \
       --config.evals.pets.kind=split --config.evals.pets.source=folder:PATH
 """
@@ -33,36 +34,18 @@ from distill.command.flags import (
     split_overrides,
 )
 from distill.command.launch import launch
+from distill.command.model import define_model, read_model
 from distill.errors import UserError
-from distill.paths import local_or_remote_path
-from distill.runs.evaluated import EvaluateConfig
+from distill.runs.evaluated import EvaluateConfig, evaluate_predictions
 from distill.runs.evaluated import evaluate as run
-from distill.runs.weights import WeightsConfig
 
 FLAGS = flags.FlagValues()
-define_path("workdir", "Of the run to evaluate.", FLAGS)
+define_model(FLAGS)
 define_path(
-    "weights",
-    "Published weights instead of a workdir: a file, or the directory that holds it.",
+    "predictions",
+    "File that `distill predict` or another program has written, instead of a model.",
     FLAGS,
 )
-flags.DEFINE_integer(
-    "image_size",
-    None,
-    "In pixels, of published weights; what they are published for if not given.",
-    1,
-    flag_values=FLAGS,
-)
-flags.DEFINE_bool(
-    "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
-)
-define_path(
-    "data_dir",
-    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
-    FLAGS,
-    read=local_or_remote_path,
-)
-flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
 define_path(
     "output",
     "File that a line is added to for each evaluation; WORKDIR/evaluations.jsonl if not given.",
@@ -72,37 +55,24 @@ define_evaluations(FLAGS)
 define_process_flags(FLAGS)
 
 
-def _model() -> Path | WeightsConfig:
-    """What the flags name.
-
-    Raises:
-      UserError: if they do not go together.
-    """
-    if (FLAGS.workdir is None) == (FLAGS.weights is None):
-        raise UserError(
-            "give one of --workdir, of a run, and --weights, of a published model\nSee --help"
-        )
-    if FLAGS.weights is None:
-        if FLAGS.image_size:
-            raise UserError("--image_size is for --weights; a run's model has one already")
-        return Path(FLAGS.workdir)
-    if FLAGS.best:
-        raise UserError("--best is for --workdir; published weights are one set")
-    return WeightsConfig(path=FLAGS.weights, image_size=FLAGS.image_size)
-
-
 def main(arguments: list[str]) -> None:
     """Evaluates what the flags name."""
     overrides, rest = split_overrides(arguments)
     parse(FLAGS, rest)
     join(FLAGS)
+    evals, output = read_evaluations(FLAGS, overrides), FLAGS.output and Path(FLAGS.output)
+    if FLAGS.predictions:
+        if FLAGS.workdir or FLAGS.weights:
+            raise UserError("give a model, or --predictions of one\nSee --help")
+        evaluate_predictions(Path(FLAGS.predictions), evals, output=output)
+        return
     run(
-        _model(),
-        read_evaluations(FLAGS, overrides),
+        read_model(FLAGS),
+        evals,
         batch_size=FLAGS.batch_size,
         best=FLAGS.best,
         data_dir=FLAGS.data_dir,
-        output=FLAGS.output and Path(FLAGS.output),
+        output=output,
     )
 
 

@@ -30,11 +30,22 @@ _OWN = (*_SCALES, "label", "name", "class_names", "about")
 _PARTS = "parts.json"
 
 
-def check_suffix(path: Path) -> None:
-    """Checks that a file's name says how it is written.
+def check_writable(path: Path) -> None:
+    """Checks that there can be such a file, before anybody waits for it.
 
     Raises:
-      UserError: if it does not, or what is needed to write it is not installed.
+      UserError: if its name says no known format, or its directory is not there.
+    """
+    _check_format(path)
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is no directory; make it first")
+
+
+def _check_format(path: Path) -> None:
+    """Checks that a file's name says in which format it is.
+
+    Raises:
+      UserError: if it does not, or what the format needs is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path.name} must end in one of {', '.join(SUFFIXES)}")
@@ -48,7 +59,7 @@ def read_predictions(path: Path) -> Predictions:
     Raises:
       UserError: if it cannot be read or holds no predictions.
     """
-    check_suffix(path)
+    _check_format(path)
     try:
         arrays = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     except FileNotFoundError as error:
@@ -99,7 +110,7 @@ class PredictionsWriter:
         scale: Scale = "logits",
         about: Mapping[str, Any] | None = None,
     ):
-        check_suffix(path)
+        check_writable(path)
         self._path, self._parts = path, path.with_name(f".{path.name}.parts")
         self._header = {
             "scale": scale,

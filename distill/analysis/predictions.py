@@ -1,7 +1,7 @@
 """What a model said of images, a row each, in memory and as a file."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -81,6 +81,25 @@ class Predictions:
         if self.scale == "logits":
             scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         return scores / scores.sum(axis=1, keepdims=True)
+
+    def among(self, classes: Sequence[int]) -> Self:
+        """Those of a model that had some of the classes alone, renumbered in the order given.
+
+        Images of other classes have none.
+        """
+        chosen = np.asarray(classes, np.int64)
+        # The last entry is where labels of −1 end up.
+        number = np.full(len(self.class_names) + 1, -1, np.int64)
+        number[chosen] = np.arange(len(chosen))
+        scores = self.scores[:, chosen]
+        if self.scale == "probabilities":
+            scores = scores / scores.sum(axis=1, keepdims=True)
+        return dataclasses.replace(
+            self,
+            scores=scores,
+            class_names=tuple(self.class_names[one] for one in chosen),
+            labels=number[self.labels],
+        )
 
     def where(self, chosen: np.ndarray) -> Self:
         """Those of some images: bool [N], or their numbers."""

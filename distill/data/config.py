@@ -92,14 +92,19 @@ class DataConfig:
         """
         return self._open(self.source, split, channels)
 
-    def open_evaluation(self, split: str, *, channels: int) -> Source:
+    def open_evaluation(self, split: str, *, channels: int, labelled: bool = True) -> Source:
         """Opens one split to evaluate on.
+
+        Args:
+          split: of the evaluation's source.
+          channels: 1 for grey or 3 for colour; images are converted.
+          labelled: whether images without labels are an error.
 
         Raises:
           UserError: if there is no such source, split or class, nothing in it, or no labels.
         """
         images = self._open(self.evaluation_source, split, channels)
-        if not images.class_names:
+        if labelled and not images.class_names:
             raise UserError(
                 f"{self.evaluation_source} has no labels to evaluate against; name labelled data"
             )

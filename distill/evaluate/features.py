@@ -3,16 +3,15 @@
 import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from distill.data import DataConfig, EvalLoader, Source, Subset
 from distill.errors import RunFailed
+from distill.evaluate.outputs import Outputs
 from distill.evaluation_view import EvaluationView
 from distill.nn import Network, Params
-from distill.parallel import in_flight, local_rows, put_batch, replicated
+from distill.parallel import local_rows, put_batch
 
 
 class Features(NamedTuple):
@@ -94,16 +93,7 @@ class FeatureExtractor:
 
     def __init__(self, network: Network):
         self._width = network.config.width
-
-        # What is replicated can be fetched by every process.
-        @functools.partial(jax.jit, out_shardings=replicated(network.placement.mesh))
-        def embed(params, batch):
-            embedding = network.apply(params, network.prepare(batch["image"])).embedding
-            return Features(embedding.astype(jnp.float32), batch["label"], batch["index"]), (
-                batch["mask"]
-            )
-
-        self._embed = embed
+        self._outputs = Outputs(network, lambda output: output.embedding)
 
     def __call__(self, params: Params, loader: EvalLoader) -> Features:
         """The features of what `loader` goes over, without padding and images that are corrupt.
@@ -120,11 +110,10 @@ class FeatureExtractor:
             np.empty(count, np.int64),
         )
         filled = 0
-        for embedded in in_flight(self._embed(params, batch) for batch in loader):
-            batch, mask = jax.device_get(embedded)
-            end = filled + np.count_nonzero(mask)
-            for whole, part in zip(found, batch, strict=True):
-                whole[filled:end] = part[mask]
+        for rows in self._outputs(params, loader):
+            end = filled + len(rows.index)
+            for whole, part in zip(found, rows, strict=True):
+                whole[filled:end] = part
             filled = end
         found = Features(*(whole[:filled] for whole in found))
         _check_finite(found, loader.source)

@@ -33,6 +33,17 @@ def open_images(subject: Subject, data: DataConfig, split: str) -> Images:
     return _numbered(images, subject, data)
 
 
+def open_any(subject: Subject, data: DataConfig, split: str) -> Images:
+    """Opens a split whose images may have any classes, or none, in their own numbering.
+
+    Raises:
+      UserError: if there is no such source, split or class.
+    """
+    channels = subject.network.config.channels
+    images = data.open_evaluation(split, channels=channels, labelled=False)
+    return Images(images, (images.found,))
+
+
 def open_run(subject: Subject) -> Splits:
     """The run's own images, those to train on among them.
 

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 import jax
 
 from distill import __version__
+from distill.analysis.prediction_files import read_predictions
 from distill.config import to_dict
 from distill.errors import UserError
-from distill.evaluate.evaluation import Evaluation, EvaluationConfig
+from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluate.predicted import PredictionsConfig, named
 from distill.evaluate.split import SplitConfig
 from distill.parallel import distributed
 from distill.runs.evaluations import say_remarks
@@ -95,30 +97,71 @@ def _evaluate(
     began = time.perf_counter()
     metrics = evaluation(opened.params, opened.frozen)
     seconds = time.perf_counter() - began
-    if distributed.is_primary():
-        for line in (*evaluation.seen(), *table(metrics)):
-            print(line)
-        if output is not None:
-            line = _line(name, config, opened, weights, evaluation)
-            _keep(output, line | {"metrics": metrics, "seconds": round(seconds, 3)})
+    model = {"model": subject.place, "step": opened.step, "weights": weights}
+    about = model | evaluation.about()
+    _tell(name, config, about, evaluation.seen(), metrics, seconds, output)
     return metrics
 
 
-def _line(
+def evaluate_predictions(
+    file: Path, evals: Mapping[str, EvaluationConfig], *, output: Path | None = None
+) -> dict[str, float]:
+    """Evaluates what a file says that a model predicted; returns, prints and keeps the metrics.
+
+    Args:
+      file: .npz or .parquet, see `distill.analysis.prediction_files`.
+      evals: by name.
+      output: the file that a line is added to for each evaluation; None keeps nothing.
+
+    Raises:
+      UserError: if the file holds no predictions, or an evaluation needs more.
+    """
+    for name, config in evals.items():
+        if not isinstance(config, PredictionsConfig):
+            kind = to_dict(config)["kind"]
+            raise UserError(
+                f"the evaluation {name!r} is of kind {kind}, which needs a model: give --workdir "
+                "or --weights (docs/predictions.md has those for which predictions are enough)"
+            )
+    predictions = read_predictions(file)
+    found = {}
+    for name, config in evals.items():
+        began = time.perf_counter()
+        measured = config.measure(predictions)
+        figures = {k: v for k, v in named(name, measured).items() if v is not None}
+        seconds = time.perf_counter() - began
+        lines = [f"{len(predictions):,} images of {file}", *measured.lines]
+        about = {"predictions": str(file), **predictions.about, "details": dict(measured.details)}
+        _tell(name, config, about, lines, figures, seconds, output)
+        found |= figures
+    return found
+
+
+def _tell(
     name: str,
     config: EvaluationConfig,
-    opened: OpenedSubject,
-    weights: str,
-    evaluation: Evaluation,
-) -> dict[str, Any]:
+    about: Mapping[str, Any],
+    seen: Sequence[str],
+    metrics: dict[str, float],
+    seconds: float,
+    output: Path | None,
+) -> None:
+    """Prints what was found, and keeps it."""
+    if not distributed.is_primary():
+        return
+    for line in (*seen, *table(metrics)):
+        print(line)
+    if output is not None:
+        line = _line(name, config, about)
+        _keep(output, line | {"metrics": metrics, "seconds": round(seconds, 3)})
+
+
+def _line(name: str, config: EvaluationConfig, about: Mapping[str, Any]) -> dict[str, Any]:
     """What was evaluated, when and by what, as JSON can hold it."""
     return {
         "name": name,
         "config": to_dict(config),
-        "model": opened.subject.place,
-        "step": opened.step,
-        "weights": weights,
-        **evaluation.about(),
+        **about,
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {
             "distill": __version__,

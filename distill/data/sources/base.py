@@ -43,6 +43,10 @@ class Source(Protocol):
         """What a person needs to find the image, printable: a file's path, a record's number."""
         ...
 
+    def name(self, index: int) -> str:
+        """What it is called in its source, wherever that lies: a path from its root, a number."""
+        ...
+
     @property
     def found(self) -> str:
         """A line that says what there is and what was left out."""
@@ -80,6 +84,10 @@ class Derived:
     def describe(self, index: int) -> str:
         """What the source says of the image."""
         return self._source.describe(index)
+
+    def name(self, index: int) -> str:
+        """What the source calls the image."""
+        return self._source.name(index)
 
     @property
     def found(self) -> str:

@@ -48,6 +48,10 @@ class Digits:
         """The scan's number in `load_digits()`."""
         return f"digits image {self._numbers[index]}"
 
+    def name(self, index: int) -> str:
+        """The scan's number in `load_digits()`."""
+        return str(self._numbers[index])
+
     @property
     def found(self) -> str:
         """How many images and classes there are."""

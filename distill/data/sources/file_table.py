@@ -48,9 +48,13 @@ class FileTable:
 
     def path(self, index: int) -> str:
         """The file's path."""
+        return os.path.join(self.root, self.relative_path(index))
+
+    def relative_path(self, index: int) -> str:
+        """The file's path from the root."""
         start = self.ends[index - 1] + 1 if index else 0
         name = os.fsdecode(self.names[start : self.ends[index]])
-        return os.path.join(self.root, self.folders[self.folder[index]], name)
+        return os.path.join(self.folders[self.folder[index]], name)
 
     def relative(self) -> list[bytes]:
         """All paths from the root, as the file system encodes them."""

@@ -61,6 +61,10 @@ class ImageFiles:
         """The file's path."""
         return printable(self._files.path(index))
 
+    def name(self, index: int) -> str:
+        """The file's path from the root."""
+        return printable(self._files.relative_path(index))
+
     @property
     def found(self) -> str:
         """How many images there are, and what else lies there."""

@@ -1,6 +1,7 @@
 """Data sets of TensorFlow Datasets."""
 
 import functools
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from distill.data.sources.base import fingerprint_of, labelled
+from distill.data.sources.base import fingerprint_of, labelled, printable
 from distill.data.sources.decoding import decode
 from distill.data.sources.reading import persistently
 from distill.data.spec import Example, labelled_images
@@ -32,7 +33,7 @@ class TfdsSource:
         # Imported here because it takes a second that other sources need not spend.
         import tensorflow_datasets as tfds
 
-        self.name, self.split = name, split
+        self.dataset, self.split = name, split
         self.spec = labelled_images(channels)
         self._channels = channels
         self._exif_orientation = exif_orientation
@@ -43,6 +44,7 @@ class TfdsSource:
         features = builder.info.features
         if features is None or "image" not in features or "label" not in features:
             raise UserError(f"TFDS data set {name!r} has no features named image and label")
+        self._named = "file_name" in features
         stored = builder.info.file_format.value
         if not builder.is_prepared():
             raise UserError(
@@ -94,7 +96,7 @@ class TfdsSource:
                 said = time.monotonic()
                 logging.warning(
                     "reading labels of %s %s: %d of %d",
-                    self.name,
+                    self.dataset,
                     self.split,
                     indices.stop,
                     len(self),
@@ -119,7 +121,14 @@ class TfdsSource:
 
     def describe(self, index: int) -> str:
         """The record's place in its split."""
-        return f"{self.name} {self.split} record {index}"
+        return f"{self.dataset} {self.split} record {index}"
+
+    def name(self, index: int) -> str:
+        """The record's `file_name`, where the data set has one; else its place in its split."""
+        if not self._named:
+            return f"{self.split}/{index}"
+        (record,) = self._fetch([index])
+        return printable(os.fsdecode(record["file_name"]))
 
 
 def _first_line(error: BaseException) -> str:

@@ -37,6 +37,10 @@ class Subset(Derived):
         """What the source says of the image."""
         return self._source.describe(int(self._indices[index]))
 
+    def name(self, index: int) -> str:
+        """What the source calls the image."""
+        return self._source.name(int(self._indices[index]))
+
     @property
     def found(self) -> str:
         """How many of what the source found."""
@@ -80,6 +84,11 @@ class Joined:
         """What the image's source says of it."""
         source, place = self._locate(index)
         return source.describe(place)
+
+    def name(self, index: int) -> str:
+        """What the image's source calls it."""
+        source, place = self._locate(index)
+        return source.name(place)
 
     @property
     def found(self) -> str:

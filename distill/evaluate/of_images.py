@@ -1,0 +1,88 @@
+"""What evaluations of images have in common: which images, and how they are shown."""
+
+import dataclasses
+from typing import NamedTuple
+
+from distill.data import DataConfig
+from distill.errors import UserError, check_choices, check_each_once
+from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluation_view import EvaluationView, Filter, Resize
+from distill.paths import IN_ORDER, ClassMap, SourceName
+from distill.subject import Subject
+
+
+class Shown(NamedTuple):
+    """Images by where they are, and how a model is shown them."""
+
+    data: DataConfig
+    split: str
+    view: EvaluationView
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfImagesConfig(EvaluationConfig):
+    """Which images a model is measured on, and how it is shown them.
+
+    Raises:
+      ValueError: for values out of bounds.
+    """
+
+    source: SourceName | None = None
+    """`digits`, `folder:PATH` or `tfds:NAME`; None takes the run's own data."""
+    split: str | None = None
+    """Of the source; None takes the run's validation split while training, its test split
+    afterwards."""
+    classes: tuple[str, ...] = ()
+    """Only images of these; empty takes all, or the run's. As many as the model's, but called
+    otherwise, they are taken to be in the model's order."""
+    class_map: ClassMap | None = None
+    """A JSON file {class of the data: class of the model}, or `in_order`: the data's classes are
+    the model's, one after the other, whatever they are called. None takes the run's map for its own
+    data, and none for another source."""
+    crop: float | None = None
+    """Side of the central crop over that of the resized image's shorter side; None takes the
+    model's own, as for the two that follow."""
+    resize: Resize | None = None
+    filter: Filter | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choices(self)
+        check_each_once("classes", self.classes)
+        self._seen(EvaluationView())
+
+    @property
+    def names_data(self) -> bool:
+        """Whether it says itself on which images."""
+        return self.source is not None
+
+    def shown(self, name: str, subject: Subject) -> Shown | None:
+        """The images, and how they are shown; None of a run that holds no split out.
+
+        Raises:
+          UserError: if nothing says which split.
+        """
+        split = self.split or subject.split
+        if split is None and self.source is None:
+            return None
+        if split is None:
+            raise UserError(
+                f"{name} names no split of {self.source}, and the run has no validation split "
+                f"whose name it could take; give config.evals.{name}.split"
+            )
+        return Shown(self._data(subject.data), split, self._seen(subject.view))
+
+    def _data(self, data: DataConfig) -> DataConfig:
+        """How the images are read."""
+        if self.source:
+            data = dataclasses.replace(data, eval_source=self.source)
+        if self.class_map or self.source:
+            data = dataclasses.replace(data, class_map=self.class_map)
+        if self.classes or self.class_map == IN_ORDER:
+            data = dataclasses.replace(data, classes=self.classes)
+        return data
+
+    def _seen(self, view: EvaluationView) -> EvaluationView:
+        """The model's view with what is said here."""
+        said = {name: getattr(self, name) for name in ("crop", "resize", "filter")}
+        return dataclasses.replace(view, **{k: v for k, v in said.items() if v is not None})
