@@ -87,6 +87,21 @@ def test_accuracies_are_those_of_plain_python(name):
     assert found == expected
 
 
+def test_any_of_several_classes_of_imagenet_is_right_by_both_conventions():
+    space = SPACES["objectnet"]
+    for which in (0, -1):
+        shown = predictions([f"{folder}/1.png" for folder in space.class_names])
+        for row, members in enumerate(space.members):
+            shown.scores[row, members[which]] = 500
+        found = score(shown, space).as_json()
+        assert found["correct"] == found["among_all"]["correct"] == 113
+        # A tench, which is of no folder, comes before.
+        shown.scores[:, 0] = 501
+        found = score(shown, space).as_json()
+        assert (found["correct"], found["among_all"]["correct"]) == (113, 0)
+        assert found["among_all"]["top5_correct"] == 113
+
+
 def test_fewer_classes_never_make_a_subset_harder():
     found = score(predictions(images_of("imagenet_r")), SPACES["imagenet_r"])
     assert (found.rank <= found.rank_among_all).all()
@@ -191,6 +206,16 @@ def test_labels_that_are_ranks_of_folders_are_refused():
         score(shown, SPACES["imagenet_a"])
 
 
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [("imagenet_a", "n01440764/1.jpg"), ("real", "1.jpg"), ("objectnet", "1.png")],
+)
+def test_no_label_speaks_for_an_image_of_another_set(name, image):
+    label = SPACES["imagenet_a"].members[0]
+    with pytest.raises(UserError, match=f"image {image} is none of {name}: "):
+        score(predictions([image], labels=label), SPACES[name])
+
+
 def test_labels_that_contradict_names_are_said():
     folders = sorted(map(str, range(1000)))[:50]
     shown = predictions([f"{folder}/1.jpeg" for folder in folders], labels=range(50))
@@ -260,6 +285,11 @@ def test_all_of_imagenets_classes_and_other_classes_need_no_declaration():
     check_declared([f"train/{wnid}/1.JPEG" for wnid in WNIDS])
     check_declared(["cat/1.jpg", "dog/1.jpg", "1.jpg"])
     check_declared([])
+
+
+def test_an_unknown_way_to_combine_is_refused():
+    with pytest.raises(ValueError, match="combine must be one of 'max', 'logsumexp', not 'mean'"):
+        LabelSpaceConfig(label_space="real", combine="mean")
 
 
 def test_results_are_plain_json():
