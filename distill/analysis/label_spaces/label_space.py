@@ -45,6 +45,8 @@ class LabelSpace:
     """Whether an image whose name says no class may be taken for what its label says."""
     crop: Crop = "square875"
     """How the set's images are shown for the figures of big_vision."""
+    terms: str = ""
+    """What its publishers allow, said beside its figures."""
     border: int = 0
     """Pixels at each side that are left out of an image before anything else is done to it."""
 
@@ -81,8 +83,8 @@ def set_or_map(text: str, what: str = "label_space") -> str:
     if text not in known:
         near = did_you_mean(text, known)
         raise UserError(
-            f"{what} {text!r} is no known set{near}; expected one of {', '.join(known)}, or a "
-            "JSON file that says the classes of each image or folder"
+            f"{what} {text!r} is no known set{near}{' ' if near else '. '}Expected one of "
+            f"{', '.join(known)}, or a JSON file that says the classes of each image or folder"
         )
     return text
 

@@ -41,7 +41,7 @@ LABEL_SPACES = (
     LabelSpace(
         name="objectnet",
         description="ObjectNet: things from unusual sides; the 113 of its 313 classes that "
-        "ImageNet has. For testing only: its terms forbid training and tuning on it",
+        "ImageNet has",
         vocabulary=imagenet_wnids(),
         class_names=_scored(),
         members=tuple(_classes()[folder] for folder in _scored()),
@@ -49,6 +49,7 @@ LABEL_SPACES = (
         images=18_574,
         by_label=False,
         crop="aspect75",
+        terms="ObjectNet is for testing alone: its terms forbid training and tuning on it",
         border=BORDER,
     ),
 )

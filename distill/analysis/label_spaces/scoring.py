@@ -84,6 +84,14 @@ class ScoredSet:
         """bool [n], whether the set's class with the highest score is right."""
         return self.rank == 0
 
+    @property
+    def possible(self) -> np.ndarray:
+        """bool [n], whether the model has a class that is right; else the label has no score.
+
+        What depends on the label's probability, such as a temperature, is to be fitted to these.
+        """
+        return self.rank < len(self.label_space.class_names)
+
     def as_json(self) -> dict[str, Any]:
         """The figures, with 95 % intervals, among the set's classes and `among_all`."""
         space = self.label_space
@@ -101,7 +109,8 @@ class ScoredSet:
 def _shares(rank: np.ndarray, classes: int) -> dict[str, Any]:
     found: dict[str, Any] = {"classes": classes}
     for prefix, best in {"": 1, "top5_": 5}.items():
-        correct = int((rank < best).sum())
+        # What the model has no class for has the rank after the last.
+        correct = int((rank < min(best, classes)).sum())
         found[f"{prefix}correct"] = correct
         found[f"{prefix}accuracy"] = correct / rank.size
         found[f"{prefix}interval"] = list(wilson_interval(correct, rank.size))
@@ -150,6 +159,7 @@ def score(
         remarks=(
             *_remarks_on_classes(space, own, model_classes),
             *by_label,
+            *([space.terms] if space.terms else []),
             *remarks_on(space, shown.names, accepted),
         ),
     )
@@ -179,10 +189,11 @@ def _accepted(
         found.append(classes)
     remarks = []
     if labelled:
-        remarks.append(f"{labelled:,} images have names that say no class: their labels do")
+        remarks.append(f"images whose names say no class, so that their labels do: {labelled:,}")
     if against:
         remarks.append(
-            f"warning: {against:,} images are named as others than their labels say; names count"
+            f"warning: images whose labels say another class than their names, which count: "
+            f"{against:,}"
         )
     return found, remarks
 

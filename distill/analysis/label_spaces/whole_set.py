@@ -34,13 +34,14 @@ def remarks_on(
         )
     distinct = len({*names.tolist()})
     if distinct < len(names):
-        remarks.append(f"warning: {len(names) - distinct:,} images are named as others before them")
+        remarks.append(f"warning: images that are there more than once: {len(names) - distinct:,}")
     times = Counter(place for classes in accepted for place in classes)
     counts = [times[place] for place in range(len(space.class_names))]
     missing = [name for name, n in zip(space.class_names, counts, strict=True) if not n]
     if missing:
         remarks.append(
-            f"warning: no image is of {len(missing):,} of {len(counts):,} classes: {_some(missing)}"
+            f"warning: classes without an image: {len(missing):,} of {len(counts):,}, "
+            f"{_some(missing)}"
         )
     if space.per_class is not None:
         partial = [
@@ -50,8 +51,8 @@ def remarks_on(
         ]
         if partial:
             remarks.append(
-                f"warning: of {len(partial):,} classes there are fewer than {space.per_class} "
-                f"images: {_some(partial)}"
+                f"warning: classes of fewer than {space.per_class} images: {len(partial):,} of "
+                f"{len(counts):,}, {_some(partial)}"
             )
     return remarks
 
@@ -73,10 +74,10 @@ def check_declared(names: Sequence[str]) -> None:
             if space.by_label and found <= {*space.class_names}
         )
         count, best = fitting[0]
-        of = "all" if count == len(found) else "all of them among"
+        are = "they are" if count == len(found) else "they are among"
         raise UserError(
             f"the images are of {len(found):,} of ImageNet's 1,000 classes, so it has to be said "
-            f"which classes compete: label_space={best} ({of} its {count:,} classes)"
+            f"which classes compete: label_space={best} ({are} its {count:,} classes)"
             + ("" if count == 1000 else "; label_space=imagenet for all 1,000")
         )
     nearest = {next(iter(folders(name)), "") for name in names}

@@ -143,7 +143,7 @@ def test_a_model_of_imagenet21k_is_asked_for_imagenets_classes_and_has_no_teddy(
         shown = predictions(names, scores=scores, class_names=map(str, class_names))
         config = LabelSpaceConfig(label_space="imagenet", model_classes=order)
         found = config.score(shown)
-        assert found.rank.tolist() == [1000, 0]
+        assert found.rank.tolist() == [1000, 0] and found.possible.tolist() == [False, True]
         assert found.as_json()["accuracy"] == 0.5
         assert any("no class for 1 of 1,000" in one and "n04399382" in one for one in found.remarks)
         # Nothing of it is left in a softmax.
@@ -197,7 +197,7 @@ def test_labels_say_the_classes_of_images_whose_names_say_none():
     shown = predictions(["1.jpg", "test/2", "3"], labels=labels)
     found = score(shown, SPACES["imagenet_a"])
     assert [wnids[place] for place in found.predictions.labels] == list(wnids[:3])
-    assert "3 images have names that say no class: their labels do" in found.remarks
+    assert "images whose names say no class, so that their labels do: 3" in found.remarks
 
 
 def test_labels_that_are_ranks_of_folders_are_refused():
@@ -221,7 +221,9 @@ def test_labels_that_contradict_names_are_said():
     shown = predictions([f"{folder}/1.jpeg" for folder in folders], labels=range(50))
     found = score(shown, SPACES["imagenet_v2"])
     assert found.predictions.labels.tolist() == list(map(int, folders))
-    assert any("48 images are named as others than their labels" in one for one in found.remarks)
+    assert any(
+        "labels say another class than their names, which count: 48" in one for one in found.remarks
+    )
 
 
 def _remarks(name: str, names: list[str]) -> str:
@@ -233,12 +235,12 @@ def test_what_is_missing_of_a_set_is_said():
     small = LabelSpace(**vars(SPACES["imagenet_v2"]) | {"images": 9_990})
     shown = predictions(names, scores=np.ones((len(names), 1000), np.float32))
     said = score(shown, small).remarks
-    assert said == ("warning: no image is of 1 of 1,000 classes: n15075141",)
+    assert said == ("warning: classes without an image: 1 of 1,000, n15075141",)
     said = _remarks("imagenet_v2", ["7/1.jpeg", "7/2.jpeg", "7/2.jpeg"])
     assert "3 images, less than the 10,000 that are published as imagenet_v2" in said
-    assert "1 images are named as others before them" in said
-    assert f"of 1 classes there are fewer than 10 images: {WNIDS[7]} 3" in said
-    assert f"no image is of 999 of 1,000 classes: {WNIDS[0]}" in said
+    assert "images that are there more than once: 1" in said
+    assert f"classes of fewer than 10 images: 1 of 1,000, {WNIDS[7]} 3" in said
+    assert f"classes without an image: 999 of 1,000, {WNIDS[0]}" in said
 
 
 def test_a_whole_set_needs_no_remark():
@@ -248,6 +250,20 @@ def test_a_whole_set_needs_no_remark():
     assert found.remarks == ()
     # Equal scores rank in the order of the classes.
     assert Fraction(found.as_json()["correct"], 10_000) == Fraction(1, 1000)
+
+
+def test_objectnets_terms_are_said():
+    assert "terms forbid training and tuning" in _remarks("objectnet", ["alarm_clock/1.png"])
+
+
+def test_a_class_that_the_model_lacks_is_not_among_five_of_three(tmp_path):
+    (tmp_path / "own.json").write_text('{"a": "n01440764", "b": "n01443537", "c": "n01484850"}')
+    (tmp_path / "map.json").write_text('{"n01440764": 0, "n01443537": 1}')
+    shown = predictions(["a/1.jpg", "c/1.jpg"], scores=np.eye(2), class_names=("x", "y"))
+    found = LabelSpaceConfig(
+        label_space=str(tmp_path / "own.json"), model_classes=str(tmp_path / "map.json")
+    ).score(shown)
+    assert found.as_json()["top5_correct"] == 1 and found.possible.tolist() == [True, False]
 
 
 def test_an_image_of_another_set_is_named():
@@ -271,11 +287,13 @@ def test_probabilities_that_say_nothing_of_the_set_are_refused():
 
 def test_some_of_imagenets_classes_have_to_be_declared():
     rendered = [f"{wnid}/1.jpg" for wnid in SPACES["imagenet_r"].class_names]
-    with pytest.raises(UserError, match=r"200 of .*label_space=imagenet_r \(all its 200 classes\)"):
+    with pytest.raises(
+        UserError, match=r"200 of .*label_space=imagenet_r \(they are its 200 classes\)"
+    ):
         check_declared(rendered)
-    with pytest.raises(UserError, match=r"imagenet_r \(all of them among its 200 classes\); label"):
+    with pytest.raises(UserError, match=r"imagenet_r \(they are among its 200 classes\); label"):
         check_declared(rendered[:150])
-    with pytest.raises(UserError, match=r"label_space=imagenet \(all of them among its 1,000"):
+    with pytest.raises(UserError, match=r"label_space=imagenet \(they are among its 1,000"):
         check_declared([f"{wnid}/1.jpg" for wnid in WNIDS[:500]])
     with pytest.raises(UserError, match=r"folders are numbers, such as 0, .*imagenet_v2"):
         check_declared([f"{label}/1.jpeg" for label in range(1000)])
