@@ -1,7 +1,7 @@
 """What of an image a model is shown when it is evaluated and used, as it is said of the model."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, Self, TypedDict
 
 from distill.errors import check_choices
 
@@ -10,6 +10,21 @@ Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Resize = Literal["shortest", "squash"]
 """Whether an image keeps its ratio of width to height, its shorter side made as long as is asked
 for, or both sides are."""
+Crop = Literal["square875", "aspect75", "resize_small"]
+"""By big_vision's names: the central 87.5 % of each side of an image squashed to a square, the
+central 75 % of its shorter side, or the central 87.5 % of its shorter side."""
+
+
+class _Share(TypedDict):
+    crop: float
+    resize: Resize
+
+
+_SHARES: dict[Crop, _Share] = {
+    "square875": {"crop": 0.875, "resize": "squash"},
+    "aspect75": {"crop": 0.75, "resize": "shortest"},
+    "resize_small": {"crop": 0.875, "resize": "shortest"},
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +55,14 @@ class EvaluationView:
             raise ValueError(f"crop must be in (0, 1], not {self.crop}")
         if self.unseen < 0:
             raise ValueError(f"unseen must not be negative, not {self.unseen}")
+
+    def cropped(self, crop: Crop) -> Self:
+        """The same but for what is cut out: a crop by its name.
+
+        big_vision rounds the longer side of the resized image and resizes by area or bilinearly
+        without antialiasing; here that side is rounded down and the filter stays the model's.
+        """
+        return dataclasses.replace(self, **_SHARES[crop])
 
     def described(self, size: int) -> str:
         """Such as "the central 224×224 pixels of the image with its shorter side made 256"."""

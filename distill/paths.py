@@ -21,6 +21,8 @@ _LOCAL_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Kinds of data sources whose names go on with a path.
 AT_PATHS = ("folder", "images")
+IN_ORDER = "in_order"
+"""In place of a map of classes: those of the one are those of the other, one after the other."""
 
 
 def local_path(text: str, what: str = "path") -> str:
@@ -85,12 +87,27 @@ def source_name(text: str, what: str = "data source") -> str:
     return text
 
 
+def map_or_order(text: str, what: str = "class_map") -> str:
+    """`IN_ORDER`, or the absolute path of a map of classes.
+
+    Args:
+      text: as a user writes it.
+      what: the key or flag that holds it, for errors.
+
+    Raises:
+      UserError: if it is no path on this machine.
+    """
+    return text if text == IN_ORDER else local_path(text, what)
+
+
 LocalPath = Annotated[str, local_path]
 """A path on this machine, also WORKDIR@STEP."""
 AnyPath = Annotated[str, local_or_remote_path]
 """A path that is read by a library that also reads from buckets."""
 SourceName = Annotated[str, source_name]
 """The name of a data source."""
+ClassMap = Annotated[str, map_or_order]
+"""A JSON file that says which class is which, or `IN_ORDER`."""
 
 
 def check_reachable(path: Path, what: str = "path") -> Path:

@@ -88,7 +88,7 @@ def test_the_wheel_holds_packages_configs_and_types_and_nothing_else(wheel):
     expected = {
         path.relative_to(REPOSITORY).as_posix()
         for top in tops - {info}
-        for pattern in ("*.py", "py.typed")
+        for pattern in ("*.py", "py.typed", "analysis/*/data/*")
         for path in (REPOSITORY / top).rglob(pattern)
     }
     assert expected == {name for name in names if not name.startswith(info)}

@@ -6,11 +6,11 @@ from absl import flags
 
 from distill.command.flags import define_config, define_path, define_source
 from distill.config import load_file, resolve
-from distill.data.classes import map_or_order
 from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.transfer import SHORT_FORM, TransferConfig
+from distill.paths import map_or_order
 from distill.runs.evaluated import EvaluateConfig
 
 # Flags that say what a config may say.

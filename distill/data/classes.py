@@ -9,7 +9,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 
@@ -17,29 +16,9 @@ from distill.data.sources import Source, abbreviate
 from distill.data.sources.base import Derived, fingerprint_of
 from distill.data.spec import ClassesSpec, Example
 from distill.errors import UserError, did_you_mean
-from distill.paths import local_path
-
-IN_ORDER = "in_order"
-"""In place of a map: the classes of the data are the model's, one after the other."""
+from distill.paths import IN_ORDER
 
 Names = tuple[str, ...]
-
-
-def map_or_order(text: str, what: str = "class_map") -> str:
-    """`IN_ORDER`, or the absolute path of a map of classes.
-
-    Args:
-      text: as a user writes it.
-      what: the key or flag that holds it, for errors.
-
-    Raises:
-      UserError: if it is no path on this machine.
-    """
-    return text if text == IN_ORDER else local_path(text, what)
-
-
-ClassMap = Annotated[str, map_or_order]
-"""A JSON file {class of the data: what to call it}, or `IN_ORDER`."""
 
 
 def read_class_map(file: Path) -> dict[str, str]:

@@ -7,8 +7,6 @@ from typing import Any
 
 from distill.config import how_it_runs
 from distill.data.classes import (
-    IN_ORDER,
-    ClassMap,
     Names,
     among,
     calls,
@@ -22,7 +20,7 @@ from distill.data.sources import Source, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_each_once
-from distill.paths import AnyPath, SourceName
+from distill.paths import IN_ORDER, AnyPath, ClassMap, SourceName
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

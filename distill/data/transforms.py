@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from distill.data.sources.base import Derived, Source
+from distill.data.sources.base import CorruptImage, Derived, Source, fingerprint_of
 from distill.data.spec import Example, ExampleSpec
 
 
@@ -26,3 +26,35 @@ class Transformed(Derived):
     def read(self, index: int) -> Example:
         """Reads the example from the source; the result is what the function makes of it."""
         return self._function(self._source.read(index))
+
+
+class WithoutBorder(Derived):
+    """A source's images without some pixels at each side, before anything else is done to them.
+
+    Args:
+      source: the images.
+      border: how many pixels, at least 1; of ObjectNet's red border
+        `distill.analysis.label_spaces.objectnet.BORDER`.
+    """
+
+    def __init__(self, source: Source, border: int):
+        super().__init__(source)
+        self._border = border
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source's fingerprint and the border."""
+        return fingerprint_of(self._source.fingerprint, "without_border", self._border)
+
+    def read(self, index: int) -> Example:
+        """Reads the example from the source; of its image the border is left out.
+
+        Raises:
+          CorruptImage: if nothing is left of the image.
+        """
+        example, border = self._source.read(index), self._border
+        height, width = example["image"].shape[:2]
+        if min(height, width) <= 2 * border:
+            raise CorruptImage(f"{width}×{height} pixels have no more than a border of {border}")
+        inside = slice(border, -border)
+        return {**example, "image": example["image"][inside, inside]}

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Protocol
 
 from distill.config.tagged import OneOf
 from distill.data import Source
-from distill.data.classes import IN_ORDER, among, calls, present, read_class_map
+from distill.data.classes import among, calls, present, read_class_map
 from distill.evaluate.evaluator import Batch, Evaluator
 from distill.evaluation_view import EvaluationView
 from distill.nn import Params
+from distill.paths import IN_ORDER
 from distill.subject import PerExample, Subject
 
 

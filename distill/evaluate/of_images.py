@@ -4,11 +4,10 @@ import dataclasses
 from typing import NamedTuple
 
 from distill.data import DataConfig
-from distill.data.classes import IN_ORDER, ClassMap
 from distill.errors import UserError, check_choices, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluation_view import EvaluationView, Filter, Resize
-from distill.paths import SourceName
+from distill.paths import IN_ORDER, ClassMap, SourceName
 from distill.subject import Subject
 
 

@@ -9,7 +9,9 @@ import pytest
 from support import REPOSITORY
 
 from distill.data import DataConfig, EvalLoader, TrainLoader, Transformed, open_source
+from distill.data.sources.base import CorruptImage
 from distill.data.spec import TextSpec, TokensSpec
+from distill.data.transforms import WithoutBorder
 from distill.errors import UserError
 
 LETTERS = 4
@@ -74,3 +76,24 @@ def test_the_source_in_the_documentation_runs_and_prints_what_it_says(tmp_path, 
     mask = names["batch"]["segmentation"]
     seen = names["batch"]["image"][..., 0].astype(int)
     assert np.mean((seen > 100) == mask) > 0.97 and mask.any()
+
+
+def test_a_border_is_left_out_before_anything_else(image_folder):
+    images = open_source(f"folder:{image_folder}", "train", channels=3)
+    found, whole = WithoutBorder(images, 2).read(1), images.read(1)
+    np.testing.assert_array_equal(found["image"], whole["image"][2:-2, 2:-2])
+    assert found["label"] == whole["label"] and found["image"].size < whole["image"].size
+
+
+def test_images_without_a_border_are_others(image_folder):
+    images = open_source(f"folder:{image_folder}", "train", channels=3)
+    prints = {images.fingerprint, *(WithoutBorder(images, n).fingerprint for n in (1, 2))}
+    assert len(prints) == 3
+
+
+def test_an_image_that_is_no_more_than_its_border_is_corrupt(image_folder):
+    images = open_source(f"folder:{image_folder}", "train", channels=3)
+    height, width, _ = images.read(0)["image"].shape
+    half = -(-min(height, width) // 2)
+    with pytest.raises(CorruptImage, match=f"{width}×{height} pixels have no more than a border"):
+        WithoutBorder(images, half).read(0)
