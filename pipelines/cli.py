@@ -5,6 +5,7 @@
   distill store_targets    --config=FILE --workdir=DIR      teachers' answers, kept for later
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
+  distill human_alignment  --raw_data=DIR                   models beside people, by their trials
   distill export           --workdir=DIR                    a trained model for other programs
   distill inspect          PATH                             what a run, weights or export are
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
@@ -28,6 +29,7 @@ COMMANDS = (
     "store_targets",
     "finetune",
     "evaluate",
+    "human_alignment",
     "export",
     "inspect",
     "plan",

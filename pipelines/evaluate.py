@@ -25,14 +25,9 @@ from pathlib import Path
 from absl import flags
 
 from distill.command.evaluations import define_evaluations, read_evaluations
-from distill.command.flags import (
-    define_path,
-    define_process_flags,
-    join,
-    parse,
-    split_overrides,
-)
+from distill.command.flags import define_path, parse, split_overrides
 from distill.command.launch import launch
+from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.paths import local_or_remote_path
 from distill.runs.evaluated import EvaluateConfig

@@ -152,9 +152,7 @@ class _SetFigures(NamedTuple):
     """By observer and figure, [R]."""
 
 
-def _set_figures(
-    dataset: str, trials: Sequence[Trials], config: AlignmentConfig
-) -> _SetFigures:
+def _set_figures(dataset: str, trials: Sequence[Trials], config: AlignmentConfig) -> _SetFigures:
     # A person comes first: that is whom the others are compared with.
     answers = align(DATASETS[dataset], sorted(trials, key=lambda one: not one.is_human))
     if not answers.humans.size:
@@ -165,7 +163,7 @@ def _set_figures(
     # The seed of a set does not depend on which others there are.
     generator = np.random.default_rng([config.seed, list(DATASETS).index(dataset)])
     weights = resampled(answers.conditions, config.resamples, generator)
-    ones = np.ones((1, weights.shape[1]))
+    ones = np.ones((1, weights.shape[1]), np.float32)
     estimates, resamples = (_observer_figures(answers, some) for some in (ones, weights))
     figures = {
         name: Figures(*(None if one is None else float(one[0]) for one in found.values()))
@@ -196,8 +194,9 @@ def _observer_figures(
     # [group][figure], [R, P] each.
     parts = zip(*(np.split(one, ends, axis=1) for one in compared), strict=True)
     correct = answers.correct
-    shares = np.array([correct[rows].mean(axis=0) for rows in groups.values()])
-    accuracies = weights @ shares.T / correct.shape[1]
+    right = np.array([correct[rows].sum(axis=0) for rows in groups.values()], np.float32)
+    trials = np.array([correct[rows].size for rows in groups.values()], np.float64)
+    accuracies = weights @ right.T / trials
     found = {}
     for name, accuracy, part in zip(groups, accuracies.T, parts, strict=True):
         means = [one.mean(axis=1) if one.size else None for one in part]

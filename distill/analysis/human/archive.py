@@ -98,16 +98,14 @@ def _columns(one: Trials, other: Trials) -> Iterator[tuple[Any, Any]]:
     yield tuple([f"{s:.15g}" for s in one.seconds]), tuple([f"{s:.15g}" for s in other.seconds])
 
 
-def _about(dataset: Dataset, trials: Trials) -> dict[str, str | None]:
-    """What all trials of an observer share; `image` is how names of images are made of the rest."""
+def _about(dataset: Dataset, trials: Trials) -> dict[str, Any]:
+    """What all trials of an observer share."""
     parts = trials.images[0].split("_")
-    image = "{image}"
-    if len(parts) > _PARTS_BEFORE_IMAGE:
-        _, experiment, code, _, _, number, *_ = parts
-        image = f"{{trial:04d}}_{experiment}_{code}_{{condition}}_{{category}}_{number}_{{image}}"
+    _, *named = parts if len(parts) > _PARTS_BEFORE_IMAGE else [None]
     return {
         "observer": trials.observer,
-        "image": image,
+        # Of names such as 0001_cl_s01_cr_oven_40_n04111531_14126.png: cl_s01, 40.
+        "named": [f"{named[0]}_{named[1]}", named[4]] if named else None,
         # Without conditions, files of people have 0 in their place and those of models NaN.
         "condition": None if dataset.parametric else trials.conditions[0],
     }
@@ -119,7 +117,9 @@ def _shown(dataset: Dataset, trials: Trials) -> list[tuple[str, int, str]]:
         (
             condition if dataset.parametric else dataset.condition(condition),
             int(category),
-            name.split("_", _PARTS_BEFORE_IMAGE)[-1] if name.count("_") >= _PARTS_BEFORE_IMAGE else name,
+            name.split("_", _PARTS_BEFORE_IMAGE)[-1]
+            if name.count("_") >= _PARTS_BEFORE_IMAGE
+            else name,
         )
         for condition, category, name in zip(
             trials.conditions, trials.categories, trials.images, strict=True
@@ -144,8 +144,14 @@ def _unpacked(dataset: Dataset, arrays: Mapping[str, np.ndarray]) -> Iterator[Tr
         if about["condition"] is not None:
             conditions = [about["condition"]] * len(order)
         categories = arrays["categories"][order]
-        bare = arrays["images"][order].astype(str).tolist()
-        columns = zip(numbers.tolist(), conditions, categories.tolist(), bare, strict=True)
+        images = arrays["images"][order].astype(str).tolist()
+        if about["named"] is not None:
+            code, number = about["named"]
+            columns = zip(numbers.tolist(), conditions, categories.tolist(), images, strict=True)
+            images = [
+                f"{trial:04d}_{code}_{condition}_{CATEGORIES[category]}_{number}_{image}"
+                for trial, condition, category, image in columns
+            ]
         yield Trials(
             dataset=dataset.name,
             observer=about["observer"],
@@ -156,10 +162,5 @@ def _unpacked(dataset: Dataset, arrays: Mapping[str, np.ndarray]) -> Iterator[Tr
             answers=arrays["answers"][row],
             categories=categories,
             conditions=tuple(conditions),
-            images=tuple(
-                about["image"].format(
-                    trial=number, condition=condition, category=CATEGORIES[category], image=image
-                )
-                for number, condition, category, image in columns
-            ),
+            images=tuple(images),
         )

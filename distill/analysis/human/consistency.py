@@ -52,7 +52,7 @@ def _human(observer: str) -> bool:
 
 
 class Pairs(NamedTuple):
-    """Figures of pairs of observers, float64 […, P], means over conditions."""
+    """Figures of pairs of observers, float64 [R, P], means over conditions."""
 
     accuracy_difference: np.ndarray
     """(p1 − p2)² of two accuracies."""
@@ -135,14 +135,10 @@ def _keyed(dataset: Dataset, files: Sequence[Trials]) -> dict[Key, Place]:
 @functools.lru_cache(maxsize=4)
 def _keys(dataset: Dataset, conditions: tuple[str, ...], images: tuple[str, ...]) -> list[Key]:
     spelled = {text: dataset.condition(text) for text in set(conditions)}
-    return [
-        (spelled[text], image_id(name)) for text, name in zip(conditions, images, strict=True)
-    ]
+    return [(spelled[text], image_id(name)) for text, name in zip(conditions, images, strict=True)]
 
 
-def _check_alike(
-    dataset: Dataset, reference: dict[Key, Place], observer: dict[Key, Place]
-) -> None:
+def _check_alike(dataset: Dataset, reference: dict[Key, Place], observer: dict[Key, Place]) -> None:
     """Checks that an observer was shown what the first one was.
 
     Raises:
@@ -173,36 +169,33 @@ def _check_alike(
         )
 
 
-def pair_figures(answers: Answers, pairs: np.ndarray, weights: np.ndarray | None = None) -> Pairs:
+def pair_figures(answers: Answers, pairs: np.ndarray, weights: np.ndarray) -> Pairs:
     """Compares observers, condition by condition.
 
     Args:
       answers: theirs.
       pairs: int64 [2, P], rows of `answers`.
-      weights: float64 [R, K], how often each trial counts; the counts of a condition sum up to the
-        number of its trials. None counts each once.
-
-    Returns:
-      [R, P]; [P] without weights.
+      weights: float32 [R, K], how often each trial counts; the counts of a condition sum up to the
+        number of its trials.
     """
     first, second = pairs
-    weighted = np.ones((1, answers.categories.size)) if weights is None else weights
-    figures = []
-    for condition in np.unique(answers.conditions):
+    all_correct, conditions = answers.correct, np.unique(answers.conditions)
+    sums = np.zeros((3, len(weights), first.size))
+    for condition in conditions:
         mine = answers.conditions == condition
-        correct, weight = answers.correct[:, mine], weighted[:, mine] / mine.sum()
-        accuracy = weight @ correct.T
-        alike = weight @ (correct[first] == correct[second]).T
-        figures.append(_compared(accuracy[:, first], accuracy[:, second], alike))
-    means = np.mean(figures, axis=0)
-    return Pairs(*(means[:, 0] if weights is None else means))
+        correct, weight, count = all_correct[:, mine], weights[:, mine], np.float64(mine.sum())
+        # Counts are exact in float32.
+        accuracy = weight @ correct.T.astype(np.float32) / count
+        alike = weight @ (correct[first] == correct[second]).T.astype(np.float32) / count
+        sums += _compared(accuracy[:, first], accuracy[:, second], alike)
+    return Pairs(*sums / conditions.size)
 
 
 def _compared(p1: np.ndarray, p2: np.ndarray, observed: np.ndarray) -> np.ndarray:
     expected = p1 * p2 + (1 - p1) * (1 - p2)
-    # By chance alone two observers agree in everything only if both are always right, or wrong.
-    room = np.where(observed >= 1 - 1e-12, 1.0, 1 - expected)
-    kappa = np.where(observed >= 1 - 1e-12, 1.0, (observed - expected) / room)
+    kappa, all_alike = np.ones_like(observed), observed == 1
+    # What is expected is one only where all are alike.
+    np.divide(observed - expected, 1 - expected, out=kappa, where=~all_alike)
     return np.stack([(p1 - p2) ** 2, observed, kappa])
 
 
@@ -215,9 +208,9 @@ def resampled(conditions: np.ndarray, times: int, generator: np.random.Generator
       generator: of what is drawn.
 
     Returns:
-      float64 [R, K], how often each image was drawn. All observers share a draw.
+      float32 [R, K], how often each image was drawn. All observers share a draw.
     """
-    counts = np.zeros((times, conditions.size))
+    counts = np.zeros((times, conditions.size), np.float32)
     for condition in np.unique(conditions):
         mine = np.flatnonzero(conditions == condition)
         drawn = generator.integers(mine.size, size=(times, mine.size))

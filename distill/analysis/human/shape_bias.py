@@ -103,13 +103,15 @@ class Cues:
         )
 
     def resampled(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The shape bias of a pool, float64 [R]; NaN where it is undefined.
+        """The shape bias of a pool, float32 [R]; NaN where it is undefined.
 
         Args:
           rows: the observers.
-          weights: float64 [R, K], how often each trial counts.
+          weights: float32 [R, K], how often each trial counts.
         """
-        shape, texture = (weights @ (self.followed[rows] == cue).sum(axis=0) for cue in (1, -1))
+        shape, texture = (
+            weights @ (self.followed[rows] == cue).sum(axis=0, dtype=np.float32) for cue in (1, -1)
+        )
         either = shape + texture
         return np.divide(shape, either, out=np.full_like(shape, np.nan), where=either > 0)
 

@@ -106,9 +106,7 @@ def _nothing_found(folder: Path, others: Sequence[str]) -> str:
     if others:
         near = difflib.get_close_matches(others[0], DATASETS, 1)
         guess = f"; did you mean {near[0]}?" if near else ""
-        return (
-            f"{folder / others[0]} has the name of no set: they are {', '.join(DATASETS)}{guess}"
-        )
+        return f"{folder / others[0]} has the name of no set: they are {', '.join(DATASETS)}{guess}"
     if (folder / "raw-data").is_dir():
         return f"{folder} holds no trials; give {folder / 'raw-data'}"
     return f"{folder} holds no trials: {layout}"
@@ -221,16 +219,22 @@ def write_trials(folder: Path, trials: Iterable[Trials]) -> list[Path]:
             with file.open("w", encoding="utf-8", newline="") as out:
                 writer = csv.writer(out, lineterminator="\n")
                 writer.writerow(COLUMNS)
-                writer.writerows(_written(one, row) for row in np.flatnonzero(one.sessions == session))
+                writer.writerows(
+                    _written(one, row) for row in np.flatnonzero(one.sessions == session)
+                )
             files.append(file)
     return files
 
 
 def _file_name(trials: Trials, session: int) -> str:
     # The toolbox takes names apart at "_", so a model's has none; that in the file keeps its own.
-    name, between = (trials.observer, "_") if trials.is_human else (
-        trials.observer.replace("_", "-"),
-        "-",
+    name, between = (
+        (trials.observer, "_")
+        if trials.is_human
+        else (
+            trials.observer.replace("_", "-"),
+            "-",
+        )
     )
     return f"{trials.dataset}_{name}_session{between}{session}.csv"
 
