@@ -22,6 +22,8 @@ class _Image:
 
     dataset: str
     session: int
+    path: str
+    """In the set's folder; images are numbered in its order."""
     category: str
     name: str
     condition: str
@@ -101,6 +103,7 @@ def _image(path: str, row: int, dataset: str | None) -> _Image:
     return _Image(
         dataset=dataset,
         session=session,
+        path=path,
         category=category,
         condition=condition,
         name=name,

@@ -62,11 +62,13 @@ def decide(probabilities: np.ndarray, classes: Sequence[np.ndarray]) -> np.ndarr
     """The answers: int8 [N], places in `CATEGORIES`; of equal ones the last, as in the toolbox.
 
     Args:
-      probabilities: float [N, C], of all the model's classes together.
+      probabilities: float64 [N, C], of all the model's classes together.
       classes: the 16 categories' places among them.
     """
     means = np.stack([probabilities[:, one].mean(axis=1) for one in classes], axis=1)
-    return (means.shape[1] - 1 - means[:, ::-1].argmax(axis=1)).astype(np.int8)
+    # Means of many equal numbers differ from these in their last bits.
+    highest = means >= means.max(axis=1, keepdims=True) * (1 - 1e-12)
+    return (means.shape[1] - 1 - highest[:, ::-1].argmax(axis=1)).astype(np.int8)
 
 
 def answers(predictions: Predictions) -> np.ndarray:
