@@ -24,7 +24,7 @@ class Dataset:
     """Trials of an observer."""
     left_out: tuple[str, ...] = ()
     """Conditions, as `condition` spells them, that count in no figure: they are not out of
-    distribution, or people have less than 20% right (arXiv 2106.07411, appendix)."""
+    distribution, or people have less than 20% right. They are the toolbox model-vs-human's."""
     parametric: bool = True
     """Whether it has conditions."""
 

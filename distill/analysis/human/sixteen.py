@@ -1,7 +1,7 @@
 """From a model's classes to the 16 categories.
 
-arXiv 2106.07411, appendix: the probability of a category is the mean of those of its ImageNet
-classes, 207 of the 1,000; the category with the highest is the answer.
+The probability of a category is the mean of those of its ImageNet classes, 207 of the 1,000; the
+category with the highest is the answer, as in the toolbox model-vs-human (arXiv 2106.07411).
 """
 
 import functools

@@ -89,6 +89,14 @@ def test_intervals_are_the_same_for_the_same_seed_whatever_else_is_compared():
     assert beside.models[0].intervals != alone.models[0].intervals
 
 
+def test_each_set_has_draws_of_its_own():
+    copied = [dataclasses.replace(one, dataset="silhouette") for one in some("edge")]
+    config = AlignmentConfig(resamples=50)
+    one, other = (human_alignment(found, config).humans for found in (some("edge"), copied))
+    assert one.by_dataset["edge"] == other.by_dataset["silhouette"]
+    assert one.intervals != other.intervals
+
+
 def test_intervals_hold_the_figure_and_narrow_with_confidence():
     wide = human_alignment(some("cue-conflict"), AlignmentConfig(resamples=300))
     narrow = human_alignment(some("cue-conflict"), AlignmentConfig(resamples=300, confidence=0.5))
