@@ -31,10 +31,10 @@ def main(arguments: list[str]) -> None:
     """Prints a table of the folder's models."""
     parse(FLAGS, arguments, required=("raw_data",))
     files = {name: Path(FLAGS[name].value) for name in ("json", "html") if FLAGS[name].value}
-    for name, file in files.items():
-        check_writable(name, file)
     collection = read_collection(Path(FLAGS.raw_data))
     result = human_alignment(collection.trials, AlignmentConfig())
+    for name, file in files.items():
+        check_writable(name, file)
     references, notes = collection.references, collection.notes
     print(text_table(HEADER, alignment_rows(result, references)))
     for text in (*explanations(result, references), *notes):

@@ -65,7 +65,10 @@ def test_what_is_wrong_ends_the_command_with_file_and_line(raw_data, tmp_path):
     assert none.stderr.startswith("error: --raw_data needs a value")
     file = next((raw_data / "edge").glob("*.csv"))
     file.write_text(file.read_text().replace("knife", "spoon", 1))
-    wrong = run_python(*command, f"--raw_data={raw_data}", cwd=REPOSITORY)
+    output = tmp_path / "found.json"
+    flags = (f"--raw_data={raw_data}", f"--json={output}")
+    wrong = run_python(*command, *flags, cwd=REPOSITORY)
+    assert not output.exists()
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith(f"error: {file}, line ")
     assert "object_response is 'spoon'" in wrong.stderr

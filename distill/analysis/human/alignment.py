@@ -118,15 +118,17 @@ def human_alignment(trials: Sequence[Trials], config: AlignmentConfig) -> HumanA
       config: of the intervals.
 
     Raises:
-      UserError: if there are no people to compare with in a set, or what the observers of a set
-        were shown differs.
+      UserError: if there are no trials, or no people to compare with in a set, or what the
+        observers of a set were shown differs.
     """
     parts = [
         _set_figures(name, [one for one in trials if one.dataset == name], config)
         for name in DATASETS
         if any(one.dataset == name for one in trials)
     ]
-    models = sorted({name for one in parts for name in one.figures} - {_HUMANS})
+    if not parts:
+        raise UserError("there are no trials to compare")
+    models = sorted({name for one in parts for name in one.figures if name is not None})
     subjects = {
         one.answers.observers[row]: one.cues.bias(np.array([row]))
         for one in parts
@@ -135,21 +137,19 @@ def human_alignment(trials: Sequence[Trials], config: AlignmentConfig) -> HumanA
     }
     return HumanAlignment(
         models=tuple(_alignment(name, parts, config) for name in models),
-        humans=_alignment(_HUMANS, parts, config),
+        humans=_alignment(None, parts, config),
         subjects=subjects,
         config=config,
     )
 
 
-_HUMANS = "humans"
-
-
 class _SetFigures(NamedTuple):
     answers: Answers
     cues: Cues | None
-    figures: dict[str, Figures]
-    resamples: dict[str, dict[str, np.ndarray]]
-    """By observer and figure, [R]."""
+    figures: dict[str | None, Figures]
+    """By model; those of people are under None."""
+    resamples: dict[str | None, dict[str, np.ndarray | None]]
+    """By model and figure, [R]."""
 
 
 def _set_figures(dataset: str, trials: Sequence[Trials], config: AlignmentConfig) -> _SetFigures:
@@ -176,16 +176,16 @@ def _set_figures(dataset: str, trials: Sequence[Trials], config: AlignmentConfig
     return _SetFigures(answers, cues, figures, resamples)
 
 
-def _groups(answers: Answers) -> dict[str, np.ndarray]:
-    """Rows of each model, and of people together."""
+def _groups(answers: Answers) -> dict[str | None, np.ndarray]:
+    """Rows of each model, and under None of people together."""
     return {answers.observers[row]: np.array([row]) for row in answers.models} | {
-        _HUMANS: answers.humans
+        None: answers.humans
     }
 
 
 def _observer_figures(
     answers: Answers, weights: np.ndarray
-) -> dict[str, dict[str, np.ndarray | None]]:
+) -> dict[str | None, dict[str, np.ndarray | None]]:
     """The figures of each model and of people, each [R]."""
     groups = _groups(answers)
     pairs = [_pairs(answers, name, rows) for name, rows in groups.items()]
@@ -204,15 +204,17 @@ def _observer_figures(
     return found
 
 
-def _pairs(answers: Answers, name: str, rows: np.ndarray) -> np.ndarray:
+def _pairs(answers: Answers, name: str | None, rows: np.ndarray) -> np.ndarray:
     """Whom to compare, int64 [2, P]: a model with each person, or people with each other."""
     humans = answers.humans
-    if name == _HUMANS:
+    if name is None:
         return humans[np.stack(np.triu_indices(humans.size, 1))]
     return np.stack([np.repeat(rows, humans.size), humans])
 
 
-def _alignment(name: str, parts: Sequence[_SetFigures], config: AlignmentConfig) -> Alignment:
+def _alignment(
+    name: str | None, parts: Sequence[_SetFigures], config: AlignmentConfig
+) -> Alignment:
     mine = [one for one in parts if name in one.figures]
     biases = [one.cues.bias(_groups(one.answers)[name]) for one in mine if one.cues is not None]
     intervals = {}
@@ -221,10 +223,10 @@ def _alignment(name: str, parts: Sequence[_SetFigures], config: AlignmentConfig)
         if config.resamples and drawn and (figure == "shape_bias" or len(drawn) == len(mine)):
             intervals[figure] = _interval(np.mean(drawn, axis=0), config.confidence)
     return Alignment(
-        name=name,
+        name="humans" if name is None else name,
         by_dataset={one.answers.dataset: one.figures[name] for one in mine},
         shape_bias=biases[0] if biases else None,
-        intervals={name: ends for name, ends in intervals.items() if ends is not None},
+        intervals={figure: ends for figure, ends in intervals.items() if ends is not None},
     )
 
 

@@ -1,7 +1,8 @@
 """How alike two observers answer, beyond what their accuracies make likely.
 
 Geirhos, Meding and Wichmann, "Beyond accuracy: quantifying trial-by-trial behaviour of CNNs and
-humans by measuring error consistency" (arXiv 2006.16736), and the benchmark's averages (arXiv 2106.07411).
+humans by measuring error consistency" (arXiv 2006.16736), averaged as by the benchmark (arXiv
+2106.07411).
 """
 
 import dataclasses

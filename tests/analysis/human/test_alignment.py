@@ -145,6 +145,22 @@ def test_a_model_that_never_names_shape_or_texture_has_no_shape_bias():
     assert found.as_json()["shape_bias"] is None
 
 
+def test_a_model_may_be_called_humans():
+    model, *people = sorted(
+        some("edge", observers={"resnet50", "subject-01", "subject-02"}),
+        key=lambda one: one.is_human,
+    )
+    expected = human_alignment([model, *people], NO_INTERVALS)
+    found = human_alignment([dataclasses.replace(model, observer="humans"), *people], NO_INTERVALS)
+    assert found.humans == expected.humans
+    assert found.models[0].by_dataset == expected.models[0].by_dataset
+
+
+def test_nothing_to_compare_is_refused():
+    with pytest.raises(UserError, match="no trials to compare"):
+        human_alignment([], NO_INTERVALS)
+
+
 def test_a_set_without_people_names_the_file():
     with pytest.raises(UserError, match="the trials of resnet50 with edge: nobody's trials"):
         human_alignment(some("edge", observers={"resnet50"}), NO_INTERVALS)
