@@ -7,6 +7,7 @@
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
   distill predict          --workdir=DIR --output=FILE      a model's scores of images, in a file
   distill compare          MODEL MODEL … --config=FILE      what students retain of a teacher
+  distill human_alignment  --raw_data=DIR                   models beside people, by their trials
   distill export           --workdir=DIR                    a trained model for other programs
   distill inspect          PATH                             what a run, weights or export are
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
@@ -32,6 +33,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "compare",
+    "human_alignment",
     "export",
     "inspect",
     "plan",

@@ -26,15 +26,10 @@ from pathlib import Path
 from absl import flags
 
 from distill.command.evaluations import define_evaluations, read_evaluations
-from distill.command.flags import (
-    define_path,
-    define_process_flags,
-    join,
-    parse,
-    split_overrides,
-)
+from distill.command.flags import define_path, parse, split_overrides
 from distill.command.launch import launch
 from distill.command.model import define_model, read_model
+from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.runs.evaluated import EvaluateConfig, evaluate_predictions
 from distill.runs.evaluated import evaluate as run

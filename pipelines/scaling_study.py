@@ -17,15 +17,9 @@ from typing import Any
 from absl import flags
 
 from distill import config as configs
-from distill.command.flags import (
-    define_config,
-    define_path,
-    define_process_flags,
-    join,
-    parse,
-    split_overrides,
-)
+from distill.command.flags import define_config, define_path, parse, split_overrides
 from distill.command.launch import launch
+from distill.command.processes import define_process_flags, join
 from distill.data import Splits
 from distill.laws.branches import branching, check_study, flops_spent, trunk_config
 from distill.laws.config import StudyConfig

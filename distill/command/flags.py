@@ -7,7 +7,6 @@ from pathlib import Path
 from absl import flags
 
 from distill.errors import UserError
-from distill.parallel import distributed
 from distill.paths import local_path, source_name
 
 _OVERRIDE = "--config."
@@ -19,38 +18,6 @@ def define_config(values: flags.FlagValues, default: str | None = None) -> None:
         "config",
         default,
         "Config file, or a name that `distill configs` lists; with :ARGUMENT if it takes one.",
-        flag_values=values,
-    )
-
-
-def define_process_flags(values: flags.FlagValues) -> None:
-    """Defines the flags by which processes find each other; see docs/scale.md."""
-    flags.DEFINE_bool(
-        "distributed",
-        False,
-        "Join the other processes of this TPU slice, Slurm or Open MPI job.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "coordinator",
-        None,
-        "HOST:PORT at which process 0 listens, where nothing tells JAX; the same everywhere.",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("processes", None, "How many processes take part.", 1, flag_values=values)
-    flags.DEFINE_integer("process", None, "Which of them this is.", 0, flag_values=values)
-    flags.DEFINE_integer(
-        "start_timeout",
-        distributed.START_TIMEOUT,
-        "Seconds to wait for the other processes at the start.",
-        1,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "lost_after",
-        distributed.LOST_AFTER,
-        "Seconds without a sign of life after which a process counts as lost.",
-        1,
         flag_values=values,
     )
 
@@ -126,28 +93,6 @@ def number_list(flag: str, text: str, kind: type = int) -> tuple:
             example = "1024,1408 or 1024:2048:256" if kind is int else "2,4"
             raise UserError(f"--{flag} has {item!r}; expected numbers such as {example}")
     return tuple(found)
-
-
-def join(values: flags.FlagValues, workdir: Path | None = None) -> None:
-    """Meets the other processes that the flags tell of, before anything else of JAX.
-
-    Args:
-      values: parsed, with the flags of `define_process_flags`.
-      workdir: of the training run; None for a command that cannot be resumed.
-
-    Raises:
-      UserError: if the flags contradict each other or there is nobody to meet.
-    """
-    distributed.join(
-        cluster=values.distributed,
-        coordinator=values.coordinator,
-        processes=values.processes,
-        process=values.process,
-        start_timeout=values.start_timeout,
-        lost_after=values.lost_after,
-        workdir=workdir,
-        preemptible=workdir is not None,
-    )
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str], required: Sequence[str] = ()) -> None:

@@ -3,7 +3,6 @@
 import atexit
 import logging as stdlib_logging
 import os
-import select
 import signal
 import sys
 import traceback
@@ -16,15 +15,10 @@ from absl import flags, logging
 
 from distill import config as configs
 from distill.command.entry import check_packages
-from distill.command.flags import (
-    define_config,
-    define_path,
-    define_process_flags,
-    join,
-    parse,
-    split_overrides,
-)
+from distill.command.flags import define_config, define_path, parse, split_overrides
 from distill.command.help import help_text, is_asked
+from distill.command.host import command_line, nobody_reads
+from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.parallel import distributed
 from distill.terminal import accept_any_text
@@ -101,7 +95,7 @@ def launch(
       schema: of its config, for --help.
       batch: what sets how many images are computed at once, for the message where memory runs out.
     """
-    arguments = _command_line() if argv is None else list(argv)
+    arguments = command_line() if argv is None else list(argv)
     accept_any_text()
     _quieten_libraries()
     if is_asked(arguments):
@@ -117,7 +111,7 @@ def launch(
             body(arguments)
             sys.stdout.flush()
     except BrokenPipeError:
-        if not _nobody_reads():
+        if not nobody_reads():
             raise
         code = 128 + signal.SIGPIPE
     except UserError as error:
@@ -155,23 +149,6 @@ def _end_interrupted(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _nobody_reads() -> bool:
-    """Whether what standard output goes to has ended, as `head` does; the rest of it is dropped."""
-    output = sys.stdout.fileno()
-    reader = select.poll()
-    # Of a pipe without a reader an error is told, whatever is asked for.
-    reader.register(output, 0)
-    if not reader.poll(0):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-    return True
-
-
-def _command_line() -> list[str]:
-    """The command line's arguments, which are UTF-8, whatever the locale says."""
-    return [os.fsencode(one).decode("utf-8", "surrogateescape") for one in sys.argv[1:]]
 
 
 def _quieten_libraries() -> None:

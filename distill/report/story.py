@@ -8,7 +8,7 @@ from distill.data import Splits
 from distill.export.versions import obstacles
 from distill.nn import Network
 from distill.parallel import distributed
-from distill.report import write_run_report
+from distill.report.run import write_run_report
 from distill.train.fit import Trained
 from distill.train.progress import format_figure, say
 from distill.train.workdir import Workdir
