@@ -6,6 +6,7 @@
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
   distill predict          --workdir=DIR --output=FILE      a model's scores of images, in a file
+  distill fairness         --table=FILE --group=COLUMN      how groups fare by anybody's scores
   distill export           --workdir=DIR                    a trained model for other programs
   distill inspect          PATH                             what a run, weights or export are
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
@@ -30,6 +31,7 @@ COMMANDS = (
     "finetune",
     "evaluate",
     "predict",
+    "fairness",
     "export",
     "inspect",
     "plan",

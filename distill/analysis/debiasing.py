@@ -36,7 +36,7 @@ class DebiaserConfig:
     bias: float = 0.0
     """ε, in [0, 1]: how far apart the groups' rates of 1 may be."""
     rate: float | None = None
-    """ρ, in [0, 1]: the rate of 1 that they are around; none is the mean of the scores fitted to."""
+    """ρ, in [0, 1]: the rate of 1 that theirs are around; none takes the fitted scores' mean."""
 
     def __post_init__(self):
         if not 1e-6 <= self.gamma < np.inf:
@@ -83,7 +83,8 @@ class Debiaser:
 def fit_debiaser(cases: Cases, config: DebiaserConfig) -> Debiaser:
     """The debiaser that is best on cases that are not scored afterwards.
 
-    Their rates of 1 then differ by the bias allowed, or by less where they do without it.
+    A group's rate of 1 on these is what it is at t = 0, or the nearer end of ρ ± ε/2 where that is
+    outside, so that no two differ by more than the bias allowed.
     """
     # Of p, not of 2p − 1: the two have the same mean where all scores are high.
     rate = float(cases.score.mean()) if config.rate is None else config.rate
