@@ -90,7 +90,7 @@ def draw_trade_off(comparison: Comparison) -> Figure:
     gaps, accuracies, errors = drawing.subplots(1, 3)
     allowed = [one.debiaser.bias for one in comparison.curve]
     reached = [one.applied.gap("rate") for one in comparison.curve]
-    gaps.plot(allowed, allowed, linestyle="--", linewidth=1, color=_DARK, label="as allowed")
+    gaps.plot(allowed, allowed, "--", linewidth=1, color=_DARK, zorder=3, label="as allowed")
     fitted = [one.fitted.gap("rate") for one in comparison.curve]
     gaps.plot(allowed, fitted, marker="o", markersize=4, color="#9aa7b4", label="held-out cases")
     gaps.plot(allowed, reached, marker="o", color=_RED, label="these cases")
