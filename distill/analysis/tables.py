@@ -165,9 +165,15 @@ def read_table(path: Path, positive: str | None = None) -> Table:
       positive: of predictions, as of `table_of_predictions`.
 
     Raises:
-      UserError: if it cannot be read, or is of predictions and no positive class is named.
+      UserError: if it cannot be read, or a positive class is named of other than predictions or
+        not named of these.
     """
     if path.suffix not in SUFFIXES:
+        if positive is not None:
+            raise UserError(
+                f"--positive is for predictions ({', '.join(SUFFIXES)}); of {path}, name the "
+                "column of the score: --score=COLUMN"
+            )
         return read_csv(path)
     if positive is None:
         raise UserError(

@@ -65,7 +65,7 @@ def write_fairness_report(
     ]
     if comparison.curve:
         caption = (
-            "A debiaser for each bias allowed, fitted to held-out cases and applied to these; stars "
+            "A debiaser for each bias allowed, fitted to held-out cases and then applied. Stars "
             "and diamonds are without one."
         )
         sections.append(
