@@ -36,7 +36,7 @@ class DebiaserConfig:
     bias: float = 0.0
     """ε, in [0, 1]: how far apart the groups' rates of 1 may be."""
     rate: float | None = None
-    """ρ, in [0, 1]: the rate of 1 that theirs are around; none takes the fitted scores' mean."""
+    """ρ, in [0, 1]: the rate of 1 that they are around; none is the mean score fitted to."""
 
     def __post_init__(self):
         if not 1e-6 <= self.gamma < np.inf:

@@ -9,13 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill.analysis.calibration import (
-    BINS,
-    Calibration,
-    blocks,
-    labelled,
-    top_label_calibration,
-)
+from distill.analysis.calibration import blocks, labelled
 from distill.analysis.predictions import Predictions
 from distill.errors import UserError
 
@@ -104,50 +98,6 @@ def held_out(names: np.ndarray, share: float) -> np.ndarray:
     """
     drawn = [zlib.crc32(name.encode("utf-8", "surrogateescape")) for name in names.tolist()]
     return np.array(drawn, np.float64) < share * 2.0**32
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recalibration:
-    """Calibration before temperature scaling and after it, both of images not fitted to."""
-
-    temperature: Temperature
-    before: Calibration
-    after: Calibration
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields."""
-        return {
-            "temperature": self.temperature.as_json(),
-            "before": self.before.as_json(),
-            "after": self.after.as_json(),
-        }
-
-
-def recalibrate(predictions: Predictions, *, share: float = 0.2, bins: int = BINS) -> Recalibration:
-    """Fits a temperature to some images and measures what it does to the others.
-
-    Args:
-      predictions: of a model.
-      share: of the images that are fitted to, chosen by name.
-      bins: of the calibration error.
-
-    Raises:
-      UserError: as `fit_temperature`, or if no image with a label is left for one of the two.
-    """
-    predictions = labelled(predictions)
-    fitted = held_out(predictions.names, share)
-    if fitted.all() or not fitted.any():
-        raise UserError(
-            f"of {len(predictions)} images {int(fitted.sum())} are chosen to fit a temperature to, "
-            "and the others to score; expected some of each: give more images or another share"
-        )
-    temperature = fit_temperature(predictions.where(fitted))
-    scored = predictions.where(~fitted)
-    return Recalibration(
-        temperature=temperature,
-        before=top_label_calibration(scored, bins),
-        after=top_label_calibration(temperature.apply(scored), bins),
-    )
 
 
 class _Derivatives(NamedTuple):

@@ -13,7 +13,7 @@ batch that its devices hold.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ from distill.errors import RunFailed, check_choices
 from distill.evaluation_view import EvaluationView, Filter
 
 Batch = dict[str, Any]
+Altered = Callable[[np.ndarray, int], np.ndarray]
 
 # The epoch of training views that are for evaluation. Training never gets there: its positions end
 # at 2^62, and its epochs with them. Nor can its keys look like this one to NumPy, which joins the
@@ -175,6 +176,8 @@ class EvaluationViews:
     None cuts evaluation views."""
     evaluation: EvaluationView | None = None
     """How these are cut; None is as `view` says."""
+    altered: Altered | None = None
+    """Makes of a view of an image, and its number, the view that is shown; picklable."""
 
     def __post_init__(self):
         check_spec(self.source.spec, self.source.class_names)
@@ -201,6 +204,8 @@ class EvaluationViews:
             seen = missing(spec, self.size)
         else:
             seen = see(example, spec, self._cut(example["image"], index))
+            if self.altered is not None:
+                seen["image"] = self.altered(seen["image"], index)
         return _labelled(seen) | _row(index, skipped, is_image=example is not None)
 
     def _cut(self, image: np.ndarray, index: int) -> Cut:

@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags, logging
 
 from distill.data.config import DataConfig
-from distill.data.examples import Batch, EvaluationViews, TeacherView, TrainingViews
+from distill.data.examples import Altered, Batch, EvaluationViews, TeacherView, TrainingViews
 from distill.data.labels import check_batch_labels
 from distill.data.sources import CorruptImage, Source
 from distill.data.store import Store
@@ -293,6 +293,7 @@ class EvalLoader:
       rows: of each batch, those to read here; None reads all.
       view_seed: draws training views, the same in each call; None cuts evaluation views.
       view: how evaluation views are cut; None takes what `config` says.
+      altered: see `EvaluationViews`.
     """
 
     def __init__(
@@ -306,6 +307,7 @@ class EvalLoader:
         rows: Sequence[int] | None = None,
         view_seed: int | None = None,
         view: EvaluationView | None = None,
+        altered: Altered | None = None,
     ):
         self.source = source
         self._config = config
@@ -318,6 +320,7 @@ class EvalLoader:
             rows=range(batch_size) if rows is None else rows,
             view_seed=view_seed,
             evaluation=view,
+            altered=altered,
         )
 
     def __iter__(self) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from distill.data import DataConfig, EvalLoader, Source, Subset
+from distill.data.examples import Altered
 from distill.errors import RunFailed
 from distill.evaluate.outputs import Outputs
 from distill.evaluation_view import EvaluationView
@@ -34,6 +35,7 @@ def split_loader(
     batch_size: int,
     view_seed: int | None = None,
     view: EvaluationView | None = None,
+    altered: Altered | None = None,
 ) -> EvalLoader:
     """Goes over `source` in batches cut over `mesh`.
 
@@ -45,6 +47,7 @@ def split_loader(
       batch_size: over all devices.
       view_seed: draws training views, the same in each call; None cuts evaluation views.
       view: how evaluation views are cut; None takes what `data` says.
+      altered: see `distill.data.examples.EvaluationViews`.
     """
     return EvalLoader(
         source,
@@ -55,6 +58,7 @@ def split_loader(
         rows=local_rows(mesh, batch_size),
         view_seed=view_seed,
         view=view,
+        altered=altered,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from distill.analysis.predictions import Predictions
 from distill.data import Subset
 from distill.data.classes import among
+from distill.data.examples import Altered
 from distill.errors import RunFailed, UserError
 from distill.evaluate.evaluation import describe_images
 from distill.evaluate.features import split_loader
@@ -89,12 +90,15 @@ class Predictor:
         self.among = among(self.images) if numbered else None
         """Those that the images have, by number; None is all."""
 
-    def rows(self, params: Params, start: int = 0) -> Iterator[Rows]:
+    def rows(
+        self, params: Params, start: int = 0, *, altered: Altered | None = None
+    ) -> Iterator[Rows]:
         """Logits of all classes, batch by batch.
 
         Args:
           params: of the model.
           start: the place in the source of the first image.
+          altered: makes of a view, and its number, the view that is shown.
 
         Raises:
           RunFailed: if logits are not finite, or too many images are corrupt.
@@ -107,6 +111,7 @@ class Predictor:
             size=max(subject.network.config.image_shape[:2]),
             batch_size=subject.batch_size,
             view=shown.view,
+            altered=altered,
         )
         for rows in self._outputs(params, loader):
             sound = np.isfinite(rows.values).all(axis=1)
@@ -133,10 +138,10 @@ class Predictor:
         number = {name: place for place, name in enumerate(self.class_names)}
         return np.array([*(number.get(name, -1) for name in names), -1], np.int64)
 
-    def predictions(self, params: Params) -> Predictions:
-        """Of all images, in the classes among which the model chooses."""
+    def predictions(self, params: Params, *, altered: Altered | None = None) -> Predictions:
+        """Of all images, in the classes among which the model chooses; see `rows`."""
         parts, columns = [], []
-        for rows in self.rows(params):
+        for rows in self.rows(params, altered=altered):
             parts.append(rows.values)
             columns.append(self.columns(rows))
         joined = {key: np.concatenate([one[key] for one in columns]) for key in columns[0]}

@@ -114,7 +114,7 @@ def test_logits_that_are_not_finite_are_refused_with_the_images_name(
             yield rows
 
     monkeypatch.setattr(Outputs, "__call__", broken)
-    with pytest.raises(RunFailed, match="the logits of digits image .* are not finite"):
+    with pytest.raises(RunFailed, match=r"the logits of digits image .* are not finite"):
         predict(teacher_workdir, OfImagesConfig(), tmp_path / "p.npz", batch_size=64)
 
 
