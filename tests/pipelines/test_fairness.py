@@ -114,6 +114,26 @@ def test_predictions_of_celeba_with_its_lists(tmp_path):
     assert told["debiased"][0]["parity_gap"] == pytest.approx(figures["debiased"][0]["parity_gap"])
 
 
+def test_predictions_with_a_csv_beside_their_images(tmp_path):
+    score = np.array([row[0] for row in TEST])
+    predictions = Predictions(
+        scores=np.stack([1 - score, score], axis=1),
+        scale="probabilities",
+        class_names=("no", "yes"),
+        labels=np.array([row[1] for row in TEST]),
+        names=np.array([f"yes/{number}.jpg" for number in range(len(TEST))]),
+    )
+    write_predictions(tmp_path / "p.parquet", predictions)
+    rows = [(f"{number}.jpg", row[2]) for number, row in enumerate(TEST)]
+    beside = write(tmp_path / "people.csv", rows, "image,s")
+    done = run_command(
+        *("fairness", f"--table={tmp_path / 'p.parquet'}", "--positive=yes", "--group=s"),
+        *(f"--attributes={beside}", f"--json={tmp_path / 'o.json'}"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "o.json").read_text())["before"] == expected()["before"]
+
+
 def test_without_held_out_cases_the_score_alone_is_measured(tables):
     done = run_command("fairness", f"--table={tables[0]}", *COLUMNS)
     assert done.returncode == 0 and "debiased" not in done.stdout
