@@ -10,13 +10,14 @@ and false positive rates of each group and the gaps between them, of the score, 
 0.5, and of debiased decisions (arXiv 2106.12887), fitted to held-out cases; see docs/evaluation.md.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
 
 from distill.analysis.celeba import PARTITION, read_attributes, read_partition
 from distill.analysis.debiasing import BIASES, DebiaserConfig, compare
-from distill.analysis.fairness import cases_of_table
+from distill.analysis.fairness import Cases, cases_of_table
 from distill.analysis.tables import Table, read_csv, read_table
 from distill.command.flags import check_writable, define_path, number_list, parse
 from distill.command.launch import launch
@@ -93,21 +94,28 @@ def _tables() -> tuple[Table, Table | None]:
     return table, _read(Path(FLAGS.held_out)) if FLAGS.held_out else None
 
 
+def _cases(columns: Mapping[str, str]) -> tuple[Cases, Cases | None]:
+    """The cases to score, and those to fit to, by the names of their columns."""
+    scored, fitted = _tables()
+    if fitted is None:
+        return cases_of_table(scored, **columns), None
+    held_out = cases_of_table(fitted, **columns)
+    return cases_of_table(scored, **columns, groups=held_out.groups), held_out
+
+
 def main(arguments: list[str]) -> None:
     """Measures what the flags name."""
     parse(FLAGS, arguments, required=("table", "group"))
-    for name in ("json", "html"):
-        check_writable(name, FLAGS[name].value and Path(FLAGS[name].value))
+    check_writable("json", FLAGS.json and Path(FLAGS.json))
+    check_writable("html", FLAGS.html and Path(FLAGS.html))
     biases = number_list("bias", FLAGS.bias, float)
     try:
         for bias in biases:
             DebiaserConfig(gamma=FLAGS.gamma, bias=bias, rate=FLAGS.rate)
     except ValueError as error:
         raise UserError(f"--{error}") from error
-    scored, fitted = _tables()
     columns = {"score": FLAGS.score, "target": FLAGS.target, "group": FLAGS.group}
-    held_out = fitted and cases_of_table(fitted, **columns)
-    cases = cases_of_table(scored, **columns, groups=held_out and held_out.groups)
+    cases, held_out = _cases(columns)
     found = compare(cases, held_out, gamma=FLAGS.gamma, biases=biases, rate=FLAGS.rate)
     print(text_table(GROUP_HEADER, group_rows(found)), end="\n\n")
     print(text_table(GAP_HEADER, gap_rows(found)))
@@ -115,7 +123,8 @@ def main(arguments: list[str]) -> None:
         say(f"warning: {warning}")
     if held_out is None:
         say("nothing is debiased without other cases to fit to: --held_out or --split_column")
-    about = {"table": cases.source, **columns, "held_out_table": held_out and held_out.source}
+    about = {"table": cases.source, **columns}
+    about["held_out_table"] = None if held_out is None else held_out.source
     if FLAGS.json:
         write_json(Path(FLAGS.json), {**about, **found.as_json()})
     if FLAGS.html:

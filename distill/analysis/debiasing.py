@@ -193,20 +193,31 @@ def compare(
       UserError: if the two have other groups.
       ValueError: as `DebiaserConfig`.
     """
-    curve = []
-    for bias in sorted(set(biases)) if held_out is not None else ():
-        debiaser = fit_debiaser(held_out, DebiaserConfig(gamma=gamma, bias=bias, rate=rate))
-        curve.append(
-            TradeOff(
-                debiaser=debiaser,
-                fitted=fairness(held_out, debiaser.decide(held_out), "debiased"),
-                applied=fairness(cases, debiaser.decide(cases), "debiased"),
-            )
-        )
+    curve: list[TradeOff] = []
+    warnings = cases.warnings()
+    if held_out is not None:
+        warnings += held_out.warnings()
+        for bias in sorted(set(biases)):
+            config = DebiaserConfig(gamma=gamma, bias=bias, rate=rate)
+            curve.append(trade_off(cases, held_out, config))
     return Comparison(
         count=len(cases),
         held_out=None if held_out is None else len(held_out),
         before=(fairness(cases, hard(cases), "hard"), fairness(cases, cases.score, "score")),
         curve=tuple(curve),
-        warnings=(*cases.warnings(), *([] if held_out is None else held_out.warnings())),
+        warnings=tuple(warnings),
+    )
+
+
+def trade_off(cases: Cases, held_out: Cases, config: DebiaserConfig) -> TradeOff:
+    """What one debiaser, fitted to held-out cases, does to these.
+
+    Raises:
+      UserError: if the two have other groups.
+    """
+    debiaser = fit_debiaser(held_out, config)
+    return TradeOff(
+        debiaser=debiaser,
+        fitted=fairness(held_out, debiaser.decide(held_out), "debiased"),
+        applied=fairness(cases, debiaser.decide(cases), "debiased"),
     )

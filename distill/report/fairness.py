@@ -1,6 +1,6 @@
 """How groups fare by a model's decisions, before debiasing and after: tables, plots and a page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -89,9 +89,9 @@ def draw_trade_off(comparison: Comparison) -> Figure:
     drawing = Figure(figsize=(13, 4.2), layout="constrained")
     gaps, accuracies, errors = drawing.subplots(1, 3)
     allowed = [one.debiaser.bias for one in comparison.curve]
-    reached = [one.applied.gap("rate") for one in comparison.curve]
+    reached = _parity([one.applied for one in comparison.curve])
     gaps.plot(allowed, allowed, "--", linewidth=1, color=_DARK, zorder=3, label="as allowed")
-    fitted = [one.fitted.gap("rate") for one in comparison.curve]
+    fitted = _parity([one.fitted for one in comparison.curve])
     gaps.plot(allowed, fitted, marker="o", markersize=4, color="#9aa7b4", label="held-out cases")
     gaps.plot(allowed, reached, marker="o", color=_RED, label="these cases")
     _dress(gaps, "parity gap allowed, ε", "parity gap reached")
@@ -104,7 +104,7 @@ def draw_trade_off(comparison: Comparison) -> Figure:
     return drawing
 
 
-def _draw_accuracies(axes: Axes, comparison: Comparison, reached: list[float | None]) -> None:
+def _draw_accuracies(axes: Axes, comparison: Comparison, reached: np.ndarray) -> None:
     names = list(comparison.before[0].groups)
     colours = matplotlib.colormaps["viridis"](np.linspace(0.1, 0.8, len(names)))
     for name, colour in zip(names, colours, strict=True):
@@ -122,7 +122,7 @@ def _draw_accuracies(axes: Axes, comparison: Comparison, reached: list[float | N
 def _mark(axes: Axes, one: Fairness, height: float | None, colour=_RED, label: bool = True) -> None:
     marker, size = _MARKERS[one.decision]
     axes.plot(
-        *([one.gap("rate")], [height]),
+        *(_parity([one]), np.array([height], np.float64)),
         marker=marker,
         markersize=size,
         linestyle="none",
@@ -141,6 +141,11 @@ def _dress(axes: Axes, x: str, y: str, *, percent: bool = True) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
+
+
+def _parity(decisions: Sequence[Fairness]) -> np.ndarray:
+    """The parity gap of each decision; there always is one."""
+    return np.array([one.gap("rate") for one in decisions], np.float64)
 
 
 def _decisions(comparison: Comparison) -> list[tuple[str, Fairness]]:
