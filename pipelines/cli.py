@@ -8,6 +8,7 @@
   distill predict          --workdir=DIR --output=FILE      a model's scores of images, in a file
   distill compare          MODEL MODEL … --config=FILE      what students retain of a teacher
   distill human_alignment  --raw_data=DIR                   models beside people, by their trials
+  distill fairness         --table=FILE --group=COLUMN      how groups fare by anybody's scores
   distill export           --workdir=DIR                    a trained model for other programs
   distill inspect          PATH                             what a run, weights or export are
   distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
@@ -34,6 +35,7 @@ COMMANDS = (
     "predict",
     "compare",
     "human_alignment",
+    "fairness",
     "export",
     "inspect",
     "plan",

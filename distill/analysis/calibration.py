@@ -121,8 +121,9 @@ def equal_mass(
     if not values.size:
         raise UserError("there are no probabilities to divide into bins")
     places = np.round(np.linspace(0, values.size, bins, endpoint=False)).astype(int)
-    # The first bin begins at the least probability, and so might as well at 0.
-    edges = np.unique(np.r_[0.0, values[places[1:]], 1.0])
+    # The first bin may as well begin at 0; what is exactly 1 is often a bin of its own.
+    starts = np.unique(np.r_[0.0, values[np.minimum(places[1:], values.size - 1)]])
+    edges = np.r_[starts, 1.0]
     return _curve(np.asarray(probability, np.float64), outcome, convention, edges)
 
 

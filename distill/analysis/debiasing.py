@@ -83,7 +83,8 @@ class Debiaser:
 def fit_debiaser(cases: Cases, config: DebiaserConfig) -> Debiaser:
     """The debiaser that is best on cases that are not scored afterwards.
 
-    Their rates of 1 then differ by the bias allowed, or by less where they do without it.
+    A group's rate of 1 on these is what it is at t = 0, or the nearer end of ρ ± ε/2 where that is
+    outside, so that no two differ by more than the bias allowed.
     """
     # Of p, not of 2p − 1: the two have the same mean where all scores are high.
     rate = float(cases.score.mean()) if config.rate is None else config.rate
@@ -192,20 +193,31 @@ def compare(
       UserError: if the two have other groups.
       ValueError: as `DebiaserConfig`.
     """
-    curve = []
-    for bias in sorted(set(biases)) if held_out is not None else ():
-        debiaser = fit_debiaser(held_out, DebiaserConfig(gamma=gamma, bias=bias, rate=rate))
-        curve.append(
-            TradeOff(
-                debiaser=debiaser,
-                fitted=fairness(held_out, debiaser.decide(held_out), "debiased"),
-                applied=fairness(cases, debiaser.decide(cases), "debiased"),
-            )
-        )
+    curve: list[TradeOff] = []
+    warnings = cases.warnings()
+    if held_out is not None:
+        warnings += held_out.warnings()
+        for bias in sorted(set(biases)):
+            config = DebiaserConfig(gamma=gamma, bias=bias, rate=rate)
+            curve.append(trade_off(cases, held_out, config))
     return Comparison(
         count=len(cases),
         held_out=None if held_out is None else len(held_out),
         before=(fairness(cases, hard(cases), "hard"), fairness(cases, cases.score, "score")),
         curve=tuple(curve),
-        warnings=(*cases.warnings(), *([] if held_out is None else held_out.warnings())),
+        warnings=tuple(warnings),
+    )
+
+
+def trade_off(cases: Cases, held_out: Cases, config: DebiaserConfig) -> TradeOff:
+    """What one debiaser, fitted to held-out cases, does to these.
+
+    Raises:
+      UserError: if the two have other groups.
+    """
+    debiaser = fit_debiaser(held_out, config)
+    return TradeOff(
+        debiaser=debiaser,
+        fitted=fairness(held_out, debiaser.decide(held_out), "debiased"),
+        applied=fairness(cases, debiaser.decide(cases), "debiased"),
     )

@@ -133,7 +133,7 @@ def cases_of_table(
     return Cases.of(
         table.numbers(score, 0, 1),
         table.binary(target),
-        [f"{group}={text}" for text in table.texts(group).tolist()],
+        np.array([f"{group}={text}" for text in table.texts(group).tolist()]),
         groups=groups,
         source=table.source,
     )

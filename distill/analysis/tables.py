@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from distill.analysis.prediction_files import SUFFIXES, read_predictions
 from distill.analysis.predictions import Predictions
 from distill.errors import UserError, did_you_mean
 
@@ -136,8 +137,50 @@ class Table:
         added = {name: other.columns[name][chosen] for name in others}
         return dataclasses.replace(self, columns={**self.columns, **added})
 
+    def of_split(self, column: str, split: str) -> Self:
+        """The rows that have a text in a column.
+
+        Raises:
+          UserError: if there is no such column, or none has.
+        """
+        found = self.texts(column)
+        if not (found == split).any():
+            there = ", ".join(map(repr, sorted(set(found.tolist()))[:5]))
+            raise UserError(
+                f"{self.source}: no row has {split!r} in the column {column!r}; expected one of "
+                f"{there}"
+            )
+        source = f"{self.source} ({split})"
+        return dataclasses.replace(self.where(found == split), source=source)
+
     def _error(self, row: int, message: str) -> UserError:
         return UserError(f"{self.source}, line {self.lines[row]}: {message}")
+
+
+def read_table(path: Path, positive: str | None = None) -> Table:
+    """Reads a CSV with a header, or predictions.
+
+    Args:
+      path: of the file.
+      positive: of predictions, as of `table_of_predictions`.
+
+    Raises:
+      UserError: if it cannot be read, or a positive class is named of other than predictions or
+        not named of these.
+    """
+    if path.suffix not in SUFFIXES:
+        if positive is not None:
+            raise UserError(
+                f"--positive is for predictions ({', '.join(SUFFIXES)}); of {path}, name the "
+                "column of the score: --score=COLUMN"
+            )
+        return read_csv(path)
+    if positive is None:
+        raise UserError(
+            f"{path} holds predictions; name the class whose probability is the score: "
+            "--positive=CLASS"
+        )
+    return table_of_predictions(read_predictions(path), positive, str(path))
 
 
 def read_csv(path: Path) -> Table:
