@@ -27,7 +27,7 @@ import numpy as np
 import optax
 
 from distill.data.examples import STORED
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.optim import OptimizerConfig, make_optimizer
 from distill.parallel import MeshConfig, make_mesh, put_batch
 from distill.paths import path_argument
@@ -56,7 +56,7 @@ Timed = dict[str, Callable[[], object]]
 class Bench:
     """Batches and compiled steps for a teacher."""
 
-    def __init__(self, teacher: Network):
+    def __init__(self, teacher: VisionNetwork):
         self.mesh = make_mesh(MeshConfig())
         self.teacher = teacher.placed(self.mesh)
         self.params = {"teacher": init_params(self.teacher, SEED)}
@@ -65,7 +65,7 @@ class Bench:
         labels = rng.integers(0, CLASSES, BATCH).astype(np.int32)
         self.batch = put_batch(self.mesh, {"image": images, "label": labels}, size=BATCH)
 
-    def student(self, seed: int) -> tuple[Network, Params]:
+    def student(self, seed: int) -> tuple[VisionNetwork, Params]:
         """A student and where it starts."""
         network = vit.build(vit.configure("mu/2", **COMMON | STUDENT)).placed(self.mesh)
         return network, init_params(network, seed)

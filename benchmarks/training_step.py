@@ -17,7 +17,7 @@ import optax
 
 from benchmarks.arguments import positive_int
 from distill.config.schema import choice
-from distill.nn import Network, Params, count_flops
+from distill.nn import Params, VisionNetwork, count_flops
 from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh
@@ -46,9 +46,9 @@ class Job:
     """What is trained, and on what."""
 
     task: Task
-    network: Network
+    network: VisionNetwork
     """The one that learns."""
-    teacher: Network | None
+    teacher: VisionNetwork | None
 
     @property
     def flops_per_image(self) -> int:
@@ -61,7 +61,7 @@ class Job:
         return 3 * forward_flops(self.network) + teacher
 
 
-def forward_flops(network: Network) -> int:
+def forward_flops(network: VisionNetwork) -> int:
     """Operations in the matrix products of one image's forward pass.
 
     A kernel's products are its own affair; those of the plain one can be counted.
@@ -71,7 +71,7 @@ def forward_flops(network: Network) -> int:
     return count_flops(network.apply, network.abstract_params, image).matrix
 
 
-def network_of(name: str, choices: dict[str, Any]) -> Network:
+def network_of(name: str, choices: dict[str, Any]) -> VisionNetwork:
     """The network of "B/16" or "vit:B/16", with `choices` overriding the variant's fields.
 
     Raises:
@@ -105,7 +105,7 @@ def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
     )
     execution = dict(remat=args.remat, unroll=args.unroll)
 
-    def network(role: str, prefix: str, **choices) -> Network:
+    def network(role: str, prefix: str, **choices) -> VisionNetwork:
         shape = {flag: getattr(args, prefix + flag) for flag in SHAPE_FLAGS}
         choices |= common | {flag: size for flag, size in shape.items() if size is not None}
         return network_of(getattr(args, role), choices).placed(mesh)
@@ -138,14 +138,14 @@ def placed_job(
     return job, mesh
 
 
-def optimizer_of(name: str, network: Network) -> optax.GradientTransformation:
+def optimizer_of(name: str, network: VisionNetwork) -> optax.GradientTransformation:
     """As the configs have it, with a rate so low that random labels cannot make it diverge."""
     config = OptimizerConfig(name=name, learning_rate=1e-6, weight_decay=(("kernel$", 1e-6),))
     schedule = make_schedule(ScheduleConfig(kind="constant", warmup_steps=0), total_steps=1)
     return make_optimizer(config, schedule, network.abstract_params, network.axes)
 
 
-def teacher_params(teacher: Network) -> Params:
+def teacher_params(teacher: VisionNetwork) -> Params:
     """Random parameters in the compute dtype, as a pipeline with `teacher.dtype` loads them."""
 
     def draw(key):

@@ -25,7 +25,7 @@ SHAPES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlainViTConfig(VariantConfig, ViTConfig):
+class PlainViTConfig(VariantConfig):
     """One of the plain ViTs.
 
     Raises:

@@ -30,6 +30,8 @@ class OneOf:
       found_in: packages whose modules are loaded to find them.
     """
 
+    # For type checkers: what is below is a dataclass.
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     _tag: ClassVar[str]
     _found_in: ClassVar[tuple[str, ...]]
 

@@ -17,7 +17,7 @@ from distill.errors import RunFailed
 from distill.estimate import hlo
 from distill.estimate.cost import Cost, estimate
 from distill.estimate.topology import Topology, coordinates
-from distill.nn import Network, encoder_flops
+from distill.nn import VisionNetwork, encoder_flops
 from distill.parallel import batch_sharding
 from distill.train.run import blame
 from distill.train.state import TrainState, abstract_state
@@ -30,7 +30,7 @@ GIB = 2**30
 class Job:
     """A training step as a config describes it: no weights, no data."""
 
-    network: Network
+    network: VisionNetwork
     """What is trained, placed on the mesh."""
     task: Task
     optimizer: optax.GradientTransformation
@@ -41,7 +41,7 @@ class Job:
     """Side of the views in pixels."""
     teacher_view: TeacherView = "same"
     """What teachers see of a training image."""
-    teachers: tuple[Network, ...] = ()
+    teachers: tuple[VisionNetwork, ...] = ()
     frozen: Any = None
     """The teachers' parameters as `jax.ShapeDtypeStruct`s with shardings."""
 

@@ -17,10 +17,15 @@ from distill.subject import PerExample, Subject
 class Evaluation(Protocol):
     """Measures parameters of one model on some images."""
 
-    missing: frozenset[str]
-    """Metrics of which the last call could say nothing, and which it left out."""
-    remarks: tuple[str, ...]
-    """What is to be said of its images before it is called."""
+    @property
+    def missing(self) -> frozenset[str]:
+        """Metrics of which the last call could say nothing, and which it left out."""
+        ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of its images before it is called."""
+        ...
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
         """The metrics by name; all processes must call it, and all get the same.

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from distill.data import DataConfig, EvalLoader, Source, Subset
 from distill.errors import RunFailed
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.parallel import in_flight, local_rows, put_batch, replicated
 
 
@@ -92,11 +92,11 @@ def training_view_loader(
 class FeatureExtractor:
     """Computes embeddings on the mesh the network is placed on; compiled once for all sources."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: VisionNetwork):
         self._width = network.config.width
 
         # What is replicated can be fetched by every process.
-        @functools.partial(jax.jit, out_shardings=replicated(network.placement.mesh))
+        @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
         def embed(params, batch):
             embedding = network.apply(params, network.prepare(batch["image"])).embedding
             return Features(embedding.astype(jnp.float32), batch["label"], batch["index"]), (

@@ -10,7 +10,7 @@ from distill.evaluate.evaluation import EvaluationConfig, describe_images
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.transfer_task import TransferTask
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.paths import SourceName
 from distill.subject import Subject
 
@@ -116,7 +116,7 @@ class TransferEvaluator:
         self,
         config: TransferConfig,
         data: DataConfig,
-        network: Network,
+        network: VisionNetwork,
         *,
         batch_size: int,
         view: EvaluationView | None = None,
@@ -150,7 +150,7 @@ class TransferEvaluator:
             and have a label.
         """
         del frozen
-        mesh = self._network.placement.mesh
+        mesh = self._network.mesh
         size = max(self._network.config.image_shape[:2])
 
         def embed(source):

@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from distill.export.model import Artefact, Exportable, converting, require
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 FILE = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -35,7 +35,7 @@ def check_installed() -> None:
     require("onnx", "-c constraints.txt -e '.[onnx]'", "jax2onnx", "onnx", "onnxruntime")
 
 
-def obstacle(network: Network, dtype: str) -> str | None:
+def obstacle(network: VisionNetwork, dtype: str) -> str | None:
     """What keeps a network out of the format: another dtype than float32."""
     del network
     return None if dtype == "float32" else f"it is written in float32, not in {dtype}"

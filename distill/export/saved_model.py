@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from distill.export.model import Artefact, Exportable, NotInstalled, converting, require
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 
@@ -39,7 +39,7 @@ def require_tensorflow(form: str) -> None:
         )
 
 
-def obstacle(network: Network, dtype: str) -> None:
+def obstacle(network: VisionNetwork, dtype: str) -> None:
     """What keeps a network out of the format: nothing does."""
     del network, dtype
 

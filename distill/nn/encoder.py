@@ -1,5 +1,6 @@
 """The pre-LN transformer encoder, its layers stacked and scanned."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,8 +22,9 @@ REMAT_POLICIES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
 class BlockConfig(Protocol):
-    """What a transformer block reads of its model's configuration."""
+    """What a transformer block reads of its model's configuration, which is frozen."""
 
     width: int
     mlp_dim: int
@@ -37,7 +39,11 @@ class BlockConfig(Protocol):
     gated: bool
     layer_scale: bool
     attention: Kernel
-    compute_dtype: jnp.dtype
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """Of activations."""
+        ...
 
 
 def make_norm(config: BlockConfig) -> LayerNorm:

@@ -46,7 +46,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, kernel: Kernel = "plain"
     return _KERNELS[choose(q, k, kernel)](q, k, v)
 
 
-def choose(q: jax.Array, k: jax.Array, kernel: Kernel) -> str:
+def choose(
+    q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct, kernel: Kernel
+) -> str:
     """The kernel that `kernel` stands for, given queries [B, T, H, K] and keys [B, S, H, K].
 
     Raises:

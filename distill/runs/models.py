@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import jax
 from jax.sharding import Mesh
@@ -15,7 +15,7 @@ from distill.config.tagged import members
 from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.train import best as best_weights
@@ -23,7 +23,17 @@ from distill.train.checkpoints import Checkpoints
 from distill.train.state import with_shardings
 from distill.train.workdir import read_config
 
-RunT = TypeVar("RunT")
+
+class _WithModel(Protocol):
+    """A run's config, a dataclass, that says what one model is."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def model(self) -> ModelConfig: ...
+
+
+RunT = TypeVar("RunT", bound=_WithModel)
 
 
 @functools.cache
@@ -50,7 +60,7 @@ def load_model(
     dtype: str | None = None,
     rules: RuleTable = DEFAULT_RULES,
     expected: ModelConfig | None = None,
-) -> tuple[Network, Params]:
+) -> tuple[VisionNetwork, Params]:
     """The model a run trained: its network and the parameters of one of its checkpoints.
 
     Args:

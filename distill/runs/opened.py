@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from distill.data.classes import Names
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.runs.models import ModelConfig, checkpoint_step, load_model, recorded_view
 from distill.runs.weights import WeightsConfig, load_weights
@@ -19,7 +19,7 @@ class Opened(NamedTuple):
 
     place: str
     """Its workdir, or the path of its weights."""
-    network: Network
+    network: VisionNetwork
     params: Params
     class_names: Names
     """In the order of the logits; empty where nothing says them."""

@@ -88,7 +88,7 @@ def starting_params(
 
     def initial():
         # Rules for parameters by name are for the new model's, in which some are not.
-        mesh, rules = network.placement.mesh, override_rules(config.mesh.rules)
+        mesh, rules = network.mesh, override_rules(config.mesh.rules)
         source = open_model(Path(start.workdir), mesh, step=start.step, rules=rules)
         with blame("config.model"):
             check_adaptable(source.network, network, fresh=fresh)

@@ -256,7 +256,7 @@ def score(
         batches = split_loader(
             shown,
             config.data,
-            teacher.network.placement.mesh,
+            teacher.network.mesh,
             size=max(teacher.network.config.image_shape[:2]),
             batch_size=config.train.batch_size,
             view=teacher.view,

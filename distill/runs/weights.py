@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from distill.config import resolve
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params, ViTConfig
+from distill.nn import Params, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
 from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.paths import LocalPath, check_reachable
@@ -56,7 +56,7 @@ class WeightsConfig:
 class Weights(NamedTuple):
     """A published model on a mesh."""
 
-    network: Network
+    network: VisionNetwork
     params: Params
     class_names: tuple[str, ...]
     """In the order of the logits; empty where nothing says them."""
@@ -88,12 +88,12 @@ def load_weights(
     return Weights(network, params, published.class_names, published.view)
 
 
-def describe_network(network: Network) -> dict[str, Any]:
+def describe_network(network: VisionNetwork) -> dict[str, Any]:
     """What `described_network` builds a published model's network from, as JSON can hold it."""
     return without_execution(dataclasses.asdict(network.config))
 
 
-def described_network(model: dict[str, Any]) -> Network:
+def described_network(model: dict[str, Any]) -> VisionNetwork:
     """The network of a run's `config.model`, or of what `describe_network` said."""
     if "family" in model:
         return resolve(ModelConfig, model).network()

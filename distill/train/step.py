@@ -40,14 +40,26 @@ class CompiledStep:
 class Task(Protocol):
     """What a pipeline trains for."""
 
-    needs_labels: bool
-    """Whether every image must have one."""
-    training_only: tuple[str, ...]
-    """Top-level names of parameters that are no part of the finished model, such as projections;
-    a network that does not have them trains without."""
-    mean_over_examples: bool
-    """Whether the loss of a batch is the mean of those of its parts. A loss that compares examples
-    with each other is not, and takes its batches whole."""
+    @property
+    def needs_labels(self) -> bool:
+        """Whether every image must have one."""
+        ...
+
+    @property
+    def training_only(self) -> tuple[str, ...]:
+        """Top-level names of parameters that are no part of the finished model.
+
+        Such as projections; a network that does not have them trains without.
+        """
+        ...
+
+    @property
+    def mean_over_examples(self) -> bool:
+        """Whether the loss of a batch is the mean of those of its parts.
+
+        A loss that compares examples with each other is not, and takes its batches whole.
+        """
+        ...
 
     def prepare(self, frozen: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
         """Everything the loss needs that no gradient flows through: inputs and targets.
