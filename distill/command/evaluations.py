@@ -54,10 +54,11 @@ def define_evaluations(values: flags.FlagValues) -> None:
 
 
 def _numbers(values: flags.FlagValues, flag: str) -> tuple[int, ...]:
-    for text in values[flag].value:
+    texts = getattr(values, flag)
+    for text in texts:
         if not text.isdecimal():
             raise UserError(f"--{flag} has {text!r}; expected numbers such as 1,5,10")
-    return tuple(map(int, values[flag].value))
+    return tuple(map(int, texts))
 
 
 def _short_form(values: flags.FlagValues) -> dict[str, EvaluationConfig]:

@@ -106,8 +106,10 @@ def launch(
     _quieten_libraries()
     if is_asked(arguments):
 
-        def body(arguments):
+        def print_help(arguments: list[str]) -> None:
             print(help_text(doc or "", values, schema, arguments))
+
+        body = print_help
 
     code = 0
     try:

@@ -117,11 +117,11 @@ class Choice:
         for option in options:
             if is_open(option):
                 found |= dict.fromkeys(members(option), option._tag)
-            elif dataclasses.is_dataclass(option):
+            elif isinstance(option, type) and dataclasses.is_dataclass(option):
                 found[option] = None
         if not found:
             return None
-        tags = set(found.values()) - {None}
+        tags = {tag for tag in found.values() if tag is not None}
         if not tags and len(found) == 1:
             return cls(tuple(found), None)
         return cls(tuple(found), _common_tag(tuple(found), tags))

@@ -140,7 +140,7 @@ class DataConfig:
         if self.train_images is not None:
             train = FewImages(train, self.train_images)
         held_out = [
-            name and self.open_evaluation(name, channels=channels)
+            self.open_evaluation(name, channels=channels) if name else None
             for name in (self.validation_split, self.test_split)
         ]
         splits = Splits(train, *held_out)

@@ -1,6 +1,6 @@
 """Scikit-learn's handwritten digits."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,8 @@ class Digits:
 
         self.spec = labelled_images(channels)
         self._split = split
-        digits = load_digits()
+        # To type checkers it may be a pair of arrays, which it is when asked for one.
+        digits: Any = load_digits()
         ends = np.cumsum(list(self.SIZES.values()))
         parts = dict(
             zip(self.SIZES, np.split(_stratified_order(digits.target), ends[:-1]), strict=True)

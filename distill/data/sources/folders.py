@@ -1,13 +1,19 @@
 """Images in files: in a folder for each class, or without labels."""
 
-import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from distill.data.sources.base import abbreviate, count, fingerprint_of, labelled, printable
+from distill.data.sources.base import (
+    abbreviate,
+    cached_property,
+    count,
+    fingerprint_of,
+    labelled,
+    printable,
+)
 from distill.data.sources.decoding import decode, suffixes
 from distill.data.sources.file_table import FileTable
 from distill.data.sources.layout import (
@@ -71,7 +77,7 @@ class ImageFiles:
     def _images(self) -> str:
         raise NotImplementedError
 
-    @functools.cached_property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the files' paths from the root and sizes in order, and the classes' names."""
         root = os.path.join(self._files.root, "")
