@@ -1,14 +1,14 @@
 """An evaluation as a config names it, and as it is run."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from distill.config.tagged import OneOf
 from distill.data import Source
 from distill.data.classes import IN_ORDER, among, calls, present, read_class_map
-from distill.evaluate.evaluator import Batch, Evaluator
+from distill.evaluate.evaluator import Batches, Evaluator
 from distill.evaluation_view import EvaluationView
 from distill.nn import Params
 from distill.subject import PerExample, Subject
@@ -99,7 +99,7 @@ class ImagesEvaluation(Evaluator):
     def __init__(
         self,
         name: str,
-        batches: Iterable[Batch],
+        batches: Batches,
         per_example: PerExample,
         *,
         images: Source,

@@ -137,5 +137,5 @@ def _check_finite(features: Features, source: Source) -> None:
         first = int(features.index[np.argmin(sound)])
         raise RunFailed(
             f"the embedding of {source.describe(first)} is not finite, and those of "
-            f"{np.count_nonzero(~sound)} of {len(sound)} images; check the model"
+            f"{np.count_nonzero(~sound)} of {sound.size} images; check the model"
         )

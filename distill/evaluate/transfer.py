@@ -128,7 +128,7 @@ class TransferEvaluator:
         self._batch_size = batch_size
         self._extract = FeatureExtractor(network)
         self.tasks = {
-            prefix + (f"{short_name(source)}/" if len(config.sources) > 1 else ""): TransferTask(
+            prefix + _infix(config, source): TransferTask(
                 config, *_open(config, data, source, network.config.channels)
             )
             for source in config.sources or (None,)
@@ -220,6 +220,10 @@ def _split(config: TransferConfig, data: DataConfig) -> str:
     return split
 
 
+def _infix(config: TransferConfig, source: str | None) -> str:
+    return f"{short_name(source)}/" if source and len(config.sources) > 1 else ""
+
+
 def _open(
     config: TransferConfig, data: DataConfig, source: str | None, channels: int
 ) -> tuple[Source, Source]:
@@ -237,4 +241,5 @@ def _open(
     )
     splits = data.open_splits(channels=channels)
     splits.check_labels("the evaluation of features", "transfer.sources or --source")
+    assert splits.validation is not None
     return splits.train, splits.validation

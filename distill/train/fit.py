@@ -183,7 +183,7 @@ def fit(
             total_steps=steps,
             compile=compile_step,
             loader=loader,
-            save_at=frozenset(planned.cooldown for planned in plans.values()),
+            save_at=frozenset(one.cooldown for one in plans.values() if one.cooldown is not None),
             tracks={
                 key: Track(
                     one.evaluations,
@@ -297,12 +297,13 @@ def _start(
     """
     config, network = trainee.config, trainee.network
     averaged = config.optimizer.average_decay is not None
-    if step < 0 and config.branch_from is None:
-        start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
-        params = None if trainee.initial is None else trainee.initial()
-        state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
-        return state, start
-    abstract = abstract_state(network, optimizer, averaged=averaged)
-    if step < 0:
+    if step >= 0:
+        abstract = abstract_state(network, optimizer, averaged=averaged)
+        return checkpoints.restore(abstract, step)
+    if config.branch_from is not None:
+        abstract = abstract_state(network, optimizer, averaged=averaged)
         return restore_origin(config.branch_from, abstract, trainee.task.training_only)
-    return checkpoints.restore(abstract, step)
+    start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
+    params = None if trainee.initial is None else trainee.initial()
+    state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
+    return state, start

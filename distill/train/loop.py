@@ -80,7 +80,7 @@ class TrainConfig:
             return self.total_steps
         seen = self.total_examples
         if seen is None:
-            seen = self.total_epochs * examples
+            seen = (self.total_epochs or 0) * examples
         if seen < self.batch_size:
             raise ValueError(
                 f"{seen:g} images, of {examples} to train on, are less than one batch of "
@@ -333,7 +333,7 @@ class Loop:
             for learner, found in metrics.items():
                 for name in ("loss", "grad_norm", "update_norm"):
                     if not np.isfinite(found[name]):
-                        raise NonFinite(self._explain(number, learner, name, found[name]))
+                        raise NonFinite(self._explain(number, learner, name, float(found[name])))
         # What is not a number beside a sound loss is a mean over nothing.
         return {
             learner: {

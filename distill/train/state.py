@@ -72,7 +72,7 @@ def abstract_state(
     opt_state = with_shardings(
         jax.eval_shape(optimizer.init, params), opt_state_shardings(network, optimizer)
     )
-    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(network.mesh))
+    step = with_shardings(jax.ShapeDtypeStruct((), jnp.int32), replicated(network.mesh))
     return TrainState(step, params, opt_state, params if averaged else None)
 
 

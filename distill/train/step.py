@@ -262,7 +262,7 @@ def _make_update(learner: Learner, microbatches: int, placement: Params | None) 
     def update(state, prepared):
         (loss, metrics), grads = gradient(state.params, prepared)
         updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         metrics = metrics | norms | {"loss": loss}
         if learner.learning_rate is not None:
@@ -298,6 +298,8 @@ def _move(average: Params, params: Params, learner: Learner, step: jax.Array) ->
     1/(1 − decay) steps (`num_updates` of TensorFlow's ExponentialMovingAverage). Frozen parameters
     are their own average, to the last bit.
     """
+    if learner.average_decay is None:
+        raise ValueError("the state has an average, and the learner no average_decay to move it by")
     done = step.astype(jnp.float32)
     decay = jnp.minimum(learner.average_decay, (1.0 + done) / (10.0 + done))
     moved = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)
