@@ -9,14 +9,14 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from benchmarks.arguments import positive_int
-from distill.config.schema import choice
+from distill.config.schema import members_of
 from distill.nn import Params, VisionNetwork, count_flops
 from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
@@ -29,7 +29,7 @@ from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, make_train_step
 
-FAMILIES = choice(ModelConfig).labelled
+FAMILIES = members_of(ModelConfig).labelled
 SHAPE_FLAGS = ("width", "depth", "mlp_dim", "heads")
 
 # As in `distill.train.loop`: enough to keep the device busy while the host prepares the next.
@@ -82,7 +82,7 @@ def network_of(name: str, choices: dict[str, Any]) -> VisionNetwork:
     if not colon:
         shape = variant.partition("/")[0]
         family = next((f for f, config in FAMILIES.items() if shape in config.shapes), None)
-    if family not in FAMILIES:
+    if family is None or family not in FAMILIES:
         known = "; ".join(f"{f}: {', '.join(c.shapes)}" for f, c in FAMILIES.items())
         raise ValueError(
             f"unknown model {name!r}; expected a shape and a patch size, such as L/16, or "
@@ -97,7 +97,7 @@ def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
     Raises:
       ValueError: for models that do not exist or contradict themselves.
     """
-    common = dict(
+    common: dict[str, Any] = dict(
         image_size=args.image_size,
         num_classes=args.num_classes,
         dtype=args.dtype,
@@ -138,7 +138,9 @@ def placed_job(
     return job, mesh
 
 
-def optimizer_of(name: str, network: VisionNetwork) -> optax.GradientTransformation:
+def optimizer_of(
+    name: Literal["adafactor", "adam", "sgd"], network: VisionNetwork
+) -> optax.GradientTransformation:
     """As the configs have it, with a rate so low that random labels cannot make it diverge."""
     config = OptimizerConfig(name=name, learning_rate=1e-6, weight_decay=(("kernel$", 1e-6),))
     schedule = make_schedule(ScheduleConfig(kind="constant", warmup_steps=0), total_steps=1)
@@ -231,6 +233,7 @@ def run_steps(
 def planned_memory(compiled: jax.stages.Compiled) -> int:
     """Bytes on one device that the compiler plans for a call: arguments, results and in between."""
     plan = compiled.memory_analysis()
+    assert plan is not None
     reused = plan.alias_size_in_bytes
     used = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
     return used - reused

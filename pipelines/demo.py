@@ -12,6 +12,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -118,7 +119,7 @@ def _predict(workdir: Path, source: Source, data: Any) -> np.ndarray:
     size = network.config.image_shape[0]
     views = readable_views(source, data.view, size, most=len(source))
     images = np.stack([example["image"] for example in views])
-    logits = network.apply(params, network.prepare(images)).logits
+    logits = network.apply(params, network.prepare(jnp.asarray(images))).logits
     return np.asarray(logits).argmax(axis=-1)
 
 

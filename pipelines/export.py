@@ -13,6 +13,7 @@ others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from absl import flags
 
@@ -64,7 +65,7 @@ def run(
     best: bool = False,
     *,
     formats: Sequence[str] = ("saved_model",),
-    dtype: str = "float32",
+    dtype: Literal["float32", "bfloat16"] = "float32",
     licence: str = "unknown",
     images: int = 1000,
 ) -> dict[str, Version]:

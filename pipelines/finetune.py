@@ -71,7 +71,7 @@ def _run(config: FinetuneConfig, workdir: Workdir, name: str, overview: bool) ->
     splits.check_all_labelled("fine-tuning")
     config = with_classes(config, len(splits.class_names))
     network = config.model.network().placed(mesh, config.mesh.table)
-    count = config.model.num_classes
+    count = network.config.num_classes
     kept = kept_classes(config.start, count)
     names = name_classes("config.model", count, kept, splits.class_names)
     splits = splits.numbered(names, "the model to start from", in_order=config.data.in_order)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_tracker
+from typing import Generic, Self, TypeVar
 
 import grain
 import numpy as np
@@ -29,6 +30,9 @@ from distill.evaluation_view import EvaluationView
 _CHUNK = 32
 # The share of corrupt images is judged on so many images, or on all where there are fewer.
 _SMALLEST_SAMPLE = 10_000
+
+Placed = TypeVar("Placed")
+"""A batch on the devices, and whatever else goes with it."""
 
 HostBatches = grain.DatasetIterator[Batch] | Generator[Batch, None, None]
 """An iterator of batches that lets go of its threads and processes when it is closed."""
@@ -171,7 +175,7 @@ class CorruptionMonitor:
         return batch
 
 
-class TrainLoader:
+class TrainLoader(Generic[Placed]):
     """Endless training batches on the device, a few ahead of the step that needs them.
 
     Args:
@@ -199,7 +203,7 @@ class TrainLoader:
         size: int,
         batch_size: int,
         seed: int,
-        put: Callable[[Batch], Batch],
+        put: Callable[[Batch], Placed],
         rows: Sequence[int] | None = None,
         teacher_view: TeacherView = "same",
         store: Store | None = None,
@@ -254,10 +258,10 @@ class TrainLoader:
             check_batch_labels(batch, self._labelled)
         return self._put(batch), self._monitor.found
 
-    def __iter__(self) -> "TrainLoader":
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Placed:
         """The next batch; time spent waiting for it is added to `wait_seconds`.
 
         Raises:

@@ -1,6 +1,7 @@
 """From a config to the step that its run would compile."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ from distill.errors import UserError
 from distill.estimate.plan import Job, Plan, plan_step
 from distill.estimate.topology import Topology
 from distill.nn import Params
+from distill.nn.family import ModelConfig
 from distill.optim import make_optimizer, make_schedule
 from distill.runs.distillation import DistillConfig
 from distill.runs.pretraining import PretrainConfig
@@ -20,20 +22,33 @@ from distill.tasks.matching.function_matching import FunctionMatching, projected
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.state import with_shardings
 
+Planned = PretrainConfig | DistillConfig
+"""The config of a run whose step is planned."""
+
+
+def model_of(config: Planned) -> ModelConfig:
+    """The model that a run trains.
+
+    Raises:
+      UserError: if it trains several.
+    """
+    if config.model is None:
+        raise UserError("a plan is of one student at a time; give it as config.model")
+    return config.model
+
 
 def make_job(
-    config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None = None
+    config: Planned, mesh: Mesh, steps: int | None, train_images: int | None = None
 ) -> Job:
     """What a run of `config` on `mesh` would compile.
 
     Raises:
       UserError: if the config does not say what its teacher is, or has several students.
     """
-    if config.model is None:
-        raise UserError("a plan is of one student at a time; give it as config.model")
+    model = model_of(config)
     if isinstance(config, DistillConfig) and config.targets:
         raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
-    network = config.model.network().placed(mesh, config.mesh.table)
+    network = model.network().placed(mesh, config.mesh.table)
     with blame("config.mesh"):
         network.check_rules()
     teachers, frozen = {}, None
@@ -54,7 +69,8 @@ def make_job(
         )
     with blame("config.model"):
         network.check(config.train.batch_size)
-    common = dict(
+    job = functools.partial(
+        Job,
         network=network,
         optimizer=optimizer,
         batch_size=config.train.batch_size,
@@ -62,7 +78,7 @@ def make_job(
     )
     if isinstance(config, PretrainConfig):
         task = Classification(network, config.loss)
-        return Job(task=task, view_size=max(network.config.image_shape[:2]), **common)
+        return job(task=task, view_size=max(network.config.image_shape[:2]))
     with blame("config.teacher.model"):
         for name, teacher in teachers.items():
             teacher.network.check(config.train.batch_size)
@@ -70,13 +86,12 @@ def make_job(
                 name, teacher.network.config.num_classes, network.config.num_classes
             )
     networks = tuple(teacher.network for teacher in teachers.values())
-    return Job(
+    return job(
         task=FunctionMatching(network, teachers, config.matching),
         view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
         teacher_view=config.matching.teacher_view,
         teachers=networks,
         frozen=frozen,
-        **common,
     )
 
 
@@ -112,7 +127,7 @@ def run_steps(config: RunConfig, train_images: int | None) -> int | None:
 
 
 def make_plan(
-    config: RunConfig,
+    config: Planned,
     topology: Topology,
     steps: int | None,
     train_images: int | None = None,

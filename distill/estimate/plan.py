@@ -95,12 +95,18 @@ class Plan:
     @property
     def mfu(self) -> float:
         """Model FLOPs utilisation."""
-        return self.flops_per_chip / self.peak_flops / self.cost.seconds
+        return self.flops_per_chip / self.peak_flops / self._seconds
 
     @property
     def images_per_second(self) -> float:
         """Of the whole slice."""
-        return self.batch_size / self.cost.seconds
+        return self.batch_size / self._seconds
+
+    @property
+    def _seconds(self) -> float:
+        if self.cost is None:
+            raise ValueError("the step does not fit, and so takes no time that is known")
+        return self.cost.seconds
 
 
 def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None) -> Plan:

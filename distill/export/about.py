@@ -21,10 +21,11 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
     """Where a trained model comes from, as its export's card tells it."""
     summary = read_summary(workdir) or {}
     folder = workdir / (best_weights.FOLDER if best else "checkpoints")
-    step = max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    step = max(steps, default=None)
     weights, metrics = "last", {name: value for name, value in summary.items() if "/" in name}
     if best:
-        metric, value = best_weights.kept_by(workdir, step)
+        metric, value = best_weights.kept_by(workdir, max(steps))
         weights, metrics = f"best by {metric}", {metric: value}
     data, train = resolve(DataConfig, recorded["data"]), recorded["train"]
     recipe = {

@@ -67,8 +67,8 @@ def write(model: Exportable, directory: Path) -> Artefact:
         )
     converted.ir_version = _IR_VERSION
     converted.metadata_props["class_names"] = json.dumps(list(model.class_names))
-    weights = converted.graph.initializers.values()
-    size = sum(weight.const_value.nbytes for weight in weights)
+    values = [weight.const_value for weight in converted.graph.initializers.values()]
+    size = sum(value.nbytes for value in values if value is not None)
     directory.mkdir()
     onnx_ir.save(converted, directory / FILE, external_data=WEIGHTS if size > _MOST_BYTES else None)
     requires = {"opset": OPSET, "onnxruntime": f">={OLDEST_RUNTIME}"}
@@ -122,4 +122,4 @@ def _steps(
     for step in range(length):
         layer = [stacked[step] for stacked in inputs[num_consts + num_carry :]]
         carry = _evaluate(jaxpr.jaxpr, jaxpr.consts, [*consts, *carry, *layer])
-    return carry
+    return [*carry]

@@ -1,6 +1,7 @@
 """SavedModel: a model with its preprocessing inside, for TensorFlow and TF Serving."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -82,7 +83,8 @@ def _save(model: Exportable, directory: Path, unroll: bool) -> None:
         with_gradient=False,
         native_serialization_platforms=("cpu", "cuda", "tpu"),
     )
-    module = tf.Module()
+    # What it is given is saved with it.
+    module: Any = tf.Module()
     module.params = jax.tree.map(tf.Variable, model.host_params)
     names = directory.with_name(f"{directory.name}_class_names") / "class_names.txt"
     names.parent.mkdir()

@@ -52,8 +52,8 @@ class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
             )
         return self.build()
 
-    def with_classes(self: ModelT, count: int) -> ModelT:
-        """The model with so many classes, unless it says how many it has."""
+    def with_classes(self: ModelT, count: int | None) -> ModelT:
+        """The model with so many classes, unless it says how many it has; None leaves it open."""
         if self.num_classes is not None:
             return self
         return dataclasses.replace(self, num_classes=count)

@@ -71,7 +71,13 @@ class TeacherConfig:
     @property
     def source(self) -> str:
         """Where the teacher is: the workdir or the path of its weights."""
-        return self.workdir if self.weights is None else self.weights.path
+        return self._workdir if self.weights is None else self.weights.path
+
+    @property
+    def _workdir(self) -> str:
+        # One of both is given.
+        assert self.workdir is not None
+        return self.workdir
 
     @property
     def table(self) -> RuleTable:
@@ -86,7 +92,7 @@ class TeacherConfig:
           UserError: if it is not there.
         """
         if self.weights is None:
-            return read_config(Path(self.workdir))["model"]
+            return read_config(Path(self.source))["model"]
         return describe_network(self.weights.open(self.dtype).network)
 
 
@@ -112,7 +118,7 @@ def load_teachers(
     teachers, params = {}, {}
     for name, config in configs.items():
         one = open_model(
-            config.weights or Path(config.workdir),
+            config.weights or Path(config.source),
             mesh,
             step=config.step,
             dtype=config.dtype,
@@ -238,7 +244,9 @@ def score(
     """
     images = splits.validation
     found = {}
-    for name, teacher in teachers.items() if images is not None else ():
+    for name, teacher in teachers.items():
+        if images is None:
+            continue
         theirs = teacher.class_names or images.class_names
         if teacher.network.config.num_classes != len(theirs):
             continue

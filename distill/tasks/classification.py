@@ -1,7 +1,7 @@
 """Training on labels: the task of the pre-training pipeline."""
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,9 +52,9 @@ class PreparedSeveral(NamedTuple):
 class Classification:
     """Cross-entropy against labels, or against the `classes` of images that have several each."""
 
-    needs_labels: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = ()
-    mean_over_examples: ClassVar[bool] = True
+    needs_labels = True
+    training_only = ()
+    mean_over_examples = True
 
     network: VisionNetwork
     config: ClassificationConfig

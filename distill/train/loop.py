@@ -119,8 +119,10 @@ class Stopped(UserError):
 class Evaluate(Protocol):
     """Finds metrics, by name, of parameters and what is frozen beside them."""
 
-    missing: frozenset[str]
-    """Metrics of which the last call could say nothing, and which it left out."""
+    @property
+    def missing(self) -> frozenset[str]:
+        """Metrics of which the last call could say nothing, and which it left out."""
+        ...
 
     def __call__(self, params: Params, frozen: Any) -> dict[str, float]:
         """What is found."""

@@ -222,7 +222,7 @@ def _extra(compiled: jax.stages.Compiled) -> int:
 
 
 def prepare(
-    task: Task, seed: int, step: jax.Array, frozen: Any, batch: dict[str, jax.Array]
+    task: Task, seed: int, step: jax.Array | int, frozen: Any, batch: dict[str, jax.Array]
 ) -> Any:
     """What `task` prepares in a step of a run."""
     return task.prepare(frozen, batch, step_key(seed, step))

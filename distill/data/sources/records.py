@@ -69,7 +69,8 @@ class TfdsSource:
             raise UserError(
                 f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}"
             ) from error
-        self.class_names = tuple(features["label"].names)
+        label: Any = features["label"]
+        self.class_names = tuple(label.names)
         splits = [(s.name, s.num_bytes, s.shard_lengths) for s in builder.info.splits.values()]
         self.fingerprint = fingerprint_of(
             builder.info.full_name, split, sorted(splits), self.class_names

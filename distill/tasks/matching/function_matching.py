@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class FunctionMatching:
     it.
     """
 
-    training_only: ClassVar[tuple[str, ...]] = (PROJECTIONS,)
+    training_only = (PROJECTIONS,)
 
     student: VisionNetwork
     teachers: Mapping[str, Teacher]
