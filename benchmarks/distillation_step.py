@@ -24,11 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
 import numpy as np
-import optax
 
 from distill.data.examples import STORED
 from distill.nn import Params, VisionNetwork
-from distill.optim import OptimizerConfig, make_optimizer
+from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, make_mesh, put_batch
 from distill.paths import path_argument
 from distill.subject import Teacher
@@ -98,7 +97,7 @@ class Bench:
             network, params = self.student(seed)
             optimizer = make_optimizer(
                 OptimizerConfig(name="adafactor", learning_rate=RATE),
-                optax.constant_schedule(RATE),
+                make_schedule(ScheduleConfig(kind="constant", warmup_steps=0), total_steps=1),
                 network.abstract_params,
                 network.axes,
             )

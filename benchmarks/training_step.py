@@ -194,7 +194,10 @@ class CompiledStep:
 
 
 def compile_step(
-    job: Job, optimizer: str, batch_size: int, mesh: jax.sharding.Mesh
+    job: Job,
+    optimizer: Literal["adafactor", "adam", "sgd"],
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
 ) -> CompiledStep:
     """The step that training compiles, for random images."""
     config = job.network.config

@@ -252,7 +252,7 @@ class TrainLoader(Generic[Placed]):
     def _submit(self):
         return self._executor.submit(self._load)
 
-    def _load(self) -> tuple[Batch, int]:
+    def _load(self) -> tuple[Placed, int]:
         batch = self._monitor.check(next(self._batches))
         if self._labelled is not None:
             check_batch_labels(batch, self._labelled)

@@ -68,7 +68,8 @@ def onnx(path: Path) -> Run:
 
     session = onnxruntime.InferenceSession(path / "model.onnx", providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+    run: Any = session.run
+    return lambda images: dict(zip(names, run(names, {"images": images}), strict=True))
 
 
 def hf(path: Path) -> Run:

@@ -53,7 +53,8 @@ def model_facts(recorded: Mapping[str, Any] | None) -> str:
         return ""
     config = resolve(ModelConfig, dict(recorded))
     count = f"{config.network().parameter_count():,}"
-    named = {"model": f"{config.family} {config.variant}", "parameters": count}
+    name = f"{config.family} {getattr(config, 'variant', '')}".rstrip()
+    named = {"model": name, "parameters": count}
     return facts(named | config.facts)
 
 

@@ -126,7 +126,7 @@ def _table(root: Path, kind: Kind, paths: list[Path]) -> str:
     rows = []
     for path in paths:
         try:
-            shown = kind.row(path)
+            shown = kind.row(path) if kind.row else ()
         except UserError:
             shown = ("damaged", *[""] * (len(kind.header) - 2))
         rows.append((str(path.relative_to(root)), *shown))

@@ -14,6 +14,7 @@ from distill.errors import check_choices
 from distill.optim.adafactor import FactoredState, factored_axes, scale_by_factored_rms
 from distill.optim.layer_decay import layer_multipliers
 from distill.optim.rules import match_rules
+from distill.optim.schedules import Multiplier
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class OptimizerConfig:
 
 
 def make_optimizer(
-    config: OptimizerConfig, schedule: optax.Schedule, params: Any, axes: Any = None
+    config: OptimizerConfig, schedule: Multiplier, params: Any, axes: Any = None
 ) -> optax.GradientTransformation:
     """Clipping, moments, learning rates, weight decay, schedule, in this order.
 
