@@ -34,6 +34,11 @@ class Network:
     placement: Placement | None = None
     """None leaves every array to the compiler."""
 
+    @property
+    def remat(self) -> str | None:
+        """What its config says of activations that are computed twice; None if it has no choice."""
+        return getattr(self.config, "remat", None)
+
     def placed(self, mesh: Mesh, rules: RuleTable = DEFAULT_RULES) -> Self:
         """The same network with its parameters and activations cut over `mesh`.
 

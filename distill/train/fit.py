@@ -123,7 +123,11 @@ def fit(
         if one.teachers and distributed.is_primary():
             one.workdir.write_teachers(one.teachers)
 
-    remat = {f"{one.section}.remat": one.network.config.remat for one in trainees.values()}
+    remat = {
+        f"{one.section}.remat": how
+        for one in trainees.values()
+        if (how := one.network.remat) is not None
+    }
     knobs = Knobs.of(config.train, mesh, remat)
 
     def compile_step(states, frozen, batch):
