@@ -67,7 +67,7 @@ class SplitConfig(EvaluationConfig):
                 f"{name} names no split of {self.source}, and the run has no validation split "
                 f"whose name it could take; give config.evals.{name}.split"
             )
-        data, view = self._data(subject.data), self._shown(subject.view)
+        data, view = self.read_from(subject.data), self._shown(subject.view)
         images, remarks = open_images(subject, data, split)
         per_example = subject.metrics(images)
         if self.per_class and images.class_names and subject.network.config.num_classes:
@@ -92,8 +92,8 @@ class SplitConfig(EvaluationConfig):
             remarks=remarks,
         )
 
-    def _data(self, data: DataConfig) -> DataConfig:
-        """How the images are read."""
+    def read_from(self, data: DataConfig) -> DataConfig:
+        """How the images are read, where `data` is the run's own."""
         if self.source:
             data = dataclasses.replace(data, eval_source=self.source)
         if self.class_map or self.source:
