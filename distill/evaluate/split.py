@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from distill.data import DataConfig, Source
 from distill.data.classes import IN_ORDER, ClassMap, among
+from distill.data.sources import SourceName
 from distill.errors import UserError, check_choices, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig, ImagesEvaluation
 from distill.evaluate.features import split_loader
@@ -12,7 +13,6 @@ from distill.evaluate.images import open_images
 from distill.evaluation_view import EvaluationView, Filter, Resize
 from distill.metrics import ConfusionMatrix
 from distill.metrics.classification import competing
-from distill.paths import SourceName
 from distill.subject import PerExample, Subject
 
 
