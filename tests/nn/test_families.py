@@ -182,7 +182,7 @@ def test_a_family_is_one_file(tiny):
 def test_models_of_one_architecture_agree_whatever_they_are_called(tmp_path):
     small = dict(width=16, depth=1, mlp_dim=32, heads=2, image_size=8, num_classes=3)
     recorded = vit_g.configure("g/4", **small)
-    (tmp_path / "config.json").write_text(json.dumps({"model": to_dict(recorded)}))
+    (tmp_path / "config.json").write_text(json.dumps({"model": to_dict(recorded), "data": {}}))
     mesh = make_mesh(MeshConfig())
     for expected, message in [
         (vit.configure("S/4", **small), "no checkpoint"),
