@@ -71,6 +71,7 @@ def _run(
     students = {
         key: one.models[0].network().placed(mesh, one.mesh.table) for key, (one, _) in runs.items()
     }
+    # Before teachers are loaded, whose projections the networks that are trained have, too.
     for key, (one, _) in runs.items():
         plan(one, students[key], splits)
     starts = [one.start for one, _ in runs.values()]

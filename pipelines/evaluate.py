@@ -33,29 +33,13 @@ from distill.command.flags import (
     split_overrides,
 )
 from distill.command.launch import launch
-from distill.errors import UserError
+from distill.command.models import define_model, read_model
 from distill.paths import local_or_remote_path
 from distill.runs.evaluated import EvaluateConfig
 from distill.runs.evaluated import evaluate as run
-from distill.runs.weights import WeightsConfig
 
 FLAGS = flags.FlagValues()
-define_path("workdir", "Of the run to evaluate.", FLAGS)
-define_path(
-    "weights",
-    "Published weights instead of a workdir: a file, or the directory that holds it.",
-    FLAGS,
-)
-flags.DEFINE_integer(
-    "image_size",
-    None,
-    "In pixels, of published weights; what they are published for if not given.",
-    1,
-    flag_values=FLAGS,
-)
-flags.DEFINE_bool(
-    "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
-)
+define_model(FLAGS, "to evaluate")
 define_path(
     "data_dir",
     "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
@@ -72,32 +56,13 @@ define_evaluations(FLAGS)
 define_process_flags(FLAGS)
 
 
-def _model() -> Path | WeightsConfig:
-    """What the flags name.
-
-    Raises:
-      UserError: if they do not go together.
-    """
-    if (FLAGS.workdir is None) == (FLAGS.weights is None):
-        raise UserError(
-            "give one of --workdir, of a run, and --weights, of a published model\nSee --help"
-        )
-    if FLAGS.weights is None:
-        if FLAGS.image_size:
-            raise UserError("--image_size is for --weights; a run's model has one already")
-        return Path(FLAGS.workdir)
-    if FLAGS.best:
-        raise UserError("--best is for --workdir; published weights are one set")
-    return WeightsConfig(path=FLAGS.weights, image_size=FLAGS.image_size)
-
-
 def main(arguments: list[str]) -> None:
     """Evaluates what the flags name."""
     overrides, rest = split_overrides(arguments)
     parse(FLAGS, rest)
     join(FLAGS)
     run(
-        _model(),
+        read_model(FLAGS),
         read_evaluations(FLAGS, overrides),
         batch_size=FLAGS.batch_size,
         best=FLAGS.best,

@@ -16,6 +16,7 @@ from absl import flags
 
 from distill import config as configs
 from distill.command.flags import check_writable, define_config, define_path, parse, split_overrides
+from distill.command.kind import command_of
 from distill.command.launch import launch
 from distill.errors import RunFailed, UserError
 from distill.estimate.jobs import Planned, make_plan, run_steps
@@ -48,9 +49,9 @@ define_path("dump_hlo", "Directory for the scheduled program as text.", FLAGS)
 
 
 def load_config(spec: str, overrides: dict[str, str]) -> Planned:
-    """The pre-training or distillation config in a file; one with a teacher is the latter."""
+    """The pre-training or distillation config in a file, by its keys."""
     tree = configs.load_file(spec)
-    schema = DistillConfig if tree.keys() & {"teacher", "teachers"} else PretrainConfig
+    schema = DistillConfig if command_of(tree.keys()) == "distill_student" else PretrainConfig
     return configs.resolve(schema, tree, overrides)
 
 

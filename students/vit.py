@@ -49,6 +49,12 @@ def configure(variant: str, **choices) -> PlainViTConfig:
     return PlainViTConfig.of(variant, **choices)
 
 
+def named(config: ViTConfig) -> PlainViTConfig:
+    """A vision transformer of any shape as one of this family, by the variant of nearest width."""
+    letter = min(SHAPES, key=lambda one: abs(SHAPES[one]["width"] - config.width))
+    return configure(f"{letter}/{config.patch_size}", **vars(config))
+
+
 def build(config: ViTConfig) -> VisionNetwork:
     """The network of `config`; no memory is allocated."""
     return VisionNetwork(config, VisionTransformer)

@@ -25,6 +25,7 @@ from distill.command.flags import (
     split_overrides,
 )
 from distill.command.help import help_text, is_asked
+from distill.command.kind import expecting
 from distill.errors import UserError
 from distill.parallel import distributed
 from distill.terminal import accept_any_text
@@ -74,8 +75,9 @@ def launch_training(
             config = branch_config(schema, values.branch_from, overrides, workdir)
         else:
             tree = configs.load_file(values.config)
-            tree = complete(tree, overrides) if complete else tree
-            config = configs.resolve(schema, tree, overrides)
+            with expecting(schema, tree.keys() | {key.partition(".")[0] for key in overrides}):
+                tree = complete(tree, overrides) if complete else tree
+                config = configs.resolve(schema, tree, overrides)
         run(config, Workdir(workdir))
 
     launch(doc, values, body, argv, schema, batch="--config.train.batch_size")

@@ -18,11 +18,11 @@ from distill.data.classes import (
     renamed,
 )
 from distill.data.labels import check_labels
-from distill.data.sources import Source, abbreviate, open_source
+from distill.data.sources import Source, SourceName, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_each_once
-from distill.paths import AnyPath, SourceName
+from distill.paths import AnyPath
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

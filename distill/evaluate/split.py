@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from distill.data import DataConfig, Source
 from distill.data.classes import IN_ORDER, ClassMap, among
+from distill.data.sources import SourceName
 from distill.errors import UserError, check_choices, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig, ImagesEvaluation
 from distill.evaluate.features import split_loader
@@ -12,7 +13,6 @@ from distill.evaluate.images import open_images
 from distill.evaluation_view import EvaluationView, Filter, Resize
 from distill.metrics import ConfusionMatrix
 from distill.metrics.classification import competing
-from distill.paths import SourceName
 from distill.subject import PerExample, Subject
 
 
@@ -67,7 +67,7 @@ class SplitConfig(EvaluationConfig):
                 f"{name} names no split of {self.source}, and the run has no validation split "
                 f"whose name it could take; give config.evals.{name}.split"
             )
-        data, view = self._data(subject.data), self._shown(subject.view)
+        data, view = self.read_from(subject.data), self._shown(subject.view)
         images, remarks = open_images(subject, data, split)
         per_example = subject.metrics(images)
         if self.per_class and images.class_names and subject.network.config.num_classes:
@@ -92,8 +92,8 @@ class SplitConfig(EvaluationConfig):
             remarks=remarks,
         )
 
-    def _data(self, data: DataConfig) -> DataConfig:
-        """How the images are read."""
+    def read_from(self, data: DataConfig) -> DataConfig:
+        """How the images are read, where `data` is the run's own."""
         if self.source:
             data = dataclasses.replace(data, eval_source=self.source)
         if self.class_map or self.source:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from distill.data import DataConfig, Source
+from distill.data.sources import SourceName
 from distill.errors import UserError, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig, describe_images
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.transfer_task import TransferTask
 from distill.evaluation_view import EvaluationView
 from distill.nn import Params, VisionNetwork
-from distill.paths import SourceName
 from distill.subject import Subject
 
 SHORT_FORM = "transfer"

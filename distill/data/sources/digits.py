@@ -4,7 +4,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from distill.data.sources.base import fingerprint_of, labelled
+from distill.data.sources.base import Source, fingerprint_of, labelled
+from distill.data.sources.formats import Format, Request
+from distill.data.sources.splits import open_parts
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
 
@@ -72,3 +74,10 @@ def _stratified_order(labels: np.ndarray) -> np.ndarray:
         members = rng.permutation(np.flatnonzero(labels == label))
         position[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return np.argsort(position, kind="stable")
+
+
+def _open(request: Request) -> Source:
+    return open_parts(request.split, lambda whole: Digits(whole, request.channels))
+
+
+FORMATS = (Format(name="digits", open=_open),)

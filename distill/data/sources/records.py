@@ -9,6 +9,7 @@ from absl import logging
 
 from distill.data.sources.base import cached_property, fingerprint_of, labelled
 from distill.data.sources.decoding import decode
+from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
@@ -127,3 +128,16 @@ class TfdsSource:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _open(request: Request) -> TfdsSource:
+    return TfdsSource(
+        request.argument,
+        request.split,
+        request.channels,
+        request.data_dir,
+        request.exif_orientation,
+    )
+
+
+FORMATS = (Format(name="tfds", argument="NAME", open=_open),)

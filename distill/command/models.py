@@ -1,0 +1,56 @@
+"""The finished model that a command line names: a run's, or published weights."""
+
+from pathlib import Path
+
+from absl import flags
+
+from distill.command.flags import define_path
+from distill.errors import UserError
+from distill.runs.weights import WeightsConfig
+
+
+def define_model(values: flags.FlagValues, purpose: str) -> None:
+    """Defines the flags that name a finished model.
+
+    Args:
+      values: gets the flags.
+      purpose: what a run's is named for, such as "to evaluate".
+    """
+    define_path("workdir", f"Of the run {purpose}.", values)
+    define_path(
+        "weights",
+        "Published weights instead of a workdir: a file, or the directory that holds it.",
+        values,
+    )
+    flags.DEFINE_integer(
+        "image_size",
+        None,
+        "In pixels, of published weights; what they are published for if not given.",
+        1,
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "best",
+        False,
+        "The weights kept by config.train.keep_best, not the last.",
+        flag_values=values,
+    )
+
+
+def read_model(values: flags.FlagValues) -> Path | WeightsConfig:
+    """The model that the flags of `define_model` name.
+
+    Raises:
+      UserError: if they do not go together.
+    """
+    if (values.workdir is None) == (values.weights is None):
+        raise UserError(
+            "give one of --workdir, of a run, and --weights, of a published model\nSee --help"
+        )
+    if values.weights is None:
+        if values.image_size:
+            raise UserError("--image_size is for --weights; a run's model has one already")
+        return Path(values.workdir)
+    if values.best:
+        raise UserError("--best is for --workdir; published weights are one set")
+    return WeightsConfig(path=values.weights, image_size=values.image_size)
