@@ -10,6 +10,7 @@ from distill.inspect import checkpoint, export, run, store
 from distill.inspect.checkpoint import checkpoint_table, steps_in
 from distill.inspect.kind import Kind
 from distill.inspect.tables import facts, sections, shape_text, tensor_table
+from distill.runs.opened import describe_model
 from distill.runs.weights import WeightsConfig
 from distill.tensor_files import SUFFIXES, open_file, refuse_pickle
 from distill.terminal import text_table
