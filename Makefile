@@ -31,6 +31,7 @@ test-demo: $(installed)
 lint: $(installed)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/basedpyright --pythonpath $(VENV)/bin/python
 
 format: $(installed)
 	$(VENV)/bin/ruff format .

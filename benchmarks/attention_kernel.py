@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine import columns, environment, environment_rows, write_figures
-from distill.nn.kernels import attend, choose
+from distill.nn.kernels import Kernel, attend, choose
 from distill.paths import path_argument
 from distill.terminal import accept_any_text
 
@@ -48,7 +48,7 @@ def reference(q: np.ndarray, k: np.ndarray, v: np.ndarray, g: np.ndarray) -> lis
     return [output, dq, dk, np.einsum("bhts,bthk->bshk", weights, g)]
 
 
-def errors(tokens: int, head_dim: int, kernel: str) -> dict[str, float]:
+def errors(tokens: int, head_dim: int, kernel: Kernel) -> dict[str, float]:
     """Of the output and of each gradient.
 
     Raises:
@@ -71,7 +71,7 @@ def errors(tokens: int, head_dim: int, kernel: str) -> dict[str, float]:
     }
 
 
-def compare(tokens: int, head_dim: int, kernel: str) -> dict[str, Any]:
+def compare(tokens: int, head_dim: int, kernel: Kernel) -> dict[str, Any]:
     """Errors of `kernel` and of the plain one, and whether the first may be taken for the second.
 
     Raises:

@@ -23,7 +23,7 @@ from distill.evaluate import Evaluator
 from distill.metrics import classification_metrics
 from distill.parallel import MeshConfig, local_rows, make_mesh, put_batch
 from distill.paths import path_argument
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.terminal import accept_any_text, text_table
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
@@ -68,7 +68,8 @@ def train(config: PretrainConfig, workdir: Path) -> None:
 def score(config: PretrainConfig, workdir: Path, step: int) -> dict[str, float]:
     """Accuracy and cross-entropy of a checkpoint over validation and test images together."""
     mesh = make_mesh(MeshConfig())
-    network, params = load_model(workdir, mesh, step=step)
+    opened = open_model(workdir, mesh, step=step)
+    network, params = opened.network, opened.params
     totals, images = {}, 0
     for split in ("validation", "test"):
         source = config.data.open(split, channels=config.model.channels)

@@ -24,11 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
 import numpy as np
-import optax
 
 from distill.data.examples import STORED
-from distill.nn import Network, Params
-from distill.optim import OptimizerConfig, make_optimizer
+from distill.nn import Params, VisionNetwork
+from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, make_mesh, put_batch
 from distill.paths import path_argument
 from distill.subject import Teacher
@@ -56,7 +55,7 @@ Timed = dict[str, Callable[[], object]]
 class Bench:
     """Batches and compiled steps for a teacher."""
 
-    def __init__(self, teacher: Network):
+    def __init__(self, teacher: VisionNetwork):
         self.mesh = make_mesh(MeshConfig())
         self.teacher = teacher.placed(self.mesh)
         self.params = {"teacher": init_params(self.teacher, SEED)}
@@ -65,7 +64,7 @@ class Bench:
         labels = rng.integers(0, CLASSES, BATCH).astype(np.int32)
         self.batch = put_batch(self.mesh, {"image": images, "label": labels}, size=BATCH)
 
-    def student(self, seed: int) -> tuple[Network, Params]:
+    def student(self, seed: int) -> tuple[VisionNetwork, Params]:
         """A student and where it starts."""
         network = vit.build(vit.configure("mu/2", **COMMON | STUDENT)).placed(self.mesh)
         return network, init_params(network, seed)
@@ -98,7 +97,7 @@ class Bench:
             network, params = self.student(seed)
             optimizer = make_optimizer(
                 OptimizerConfig(name="adafactor", learning_rate=RATE),
-                optax.constant_schedule(RATE),
+                make_schedule(ScheduleConfig(kind="constant", warmup_steps=0), total_steps=1),
                 network.abstract_params,
                 network.axes,
             )

@@ -102,8 +102,9 @@ def config_of(
 
 def train(config: PretrainConfig | DistillConfig, workdir: Path) -> Trained:
     """Runs to the end, or goes on with a run that was stopped."""
-    pipeline = pretrain if isinstance(config, PretrainConfig) else distill_student
-    return pipeline.run(config, Workdir(workdir), workdir.name, overview=False)
+    if isinstance(config, PretrainConfig):
+        return pretrain.run(config, Workdir(workdir), workdir.name, overview=False)
+    return distill_student.run(config, Workdir(workdir), workdir.name, overview=False)
 
 
 class HeldOut:
@@ -196,6 +197,7 @@ def main() -> None:
     }
     data, model = lesson.data, next(iter(runs.values())).model
     teacher_accuracy = HeldOut(lesson.model, data, teacher).measure(taught.params)[0]
+    assert model is not None
     held_out = HeldOut(model, data, teacher)
     found = np.empty((len(WAYS), len(durations), arguments.seeds, len(MEASURES)))
     for (way, steps, seed), config in runs.items():

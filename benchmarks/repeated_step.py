@@ -47,8 +47,8 @@ def differences(first: Any, second: Any) -> dict[str, int]:
 
 def _differing(a: jax.Array, b: jax.Array) -> int:
     # As bits: two NaNs of the same bits are the same, 0 and -0 are not.
-    a, b = (np.asarray(x).reshape(-1, 1).view(np.uint8) for x in (a, b))
-    return int(np.any(a != b, axis=1).sum())
+    first, second = (np.asarray(x).reshape(-1, 1).view(np.uint8) for x in (a, b))
+    return int(np.any(first != second, axis=1).sum())
 
 
 def parser_of() -> argparse.ArgumentParser:

@@ -161,7 +161,7 @@ def table(f: dict[str, Any]) -> str:
 
 def parser_of() -> argparse.ArgumentParser:
     """The command line."""
-    formats = dict(
+    formats: dict[str, Any] = dict(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=__doc__,
         allow_abbrev=False,

@@ -9,15 +9,15 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from benchmarks.arguments import positive_int
-from distill.config.schema import choice
-from distill.nn import Network, Params, count_flops
+from distill.config.schema import members_of
+from distill.nn import Params, VisionNetwork, count_flops
 from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh
@@ -29,7 +29,7 @@ from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, make_train_step
 
-FAMILIES = choice(ModelConfig).labelled
+FAMILIES = members_of(ModelConfig).labelled
 SHAPE_FLAGS = ("width", "depth", "mlp_dim", "heads")
 
 # As in `distill.train.loop`: enough to keep the device busy while the host prepares the next.
@@ -46,9 +46,9 @@ class Job:
     """What is trained, and on what."""
 
     task: Task
-    network: Network
+    network: VisionNetwork
     """The one that learns."""
-    teacher: Network | None
+    teacher: VisionNetwork | None
 
     @property
     def flops_per_image(self) -> int:
@@ -61,7 +61,7 @@ class Job:
         return 3 * forward_flops(self.network) + teacher
 
 
-def forward_flops(network: Network) -> int:
+def forward_flops(network: VisionNetwork) -> int:
     """Operations in the matrix products of one image's forward pass.
 
     A kernel's products are its own affair; those of the plain one can be counted.
@@ -71,7 +71,7 @@ def forward_flops(network: Network) -> int:
     return count_flops(network.apply, network.abstract_params, image).matrix
 
 
-def network_of(name: str, choices: dict[str, Any]) -> Network:
+def network_of(name: str, choices: dict[str, Any]) -> VisionNetwork:
     """The network of "B/16" or "vit:B/16", with `choices` overriding the variant's fields.
 
     Raises:
@@ -82,7 +82,7 @@ def network_of(name: str, choices: dict[str, Any]) -> Network:
     if not colon:
         shape = variant.partition("/")[0]
         family = next((f for f, config in FAMILIES.items() if shape in config.shapes), None)
-    if family not in FAMILIES:
+    if family is None or family not in FAMILIES:
         known = "; ".join(f"{f}: {', '.join(c.shapes)}" for f, c in FAMILIES.items())
         raise ValueError(
             f"unknown model {name!r}; expected a shape and a patch size, such as L/16, or "
@@ -97,7 +97,7 @@ def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
     Raises:
       ValueError: for models that do not exist or contradict themselves.
     """
-    common = dict(
+    common: dict[str, Any] = dict(
         image_size=args.image_size,
         num_classes=args.num_classes,
         dtype=args.dtype,
@@ -105,7 +105,7 @@ def job_of(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
     )
     execution = dict(remat=args.remat, unroll=args.unroll)
 
-    def network(role: str, prefix: str, **choices) -> Network:
+    def network(role: str, prefix: str, **choices) -> VisionNetwork:
         shape = {flag: getattr(args, prefix + flag) for flag in SHAPE_FLAGS}
         choices |= common | {flag: size for flag, size in shape.items() if size is not None}
         return network_of(getattr(args, role), choices).placed(mesh)
@@ -138,14 +138,16 @@ def placed_job(
     return job, mesh
 
 
-def optimizer_of(name: str, network: Network) -> optax.GradientTransformation:
+def optimizer_of(
+    name: Literal["adafactor", "adam", "sgd"], network: VisionNetwork
+) -> optax.GradientTransformation:
     """As the configs have it, with a rate so low that random labels cannot make it diverge."""
     config = OptimizerConfig(name=name, learning_rate=1e-6, weight_decay=(("kernel$", 1e-6),))
     schedule = make_schedule(ScheduleConfig(kind="constant", warmup_steps=0), total_steps=1)
     return make_optimizer(config, schedule, network.abstract_params, network.axes)
 
 
-def teacher_params(teacher: Network) -> Params:
+def teacher_params(teacher: VisionNetwork) -> Params:
     """Random parameters in the compute dtype, as a pipeline with `teacher.dtype` loads them."""
 
     def draw(key):
@@ -192,7 +194,10 @@ class CompiledStep:
 
 
 def compile_step(
-    job: Job, optimizer: str, batch_size: int, mesh: jax.sharding.Mesh
+    job: Job,
+    optimizer: Literal["adafactor", "adam", "sgd"],
+    batch_size: int,
+    mesh: jax.sharding.Mesh,
 ) -> CompiledStep:
     """The step that training compiles, for random images."""
     config = job.network.config
@@ -231,6 +236,7 @@ def run_steps(
 def planned_memory(compiled: jax.stages.Compiled) -> int:
     """Bytes on one device that the compiler plans for a call: arguments, results and in between."""
     plan = compiled.memory_analysis()
+    assert plan is not None
     reused = plan.alias_size_in_bytes
     used = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
     return used - reused

@@ -14,12 +14,15 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
-from distill.paths import AT_PATHS, native
+from distill.paths import native
 
 CLAIM = "claim.json"
 
-# The kind of a data source, a path, a checkpoint's step.
-_RECORDED = re.compile(rf"((?:(?:{'|'.join(AT_PATHS)}):)?)(.+?)((?:@\d+)?)", re.DOTALL)
+# The format of a data source, a path, a checkpoint's step. Paths are absolute but for those of the
+# two formats that older runs recorded as they were typed.
+_RECORDED = re.compile(
+    r"((?:(?:folder|images):|[A-Za-z]\w*:(?=/(?!/)))?)(.+?)((?:@\d+)?)", re.DOTALL
+)
 # Older runs recorded these as they were typed, relative to the directory they were started in.
 _TYPED = ("workdir", "path", "targets", "source", "data_dir")
 # Sections whose `source` names data.

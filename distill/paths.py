@@ -19,8 +19,6 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOCAL_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
 # Whatever breaks lines is among them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Kinds of data sources whose names go on with a path.
-AT_PATHS = ("folder", "images")
 IN_ORDER = "in_order"
 """In place of a map of classes: those of the one are those of the other, one after the other."""
 
@@ -73,18 +71,14 @@ def local_or_remote_path(text: str, what: str = "path") -> str:
     return text if is_remote else local_path(text, what)
 
 
-def source_name(text: str, what: str = "data source") -> str:
-    """The name of a data source, such as `folder:PATH`, with the path as `local_path` has it.
+def refuse_remote(text: str, what: str = "path") -> None:
+    """Checks that a text that need not be a path does not name one on another machine.
 
     Raises:
-      UserError: if it is on another machine or has no path.
+      UserError: if it does.
     """
-    kind, _, path = text.partition(":")
-    if kind in AT_PATHS and path:
-        return f"{kind}:{local_path(path, what)}"
     if _URL.match(text):
         local_path(text, what)
-    return text
 
 
 def map_or_order(text: str, what: str = "class_map") -> str:
@@ -104,8 +98,6 @@ LocalPath = Annotated[str, local_path]
 """A path on this machine, also WORKDIR@STEP."""
 AnyPath = Annotated[str, local_or_remote_path]
 """A path that is read by a library that also reads from buckets."""
-SourceName = Annotated[str, source_name]
-"""The name of a data source."""
 ClassMap = Annotated[str, map_or_order]
 """A JSON file that says which class is which, or `IN_ORDER`."""
 

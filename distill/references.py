@@ -6,10 +6,10 @@ dicts in which such values stay `ml_collections.FieldReference`s until the overr
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    from ml_collections import ConfigDict, FieldReference
 
 # ml_collections is loaded where there is a config: the library's dataclasses do without.
 _MISSING = object()
@@ -20,7 +20,7 @@ def tree_of(config: "ConfigDict | Mapping[str, Any]") -> dict[str, Any]:
     return _tree(config, {})
 
 
-def is_reference(value: Any) -> bool:
+def is_reference(value: Any) -> "TypeGuard[FieldReference]":
     """Whether a value is computed once the overrides are known."""
     from ml_collections import FieldReference
 

@@ -58,7 +58,7 @@ class Subject:
     @property
     def mesh(self) -> Mesh:
         """Where it is."""
-        return self.network.placement.mesh
+        return self.network.mesh
 
 
 @dataclasses.dataclass(frozen=True)

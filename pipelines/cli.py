@@ -49,17 +49,19 @@ COMMANDS = (
 # so pipelines/inspect.py and pipelines/configs.py would be found in place of others of that name.
 MODULES = {"inspect": "inspect_path", "configs": "list_configs"}
 
+_HELP = (__doc__ or "").strip()
+
 
 def main() -> None:
     """Runs `pipelines.COMMAND` as if it had been called as a module."""
     accept_any_text()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(__doc__.strip())
+        print(_HELP)
         sys.exit(0 if arguments else 2)
     command = arguments[0].replace("-", "_")
     if command not in COMMANDS:
-        print(f"error: unknown command {arguments[0]!r}\n\n{__doc__.strip()}", file=sys.stderr)
+        print(f"error: unknown command {arguments[0]!r}\n\n{_HELP}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"distill {command}", *arguments[1:]]
     runpy.run_module(f"pipelines.{MODULES.get(command, command)}", run_name="__main__")

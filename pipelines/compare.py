@@ -18,12 +18,11 @@ from distill.command.evaluations import read_config_evaluations
 from distill.command.flags import (
     define_config,
     define_path,
-    define_process_flags,
-    join,
     parse,
     split_overrides,
 )
 from distill.command.launch import launch
+from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.parallel import distributed
 from distill.paths import local_or_remote_path

@@ -12,6 +12,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -25,7 +26,7 @@ from distill.export.versions import Version
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.demo import write_demo_report
 from distill.runs.distillation import DistillConfig
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.runs.pretraining import PretrainConfig
 from distill.terminal import text_table
 from distill.train.progress import format_seconds, say
@@ -114,11 +115,12 @@ def _export(student: Path) -> Version:
 
 def _predict(workdir: Path, source: Source, data: Any) -> np.ndarray:
     """The class a trained model prefers for each image."""
-    network, params = load_model(workdir, make_mesh(MeshConfig()))
+    opened = open_model(workdir, make_mesh(MeshConfig()))
+    network = opened.network
     size = network.config.image_shape[0]
     views = readable_views(source, data.view, size, most=len(source))
     images = np.stack([example["image"] for example in views])
-    logits = network.apply(params, network.prepare(images)).logits
+    logits = network.apply(opened.params, network.prepare(jnp.asarray(images))).logits
     return np.asarray(logits).argmax(axis=-1)
 
 

@@ -64,13 +64,14 @@ def _run(
 ) -> dict[str, Trained]:
     config = next(iter(runs.values()))[0]
     mesh = open_mesh(config)
-    splits = open_splits(config, [one.model for one, _ in runs.values()])
+    splits = open_splits(config, [model for one, _ in runs.values() for model in one.models])
     store = None if config.targets is None else Store(Path(config.targets))
     runs = {key: (one.with_classes(splits, store), path) for key, (one, path) in runs.items()}
     config = next(iter(runs.values()))[0]
     students = {
-        key: one.model.network().placed(mesh, one.mesh.table) for key, (one, _) in runs.items()
+        key: one.models[0].network().placed(mesh, one.mesh.table) for key, (one, _) in runs.items()
     }
+    # Before teachers are loaded, whose projections the networks that are trained have, too.
     for key, (one, _) in runs.items():
         plan(one, students[key], splits)
     starts = [one.start for one, _ in runs.values()]

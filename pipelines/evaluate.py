@@ -28,14 +28,22 @@ from absl import flags
 from distill.command.evaluations import define_evaluations, read_evaluations
 from distill.command.flags import define_path, parse, split_overrides
 from distill.command.launch import launch
-from distill.command.model import define_model, read_model
+from distill.command.models import define_model, read_model
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
+from distill.paths import local_or_remote_path
 from distill.runs.evaluated import EvaluateConfig, evaluate_predictions
 from distill.runs.evaluated import evaluate as run
 
 FLAGS = flags.FlagValues()
-define_model(FLAGS)
+define_model(FLAGS, "to evaluate")
+define_path(
+    "data_dir",
+    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
+    FLAGS,
+    read=local_or_remote_path,
+)
+flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
 define_path(
     "predictions",
     "File that `distill predict` or another program has written, instead of a model.",

@@ -9,36 +9,44 @@ ViTForImageClassification), timm. Each is run in its own runtime, in a process w
 project, on images of the evaluation split, and compared with JAX before it appears. What fails
 keeps nothing else from being written. SavedModels are DIR/1, DIR/2, … (TF Serving's layout), the
 others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
+
+  python pipelines/export.py --weights=weights/vit-base --source=folder:PATH --output=DIR
+
+The same of published weights, compared on images of a data source.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from absl import flags
 
+from distill.command.evaluations import define_images
 from distill.command.flags import define_path, parse
 from distill.command.launch import launch
+from distill.command.models import define_model, read_model
 from distill.config import resolve
 from distill.data import DataConfig
 from distill.errors import UserError
-from distill.export.about import describe
+from distill.evaluate.split import SplitConfig
+from distill.export.about import describe, describe_published
 from distill.export.model import Exportable
-from distill.export.samples import open_samples
+from distill.export.samples import data_of, open_samples
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, Version, check_format
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.opened import open_model
+from distill.runs.weights import WeightsConfig
 from distill.train.workdir import read_config
 
 FLAGS = flags.FlagValues()
-define_path("workdir", "Of the run to export.", FLAGS)
+define_model(FLAGS, "to export")
+define_images(FLAGS)
 flags.DEFINE_list(
     "format", ["saved_model"], f"One or more of {', '.join(FORMATS)}.", flag_values=FLAGS
 )
 define_path("output", "Directory of the versions; WORKDIR/export if not given.", FLAGS)
-flags.DEFINE_bool(
-    "best", False, "The weights kept by config.train.keep_best, not the last.", flag_values=FLAGS
-)
 flags.DEFINE_enum(
     "dtype",
     "float32",
@@ -59,25 +67,27 @@ flags.DEFINE_integer(
 
 
 def run(
-    workdir: Path,
+    model: Path | WeightsConfig,
     output: Path | None = None,
     best: bool = False,
     *,
     formats: Sequence[str] = ("saved_model",),
-    dtype: str = "float32",
+    dtype: Literal["float32", "bfloat16"] = "float32",
     licence: str = "unknown",
+    compared_on: SplitConfig | None = None,
     images: int = 1000,
 ) -> dict[str, Version]:
-    """Exports the newest checkpoint, prints what was seen of each export and returns them.
+    """Exports a model, prints what was seen of each export and returns them.
 
     Args:
-      workdir: of the run.
+      model: the workdir of a run, whose newest checkpoint is taken, or published weights.
       output: directory of the versions; None takes WORKDIR/export.
       best: whether to take the run's best weights instead of its last.
       formats: some of `distill.export.versions.FORMATS`.
       dtype: of parameters and activations of the exports.
       licence: of the weights, for the model card.
-      images: how many of the evaluation split to compare on.
+      compared_on: images with labels; None takes the evaluation split of the run.
+      images: how many of them.
 
     Raises:
       UserError: before anything is written, for a format that does not take the model or needs
@@ -88,35 +98,51 @@ def run(
     if unknown or not formats:
         found = f"unknown format {unknown[0]!r}" if unknown else "no format"
         raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}")
-    recorded = read_config(workdir)
-    mesh = make_mesh(MeshConfig(data=1, fsdp=-1))
-    opened = open_model(workdir, mesh, best=best, dtype="float32")
-    data = resolve(DataConfig, recorded["data"])
-    classes, samples = open_samples(data, opened.network.config, images, opened.class_names)
-    model = Exportable(
+    compared_on = compared_on or SplitConfig()
+    if isinstance(model, WeightsConfig):
+        if output is None or compared_on.source is None:
+            raise UserError(
+                "published weights have neither a workdir nor data; give --output, and --source "
+                "of images to compare on"
+            )
+        recorded = {}
+    else:
+        output, recorded = output or model / "export", read_config(model)
+    opened = open_model(model, make_mesh(MeshConfig(data=1, fsdp=-1)), best=best, dtype="float32")
+    data = resolve(DataConfig, recorded.get("data", {}))
+    data = dataclasses.replace(data, view=data.view.completed(opened.view))
+    names, samples = open_samples(
+        data_of(compared_on, data), opened.network.config, images, opened.class_names
+    )
+    exported = Exportable(
         network=opened.network,
         params=opened.params,
-        class_names=classes,
+        class_names=names,
         activation="sigmoid" if recorded.get("loss", {}).get("kind") == "sigmoid" else "softmax",
         dtype=dtype,
         view=opened.view,
     )
     for form in formats:
-        check_format(form, model)
-    about = describe(workdir, recorded, best) | {"licence": licence, "checked_on": samples.name}
-    return export_all(model, formats, output or workdir / "export", samples, about)
+        check_format(form, exported)
+    if isinstance(model, WeightsConfig):
+        about = describe_published(model, opened)
+    else:
+        about = describe(model, recorded, best)
+    about |= {"licence": licence, "checked_on": samples.name}
+    return export_all(exported, formats, output, samples, about)
 
 
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
-    parse(FLAGS, arguments, required=("workdir",))
+    parse(FLAGS, arguments)
     run(
-        Path(FLAGS.workdir),
+        read_model(FLAGS),
         Path(FLAGS.output) if FLAGS.output else None,
         FLAGS.best,
         formats=tuple(dict.fromkeys(FLAGS.format)),
         dtype=FLAGS.dtype,
         licence=FLAGS.licence,
+        compared_on=SplitConfig(source=FLAGS.source, split=FLAGS.split, class_map=FLAGS.class_map),
         images=FLAGS.images,
     )
 

@@ -16,16 +16,16 @@ from absl import flags
 
 from distill import config as configs
 from distill.command.flags import check_writable, define_config, define_path, parse, split_overrides
+from distill.command.kind import command_of
 from distill.command.launch import launch
 from distill.errors import RunFailed, UserError
-from distill.estimate.jobs import make_plan, run_steps
+from distill.estimate.jobs import Planned, make_plan, run_steps
 from distill.estimate.sweep import sweep, variations
 from distill.estimate.topology import Topology, open_topology
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
 from distill.runs.distillation import DistillConfig
 from distill.runs.pretraining import PretrainConfig
 from distill.train.progress import say
-from distill.train.run import RunConfig
 
 FLAGS = flags.FlagValues()
 define_config(FLAGS)
@@ -48,10 +48,10 @@ flags.DEFINE_bool("json", False, "Print JSON instead of a table.", flag_values=F
 define_path("dump_hlo", "Directory for the scheduled program as text.", FLAGS)
 
 
-def load_config(spec: str, overrides: dict[str, str]) -> RunConfig:
-    """The pre-training or distillation config in a file; one with a teacher is the latter."""
+def load_config(spec: str, overrides: dict[str, str]) -> Planned:
+    """The pre-training or distillation config in a file, by its keys."""
     tree = configs.load_file(spec)
-    schema = DistillConfig if tree.keys() & {"teacher", "teachers"} else PretrainConfig
+    schema = DistillConfig if command_of(tree.keys()) == "distill_student" else PretrainConfig
     return configs.resolve(schema, tree, overrides)
 
 
@@ -75,7 +75,7 @@ def _is_positive(text: str) -> bool:
     return text.isdecimal() and int(text) > 0
 
 
-def _sweep(config: RunConfig, topology: Topology, steps: int | None) -> None:
+def _sweep(config: Planned, topology: Topology, steps: int | None) -> None:
     """Plans what the flags ask for and prints it, best first."""
     tried = variations(
         config,

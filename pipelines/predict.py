@@ -17,19 +17,26 @@ from absl import flags
 
 from distill.command.flags import (
     define_path,
-    define_process_flags,
     define_source,
-    join,
     parse,
 )
 from distill.command.launch import launch
-from distill.command.model import define_model, read_model
+from distill.command.models import define_model, read_model
+from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.evaluate.of_images import OfImagesConfig
+from distill.paths import local_or_remote_path
 from distill.runs.predicted import predict as run
 
 FLAGS = flags.FlagValues()
-define_model(FLAGS)
+define_model(FLAGS, "whose model predicts")
+define_path(
+    "data_dir",
+    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
+    FLAGS,
+    read=local_or_remote_path,
+)
+flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
 define_path("output", "File to write, .npz or .parquet.", FLAGS)
 define_source(
     "source", "digits, folder:PATH, images:PATH or tfds:NAME; the run's own if not given.", FLAGS

@@ -33,7 +33,7 @@ def _run(config: PretrainConfig, workdir: Workdir, name: str, overview: bool) ->
     splits.check_all_labelled("pre-training")
     config = with_classes(config, len(splits.class_names))
     network = config.model.network().placed(mesh, config.mesh.table)
-    names = name_classes("config.model", config.model.num_classes, splits.class_names)
+    names = name_classes("config.model", network.config.num_classes, splits.class_names)
     introduce(name, network, splits, mesh, overview)
     trainee = classifier(config, config.loss, workdir, network, splits, names)
     trained = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=config.model.image_size)

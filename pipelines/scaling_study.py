@@ -111,7 +111,8 @@ def _conclude(
     print(text_table(study_header(trends), study_rows(points, trends)))
     for trend in trends:
         print(f"\n{trend.measure.replace('_', '-')} on its frontier (*): E = a·(C + d)^−b + c")
-        print(trend.problem or text_table(("", "fit", "interval", ""), law_rows(trend.fit)))
+        rows = law_rows(trend.fit) if trend.fit else []
+        print(text_table(("", "fit", "interval", ""), rows) if rows else trend.problem)
     print(f"\nreport  {report}")
     return summary
 

@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
     base, report = _base(), Path(FLAGS.report) if FLAGS.report else None
     check_writable("report", report)
     topology = open_topology(FLAGS.topology)
-    budget, tile = budget_bytes(topology), topology.chip.matrix_unit
+    budget, tile = budget_bytes(topology), topology.chip.matrix_unit or 1
     columns = make_grid(tile).columns()
     config = searched_config(FLAGS.config, overrides, FLAGS.patch, FLAGS.batch * topology.chips)
     with blame("config.mesh"):

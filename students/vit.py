@@ -25,7 +25,7 @@ SHAPES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlainViTConfig(VariantConfig, ViTConfig):
+class PlainViTConfig(VariantConfig):
     """One of the plain ViTs.
 
     Raises:
@@ -47,6 +47,12 @@ def configure(variant: str, **choices) -> PlainViTConfig:
       ValueError: for an unknown variant or choices that contradict each other.
     """
     return PlainViTConfig.of(variant, **choices)
+
+
+def named(config: ViTConfig) -> PlainViTConfig:
+    """A vision transformer of any shape as one of this family, by the variant of nearest width."""
+    letter = min(SHAPES, key=lambda one: abs(SHAPES[one]["width"] - config.width))
+    return configure(f"{letter}/{config.patch_size}", **vars(config))
 
 
 def build(config: ViTConfig) -> VisionNetwork:

@@ -15,18 +15,18 @@ from jax.ad_checkpoint import checkpoint_name
 from distill.config import how_it_runs
 from distill.nn.attention import split_heads
 from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
-from distill.nn.kernels import attend
+from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import Linear, mlp_bias
 from distill.nn.variants import Shape, VariantConfig
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import VisionTransformer, ViTConfig
+from distill.nn.vit import VisionTransformer
 from distill.parallel import column_parallel, constrain, materialize, row_parallel
 
 SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ViT22BConfig(VariantConfig, ViTConfig):
+class ViT22BConfig(VariantConfig):
     """`ViTConfig` with ViT-22B's defaults and its choices of layout.
 
     Raises:
@@ -89,20 +89,20 @@ class ParallelBlock(nnx.Module):
     def __init__(self, config: ViT22BConfig, *, rngs: nnx.Rngs):
         self.fused = config.fused
         self.async_linear = config.async_linear
-        self.kernel = config.attention
+        self.kernel: Kernel = config.attention
         self.dtype = dtype = config.compute_dtype
         embed = {"embed": config.width}
         split = {"heads": config.heads, "head_dim": config.width // config.heads}
         mlp = {"mlp": config.mlp_dim}
-        options = dict(dtype=dtype, rngs=rngs)
+        linear = functools.partial(Linear, dtype=dtype, rngs=rngs)
         self.norm = make_norm(config)
-        self.query = Linear(embed, split, use_bias=config.qkv_bias, **options)
-        self.key = Linear(embed, split, use_bias=config.qkv_bias, **options)
-        self.value = Linear(embed, split, use_bias=config.qkv_bias, **options)
+        self.query = linear(embed, split, use_bias=config.qkv_bias)
+        self.key = linear(embed, split, use_bias=config.qkv_bias)
+        self.value = linear(embed, split, use_bias=config.qkv_bias)
         self.qk_norm = make_qk_norm(config)
-        self.mlp_in = Linear(embed, mlp, bias_init=mlp_bias, **options)
-        self.attention_out = Linear(split, embed, use_bias=False, **options)
-        self.mlp_out = Linear(mlp, embed, bias_init=mlp_bias, **options)
+        self.mlp_in = linear(embed, mlp, bias_init=mlp_bias)
+        self.attention_out = linear(split, embed, use_bias=False)
+        self.mlp_out = linear(mlp, embed, bias_init=mlp_bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps tokens [B, T, D] to [B, T, D]."""

@@ -18,7 +18,7 @@ SHAPES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GiantViTConfig(VariantConfig, ViTConfig):
+class GiantViTConfig(VariantConfig):
     """One of the sequential giants.
 
     Raises:

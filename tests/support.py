@@ -24,7 +24,7 @@ from distill.data.spec import Example
 from distill.evaluation_view import EvaluationView
 from distill.export.model import Exportable
 from distill.runs.distillation import DistillConfig
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from pipelines import cli
 from pipelines.pretrain import PretrainConfig
 from students import vit
@@ -158,7 +158,7 @@ def without_timings(rows: list[dict]) -> list[dict]:
 def final_params(workdir: Path):
     """The parameters a complete run ended with."""
     mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
-    return load_model(workdir, mesh)[1]
+    return open_model(workdir, mesh).params
 
 
 WHOLE = EvaluationView(crop=1.0)

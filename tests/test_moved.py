@@ -86,6 +86,9 @@ def test_the_name_of_a_data_source_is_no_path(moved, tmp_path):
         ("{old}/runs/teacher@5", "{new}/runs/teacher@6", False),
         ("folder:{old}/data", "folder:{new}/data", True),
         ("folder:{old}/data", "images:{new}/data", False),
+        # Of a format that was added.
+        ("scans:{old}/data", "scans:{new}/data", True),
+        ("gs://b/data", "gs://b/data", False),
         ("runs/teacher", "{new}/runs/teacher", True),
         ("runs/teacher", "{here}/runs/teacher", True),
         ("folder:data", "folder:{here}/data", True),

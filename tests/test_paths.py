@@ -7,14 +7,13 @@ from support import REPOSITORY, run_command, run_python
 
 from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.data import Store
-from distill.data.sources import open_source
+from distill.data.sources import open_source, source_name
 from distill.errors import UserError
 from distill.paths import (
     check_reachable,
     local_or_remote_path,
     local_path,
     path_argument,
-    source_name,
     text_of,
 )
 from distill.runs.distillation import DistillConfig

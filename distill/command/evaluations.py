@@ -20,19 +20,11 @@ _SHORT = (
 )
 
 
-def define_evaluations(values: flags.FlagValues) -> None:
-    """Defines --config and the flags that are short forms of one evaluation."""
-    define_config(values)
+def define_images(values: flags.FlagValues) -> None:
+    """Defines the flags that name images with labels: a split, of a source, and their classes."""
     flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=values)
     define_source(
         "source", "digits, folder:PATH or tfds:NAME; the run's own data if not given.", values
-    )
-    flags.DEFINE_list(
-        "classes",
-        [],
-        "Only images of these; if not given, all, or the run's. As many as the model's, but called "
-        "otherwise, they are taken to be in the model's order.",
-        flag_values=values,
     )
     define_path(
         "class_map",
@@ -40,6 +32,19 @@ def define_evaluations(values: flags.FlagValues) -> None:
         "the model's, one after the other, whatever they are called.",
         values,
         read=map_or_order,
+    )
+
+
+def define_evaluations(values: flags.FlagValues) -> None:
+    """Defines --config and the flags that are short forms of one evaluation."""
+    define_config(values)
+    define_images(values)
+    flags.DEFINE_list(
+        "classes",
+        [],
+        "Only images of these; if not given, all, or the run's. As many as the model's, but called "
+        "otherwise, they are taken to be in the model's order.",
+        flag_values=values,
     )
     flags.DEFINE_list("fewshot", [], "Images per class, such as 1,5,10,25.", flag_values=values)
     flags.DEFINE_list("knn", [], "Neighbours that vote, such as 20.", flag_values=values)
@@ -54,10 +59,11 @@ def define_evaluations(values: flags.FlagValues) -> None:
 
 
 def _numbers(values: flags.FlagValues, flag: str) -> tuple[int, ...]:
-    for text in values[flag].value:
+    texts = getattr(values, flag)
+    for text in texts:
         if not text.isdecimal():
             raise UserError(f"--{flag} has {text!r}; expected numbers such as 1,5,10")
-    return tuple(map(int, values[flag].value))
+    return tuple(map(int, texts))
 
 
 def _short_form(values: flags.FlagValues) -> dict[str, EvaluationConfig]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from absl import flags
 
+from distill.data.sources import source_name
 from distill.errors import UserError
-from distill.paths import local_path, source_name
+from distill.paths import local_path
 
 _OVERRIDE = "--config."
 

@@ -18,6 +18,7 @@ from distill.command.entry import check_packages
 from distill.command.flags import define_config, define_path, parse, split_overrides
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
+from distill.command.kind import expecting
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.parallel import distributed
@@ -68,8 +69,9 @@ def launch_training(
             config = branch_config(schema, values.branch_from, overrides, workdir)
         else:
             tree = configs.load_file(values.config)
-            tree = complete(tree, overrides) if complete else tree
-            config = configs.resolve(schema, tree, overrides)
+            with expecting(schema, tree.keys() | {key.partition(".")[0] for key in overrides}):
+                tree = complete(tree, overrides) if complete else tree
+                config = configs.resolve(schema, tree, overrides)
         run(config, Workdir(workdir))
 
     launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
@@ -100,8 +102,10 @@ def launch(
     _quieten_libraries()
     if is_asked(arguments):
 
-        def body(arguments):
+        def print_help(arguments: list[str]) -> None:
             print(help_text(doc or "", values, schema, arguments))
+
+        body = print_help
 
     code = 0
     try:

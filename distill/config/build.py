@@ -16,6 +16,7 @@ from distill.config.schema import (
     has_leaf,
     implied_by,
     leaves,
+    members_of,
     named,
     options,
     stated_values,
@@ -46,7 +47,7 @@ def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, st
     """
     problems: list[str] = []
     merged = laid_over(tree, overrides, schema, problems)
-    found = choice(schema)
+    found = members_of(schema)
     known = sorted({path for one in found.members for path, _, _ in leaves(one)})
     config = _Builder(known, problems).section(found, MISSING, merged, "config")
     if problems:

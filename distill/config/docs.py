@@ -38,7 +38,8 @@ def _own(schema: type) -> dict[str, str]:
 def _body(schema: type) -> list[ast.stmt]:
     """The statements of a class."""
     try:
-        return ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0].body
+        (found,) = ast.parse(textwrap.dedent(inspect.getsource(schema))).body
+        return found.body if isinstance(found, ast.ClassDef) else []
     except (OSError, TypeError):
         pass
     # Of a module that was run as `__main__` by another one, its functions know the file.
@@ -58,5 +59,5 @@ def headline(schema: type) -> str:
     return "" if text.startswith(f"{schema.__name__}(") else text.partition(". ")[0].rstrip(".")
 
 
-def _one_line(text: str) -> str:
+def _one_line(text: object) -> str:
     return " ".join(str(text).split())

@@ -22,10 +22,11 @@ def load_file(spec: str) -> dict[str, Any]:
     Raises:
       UserError: if the file is missing, is no config file, or refuses its argument.
     """
-    path, argument = _SPEC.fullmatch(spec).groups()
+    match = _SPEC.fullmatch(spec)
+    path, argument = match.groups() if match else (spec, "")
     file = find_config(path)
     module_spec = importlib.util.spec_from_file_location(file.stem, file)
-    if module_spec is None:
+    if module_spec is None or module_spec.loader is None:
         raise UserError(f"config file {path!r} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     try:

@@ -13,6 +13,7 @@ from distill.config.schema import (
     fields,
     has_leaf,
     implied_by,
+    members_of,
     named,
     upgraded,
 )
@@ -66,7 +67,7 @@ def sections(
       overrides: dotted, as `resolve` takes them.
     """
     value = MISSING if tree is None else laid_over(tree, overrides, schema, [])
-    return list(_sections(choice(schema), "", MISSING, value, "config"))
+    return list(_sections(members_of(schema), "", MISSING, value, "config"))
 
 
 def _sections(one_of: Choice, doc: str, default: Any, value: Any, path: str) -> Iterator[Section]:
@@ -94,7 +95,7 @@ def _sections(one_of: Choice, doc: str, default: Any, value: Any, path: str) -> 
 
 def _members(one_of: Choice, default: Any, value: Any) -> tuple[type, ...]:
     """Those a section may be: the one that is chosen, or all."""
-    label = value.get(one_of.tag) if isinstance(value, Mapping) else None
+    label = value.get(one_of.tag, "") if isinstance(value, Mapping) else ""
     if label in one_of.labelled:
         return (one_of.labelled[label],)
     for one in (value, default):

@@ -70,6 +70,17 @@ def choice(annotation: Any) -> Choice | None:
     return Choice.among(options(annotation))
 
 
+def members_of(schema: type) -> Choice:
+    """The dataclass, or those below a base, of which a config is one.
+
+    Raises:
+      TypeError: if it is neither.
+    """
+    if (found := choice(schema)) is None:
+        raise TypeError(f"{schema!r} is no dataclass, and no base of such")
+    return found
+
+
 def has_leaf(annotation: Any) -> bool:
     """Whether an annotation also allows what is no section, other than None."""
     return any(

@@ -30,6 +30,8 @@ class OneOf:
       found_in: packages whose modules are loaded to find them.
     """
 
+    # For type checkers: what is below is a dataclass.
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
     _tag: ClassVar[str]
     _found_in: ClassVar[tuple[str, ...]]
 
@@ -115,11 +117,11 @@ class Choice:
         for option in options:
             if is_open(option):
                 found |= dict.fromkeys(members(option), option._tag)
-            elif dataclasses.is_dataclass(option):
+            elif isinstance(option, type) and dataclasses.is_dataclass(option):
                 found[option] = None
         if not found:
             return None
-        tags = set(found.values()) - {None}
+        tags = {tag for tag in found.values() if tag is not None}
         if not tags and len(found) == 1:
             return cls(tuple(found), None)
         return cls(tuple(found), _common_tag(tuple(found), tags))

@@ -68,11 +68,11 @@ def coerce(value: Any, annotation: Any, here: str) -> Any:
             return typing.get_args(option)[1](value, here)
         if option in (bool, str) and type(value) is option:
             return value
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if option is int and number and (isinstance(value, int) or value.is_integer()):
-            return int(value)
-        if option is float and number and abs(value) <= sys.float_info.max:
-            return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if option is int and (isinstance(value, int) or value.is_integer()):
+                return int(value)
+            if option is float and abs(value) <= sys.float_info.max:
+                return float(value)
         if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
             items = _coerce_items(value, typing.get_args(option), here)
             if items is not MISSING:

@@ -100,8 +100,8 @@ def check_spec(spec: ExampleSpec, class_names: Sequence[str]) -> None:
             raise UserError(f"{name!r} must be of {kind.__name__}, not {type(spec[name]).__name__}")
     if "image" not in spec:
         raise UserError(f"an example has no 'image', only {listed(spec)}")
-    if "classes" in spec and spec["classes"].count != len(class_names):
+    classes = spec.get("classes")
+    if isinstance(classes, ClassesSpec) and classes.count != len(class_names):
         raise UserError(
-            f"'classes' are of {spec['classes'].count} classes, but the source names "
-            f"{len(class_names)}"
+            f"'classes' are of {classes.count} classes, but the source names {len(class_names)}"
         )

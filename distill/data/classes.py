@@ -4,7 +4,6 @@ A label is a number only together with the names it counts. Wherever images meet
 `numbered` as the model's classes are, by name, whatever their own order.
 """
 
-import functools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.sources import Source, abbreviate
-from distill.data.sources.base import Derived, fingerprint_of
+from distill.data.sources.base import Derived, cached_property, fingerprint_of
 from distill.data.spec import ClassesSpec, Example
 from distill.errors import UserError, did_you_mean
 from distill.paths import IN_ORDER
@@ -148,7 +147,7 @@ class Relabelled(Derived):
         # The last entry is where labels of −1, of images without one, end up.
         self._numbers = np.array([*numbers, -1], np.int32)
 
-    @functools.cached_property
+    @cached_property
     def labels(self) -> np.ndarray:
         """Of all images, int32 [N], −1 for an image without."""
         return self._numbers[self._source.labels]
@@ -165,7 +164,7 @@ class Relabelled(Derived):
             example["classes"] = renumbered[:-1]
         return example
 
-    @functools.cached_property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the source's fingerprint, and what its classes are now."""
         return fingerprint_of(self._source.fingerprint, self._numbers.tolist(), self.class_names)

@@ -16,11 +16,11 @@ from distill.data.classes import (
     renamed,
 )
 from distill.data.labels import check_labels
-from distill.data.sources import Source, abbreviate, open_source
+from distill.data.sources import Source, SourceName, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_each_once
-from distill.paths import IN_ORDER, AnyPath, ClassMap, SourceName
+from distill.paths import IN_ORDER, AnyPath, ClassMap
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class DataConfig:
         if self.train_images is not None:
             train = FewImages(train, self.train_images)
         held_out = [
-            name and self.open_evaluation(name, channels=channels)
+            self.open_evaluation(name, channels=channels) if name else None
             for name in (self.validation_split, self.test_split)
         ]
         splits = Splits(train, *held_out)

@@ -102,7 +102,9 @@ class TrainingViews:
                 skipped = index if skipped < 0 else skipped
                 continue
             image = example["image"]
-            view = draw_view(*image.shape[:2], self.view, generator(self.seed, epoch, index))
+            height, width = image.shape[:2]
+            rng = generator(self.seed, epoch, index)
+            view = draw_view(height, width, self.view, rng)
             return {
                 **self._seen(example, view),
                 **self._for_teacher(image, epoch, index),
@@ -211,7 +213,8 @@ class EvaluationViews:
     def _cut(self, image: np.ndarray, index: int) -> Cut:
         if self.view_seed is not None:
             rng = generator(self.view_seed, EVALUATION_EPOCH, index)
-            view = draw_view(*image.shape[:2], self.view, rng)
+            height, width = image.shape[:2]
+            view = draw_view(height, width, self.view, rng)
             return _cutting(view, self.size, self.view.evaluation.filter)
         own = self.evaluation or self.view.evaluation
         return lambda pixels, by: evaluation_view(

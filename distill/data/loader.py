@@ -9,9 +9,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_tracker
+from typing import Generic, Self, TypeVar
 
 import grain
 import numpy as np
@@ -30,8 +31,14 @@ _CHUNK = 32
 # The share of corrupt images is judged on so many images, or on all where there are fewer.
 _SMALLEST_SAMPLE = 10_000
 
+Placed = TypeVar("Placed")
+"""A batch on the devices, and whatever else goes with it."""
 
-def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Iterator[Batch]:
+HostBatches = grain.DatasetIterator[Batch] | Generator[Batch, None, None]
+"""An iterator of batches that lets go of its threads and processes when it is closed."""
+
+
+def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> HostBatches:
     """Host batches of numpy arrays, decoded by Grain in threads or worker processes.
 
     Threads and workers take turns at chunks of a batch, which are joined in order.
@@ -52,7 +59,7 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> Itera
     return _with_unsignalled_workers(iterator) if config.workers else iterator
 
 
-def _with_unsignalled_workers(iterator: Iterator[Batch]) -> Iterator[Batch]:
+def _with_unsignalled_workers(iterator: HostBatches) -> HostBatches:
     """The same batches, from workers that end when their parent says so, and not before.
 
     Ctrl-C reaches every process of a terminal, and SIGTERM often all of a job. The parent still
@@ -89,7 +96,8 @@ def _begin_worker(worker: int, workers: int) -> None:
 
 def _end_with_the_parent() -> None:
     """A parent that was killed says nothing, and a worker would wait for it for ever."""
-    multiprocessing.parent_process().join()
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
     os._exit(1)
 
 
@@ -103,8 +111,8 @@ class _Chunks:
     def __len__(self) -> int:
         return len(self.views) // self.size
 
-    def __getitem__(self, number: int) -> Batch:
-        examples = [self.views[number * self.size + place] for place in range(self.size)]
+    def __getitem__(self, index: int) -> Batch:
+        examples = [self.views[index * self.size + place] for place in range(self.size)]
         return {name: _stack([one[name] for one in examples]) for name in examples[0]}
 
 
@@ -167,7 +175,7 @@ class CorruptionMonitor:
         return batch
 
 
-class TrainLoader:
+class TrainLoader(Generic[Placed]):
     """Endless training batches on the device, a few ahead of the step that needs them.
 
     Args:
@@ -195,7 +203,7 @@ class TrainLoader:
         size: int,
         batch_size: int,
         seed: int,
-        put: Callable[[Batch], Batch],
+        put: Callable[[Batch], Placed],
         rows: Sequence[int] | None = None,
         teacher_view: TeacherView = "same",
         store: Store | None = None,
@@ -244,16 +252,16 @@ class TrainLoader:
     def _submit(self):
         return self._executor.submit(self._load)
 
-    def _load(self) -> tuple[Batch, int]:
+    def _load(self) -> tuple[Placed, int]:
         batch = self._monitor.check(next(self._batches))
         if self._labelled is not None:
             check_batch_labels(batch, self._labelled)
         return self._put(batch), self._monitor.found
 
-    def __iter__(self) -> "TrainLoader":
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Placed:
         """The next batch; time spent waiting for it is added to `wait_seconds`.
 
         Raises:

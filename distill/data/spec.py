@@ -204,7 +204,8 @@ def labelled_images(channels: int) -> ExampleSpec:
 class _Readable(Protocol):
     """What is needed of a `distill.data.Source` here."""
 
-    spec: ExampleSpec
+    @property
+    def spec(self) -> ExampleSpec: ...
 
     def read(self, index: int) -> Example: ...
 

@@ -99,16 +99,17 @@ class StoreWriter:
     def write(self, records: np.ndarray) -> None:
         """Appends records, [N] of the dtype `Contents.record`."""
         for record in records:
-            if self._writer is None:
+            if (writer := self._writer) is None:
                 # Groups of one record are read at random without reading their neighbours.
-                self._writer = ArrayRecordWriter(str(self._partial), "group_size:1,uncompressed")
-            self._writer.write(record.tobytes())
+                writer = ArrayRecordWriter(str(self._partial), "group_size:1,uncompressed")
+                self._writer = writer
+            writer.write(record.tobytes())
             self.position += 1
             if self.position in (
                 self._contents.examples,
                 (self._number + 1) * self._contents.examples_per_file,
             ):
-                self._finish()
+                self._finish(writer)
 
     @property
     def _number(self) -> int:
@@ -119,8 +120,8 @@ class StoreWriter:
     def _partial(self) -> Path:
         return self._path / "unfinished.array_record"
 
-    def _finish(self) -> None:
-        self._writer.close()
+    def _finish(self, writer: ArrayRecordWriter) -> None:
+        writer.close()
         self._writer = None
         with self._partial.open("rb") as file:
             os.fsync(file.fileno())

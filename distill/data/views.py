@@ -100,7 +100,9 @@ def training_view(
     image: np.ndarray, size: int, config: ViewConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """Draws a view, uint8 [size, size, C], of an image, uint8 [height, width, C]."""
-    return cut_view(image, draw_view(*image.shape[:2], config, rng), size, config.evaluation.filter)
+    height, width = image.shape[:2]
+    view = draw_view(height, width, config, rng)
+    return cut_view(image, view, size, config.evaluation.filter)
 
 
 def draw_view(height: int, width: int, config: ViewConfig, rng: np.random.Generator) -> View:
@@ -152,5 +154,5 @@ def resize_box(image: np.ndarray, box: Box, size: tuple[int, int], by: Filter) -
     """Resizes the part of `image` within `box` to `size` (height, width)."""
     grey = image.shape[-1] == 1
     pixels = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(pixels.resize(size[::-1], _FILTERS[by], box=box))
+    resized = np.asarray(pixels.resize((size[1], size[0]), _FILTERS[by], box=box))
     return resized[..., None] if grey else resized

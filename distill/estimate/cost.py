@@ -108,7 +108,7 @@ class _Walk:
     def _step(self, instruction: Instruction, computation: Computation, line: "_Timeline") -> None:
         opcode = instruction.opcode
         if opcode == "while":
-            body = self._computation(self.program.computations[instruction.attribute("body")])
+            body = self._computation(self.program.computations[instruction.named("body")])
             line.run_all(body * (self.program.trip_count(instruction) or 1))
         elif opcode in ("call", "conditional"):
             costs = [self._computation(self.program.computations[n]) for n in _called(instruction)]
@@ -119,7 +119,7 @@ class _Walk:
         elif instruction.name.startswith("async-collective-start"):
             # On v5e XLA writes an asynchronous collective as three fusions, each of which names it:
             # a start, the product that runs meanwhile, and a done.
-            line.start(instruction.name, "links", self._collective(instruction), True)
+            line.start(instruction.name, "links", self._collective(instruction) or 0.0, True)
         elif "async_collective_fusion" in (instruction.attribute("calls") or ""):
             line.compute(self._compute(instruction, computation))
         elif opcode.endswith("-start"):
@@ -155,7 +155,7 @@ class _Walk:
         """Seconds of a collective, also of one within a fusion; None for anything else."""
         opcode = instruction.opcode.removesuffix("-start")
         if opcode == "fusion" or opcode == "async":
-            inner = self.program.computations[instruction.attribute("calls")]
+            inner = self.program.computations[instruction.named("calls")]
             found = [i for i in inner.instructions if i.opcode in _COLLECTIVES]
             if not found:
                 return None

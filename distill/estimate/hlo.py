@@ -35,6 +35,16 @@ class Instruction:
         found = re.search(rf"\b{name}=%([\w.\-]+)", self.text)
         return found and found.group(1)
 
+    def named(self, name: str) -> str:
+        """As `attribute`, of an instruction that cannot be without it.
+
+        Raises:
+          ValueError: if it is.
+        """
+        if (found := self.attribute(name)) is None:
+            raise ValueError(f"{self.name} names no computation as its {name}")
+        return found
+
     @property
     def cycles(self) -> int | None:
         """The compiler's own estimate, where it made one."""
@@ -73,8 +83,8 @@ class Program:
         JAX's scans have one. None for a loop that depends on its data, such as one that draws
         random numbers until they are acceptable.
         """
-        condition = self.computations[loop.attribute("condition")]
-        called = [i.attribute("calls") for i in condition.instructions if i.attribute("calls")]
+        condition = self.computations[loop.named("condition")]
+        called = [name for i in condition.instructions if (name := i.attribute("calls"))]
         instructions = [
             *condition.instructions,
             *(i for name in called for i in self.computations[name].instructions),
@@ -130,6 +140,8 @@ def parse(text: str) -> Program:
             computations[name] = Computation(name, tuple(instructions))
         elif found := _INSTRUCTION.match(line):
             instructions.append(_instruction(found.group(2), line[found.end() :]))
+    if entry is None:
+        raise ValueError("the text has no entry computation")
     return Program(computations, computations[entry])
 
 

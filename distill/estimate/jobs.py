@@ -1,39 +1,54 @@
 """From a config to the step that its run would compile."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
-import jax
 from jax.sharding import Mesh
 
 from distill.errors import UserError
 from distill.estimate.plan import Job, Plan, plan_step
 from distill.estimate.topology import Topology
-from distill.nn import Params
+from distill.nn import Params, VisionNetwork
+from distill.nn.family import ModelConfig
 from distill.optim import make_optimizer, make_schedule
 from distill.runs.distillation import DistillConfig
+from distill.runs.models import abstract_params
+from distill.runs.opened import describe_model
 from distill.runs.pretraining import PretrainConfig
-from distill.runs.teachers import config_key
+from distill.runs.teachers import TeacherConfig, config_key
 from distill.subject import Teacher
 from distill.tasks.classification import Classification
 from distill.tasks.matching.function_matching import FunctionMatching, projected
 from distill.train.run import RunConfig, blame, check_batch
-from distill.train.state import with_shardings
+
+Planned = PretrainConfig | DistillConfig
+"""The config of a run whose step is planned."""
+
+
+def model_of(config: Planned) -> ModelConfig:
+    """The model that a run trains.
+
+    Raises:
+      UserError: if it trains several.
+    """
+    if config.model is None:
+        raise UserError("a plan is of one student at a time; give it as config.model")
+    return config.model
 
 
 def make_job(
-    config: RunConfig, mesh: Mesh, steps: int | None, train_images: int | None = None
+    config: Planned, mesh: Mesh, steps: int | None, train_images: int | None = None
 ) -> Job:
     """What a run of `config` on `mesh` would compile.
 
     Raises:
       UserError: if the config does not say what its teacher is, or has several students.
     """
-    if config.model is None:
-        raise UserError("a plan is of one student at a time; give it as config.model")
+    model = model_of(config)
     if isinstance(config, DistillConfig) and config.targets:
         raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
-    network = config.model.network().placed(mesh, config.mesh.table)
+    network = model.network().placed(mesh, config.mesh.table)
     with blame("config.mesh"):
         network.check_rules()
     teachers, frozen = {}, None
@@ -54,7 +69,8 @@ def make_job(
         )
     with blame("config.model"):
         network.check(config.train.batch_size)
-    common = dict(
+    job = functools.partial(
+        Job,
         network=network,
         optimizer=optimizer,
         batch_size=config.train.batch_size,
@@ -62,7 +78,7 @@ def make_job(
     )
     if isinstance(config, PretrainConfig):
         task = Classification(network, config.loss)
-        return Job(task=task, view_size=max(network.config.image_shape[:2]), **common)
+        return job(task=task, view_size=max(network.config.image_shape[:2]))
     with blame("config.teacher.model"):
         for name, teacher in teachers.items():
             teacher.network.check(config.train.batch_size)
@@ -70,13 +86,12 @@ def make_job(
                 name, teacher.network.config.num_classes, network.config.num_classes
             )
     networks = tuple(teacher.network for teacher in teachers.values())
-    return Job(
+    return job(
         task=FunctionMatching(network, teachers, config.matching),
         view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
         teacher_view=config.matching.teacher_view,
         teachers=networks,
         frozen=frozen,
-        **common,
     )
 
 
@@ -85,22 +100,25 @@ def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Tea
     teachers, frozen = {}, {}
     for name, one in config.every_teacher.items():
         key = config_key(name)
-        if one.weights is not None:
-            network = one.weights.open(one.dtype).network
-        elif one.model is not None:
-            network = dataclasses.replace(one.model, dtype=one.dtype or one.model.dtype).network()
-        else:
-            raise UserError(f"a plan needs {key}.model: there is no teacher's workdir to read")
+        network = _teacher_network(key, one)
         with blame(key):
             network = network.placed(mesh, one.table)
             network.check_rules()
-        shapes = jax.tree.map(
-            lambda leaf, dtype=one.dtype or "float32": jax.ShapeDtypeStruct(leaf.shape, dtype),
-            network.abstract_params,
-        )
         teachers[name] = Teacher(network, one.weight)
-        frozen[name] = with_shardings(shapes, network.shardings)
+        frozen[name] = abstract_params(network, one.dtype)
     return teachers, frozen
+
+
+def _teacher_network(key: str, config: TeacherConfig) -> VisionNetwork:
+    """The network of a teacher, whose workdir need not be here if the config says what it holds."""
+    if config.model is not None:
+        return dataclasses.replace(config.model, dtype=config.dtype or config.model.dtype).network()
+    try:
+        return describe_model(config.place, dtype=config.dtype).network
+    except UserError as error:
+        if config.weights is not None:
+            raise
+        raise UserError(f"{error}. A plan without the teacher's run needs {key}.model") from error
 
 
 def run_steps(config: RunConfig, train_images: int | None) -> int | None:
@@ -112,7 +130,7 @@ def run_steps(config: RunConfig, train_images: int | None) -> int | None:
 
 
 def make_plan(
-    config: RunConfig,
+    config: Planned,
     topology: Topology,
     steps: int | None,
     train_images: int | None = None,

@@ -17,7 +17,7 @@ from distill.errors import RunFailed
 from distill.estimate import hlo
 from distill.estimate.cost import Cost, estimate
 from distill.estimate.topology import Topology, coordinates
-from distill.nn import Network, encoder_flops
+from distill.nn import VisionNetwork, encoder_flops
 from distill.parallel import batch_sharding
 from distill.train.run import blame
 from distill.train.state import TrainState, abstract_state
@@ -30,7 +30,7 @@ GIB = 2**30
 class Job:
     """A training step as a config describes it: no weights, no data."""
 
-    network: Network
+    network: VisionNetwork
     """What is trained, placed on the mesh."""
     task: Task
     optimizer: optax.GradientTransformation
@@ -41,7 +41,7 @@ class Job:
     """Side of the views in pixels."""
     teacher_view: TeacherView = "same"
     """What teachers see of a training image."""
-    teachers: tuple[Network, ...] = ()
+    teachers: tuple[VisionNetwork, ...] = ()
     frozen: Any = None
     """The teachers' parameters as `jax.ShapeDtypeStruct`s with shardings."""
 
@@ -95,12 +95,18 @@ class Plan:
     @property
     def mfu(self) -> float:
         """Model FLOPs utilisation."""
-        return self.flops_per_chip / self.peak_flops / self.cost.seconds
+        return self.flops_per_chip / self.peak_flops / self._seconds
 
     @property
     def images_per_second(self) -> float:
         """Of the whole slice."""
-        return self.batch_size / self.cost.seconds
+        return self.batch_size / self._seconds
+
+    @property
+    def _seconds(self) -> float:
+        if self.cost is None:
+            raise ValueError("the step does not fit, and so takes no time that is known")
+        return self.cost.seconds
 
 
 def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None) -> Plan:

@@ -7,20 +7,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from distill.errors import UserError
-from distill.estimate.jobs import make_plan
+from distill.estimate.jobs import Planned, make_plan, model_of
 from distill.estimate.plan import Plan
 from distill.estimate.topology import Topology
 from distill.train.progress import format_seconds, say
-from distill.train.run import RunConfig, blame
+from distill.train.run import blame
 
 
 def variations(
-    config: RunConfig,
+    config: Planned,
     chips: int,
     meshes: Sequence[Mapping[str, int]] = (),
     policies: Sequence[str] = (),
     microbatches: Sequence[int] = (),
-) -> Iterator[RunConfig]:
+) -> Iterator[Planned]:
     """What a sweep tries.
 
     Args:
@@ -38,23 +38,24 @@ def variations(
         for fsdp in sorted({shared // tensor, min(64, shared // tensor), min(16, shared // tensor)})
         if fsdp and shared % (fsdp * tensor) == 0
     ]
-    policies = policies or [config.model.remat]
+    model = model_of(config)
+    policies = policies or [model.remat]
     parts = config.train.microbatches
     microbatches = microbatches or [parts, 2 * parts]
     for sizes, remat, parts in itertools.product(meshes, policies, microbatches):
-        kept = config.model.remat_keep if remat == "full" else ()
+        kept = model.remat_keep if remat == "full" else ()
         with blame("--sweep_remat"):
             yield dataclasses.replace(
                 config,
                 mesh=config.mesh.resized(sizes),
-                model=dataclasses.replace(config.model, remat=remat, remat_keep=kept),
+                model=dataclasses.replace(model, remat=remat, remat_keep=kept),
                 train=dataclasses.replace(config.train, microbatches=parts),
             )
 
 
 def sweep(
-    tried: Sequence[RunConfig], topology: Topology, steps: int | None, train_images: int | None
-) -> Iterator[tuple[RunConfig, Plan]]:
+    tried: Sequence[Planned], topology: Topology, steps: int | None, train_images: int | None
+) -> Iterator[tuple[Planned, Plan]]:
     """Plans each variation that can be planned, and says how far it is.
 
     Args:

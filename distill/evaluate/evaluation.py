@@ -1,14 +1,14 @@
 """An evaluation as a config names it, and as it is run."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from distill.config.tagged import OneOf
 from distill.data import Source
 from distill.data.classes import among, calls, present, read_class_map
-from distill.evaluate.evaluator import Batch, Evaluator
+from distill.evaluate.evaluator import Batches, Evaluator
 from distill.evaluation_view import EvaluationView
 from distill.nn import Params
 from distill.paths import IN_ORDER
@@ -18,10 +18,15 @@ from distill.subject import PerExample, Subject
 class Evaluation(Protocol):
     """Measures parameters of one model on some images."""
 
-    missing: frozenset[str]
-    """Metrics of which the last call could say nothing, and which it left out."""
-    remarks: tuple[str, ...]
-    """What is to be said of its images before it is called."""
+    @property
+    def missing(self) -> frozenset[str]:
+        """Metrics of which the last call could say nothing, and which it left out."""
+        ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of its images before it is called."""
+        ...
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
         """The metrics by name; all processes must call it, and all get the same.
@@ -95,7 +100,7 @@ class ImagesEvaluation(Evaluator):
     def __init__(
         self,
         name: str,
-        batches: Iterable[Batch],
+        batches: Batches,
         per_example: PerExample,
         *,
         images: Source,

@@ -1,8 +1,8 @@
 """Measures a model over a split."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,26 @@ from distill.metrics.metric import Metric
 from distill.parallel import in_flight, replicated
 from distill.subject import PerExample
 
+if TYPE_CHECKING:
+    from distill.data import Source
+
 # The most figures of one metric that a message names.
 _LISTED = 10
 
 Batch = dict[str, jax.Array]
+
+
+class Batches(Protocol):
+    """Goes over a split each time it is iterated, such as an `EvalLoader`."""
+
+    @property
+    def source(self) -> "Source":
+        """Names images."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch]:
+        """From the first batch."""
+        ...
 
 
 class Evaluator:
@@ -26,12 +42,11 @@ class Evaluator:
 
     Args:
       name: prefix of the metrics, such as `val`.
-      batches: goes over the split each time it is iterated, such as an `EvalLoader`; its `source`
-        names images.
+      batches: goes over the split.
       per_example: measures a batch of which only images with a `mask` of True count.
     """
 
-    def __init__(self, name: str, batches: Iterable[Batch], per_example: PerExample):
+    def __init__(self, name: str, batches: Batches, per_example: PerExample):
         self.name = name
         self.counted = 0
         """Images that the last call has seen; others cannot be decoded."""
@@ -54,7 +69,8 @@ class Evaluator:
         Raises:
           RunFailed: if what is measured of an image is not finite.
         """
-        counted, metrics = 0, None
+        counted = 0
+        metrics: dict[str, Metric] = {}
         for batch, (count, sums) in in_flight(
             (batch, self._measure(params, frozen, batch)) for batch in self._batches
         ):
@@ -62,7 +78,7 @@ class Evaluator:
             if broken := [name for name, found in sums.items() if not _is_finite(found)]:
                 self._refuse(broken, params, frozen, batch)
             counted += int(count)
-            metrics = sums if metrics is None else _merge(metrics, sums)
+            metrics = _merge(metrics, sums) if metrics else sums
         figures = {name: self._figures(name, metric) for name, metric in metrics.items()}
         self.counted = counted
         self.counts = {self._full(name): int(metric.count) for name, metric in metrics.items()}

@@ -11,7 +11,7 @@ from distill.data.examples import Altered
 from distill.errors import RunFailed
 from distill.evaluate.outputs import Outputs
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.parallel import local_rows, put_batch
 
 
@@ -95,7 +95,7 @@ def training_view_loader(
 class FeatureExtractor:
     """Computes embeddings on the mesh the network is placed on; compiled once for all sources."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: VisionNetwork):
         self._width = network.config.width
         self._outputs = Outputs(network, "embedding")
 
@@ -130,5 +130,5 @@ def _check_finite(features: Features, source: Source) -> None:
         first = int(features.index[np.argmin(sound)])
         raise RunFailed(
             f"the embedding of {source.describe(first)} is not finite, and those of "
-            f"{np.count_nonzero(~sound)} of {len(sound)} images; check the model"
+            f"{np.count_nonzero(~sound)} of {sound.size} images; check the model"
         )

@@ -44,7 +44,7 @@ class Standardisation:
     @classmethod
     def of(cls, features: np.ndarray) -> "Standardisation":
         """Of features [N, D] with N of at least 1."""
-        mean = np.mean(features, axis=0, dtype=np.float64)
+        mean = features.mean(axis=0, dtype=np.float64)
         squares = sum(
             np.sum((features[rows] - mean) ** 2, axis=0) for rows in row_blocks(len(features))
         )

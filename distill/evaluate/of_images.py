@@ -4,10 +4,11 @@ import dataclasses
 from typing import NamedTuple
 
 from distill.data import DataConfig
+from distill.data.sources import SourceName
 from distill.errors import UserError, check_choices, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluation_view import EvaluationView, Filter, Resize
-from distill.paths import IN_ORDER, ClassMap, SourceName
+from distill.paths import IN_ORDER, ClassMap
 from distill.subject import Subject
 
 
@@ -70,10 +71,10 @@ class OfImagesConfig(EvaluationConfig):
                 f"{name} names no split of {self.source}, and the run has no validation split "
                 f"whose name it could take; give config.evals.{name}.split"
             )
-        return Shown(self._data(subject.data), split, self._seen(subject.view))
+        return Shown(self.read_from(subject.data), split, self._seen(subject.view))
 
-    def _data(self, data: DataConfig) -> DataConfig:
-        """How the images are read."""
+    def read_from(self, data: DataConfig) -> DataConfig:
+        """How the images are read, where `data` is the run's own."""
         if self.source:
             data = dataclasses.replace(data, eval_source=self.source)
         if self.class_map or self.source:

@@ -54,7 +54,7 @@ def _compiled(network: VisionNetwork, what: str) -> Callable:
     """Rows of a batch and its mask; compiled once for all sources and evaluations."""
 
     # What is replicated can be fetched by every process.
-    @functools.partial(jax.jit, out_shardings=replicated(network.placement.mesh))
+    @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
     def compute(params, batch):
         output = network.apply(params, network.prepare(batch["image"]))
         values = getattr(output, what).astype(jnp.float32)

@@ -124,9 +124,10 @@ def _cut(blocks: np.ndarray, mesh: Mesh) -> jax.Array:
 
 def _start(mesh: Mesh, width: int, classes: int) -> _Params:
     zeros = np.zeros((width, classes), np.float32), np.zeros(classes, np.float32)
-    return tuple(
+    kernel, bias = (
         jax.make_array_from_callback(z.shape, replicated(mesh), lambda i, z=z: z[i]) for z in zeros
     )
+    return kernel, bias
 
 
 def _select(

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from distill.data import DataConfig, Source
+from distill.data.sources import SourceName
 from distill.errors import UserError, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig, describe_images
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.transfer_task import TransferTask
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
-from distill.paths import SourceName
+from distill.nn import Params, VisionNetwork
 from distill.subject import Subject
 
 SHORT_FORM = "transfer"
@@ -116,7 +116,7 @@ class TransferEvaluator:
         self,
         config: TransferConfig,
         data: DataConfig,
-        network: Network,
+        network: VisionNetwork,
         *,
         batch_size: int,
         view: EvaluationView | None = None,
@@ -128,7 +128,7 @@ class TransferEvaluator:
         self._batch_size = batch_size
         self._extract = FeatureExtractor(network)
         self.tasks = {
-            prefix + (f"{short_name(source)}/" if len(config.sources) > 1 else ""): TransferTask(
+            prefix + _infix(config, source): TransferTask(
                 config, *_open(config, data, source, network.config.channels)
             )
             for source in config.sources or (None,)
@@ -150,7 +150,7 @@ class TransferEvaluator:
             and have a label.
         """
         del frozen
-        mesh = self._network.placement.mesh
+        mesh = self._network.mesh
         size = max(self._network.config.image_shape[:2])
 
         def embed(source):
@@ -220,6 +220,10 @@ def _split(config: TransferConfig, data: DataConfig) -> str:
     return split
 
 
+def _infix(config: TransferConfig, source: str | None) -> str:
+    return f"{short_name(source)}/" if source and len(config.sources) > 1 else ""
+
+
 def _open(
     config: TransferConfig, data: DataConfig, source: str | None, channels: int
 ) -> tuple[Source, Source]:
@@ -237,4 +241,5 @@ def _open(
     )
     splits = data.open_splits(channels=channels)
     splits.check_labels("the evaluation of features", "transfer.sources or --source")
+    assert splits.validation is not None
     return splits.train, splits.validation

@@ -1,4 +1,4 @@
-"""Where a run's model comes from, as `export.json` and the card tell it."""
+"""Where a model comes from, as `export.json` and the card tell it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 from distill.config import resolve
 from distill.data import DataConfig
 from distill.runs.models import without_execution
+from distill.runs.opened import Opened
 from distill.runs.teachers import teachers_of
-from distill.runs.weights import described_network
+from distill.runs.weights import WeightsConfig, describe_network, described_network
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import read_summary
@@ -21,10 +22,11 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
     """Where a trained model comes from, as its export's card tells it."""
     summary = read_summary(workdir) or {}
     folder = workdir / (best_weights.FOLDER if best else "checkpoints")
-    step = max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=None)
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    step = max(steps, default=None)
     weights, metrics = "last", {name: value for name, value in summary.items() if "/" in name}
     if best:
-        metric, value = best_weights.kept_by(workdir, step)
+        metric, value = best_weights.kept_by(workdir, max(steps))
         weights, metrics = f"best by {metric}", {metric: value}
     data, train = resolve(DataConfig, recorded["data"]), recorded["train"]
     recipe = {
@@ -61,6 +63,16 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
         "targets": recorded.get("targets"),
         "start": recorded.get("start"),
         "branched_from": recorded.get("branch_from"),
+    }
+
+
+def describe_published(weights: WeightsConfig, opened: Opened) -> dict[str, Any]:
+    """The same of published weights, of which nobody here knows how they were trained."""
+    path = Path(weights.path)
+    return {
+        "name": path.stem if path.is_file() else path.name,
+        "published": weights.path,
+        "model": describe_network(opened.network),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from distill.export.model import Exportable
 from distill.export.stablehlo import promised_until
 from distill.nn.fingerprint import fingerprint
+from distill.runs.start import start_source
 
 _USE = {
     "saved_model": "`tf.saved_model.load(DIRECTORY).signatures['serving_default']`, or TensorFlow "
@@ -51,8 +52,9 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
       model: the model.
       description: as export.json has it. Its `about` may hold `name`, `workdir`, `step`, `weights`
         (which of the run's), `model` (as its run recorded it), `licence`, `data`, `recipe`,
-        `metrics`, `checked_on`, `teachers`, `targets`, `start` and `branched_from`. Without
-        `teachers`, empty if there were none, the lineage is unknown.
+        `metrics`, `checked_on`, `published` (where weights were read from), `teachers`, `targets`,
+        `start` and `branched_from`. Without `teachers`, empty if there were none, or `published`,
+        the lineage is unknown.
     """
     about, config = description["about"], model.network.config
     licence = about.get("licence") or "unknown"
@@ -191,10 +193,12 @@ def _lineage(about: Mapping[str, Any]) -> str:
         lines.append(
             f"- {'teacher' if name == 'teacher' else f'teacher {name}'}: {', '.join(what)}"
         )
+    if about.get("published"):
+        lines.append(f"- published weights, read from {about['published']}")
     if about.get("targets"):
         lines.append(f"- the teachers' answers were replayed from {about['targets']}")
     if about.get("start"):
-        lines.append(f"- it started from the model in {about['start']['workdir']}")
+        lines.append(f"- it started from the model in {start_source(about['start'])}")
     if about.get("branched_from"):
         lines.append(f"- its run branched off {about['branched_from']}")
     if not lines and about.get("teachers") is None:

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # An export is compared, and timed, on the CPU.
 os.environ.update(CUDA_VISIBLE_DEVICES="", JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
@@ -45,7 +46,8 @@ def stablehlo(path: Path) -> Run:
     """JAX alone."""
     from jax import export
 
-    call = export.deserialize(bytearray(path.read_bytes())).call
+    # It says that it returns one array.
+    call: Callable[..., Any] = export.deserialize(bytearray(path.read_bytes())).call
     return lambda images: {name: np.asarray(value) for name, value in call(images).items()}
 
 
@@ -56,7 +58,7 @@ def tflite(path: Path) -> Run:
     # TensorFlow announces that it will hand its interpreter over to another package.
     warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
     interpreter = tf.lite.Interpreter(model_path=str(path))
-    serve = interpreter.get_signature_runner("serving_default")
+    serve: Any = interpreter.get_signature_runner("serving_default")
     return lambda images: serve(images=images)
 
 
@@ -66,7 +68,8 @@ def onnx(path: Path) -> Run:
 
     session = onnxruntime.InferenceSession(path / "model.onnx", providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+    run: Any = session.run
+    return lambda images: dict(zip(names, run(names, {"images": images}), strict=True))
 
 
 def hf(path: Path) -> Run:
@@ -74,9 +77,11 @@ def hf(path: Path) -> Run:
     import torch
     from transformers import AutoImageProcessor, ViTForImageClassification
 
-    model, found = ViTForImageClassification.from_pretrained(
+    # Asked for what it loads, it returns that too.
+    loaded: Any = ViTForImageClassification.from_pretrained(
         path, dtype="auto", local_files_only=True, output_loading_info=True
     )
+    model, found = loaded
     wrong = {problem: sorted(map(str, names)) for problem, names in found.items() if names}
     if wrong:
         sys.exit(f"transformers does not take the weights as they are: {wrong}")
@@ -106,7 +111,7 @@ def timm(path: Path) -> Run:
     import torch
 
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
+    model: Any = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
     model = model.to(getattr(torch, config["dtype"]))
     mean, std = (np.float32(config["pretrained_cfg"][key]) for key in ("mean", "std"))
 
@@ -141,7 +146,8 @@ def main(runtime: str, model: Path, directory: Path) -> None:
     """Runs every input, in batches of at most 32."""
     # Converters load what they find; where a model is used there is none of it.
     absent = {"distill", "flax", "orbax"} | ({"jax"} if runtime != "stablehlo" else set())
-    sys.modules.update(dict.fromkeys(absent))
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(absent))
     run = RUNTIMES[runtime](model)
     outputs = {}
     with np.load(directory / "inputs.npz", allow_pickle=False) as inputs:

@@ -11,7 +11,7 @@ from distill.export.torch_weights import parameters, per_channel, plain_obstacle
 from distill.json_files import write_json
 from distill.names import huggingface as names
 from distill.names.rules import PREFIX_POSITIONS, write_tensors
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 
 def check_installed() -> None:
@@ -23,7 +23,7 @@ def check_installed() -> None:
     require("hf", "-c constraints.txt -e '.[reference]'", "safetensors", "torch", "transformers")
 
 
-def obstacle(network: Network, dtype: str) -> str | None:
+def obstacle(network: VisionNetwork, dtype: str) -> str | None:
     """What keeps a network out of the format: all but a plain one with a class token."""
     del dtype
     # Its other models that pool do so before the last norm, or through another projection.

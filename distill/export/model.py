@@ -13,7 +13,7 @@ import numpy as np
 
 from distill.errors import RunFailed, UserError, check_choices
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -42,7 +42,7 @@ class Exportable:
       ValueError: for an unknown choice.
     """
 
-    network: Network
+    network: VisionNetwork
     """Computes in float32."""
     params: Params
     class_names: Sequence[str]
@@ -110,7 +110,7 @@ class Artefact:
 
 
 def serving_function(
-    network: Network, activation: Activation
+    network: VisionNetwork, activation: Activation
 ) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
     """Maps (params, uint8 images [B, H, W, C]) to logits, probabilities and embedding, float32.
 
@@ -155,7 +155,7 @@ def require(form: str, extra: str, *modules: str) -> None:
         )
 
 
-def size_obstacle(network: Network, bytes_each: int) -> str | None:
+def size_obstacle(network: VisionNetwork, bytes_each: int) -> str | None:
     """What keeps a network's parameters out of a FlatBuffer; None if they fit.
 
     Args:

@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from distill.export.model import Artefact, Exportable, converting, require
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 FILE = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -35,7 +35,7 @@ def check_installed() -> None:
     require("onnx", "-c constraints.txt -e '.[onnx]'", "jax2onnx", "onnx", "onnxruntime")
 
 
-def obstacle(network: Network, dtype: str) -> str | None:
+def obstacle(network: VisionNetwork, dtype: str) -> str | None:
     """What keeps a network out of the format: another dtype than float32."""
     del network
     return None if dtype == "float32" else f"it is written in float32, not in {dtype}"
@@ -67,8 +67,8 @@ def write(model: Exportable, directory: Path) -> Artefact:
         )
     converted.ir_version = _IR_VERSION
     converted.metadata_props["class_names"] = json.dumps(list(model.class_names))
-    weights = converted.graph.initializers.values()
-    size = sum(weight.const_value.nbytes for weight in weights)
+    values = [weight.const_value for weight in converted.graph.initializers.values()]
+    size = sum(value.nbytes for value in values if value is not None)
     directory.mkdir()
     onnx_ir.save(converted, directory / FILE, external_data=WEIGHTS if size > _MOST_BYTES else None)
     requires = {"opset": OPSET, "onnxruntime": f">={OLDEST_RUNTIME}"}
@@ -122,4 +122,4 @@ def _steps(
     for step in range(length):
         layer = [stacked[step] for stacked in inputs[num_consts + num_carry :]]
         carry = _evaluate(jaxpr.jaxpr, jaxpr.consts, [*consts, *carry, *layer])
-    return carry
+    return [*carry]

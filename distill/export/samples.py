@@ -1,14 +1,36 @@
 """Images of a run's own data to compare its exports on."""
 
+import dataclasses
+
 import numpy as np
 
 from distill.data import DataConfig, Source, Subset
 from distill.data.classes import Names, among, numbered
 from distill.data.examples import readable_views
 from distill.errors import UserError
+from distill.evaluate.split import SplitConfig
 from distill.export.verify import Samples
 from distill.nn import ViTConfig
 from distill.train.progress import say
+
+
+def data_of(compared_on: SplitConfig, data: DataConfig) -> DataConfig:
+    """Data whose evaluation split is the one to compare on.
+
+    Args:
+      compared_on: which images; whatever it leaves out is the model's own.
+      data: of the model's run.
+
+    Raises:
+      UserError: if no split of another source is named, and the run has none of a name to take.
+    """
+    split = compared_on.split or data.test_split or data.validation_split
+    if compared_on.source and split is None:
+        raise UserError(
+            f"nothing says which split of {compared_on.source} to compare on, and the run has none "
+            "whose name it could take; give --split"
+        )
+    return dataclasses.replace(compared_on.read_from(data), test_split=split)
 
 
 def open_samples(
@@ -17,10 +39,10 @@ def open_samples(
     """Class names, and images of the evaluation split, or else of the training images.
 
     Args:
-      data: of the run.
+      data: of the run, or what `data_of` makes of it.
       config: of the model.
       most: how many images.
-      names: of the model's classes; empty where the run did not record them.
+      names: of the model's classes; empty where nothing says them.
     """
     split = data.test_split or data.validation_split
     if split is None:
@@ -53,7 +75,10 @@ def _labels(
 ) -> tuple[np.ndarray | None, Names]:
     """The images' labels as a model numbers them, if it does, and the names of its classes."""
     if count and not names and len(source.class_names) == count:
-        say(f"warning: the run did not record its classes; they are taken to be those of {name}")
+        say(
+            "warning: nothing says what the model calls its classes; they are taken to be those of "
+            f"{name}"
+        )
         names = source.class_names
     labels = None
     if names and source.class_names:

@@ -1,12 +1,13 @@
 """SavedModel: a model with its preprocessing inside, for TensorFlow and TF Serving."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from distill.export.model import Artefact, Exportable, NotInstalled, converting, require
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 
@@ -39,7 +40,7 @@ def require_tensorflow(form: str) -> None:
         )
 
 
-def obstacle(network: Network, dtype: str) -> None:
+def obstacle(network: VisionNetwork, dtype: str) -> None:
     """What keeps a network out of the format: nothing does."""
     del network, dtype
 
@@ -82,7 +83,8 @@ def _save(model: Exportable, directory: Path, unroll: bool) -> None:
         with_gradient=False,
         native_serialization_platforms=("cpu", "cuda", "tpu"),
     )
-    module = tf.Module()
+    # What it is given is saved with it.
+    module: Any = tf.Module()
     module.params = jax.tree.map(tf.Variable, model.host_params)
     names = directory.with_name(f"{directory.name}_class_names") / "class_names.txt"
     names.parent.mkdir()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from distill.export.model import Artefact, Exportable, converting, size_obstacle
 from distill.json_files import write_json
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 FILE = "model.jax_export"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -43,7 +43,7 @@ def check_installed() -> None:
     """Checks that the format can be written and run here, as it always can."""
 
 
-def obstacle(network: Network, dtype: str) -> str | None:
+def obstacle(network: VisionNetwork, dtype: str) -> str | None:
     """What keeps a network out of the format: parameters that one file cannot hold."""
     found = size_obstacle(network, jnp.dtype(dtype).itemsize)
     halved = dtype == "float32" and size_obstacle(network, 2) is None

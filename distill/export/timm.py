@@ -11,7 +11,7 @@ from distill.export.torch_weights import parameters, per_channel, plain_obstacle
 from distill.json_files import write_json
 from distill.names.rules import write_tensors
 from distill.names.timm import table
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 _POOLS = {"map": "map", "gap": "avg", "cls": "token"}
 
@@ -37,7 +37,7 @@ def check_installed() -> None:
     require("timm", " ".join(packages), *packages)
 
 
-def obstacle(network: Network, dtype: str) -> str | None:
+def obstacle(network: VisionNetwork, dtype: str) -> str | None:
     """What keeps a network out of the format: all but a plain one."""
     del dtype
     return plain_obstacle(network, _POOLS)

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.config import execution_keys
 from distill.export.model import Exportable
-from distill.nn import Network
+from distill.nn import VisionNetwork
 from distill.nn.embeddings import sincos2d
 from distill.nn.vit import ViTConfig
 
@@ -23,7 +23,7 @@ _ANY = {
 }
 
 
-def plain_obstacle(network: Network, heads: Collection[str]) -> str | None:
+def plain_obstacle(network: VisionNetwork, heads: Collection[str]) -> str | None:
     """The choices of a network that a library's transformer cannot express; None if there are none.
 
     Args:

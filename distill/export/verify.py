@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -116,7 +117,9 @@ class Verifier:
           ExportMismatch: if its runtime cannot run it, or it differs by more than it may.
         """
         images = self._samples.images
-        inputs = {str(size): np.resize(images, (size, *images.shape[1:])) for size in self._sizes}
+        inputs: dict[str, Any] = {
+            str(size): np.resize(images, (size, *images.shape[1:])) for size in self._sizes
+        }
         with tempfile.TemporaryDirectory(prefix="distill-export-") as directory:
             np.savez(Path(directory) / "inputs.npz", **inputs, all=images)
             seconds = _run(artefact, Path(directory))

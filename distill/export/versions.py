@@ -24,7 +24,7 @@ from distill.export.card import model_card
 from distill.export.model import Artefact, Exportable, ExportFailed, signature
 from distill.export.verify import Checked, Verifier
 from distill.json_files import write_json
-from distill.nn import Network
+from distill.nn import VisionNetwork
 from distill.terminal import text_table
 
 DESCRIPTION = "export.json"
@@ -39,7 +39,7 @@ class Format(NamedTuple):
 
     check_installed: Callable[[], None]
     """Raises a UserError if a package is missing."""
-    obstacle: Callable[[Network, str], str | None]
+    obstacle: Callable[[VisionNetwork, str], str | None]
     """What keeps a network, exported in a dtype, out of the format; None if nothing does."""
     write: Sequence[Write]
     """For each artefact, what writes it to a new directory."""
@@ -97,7 +97,7 @@ def check_format(form: str, model: Exportable) -> None:
     FORMATS[form].check_installed()
 
 
-def obstacles(network: Network, dtype: str = "float32") -> dict[str, str]:
+def obstacles(network: VisionNetwork, dtype: str = "float32") -> dict[str, str]:
     """What keeps a network out of formats, by format; of those that take it there is nothing.
 
     What is installed here does not count.

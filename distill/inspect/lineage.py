@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.config import resolve
 from distill.errors import UserError
 from distill.inspect.kind import blame
 from distill.inspect.tables import facts
 from distill.json_files import read_json
+from distill.nn import VisionNetwork
 from distill.nn.family import ModelConfig
+from distill.runs.opened import describe_model
+from distill.runs.start import start_source
 from distill.runs.teachers import recorded_teachers
 from distill.train.workdir import read_config, read_teachers
 
@@ -32,7 +34,8 @@ def model_and_lineage(workdir: Path) -> tuple[str, str]:
     recorded = read_config(workdir)
     with blame(workdir / "config.json", "a run"):
         about = recorded | {"teachers": _teachers(workdir, recorded)}
-        return model_facts(recorded.get("model")), lineage_facts(about)
+        model = model_facts(describe_model(workdir).network) if recorded.get("model") else ""
+        return model, lineage_facts(about)
 
 
 def _teachers(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -47,14 +50,14 @@ def _teachers(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str,
     return {name: {"source": one.source} for name, one in recorded_teachers(recorded).items()}
 
 
-def model_facts(recorded: Mapping[str, Any] | None) -> str:
-    """Of a model, as a run records it; nothing where nothing is recorded."""
-    if not recorded:
-        return ""
-    config = resolve(ModelConfig, dict(recorded))
-    count = f"{config.network().parameter_count():,}"
-    named = {"model": f"{config.family} {config.variant}", "parameters": count}
-    return facts(named | config.facts)
+def model_facts(network: VisionNetwork) -> str:
+    """What a model is; one of published weights has no family here."""
+    config, count = network.config, f"{network.parameter_count():,}"
+    if not isinstance(config, ModelConfig):
+        shape = f"ViT of width {config.width} and depth {config.depth}"
+        return facts({"model": shape, "parameters": count})
+    name = f"{config.family} {getattr(config, 'variant', '')}".rstrip()
+    return facts({"model": name, "parameters": count} | config.facts)
 
 
 def lineage_facts(about: Mapping[str, Any]) -> str:
@@ -65,8 +68,9 @@ def lineage_facts(about: Mapping[str, Any]) -> str:
         for name, teacher in (about.get("teachers") or {}).items()
     }
     lines |= {
+        "published": about.get("published"),
         "targets": about.get("targets"),
-        "started from": (about.get("start") or {}).get("workdir"),
+        "started from": start_source(about.get("start")),
         "branched from": about.get("branch_from") or about.get("branched_from"),
     }
     return facts(lines)

@@ -10,9 +10,10 @@ from distill.inspect import checkpoint, export, run, store
 from distill.inspect.checkpoint import checkpoint_table, steps_in
 from distill.inspect.kind import Kind
 from distill.inspect.tables import facts, sections, shape_text, tensor_table
+from distill.runs.opened import describe_model
+from distill.runs.weights import WeightsConfig
 from distill.tensor_files import SUFFIXES, open_file, refuse_pickle
 from distill.terminal import text_table
-from teachers.pretrained import open_published
 
 KINDS = (run.KIND, store.KIND, export.KIND, checkpoint.KIND)
 """In the order in which they are listed; a directory is one of them at most."""
@@ -54,14 +55,14 @@ def _file(path: Path) -> str:
 def _published(path: Path) -> str:
     """What a published model is and what it is fed, or why it cannot be read as one."""
     try:
-        found = open_published(path)
+        found = describe_model(WeightsConfig(path=str(path)))
     except UserError as error:
         return facts({"no published model that can be read": str(error).partition("\n")[0]})
     network = found.network
     config, classes = network.config, abbreviate(found.class_names)
     return facts(
         {
-            "published": found.family,
+            "published": found.published and found.published.family,
             "parameters": f"{network.parameter_count():,}",
             "width": config.width,
             "depth": config.depth,
@@ -126,7 +127,7 @@ def _table(root: Path, kind: Kind, paths: list[Path]) -> str:
     rows = []
     for path in paths:
         try:
-            shown = kind.row(path)
+            shown = kind.row(path) if kind.row else ()
         except UserError:
             shown = ("damaged", *[""] * (len(kind.header) - 2))
         rows.append((str(path.relative_to(root)), *shown))

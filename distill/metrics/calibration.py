@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.metrics.metric import Additive
+from distill.metrics.metric import Additive, Sums
 
 BINS = 15
 
@@ -23,10 +23,10 @@ class CalibrationError(Additive):
     between each bin's accuracy and its mean confidence are averaged, weighted by the bins' sizes.
     """
 
-    count: jax.Array
-    correct: jax.Array
+    count: Sums
+    correct: Sums
     """Right predictions in each bin, int [15]."""
-    confidence: jax.Array
+    confidence: Sums
     """Σ of the confidences in each bin, [15]."""
     requires: str = dataclasses.field(default="", metadata={"static": True})
 

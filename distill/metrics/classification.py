@@ -8,7 +8,7 @@ import numpy as np
 
 from distill.metrics.calibration import CalibrationError
 from distill.metrics.metric import Mean, Metric
-from distill.nn import Network
+from distill.nn import VisionNetwork
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -48,7 +48,7 @@ def _competes(logits: jax.Array, among: Sequence[int]) -> np.ndarray:
     return competes
 
 
-def classification_metrics(network: Network, among: Sequence[int] | None = None):
+def classification_metrics(network: VisionNetwork, among: Sequence[int] | None = None):
     """Metrics of one model against labels: those of `label_metrics`."""
 
     def per_example(params, frozen, batch):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.metrics.metric import Additive
+from distill.metrics.metric import Additive, Sums
 
 
 @jax.tree_util.register_dataclass
@@ -17,9 +17,9 @@ from distill.metrics.metric import Additive
 class ConfusionMatrix(Additive):
     """How often each class is taken for each, over images or their pixels."""
 
-    count: jax.Array
+    count: Sums
     """Images of which anything counts."""
-    matrix: jax.Array
+    matrix: Sums
     """Of what is labelled with the row's class, how much is predicted to be the column's,
     int [C, C]."""
     class_names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
@@ -79,7 +79,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return [f"{name}-{n}" if times[name] > 1 else name for n, name in enumerate(names)]
 
 
-def _shares(parts: np.ndarray, wholes: np.ndarray) -> list[float | None]:
+def _shares(parts: np.ndarray, wholes: Sums) -> list[float | None]:
     pairs = zip(parts.tolist(), wholes.tolist(), strict=True)
     return [part / whole if whole else None for part, whole in pairs]
 

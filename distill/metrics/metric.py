@@ -7,6 +7,10 @@ from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+Sums = jax.Array | np.ndarray
+"""On the device while a batch is measured, in NumPy once they are added up."""
 
 
 class Metric(Protocol):
@@ -17,10 +21,15 @@ class Metric(Protocol):
     float64 and int64, on the host, so that the result hardly depends on how examples were batched.
     """
 
-    count: jax.Array
-    """Examples that were measured, an integer."""
-    requires: str
-    """What an example needs to be measured, such as `a label`; said of those that are not."""
+    @property
+    def count(self) -> Sums:
+        """Examples that were measured, an integer."""
+        ...
+
+    @property
+    def requires(self) -> str:
+        """What an example needs to be measured, such as `a label`; said of those that are not."""
+        ...
 
     def merge(self, other: Self) -> Self:
         """The sums over the examples of both."""
@@ -47,9 +56,9 @@ class Additive:
 class Mean(Additive):
     """The mean of a number per example."""
 
-    total: jax.Array
+    total: Sums
     """Scalar."""
-    count: jax.Array
+    count: Sums
     requires: str = dataclasses.field(default="", metadata={"static": True})
 
     @classmethod

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distill.metrics.metric import Sums
+
 # Features that vary by less than this share of their mean are constant as far as float32 can tell.
 _RESOLUTION = 1e-6
 
@@ -21,21 +23,21 @@ class LinearCKA:
     in [0, 1]. 1 where one model's features are a rotation of the other's times a factor.
     """
 
-    count: jax.Array
+    count: Sums
     """n."""
-    left_mean: jax.Array
+    left_mean: Sums
     """x̄, [D1]."""
-    right_mean: jax.Array
+    right_mean: Sums
     """ȳ, [D2]."""
-    left_rest: jax.Array
+    left_rest: Sums
     """Σ (x − x̄), [D1]: what rounding x̄ to float32 leaves of it."""
-    right_rest: jax.Array
+    right_rest: Sums
     """Σ (y − ȳ), [D2]."""
-    left: jax.Array
+    left: Sums
     """Σ (x − x̄)(x − x̄)ᵀ, [D1, D1]."""
-    right: jax.Array
+    right: Sums
     """Σ (y − ȳ)(y − ȳ)ᵀ, [D2, D2]."""
-    cross: jax.Array
+    cross: Sums
     """Σ (x − x̄)(y − ȳ)ᵀ, [D1, D2]."""
     requires: str = dataclasses.field(
         default="features that differ from the others'", metadata={"static": True}
@@ -74,7 +76,7 @@ class LinearCKA:
         (left_mean, right_mean), others = self._means(), other._means()
         left, right = others[0] - left_mean, others[1] - right_mean
         between = self.count * share
-        return LinearCKA(
+        return type(self)(
             count,
             left_mean + share * left,
             right_mean + share * right,
@@ -85,7 +87,7 @@ class LinearCKA:
             self.cross + other.cross + np.outer(between * left, right),
         )
 
-    def _means(self) -> tuple[np.ndarray, np.ndarray]:
+    def _means(self) -> tuple[Sums, Sums]:
         count = max(self.count, 1)
         return self.left_mean + self.left_rest / count, self.right_mean + self.right_rest / count
 

@@ -8,6 +8,8 @@ from distill.nn.embeddings import resize_grid
 from distill.nn.network import Network, Params
 
 CLASSIFIER, POSITION = "classifier", "position"
+CLASSIFIERS = (CLASSIFIER, "distillation_classifier")
+"""With that of DeiT's distillation token."""
 
 
 def check_adaptable(source: Network, target: Network, *, fresh: Collection[str] = ()) -> None:

@@ -1,5 +1,7 @@
 """Multi-head attention with optional QK normalisation."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -31,9 +33,9 @@ class QKNorm(nnx.Module):
     """
 
     def __init__(self, head_dim: int, *, center: bool = False, dtype: jnp.dtype = jnp.float32):
-        options = dict(use_bias=False, center=center, dtype=dtype)
-        self.query = LayerNorm("head_dim", head_dim, **options)
-        self.key = LayerNorm("head_dim", head_dim, **options)
+        norm = functools.partial(LayerNorm, use_bias=False, center=center, dtype=dtype)
+        self.query = norm("head_dim", head_dim)
+        self.key = norm("head_dim", head_dim)
 
     def __call__(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Normalises q and k, both [B, T, H, K]."""
@@ -70,13 +72,13 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
     ):
         embed, split = {"embed": width}, {"heads": heads, "head_dim": width // heads}
-        qkv = dict(use_bias=use_qkv_bias, dtype=dtype, rngs=rngs)
-        self.query = Linear(embed, split, **qkv)
-        self.key = Linear(embed, split, **qkv)
-        self.value = Linear(embed, split, **qkv)
-        self.out = Linear(split, embed, use_bias=use_out_bias, dtype=dtype, rngs=rngs)
+        linear = functools.partial(Linear, dtype=dtype, rngs=rngs)
+        self.query = linear(embed, split, use_bias=use_qkv_bias)
+        self.key = linear(embed, split, use_bias=use_qkv_bias)
+        self.value = linear(embed, split, use_bias=use_qkv_bias)
+        self.out = linear(split, embed, use_bias=use_out_bias)
         self.qk_norm = qk_norm
-        self.kernel = kernel
+        self.kernel: Kernel = kernel
 
     def __call__(
         self,

@@ -150,7 +150,8 @@ class PositionEmbedding(nnx.Module):
 
     def __call__(self, patches: jax.Array) -> jax.Array:
         """Adds positions to patches [B, rows, columns, D]."""
-        grid = patches.shape[1:3]
+        _, rows, columns, _ = patches.shape
+        grid = rows, columns
         if self.kind == "rotary":
             return patches
         if self.table is None:

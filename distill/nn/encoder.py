@@ -21,26 +21,53 @@ REMAT_POLICIES = {
 }
 
 
-class BlockConfig(Protocol):
+class _BlockConfig(Protocol):
     """What a transformer block reads of its model's configuration."""
 
-    width: int
-    mlp_dim: int
-    heads: int
-    qkv_bias: bool
-    qk_norm: bool
-    qk_norm_center: bool
-    norm_bias: bool
-    norm_center: bool
-    norm_epsilon: float
-    activation: Activation
-    gated: bool
-    layer_scale: bool
-    attention: Kernel
-    compute_dtype: jnp.dtype
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def mlp_dim(self) -> int: ...
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def qkv_bias(self) -> bool: ...
+
+    @property
+    def qk_norm(self) -> bool: ...
+
+    @property
+    def qk_norm_center(self) -> bool: ...
+
+    @property
+    def norm_bias(self) -> bool: ...
+
+    @property
+    def norm_center(self) -> bool: ...
+
+    @property
+    def norm_epsilon(self) -> float: ...
+
+    @property
+    def activation(self) -> Activation: ...
+
+    @property
+    def gated(self) -> bool: ...
+
+    @property
+    def layer_scale(self) -> bool: ...
+
+    @property
+    def attention(self) -> Kernel: ...
+
+    @property
+    def compute_dtype(self) -> jnp.dtype: ...
 
 
-def make_norm(config: BlockConfig) -> LayerNorm:
+def make_norm(config: _BlockConfig) -> LayerNorm:
     """The LayerNorm over tokens that `config` asks for."""
     return LayerNorm(
         "embed",
@@ -52,7 +79,7 @@ def make_norm(config: BlockConfig) -> LayerNorm:
     )
 
 
-def make_qk_norm(config: BlockConfig) -> QKNorm | None:
+def make_qk_norm(config: _BlockConfig) -> QKNorm | None:
     """The QK normalisation that `config` asks for, or None."""
     if not config.qk_norm:
         return None
@@ -60,14 +87,14 @@ def make_qk_norm(config: BlockConfig) -> QKNorm | None:
     return QKNorm(head_dim, center=config.qk_norm_center, dtype=config.compute_dtype)
 
 
-def _make_scale(config: BlockConfig) -> LayerScale | None:
+def _make_scale(config: _BlockConfig) -> LayerScale | None:
     return LayerScale(config.width, dtype=config.compute_dtype) if config.layer_scale else None
 
 
 class SequentialBlock(nnx.Module):
     """x ← x + Attention(LN(x)); x ← x + MLP(LN(x)); each branch scaled if the config says so."""
 
-    def __init__(self, config: BlockConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: _BlockConfig, *, rngs: nnx.Rngs):
         self.attention_norm = make_norm(config)
         self.attention = Attention(
             config.width,
@@ -122,7 +149,7 @@ class Encoder(nnx.Module):
 
     def __init__(
         self,
-        config: BlockConfig,
+        config: _BlockConfig,
         make_block: Callable[[nnx.Rngs], nnx.Module],
         *,
         depth: int,

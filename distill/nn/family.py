@@ -1,7 +1,7 @@
 """Families of models: what a config's `model` may be."""
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from distill.config import OneOf
 from distill.errors import UserError
@@ -23,6 +23,12 @@ class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
     channels: int
     num_classes: int | None
     """0 for a model without a classifier; None takes as many as the data has."""
+    dtype: Literal["float32", "bfloat16"]
+    """Of activations."""
+    remat: Literal["none", "full", "dots", "offload"]
+    """What the backward pass computes again."""
+    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...]
+    """What it does not."""
 
     def build(self) -> VisionNetwork:
         """The network, its number of classes known; no memory is allocated."""
@@ -46,8 +52,8 @@ class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
             )
         return self.build()
 
-    def with_classes(self: ModelT, count: int) -> ModelT:
-        """The model with so many classes, unless it says how many it has."""
+    def with_classes(self: ModelT, count: int | None) -> ModelT:
+        """The model with so many classes, unless it says how many it has; None leaves it open."""
         if self.num_classes is not None:
             return self
         return dataclasses.replace(self, num_classes=count)

@@ -69,19 +69,23 @@ def _count_equation(equation: core.JaxprEqn) -> Flops:
         return sum(inner, Flops(0, 0)).times(params.get("length", 1))
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        lhs = equation.invars[0].aval.shape
+        lhs = _shape(equation.invars[0])
         terms = math.prod(lhs[axis] for axis in contracted)
-        return Flops(2 * terms * math.prod(equation.outvars[0].aval.shape), 0)
+        return Flops(2 * terms * math.prod(_shape(equation.outvars[0])), 0)
     if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval.shape
+        kernel = _shape(equation.invars[1])
         features = kernel[params["dimension_numbers"].rhs_spec[0]]
         terms = math.prod(kernel) // features
-        return Flops(2 * terms * math.prod(equation.outvars[0].aval.shape), 0)
+        return Flops(2 * terms * math.prod(_shape(equation.outvars[0])), 0)
     if name in _FREE:
         return Flops(0, 0)
     # A reduction reads each input once; an elementwise operation writes each output once.
     variables = equation.invars if name.startswith("reduce_") else equation.outvars
-    return Flops(0, sum(math.prod(v.aval.shape) for v in variables))
+    return Flops(0, sum(math.prod(_shape(v)) for v in variables))
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _jaxprs(value: Any) -> list[core.Jaxpr]:

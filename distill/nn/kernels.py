@@ -7,7 +7,7 @@ statistics of its softmax in float32.
 
 import functools
 import re
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, kernel: Kernel = "plain"
     return _KERNELS[choose(q, k, kernel)](q, k, v)
 
 
-def choose(q: jax.Array, k: jax.Array, kernel: Kernel) -> str:
+def choose(
+    q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct, kernel: Kernel
+) -> str:
     """The kernel that `kernel` stands for, given queries [B, T, H, K] and keys [B, S, H, K].
 
     Raises:
@@ -91,7 +93,8 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, *, interpret: bool = False)
         use_fused_bwd_kernel=True,
     )
     mask = splash_attention.MultiHeadMask([splash_attention.FullMask((queries, keys))] * heads)
-    run = splash_attention.make_splash_mha(
+    # Where residuals are asked for, it returns them too.
+    run: Any = splash_attention.make_splash_mha(
         mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret
     )
     q = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)

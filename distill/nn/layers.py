@@ -132,10 +132,10 @@ class Mlp(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        options = dict(bias_init=mlp_bias, dtype=dtype, rngs=rngs)
-        self.input = Linear({"embed": width}, {"mlp": mlp_dim}, **options)
-        self.output = Linear({"mlp": mlp_dim}, {"embed": width}, **options)
-        self.gate = Linear({"embed": width}, {"mlp": mlp_dim}, **options) if gated else None
+        linear = functools.partial(Linear, bias_init=mlp_bias, dtype=dtype, rngs=rngs)
+        self.input = linear({"embed": width}, {"mlp": mlp_dim})
+        self.output = linear({"mlp": mlp_dim}, {"embed": width})
+        self.gate = linear({"embed": width}, {"mlp": mlp_dim}) if gated else None
         self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -34,6 +34,11 @@ class Network:
     placement: Placement | None = None
     """None leaves every array to the compiler."""
 
+    @property
+    def remat(self) -> str | None:
+        """What its config says of activations that are computed twice; None if it has no choice."""
+        return getattr(self.config, "remat", None)
+
     def placed(self, mesh: Mesh, rules: RuleTable = DEFAULT_RULES) -> Self:
         """The same network with its parameters and activations cut over `mesh`.
 
@@ -134,6 +139,15 @@ class Network:
         return _axes(self._placed[1])
 
     @property
+    def mesh(self) -> Mesh:
+        """Over which the network is cut.
+
+        Raises:
+          ValueError: if it has not been placed on a mesh.
+        """
+        return self._place.mesh
+
+    @property
     def shardings(self) -> Params:
         """A dict like the parameters, with each parameter's sharding.
 
@@ -141,10 +155,26 @@ class Network:
           ValueError: if the network has not been placed on a mesh, or a rule for parameters does
             not fit them.
         """
+        return self.shardings_of(self.abstract_params, self.placed_axes)
+
+    def shardings_of(self, abstract: Any, axes: Any) -> Any:
+        """The sharding of each leaf of a tree that belongs to the network, by the leaves' axes.
+
+        Args:
+          abstract: the tree as `jax.ShapeDtypeStruct`s, such as an optimizer's state.
+          axes: a tree like it, of tuples as `placed_axes` has them.
+
+        Raises:
+          ValueError: if the network has not been placed on a mesh, or a rule for parameters does
+            not fit.
+        """
+        return shardings(self._place.mesh, abstract, axes, self._place.rules)
+
+    @property
+    def _place(self) -> Placement:
         if self.placement is None:
             raise ValueError("the network has no mesh; place it with Network.placed")
-        mesh, rules = self.placement.mesh, self.placement.rules
-        return shardings(mesh, self.abstract_params, self.placed_axes, rules)
+        return self.placement
 
     def parameter_count(self, *, without: tuple[str, ...] = ()) -> int:
         """Number of parameters, leaving out the top-level modules named in `without`."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypedDict, TypeVar
 
 from distill.nn.family import ModelConfig
+from distill.nn.vit import ViTConfig
 
 VariantT = TypeVar("VariantT", bound="VariantConfig")
 
@@ -26,7 +27,7 @@ class Shape(TypedDict):
     heads: int
 
 
-def shape_of(variant: str, shapes: Mapping[str, Shape]) -> dict[str, int]:
+def shape_of(variant: str, shapes: Mapping[str, Shape]) -> dict[str, Any]:
     """The fields of `ViTConfig` that a variant such as "B/16" fixes.
 
     Raises:
@@ -42,8 +43,8 @@ def shape_of(variant: str, shapes: Mapping[str, Shape]) -> dict[str, int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VariantConfig(ModelConfig):
-    """What a family of vision transformers adds to a `ViTConfig`, which is its other base."""
+class VariantConfig(ModelConfig, ViTConfig):
+    """What a family of vision transformers adds to a `ViTConfig`."""
 
     shapes: ClassVar[Mapping[str, Shape]]
     """By the letters of its variants."""
@@ -64,11 +65,11 @@ class VariantConfig(ModelConfig):
         Raises:
           ValueError: for an unknown variant or choices that contradict each other.
         """
-        shape = shape_of(variant, cls.shapes)
-        return cls(**({"variant": variant, "num_classes": 1000} | shape | choices))
+        named: dict[str, Any] = {"variant": variant, "num_classes": 1000}
+        return cls(**named | shape_of(variant, cls.shapes) | choices)
 
     @classmethod
-    def implied(cls, given: Mapping[str, Any]) -> dict[str, int]:
+    def implied(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that the variant fixes where they are not given.
 
         Raises:

@@ -241,7 +241,8 @@ class VisionTransformer(nnx.Module):
         x = self.position(self.patch_embed(images.astype(c.compute_dtype)))
         rotation = None
         if c.position_embedding == "rotary":
-            rotation = rotary2d(x.shape[1:3], c.width // c.heads, c.rotary_base)
+            _, rows, columns, _ = x.shape
+            rotation = rotary2d((rows, columns), c.width // c.heads, c.rotary_base)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
         for front in (self.registers, self.class_token):
             if front is not None:

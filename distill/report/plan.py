@@ -4,22 +4,22 @@ import dataclasses
 import resource
 from typing import Any
 
+from distill.estimate.jobs import Planned, model_of
 from distill.estimate.plan import GIB, Plan
 from distill.estimate.topology import Topology
-from distill.train.run import RunConfig
 
 
 def plan_figures(
-    plan: Plan, config: RunConfig, topology: Topology, steps: int | None
+    plan: Plan, config: Planned, topology: Topology, steps: int | None
 ) -> dict[str, Any]:
     """A plan as JSON has it: bytes per chip, and estimated seconds."""
-    memory = dataclasses.asdict(plan.memory)
+    memory, model = dataclasses.asdict(plan.memory), model_of(config)
     found = {
         "topology": topology.name,
         "chips": topology.chips,
         "mesh": config.mesh.sizes(topology.chips),
-        "remat": config.model.remat,
-        "remat_keep": config.model.remat_keep,
+        "remat": model.remat,
+        "remat_keep": model.remat_keep,
         "microbatches": config.train.microbatches,
         "batch_size": config.train.batch_size,
         "fits": plan.memory.fits,

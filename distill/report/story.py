@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from distill.data import Splits
 from distill.export.versions import obstacles
-from distill.nn import Network
+from distill.nn import VisionNetwork
 from distill.parallel import distributed
 from distill.report.run import write_run_report
 from distill.train.fit import Trained
@@ -15,7 +15,7 @@ from distill.train.workdir import Workdir
 
 
 def introduce(
-    name: str, network: Network, splits: Splits, mesh: Mesh, overview: bool = True
+    name: str, network: VisionNetwork, splits: Splits, mesh: Mesh, overview: bool = True
 ) -> None:
     """Says what is about to be trained, on what and where; lists the parameters if asked."""
     if overview and distributed.is_primary():
@@ -38,7 +38,7 @@ def introduce(
         say(f"{name}: {split}: {source.found}")
 
 
-def _not_exportable(network: Network) -> str | None:
+def _not_exportable(network: VisionNetwork) -> str | None:
     """To which formats a network cannot be exported and why, which training does not change."""
     forms = {}
     for form, obstacle in obstacles(network).items():

@@ -140,7 +140,7 @@ def write_answers(
 class _Asked:
     """Batches whose answers were asked for, until all are or the command is to stop."""
 
-    loader: TrainLoader
+    loader: TrainLoader[tuple[Batch, Batch]]
     answer: Callable[[Batch, int], Any]
     steps: range
     request: StopRequest

@@ -39,7 +39,8 @@ def classifier(
         are opened.
       UserError: if what an evaluation needs is missing.
     """
-    plan(config, network, splits)
+    # Before images to evaluate on are opened.
+    planned = plan(config, network, splits)
     measured = functools.partial(classification_metrics, network)
     subject = subject_of(
         config,
@@ -53,6 +54,7 @@ def classifier(
     )
     return Trainee(
         config=config,
+        plan=planned,
         workdir=workdir,
         network=network,
         task=Classification(network, loss),

@@ -1,6 +1,7 @@
 """What a config says of a distillation: students, teachers, and what is matched."""
 
 import dataclasses
+from typing import Self
 
 from distill.config import how_it_runs
 from distill.data import Splits, Store
@@ -88,10 +89,11 @@ class DistillConfig(RunConfig):
         losses, start = self.matching.losses, self.start
         trained = losses.needs_labels or "logits" in losses.features
         kept = start is not None and start.classifier == "keep"
-        if self.model.num_classes and not trained and not kept:
+        classes = self.model.num_classes if self.model else 0
+        if classes and not trained and not kept:
             raise ValueError(
                 f"no term of matching.losses ({', '.join(losses.terms)}) teaches the student's "
-                f"classifier of {self.model.num_classes} classes; set model.num_classes=0 for a "
+                f"classifier of {classes} classes; set model.num_classes=0 for a "
                 "student without one, or give kl, another term on logits, or labels a weight"
             )
 
@@ -103,10 +105,10 @@ class DistillConfig(RunConfig):
     @property
     def models(self) -> tuple[ModelConfig, ...]:
         """Those of all students."""
-        several = tuple(student.model for student in self.students.values())
-        return several or (self.model,)
+        several = (student.model for student in self.students.values())
+        return tuple(several) if self.model is None else (self.model,)
 
-    def with_classes(self, splits: Splits, store: Store | None = None) -> "DistillConfig":
+    def with_classes(self, splits: Splits, store: Store | None = None) -> Self:
         """The config with students of as many classes as there are, where it says no number.
 
         Raises:
@@ -125,7 +127,7 @@ class DistillConfig(RunConfig):
             )
 
     @property
-    def alone(self) -> dict[str, "DistillConfig"]:
+    def alone(self) -> dict[str, Self]:
         """What each of several students would be distilled with alone, by name."""
         found = {}
         for name, student in self.students.items():

@@ -7,7 +7,7 @@ from distill.data import Splits
 from distill.data.classes import Names, among
 from distill.evaluate.evaluation import Evaluation
 from distill.evaluate.split import SplitConfig
-from distill.nn import Network
+from distill.nn import VisionNetwork
 from distill.subject import PerExample, Subject
 from distill.train.loop import Recurring
 from distill.train.progress import say
@@ -21,7 +21,7 @@ MetricsAmong = Callable[[tuple[int, ...] | None], PerExample]
 def subject_of(
     config: RunConfig,
     workdir: Workdir,
-    network: Network,
+    network: VisionNetwork,
     splits: Splits,
     class_names: Names,
     *,

@@ -5,25 +5,33 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import jax
-from jax.sharding import Mesh
 
 from distill.config import execution_keys, resolve
 from distill.config.tagged import members
 from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
-from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.train import best as best_weights
 from distill.train.checkpoints import Checkpoints
 from distill.train.state import with_shardings
 from distill.train.workdir import read_config
 
-RunT = TypeVar("RunT")
+
+class _WithModel(Protocol):
+    """A run's config, a dataclass, that says what one model is."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def model(self) -> ModelConfig: ...
+
+
+RunT = TypeVar("RunT", bound=_WithModel)
 
 
 @functools.cache
@@ -41,32 +49,19 @@ def with_classes(config: RunT, count: int) -> RunT:
     return dataclasses.replace(config, model=config.model.with_classes(count))
 
 
-def load_model(
-    workdir: Path,
-    mesh: Mesh,
-    *,
-    step: int | None = None,
-    best: bool = False,
-    dtype: str | None = None,
-    rules: RuleTable = DEFAULT_RULES,
-    expected: ModelConfig | None = None,
-) -> tuple[Network, Params]:
-    """The model a run trained: its network and the parameters of one of its checkpoints.
+def recorded_model(
+    workdir: Path, *, dtype: str | None = None, expected: ModelConfig | None = None
+) -> ModelConfig:
+    """The model of a run, as its config describes it.
 
     Args:
-      workdir: of a pre-training or distillation run.
-      mesh: whose devices read their parts of the parameters.
-      step: of the checkpoint; None takes the last of a complete run, which no longer changes.
-      best: whether to read the weights that did best by the run's `train.keep_best` instead.
-      dtype: of parameters and activations; None keeps float32 parameters and the run's
-        activations.
-      rules: where the arrays live on the mesh.
+      workdir: of the run.
+      dtype: of activations; None keeps the run's.
       expected: what the caller believes is there; its architecture is compared, and it says how to
         execute the model; None executes it as its run did, but for the kernel.
 
     Raises:
-      UserError: if there is no run, no such checkpoint, or another model than expected; if the run
-        is not complete and no step is given.
+      UserError: if there is no run, or another model than expected.
     """
     recorded = resolve(ModelConfig, read_config(workdir)["model"])
     if expected is not None:
@@ -75,20 +70,43 @@ def load_model(
     execution = {"attention": "auto"}
     if expected is not None:
         execution = {key: getattr(expected, key) for key in execution_keys(type(recorded))}
-    recorded = dataclasses.replace(recorded, **execution)
     if dtype is not None:
-        recorded = dataclasses.replace(recorded, dtype=dtype)
-    network = recorded.network().placed(mesh, rules)
-    abstract = with_shardings(
-        jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype),
-            network.abstract_params,
-        ),
-        network.shardings,
+        execution["dtype"] = dtype
+    return dataclasses.replace(recorded, **execution)
+
+
+def abstract_params(network: VisionNetwork, dtype: str | None = None) -> Params:
+    """Shapes, dtypes and places of a model's parameters before they are read.
+
+    Args:
+      network: placed on a mesh.
+      dtype: of the parameters; None keeps their own.
+    """
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype), network.abstract_params
     )
-    step = checkpoint_step(workdir, step, best=best)
+    return with_shardings(shapes, network.shardings)
+
+
+def read_checkpoint(
+    workdir: Path,
+    network: VisionNetwork,
+    step: int,
+    *,
+    best: bool = False,
+    dtype: str | None = None,
+) -> Params:
+    """The parameters that a checkpoint of a run holds.
+
+    Args:
+      workdir: of the run.
+      network: the run's, placed on the mesh whose devices read their parts.
+      step: of the checkpoint, as `checkpoint_step` finds it.
+      best: whether it is one of the weights that did best.
+      dtype: of the parameters; None keeps float32.
+    """
     with _checkpoints(workdir, best) as checkpoints:
-        return network, checkpoints.restore_params(abstract, step)
+        return checkpoints.restore_params(abstract_params(network, dtype), step)
 
 
 def checkpoint_step(workdir: Path, step: int | None = None, *, best: bool = False) -> int:
@@ -134,8 +152,15 @@ def recorded_view(workdir: Path) -> EvaluationView:
     return resolve(DataConfig, read_config(workdir)["data"]).view.evaluation
 
 
+def architecture(model: ModelConfig | ViTConfig) -> dict[str, Any]:
+    """A model's choices but for what it is called, how it is executed and how it began."""
+    other = {"family", "variant", "dtype", "classifier_bias"}
+    choices = {key: value for key, value in vars(model).items() if key not in other}
+    return without_execution(choices)
+
+
 def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:
-    there, asked = (_architecture(model) for model in (recorded, expected))
+    there, asked = (architecture(model) for model in (recorded, expected))
     differences = [
         f"{name} is {value!r}, expected {asked.get(name)!r}"
         for name, value in there.items()
@@ -146,10 +171,3 @@ def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> Non
             f"the model in {workdir} is not the one config.teacher.model describes: "
             + "; ".join(differences)
         )
-
-
-def _architecture(model: ModelConfig) -> dict[str, Any]:
-    """What has to agree: not what it is called, how it is executed or began."""
-    other = {"family", "variant", "dtype", "classifier_bias"}
-    choices = {key: value for key, value in vars(model).items() if key not in other}
-    return without_execution(choices)

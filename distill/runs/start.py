@@ -1,38 +1,52 @@
 """Training that starts from a trained model instead of drawn parameters."""
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import jax
+import numpy as np
 
+from distill.config import resolve
 from distill.data.classes import Names
 from distill.data.sources import abbreviate
 from distill.errors import UserError, check_choices
-from distill.nn import Network, Params
-from distill.nn.adapt import CLASSIFIER, adapt, check_adaptable
+from distill.nn import Params, VisionNetwork, ViTConfig
+from distill.nn.adapt import CLASSIFIERS, adapt, check_adaptable
 from distill.parallel import override_rules
-from distill.paths import LocalPath
-from distill.runs.opened import open_model
+from distill.runs.models import architecture
+from distill.runs.opened import Described, ModelSource, describe_model, open_model
 from distill.train.progress import say
 from distill.train.run import RunConfig, blame
 from distill.train.state import INIT_STREAM
-from distill.train.workdir import read_classes
+
+# What may be otherwise than in the model that a run starts from.
+_OTHER = {"image_size", "num_classes"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StartConfig:
+class StartConfig(ModelSource):
     """The trained model to start from."""
 
-    workdir: LocalPath
-    step: int | None = None
-    """Of its checkpoint; None takes the last of a complete run."""
     classifier: Literal["new", "keep"] = "new"
     """A new one starts at zero; one that is kept needs the same classes."""
 
     def __post_init__(self):
+        super().__post_init__()
         check_choices(self)
+
+    def describe(self) -> Described:
+        """The trained model, of which no parameter is read.
+
+        Raises:
+          UserError: if it cannot be read.
+        """
+        return describe_model(self.place)
+
+
+def start_source(recorded: Mapping[str, Any] | None) -> str | None:
+    """Where a recorded `StartConfig` found its model; None of a run that started from nothing."""
+    return resolve(StartConfig, recorded).source if recorded else None
 
 
 def kept_classes(start: StartConfig | None, count: int) -> Names:
@@ -43,19 +57,19 @@ def kept_classes(start: StartConfig | None, count: int) -> Names:
       count: the classes of the model that starts from it.
 
     Raises:
-      UserError: if there is no run to start from, or it has another number of classes.
+      UserError: if there is no model to start from, or it has another number of classes.
     """
     if start is None or start.classifier == "new":
         return ()
-    names = read_classes(Path(start.workdir))
+    names = start.describe().class_names
     if not names:
         say(
-            f"warning: the run in {start.workdir} did not record its classes; they are taken to be "
+            f"warning: nothing says what {start.source} calls its classes; they are taken to be "
             "those of the data, in one order"
         )
     elif len(names) != count:
         raise UserError(
-            f"the classifier of {start.workdir} that is to be kept has {len(names)} classes "
+            f"the classifier of {start.source} that is to be kept has {len(names)} classes "
             f"({abbreviate(names)}), and config.model {count}; set config.model.num_classes="
             f"{len(names)}, or start.classifier=new"
         )
@@ -64,7 +78,7 @@ def kept_classes(start: StartConfig | None, count: int) -> Names:
 
 def starting_params(
     start: StartConfig | None,
-    network: Network,
+    network: VisionNetwork,
     config: RunConfig,
     training_only: tuple[str, ...] = (),
 ) -> Callable[[], Params] | None:
@@ -84,15 +98,39 @@ def starting_params(
     """
     if start is None:
         return None
-    fresh = (*training_only, CLASSIFIER) if start.classifier == "new" else training_only
+    fresh = (*training_only, *CLASSIFIERS) if start.classifier == "new" else training_only
 
     def initial():
         # Rules for parameters by name are for the new model's, in which some are not.
-        mesh, rules = network.placement.mesh, override_rules(config.mesh.rules)
-        source = open_model(Path(start.workdir), mesh, step=start.step, rules=rules)
+        mesh, rules = network.mesh, override_rules(config.mesh.rules)
+        source = open_model(start.place, mesh, step=start.step, rules=rules)
         with blame("config.model"):
             check_adaptable(source.network, network, fresh=fresh)
+        for name, (there, here) in _choices_apart(source.network, network).items():
+            say(
+                f"warning: {start.source} was trained with {name}={there}, and starts here with "
+                f"{here}; set config.model.{name} for the function that it was"
+            )
         key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
         return adapt(source.params, network, key, fresh=fresh)
 
     return initial
+
+
+def _choices_apart(source: VisionNetwork, target: VisionNetwork) -> dict[str, tuple[str, str]]:
+    """Choices that differ and that parameters do not tell, such as the activation, by name."""
+    there, here = (_choices(network.config) for network in (source, target))
+    return {
+        name: (str(there[name]), str(here[name]))
+        for name in sorted(there.keys() & here.keys())
+        if there[name] != here[name]
+    }
+
+
+def _choices(config: ViTConfig) -> dict[str, Any]:
+    choices = architecture(config)
+    # One value is that of every channel.
+    spread = {
+        name: np.broadcast_to(choices[name], config.channels).tolist() for name in ("mean", "std")
+    }
+    return {name: value for name, value in (choices | spread).items() if name not in _OTHER}

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -37,7 +38,7 @@ def describe_teachers(
             "step": config.step,
             "model": config.described,
             "classes": list(teachers[name].class_names),
-            "order": None if teachers[name].order is None else list(teachers[name].order),
+            "order": None if (order := teachers[name].order) is None else list(order),
             "view": dataclasses.asdict(teachers[name].view),
         }
         for name, config in configs.items()
@@ -169,7 +170,7 @@ def _check_draws(store: Store, config: RunConfig, matching: MatchingConfig, size
     """Checks on the first batch that mixtures are drawn as they were; JAX may change how."""
     batch_size = config.train.batch_size
     there = np.array([store.read(position)["share"] for position in range(batch_size)])
-    views = np.zeros((batch_size, size, size, 1), np.uint8)
+    views = jnp.zeros((batch_size, size, size, 1), jnp.uint8)
     here = mix_views(matching, step_key(config.seed, 0), views).weights
     # Another chip may round another way.
     if not np.allclose(there, here, atol=1e-3):

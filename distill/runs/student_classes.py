@@ -1,13 +1,11 @@
 """How many classes a student has whose config does not say it."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from distill.data import Splits, Store
 from distill.errors import UserError
 from distill.runs.start import StartConfig
 from distill.runs.teachers import TeacherConfig
-from distill.train.workdir import read_config
 
 
 def count_classes(
@@ -41,7 +39,7 @@ def count_classes(
 
 def _counts(splits, teachers, start, store) -> Iterator[int]:
     if start is not None and start.classifier == "keep":
-        yield read_config(Path(start.workdir))["model"]["num_classes"]
+        yield start.describe().network.config.num_classes
     yield len((store.contents.about.get("classes") if store else None) or ())
     yield len(splits.train.class_names)
     for teacher in teachers.values():

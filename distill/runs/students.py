@@ -17,7 +17,7 @@ from distill.runs.teachers import match_classes
 from distill.subject import Teacher
 from distill.tasks.matching.function_matching import FunctionMatching, projected, same_mixture
 from distill.train.fit import Trainee
-from distill.train.run import blame
+from distill.train.run import blame, plan
 from distill.train.workdir import Workdir
 
 
@@ -152,6 +152,7 @@ def trainee(
             for teacher in teachers.values():
                 teacher.network.check(config.train.batch_size)
     student = projected(student, teachers, matching)
+    planned = plan(config, student, splits)
     labelled = bool(splits.train.class_names) and bool(student.config.num_classes)
     # Teachers that are not there cannot be compared with.
     present = {} if stored else teachers
@@ -169,6 +170,7 @@ def trainee(
     )
     return Trainee(
         config=config,
+        plan=planned,
         workdir=workdir,
         network=student,
         task=FunctionMatching(

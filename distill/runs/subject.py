@@ -13,7 +13,7 @@ from distill.data import DataConfig, Source
 from distill.data.classes import Names, all_chosen, among
 from distill.errors import UserError
 from distill.evaluate.distillation import distillation_metrics
-from distill.nn import Network, Params
+from distill.nn import Params, VisionNetwork
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.runs.opened import open_model
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
@@ -100,7 +100,7 @@ def _mesh(batch_size: int) -> Mesh:
 
 
 def _metrics(
-    network: Network,
+    network: VisionNetwork,
     teachers: Mapping[str, Teacher],
     data: DataConfig,
     mixed: MatchingConfig | None = None,

@@ -21,10 +21,9 @@ from distill.nn import Params
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import ParameterRules, Rules, RuleTable, override_rules
-from distill.paths import LocalPath
 from distill.runs.models import without_execution
-from distill.runs.opened import open_model
-from distill.runs.weights import WeightsConfig, describe_network, described_network
+from distill.runs.opened import ModelSource, describe_model, open_model
+from distill.runs.weights import describe_network
 from distill.subject import Teacher
 from distill.train.progress import say
 from distill.train.run import Run, RunConfig, blame
@@ -35,15 +34,9 @@ TEACHER = "teacher"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
+class TeacherConfig(ModelSource):
     """Whose function the student matches."""
 
-    workdir: LocalPath | None = None
-    """Of the run that trained the teacher."""
-    weights: WeightsConfig | None = None
-    """Published weights, in place of `workdir`."""
-    step: int | None = None
-    """Of the teacher's checkpoint; None takes the last of a run that is complete, which pins it."""
     weight: float = 1.0
     """How much it counts among several teachers."""
     dtype: Literal["float32", "bfloat16"] | None = None
@@ -57,21 +50,12 @@ class TeacherConfig:
     """What the workdir is expected to hold; None takes what is there."""
 
     def __post_init__(self):
+        super().__post_init__()
         override_rules(self.rules, self.params)
-        if (self.workdir is None) == (self.weights is None):
-            raise ValueError(
-                "give workdir, of the run that trained the teacher, or weights.path, of published "
-                "weights; none takes away the one that a config file gives"
-            )
-        if self.weights is not None and (self.step is not None or self.model is not None):
-            raise ValueError("step and model are those of a workdir; weights have neither")
+        if self.weights is not None and self.model is not None:
+            raise ValueError("model is what a workdir is expected to hold; leave it out of weights")
         if self.weight <= 0:
             raise ValueError(f"weight must be positive, not {self.weight}")
-
-    @property
-    def source(self) -> str:
-        """Where the teacher is: the workdir or the path of its weights."""
-        return self.workdir if self.weights is None else self.weights.path
 
     @property
     def table(self) -> RuleTable:
@@ -86,8 +70,8 @@ class TeacherConfig:
           UserError: if it is not there.
         """
         if self.weights is None:
-            return read_config(Path(self.workdir))["model"]
-        return describe_network(self.weights.open(self.dtype).network)
+            return read_config(Path(self.source))["model"]
+        return describe_network(describe_model(self.weights, dtype=self.dtype).network)
 
 
 def config_key(name: str) -> str:
@@ -108,11 +92,12 @@ def load_teachers(
         if not config.rules and not config.params:
             continue
         with blame(config_key(name)):
-            described_network(config.described).placed(mesh, config.table).check_rules()
+            network = describe_model(config.place).network
+            network.placed(mesh, config.table).check_rules()
     teachers, params = {}, {}
     for name, config in configs.items():
         one = open_model(
-            config.weights or Path(config.workdir),
+            config.place,
             mesh,
             step=config.step,
             dtype=config.dtype,
@@ -238,7 +223,9 @@ def score(
     """
     images = splits.validation
     found = {}
-    for name, teacher in teachers.items() if images is not None else ():
+    for name, teacher in teachers.items():
+        if images is None:
+            continue
         theirs = teacher.class_names or images.class_names
         if teacher.network.config.num_classes != len(theirs):
             continue
@@ -256,7 +243,7 @@ def score(
         batches = split_loader(
             shown,
             config.data,
-            teacher.network.placement.mesh,
+            teacher.network.mesh,
             size=max(teacher.network.config.image_shape[:2]),
             batch_size=config.train.batch_size,
             view=teacher.view,

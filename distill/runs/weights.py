@@ -1,17 +1,14 @@
-"""Teachers whose parameters were published, not trained by a run of this project."""
+"""Models whose parameters were published, not trained by a run of this project."""
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
-from jax.sharding import Mesh
 
 from distill.config import resolve
-from distill.evaluation_view import EvaluationView
-from distill.nn import Network, Params, ViTConfig
+from distill.nn import Params, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
-from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.paths import LocalPath, check_reachable
 from distill.runs.models import without_execution
 from students import vit
@@ -53,47 +50,34 @@ class WeightsConfig:
         )
 
 
-class Weights(NamedTuple):
-    """A published model on a mesh."""
+def place_published(
+    published: Published, network: VisionNetwork, dtype: str | None = None
+) -> Params:
+    """Reads the parameters of published weights onto a mesh.
 
-    network: Network
-    params: Params
-    class_names: tuple[str, ...]
-    """In the order of the logits; empty where nothing says them."""
-    view: EvaluationView
-    """What of an image it is to be shown."""
-
-
-def load_weights(
-    config: WeightsConfig,
-    mesh: Mesh,
-    *,
-    dtype: str | None = None,
-    rules: RuleTable = DEFAULT_RULES,
-) -> Weights:
-    """Reads published weights onto the mesh.
+    Args:
+      published: whose file is read.
+      network: its network, placed on the mesh.
+      dtype: of the parameters; None is float32.
 
     Raises:
-      UserError: if they cannot be read.
+      UserError: if the file is damaged, or its numbers are not floating-point or not finite.
     """
-    published = config.open(dtype)
-    network = published.network.placed(mesh, rules)
-    params = jax.tree.map(
+    return jax.tree.map(
         lambda host, sharding: jax.make_array_from_callback(
             host.shape, sharding, lambda index: host[index]
         ),
         published.read(dtype or "float32"),
         network.shardings,
     )
-    return Weights(network, params, published.class_names, published.view)
 
 
-def describe_network(network: Network) -> dict[str, Any]:
+def describe_network(network: VisionNetwork) -> dict[str, Any]:
     """What `described_network` builds a published model's network from, as JSON can hold it."""
     return without_execution(dataclasses.asdict(network.config))
 
 
-def described_network(model: dict[str, Any]) -> Network:
+def described_network(model: dict[str, Any]) -> VisionNetwork:
     """The network of a run's `config.model`, or of what `describe_network` said."""
     if "family" in model:
         return resolve(ModelConfig, model).network()

@@ -1,7 +1,7 @@
 """Training on labels: the task of the pre-training pipeline."""
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,24 +35,33 @@ class Prepared(NamedTuple):
 
     images: jax.Array
     """Model inputs, [B, height, width, C]."""
-    distribution: jax.Array | None
-    """Mixed labels, [B, classes]; None where images have several classes each."""
-    classes: jax.Array | None = None
-    """Mixed classes, [B, classes] in [0, 1]; None where images have one label each."""
+    targets: jax.Array
+    """Mixed labels, [B, classes]."""
+
+
+class PreparedSeveral(NamedTuple):
+    """The same where images have several classes each."""
+
+    images: jax.Array
+    """Model inputs, [B, height, width, C]."""
+    targets: jax.Array
+    """Mixed classes, [B, classes] in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification:
     """Cross-entropy against labels, or against the `classes` of images that have several each."""
 
-    needs_labels: ClassVar[bool] = True
-    training_only: ClassVar[tuple[str, ...]] = ()
-    mean_over_examples: ClassVar[bool] = True
+    needs_labels = True
+    training_only = ()
+    mean_over_examples = True
 
     network: VisionNetwork
     config: ClassificationConfig
 
-    def prepare(self, frozen: None, batch: dict[str, jax.Array], key: jax.Array) -> Prepared:
+    def prepare(
+        self, frozen: None, batch: dict[str, jax.Array], key: jax.Array
+    ) -> Prepared | PreparedSeveral:
         """Mixes the batch, and its labels or classes.
 
         Raises:
@@ -67,17 +76,18 @@ class Classification:
         mixed = mixup(key, batch["image"], self.config.mixup)
         images = self.network.prepare(mixed.images)
         if "classes" in batch:
-            return Prepared(images, None, mix_targets(batch["classes"], mixed.weights))
+            return PreparedSeveral(images, mix_targets(batch["classes"], mixed.weights))
         classes = self.network.config.num_classes
         return Prepared(images, mix_labels(batch["label"], mixed.weights, classes))
 
-    def loss(self, params: Params, prepared: Prepared) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, params: Params, prepared: Prepared | PreparedSeveral
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Mean cross-entropy, and the training accuracy where images have one label each."""
-        several = prepared.distribution is None
-        targets = prepared.classes if several else prepared.distribution
+        targets = prepared.targets
         logits = self.network.apply(params, prepared.images).logits
         loss = jnp.mean(CROSS_ENTROPIES[self.config.kind](logits, targets))
-        if several:
+        if isinstance(prepared, PreparedSeveral):
             return loss, {}
         return loss, {"accuracy": jnp.mean(jnp.argmax(logits, -1) == jnp.argmax(targets, -1))}
 

@@ -122,7 +122,7 @@ class Best:
         found = distributed.agree(-1 if found is None else found)
         if found >= 0:
             kept = self._manager.metrics(found)
-            if kept["metric"] == self._metric:
+            if kept is not None and kept["metric"] == self._metric:
                 self.step, self.value = found, kept["value"]
         # A kill may have come before the last but one was deleted.
         for step in self._manager.all_steps():

@@ -189,6 +189,8 @@ def restore_origin(
       training_only: as the parent's checkpoints have them apart.
     """
     path, step = _parse(origin)
+    if step is None:
+        raise UserError(f"branch_from is {origin!r}; expected WORKDIR@STEP")
     parent = Checkpoints(path, read_only=True, training_only=training_only)
     with contextlib.closing(parent) as checkpoints:
         return checkpoints.restore(abstract, step)

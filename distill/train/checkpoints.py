@@ -57,7 +57,7 @@ class Checkpoints:
             raise ValueError(f"a checkpoint has {', '.join(sorted(taken))} already; rename it")
         self._training_only = tuple(training_only)
         self._directory = (workdir / folder).resolve()
-        kept = [policies.LatestN(n=keep)]
+        kept: list[policies.PreservationPolicy] = [policies.LatestN(n=keep)]
         if keep_every is not None:
             kept.append(policies.EveryNSteps(keep_every))
         if keep_step is not None:
@@ -69,7 +69,7 @@ class Checkpoints:
             # What a killed run left half-written under a temporary name.
             cleanup_tmp_directories=not read_only,
         )
-        handlers = {
+        handlers: dict[str, ocp.CheckpointHandler] = {
             name: ocp.StandardCheckpointHandler()
             for name in ("params", "trained", "optimizer", *self._training_only)
         }
@@ -118,19 +118,19 @@ class Checkpoints:
             asked["trained"] = ocp.args.StandardRestore(abstract.params)
         items = self._manager.restore(step, args=ocp.args.Composite(**asked))
         count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
-        weights = items.params | {
+        weights = items["params"] | {
             name: items[name] if isinstance(part, dict) else items[name][name]
             for name, part in apart.items()
         }
-        params, average = (items.trained, weights) if averaged else (weights, None)
-        return TrainState(count, params, items.optimizer, average), items.progress
+        params, average = (items["trained"], weights) if averaged else (weights, None)
+        return TrainState(count, params, items["optimizer"], average), items["progress"]
 
     def restore_params(self, abstract: Params, step: int) -> Params:
         """The parameters of `step` alone, in the shardings and dtypes of `abstract`."""
         items = self._manager.restore(
             step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
         )
-        return items.params
+        return items["params"]
 
     def wait(self) -> None:
         """Returns when everything saved is on disk."""

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import optax
 from jax.sharding import Mesh
 
 from distill.config import execution_keys, to_dict, with_defaults
@@ -25,7 +24,7 @@ from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds, say
-from distill.train.run import Plan, RunConfig, blame, plan
+from distill.train.run import Plan, RunConfig, blame
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, check_microbatches, compile_joint_step
 from distill.train.workdir import Workdir, check_same_data
@@ -52,6 +51,8 @@ class Trainee:
 
     config: RunConfig
     """What the workdir was begun with may differ in how it runs."""
+    plan: Plan
+    """Of the config and the network."""
     workdir: Workdir
     network: Network
     """Placed on the mesh."""
@@ -101,8 +102,7 @@ def fit(
       UserError: for anything the user can mend; see `distill.train.loop` for what can stop a run.
     """
     config = next(iter(trainees.values())).config
-    plans = {key: plan(one.config, one.network, splits) for key, one in trainees.items()}
-    steps = next(iter(plans.values())).steps
+    steps = next(iter(trainees.values())).plan.steps
     with blame("config.train"):
         for one in trainees.values():
             check_microbatches(one.task, config.train.microbatches)
@@ -123,12 +123,16 @@ def fit(
         if one.teachers and distributed.is_primary():
             one.workdir.write_teachers(one.teachers)
 
-    remat = {f"{one.section}.remat": one.network.config.remat for one in trainees.values()}
+    remat = {
+        f"{one.section}.remat": how
+        for one in trainees.values()
+        if (how := one.network.remat) is not None
+    }
     knobs = Knobs.of(config.train, mesh, remat)
 
     def compile_step(states, frozen, batch):
         compiled = compile_joint_step(
-            {key: _learner(one, plans[key]) for key, one in trainees.items()},
+            {key: _learner(one) for key, one in trainees.items()},
             config.seed,
             states,
             frozen,
@@ -141,14 +145,9 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(explained(knobs.advice))
-        checkpoints = {
-            key: _open_checkpoints(one, plans[key], stack) for key, one in trainees.items()
-        }
+        checkpoints = {key: _open_checkpoints(one, stack) for key, one in trainees.items()}
         at = _common_step(checkpoints.values())
-        begun = {
-            key: _start(checkpoints[key], at, one, plans[key].optimizer)
-            for key, one in trainees.items()
-        }
+        begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
         states = {key: state for key, (state, _) in begun.items()}
         progress = next(progress for _, progress in begun.values())
         done = int(next(iter(states.values())).step)
@@ -183,7 +182,9 @@ def fit(
             total_steps=steps,
             compile=compile_step,
             loader=loader,
-            save_at=frozenset(planned.cooldown for planned in plans.values()),
+            save_at=frozenset(
+                one.plan.cooldown for one in trainees.values() if one.plan.cooldown is not None
+            ),
             tracks={
                 key: Track(
                     one.evaluations,
@@ -215,23 +216,23 @@ def fit_one(name: str, trainee: Trainee, **shared: Any) -> Trained:
     return fit(name, {"network": trainee}, **shared)["network"]
 
 
-def _learner(trainee: Trainee, planned: Plan) -> Learner:
+def _learner(trainee: Trainee) -> Learner:
     return Learner(
         trainee.task,
-        planned.optimizer,
-        planned.trained,
+        trainee.plan.optimizer,
+        trainee.plan.trained,
         trainee.config.optimizer.average_decay,
-        planned.learning_rate,
+        trainee.plan.learning_rate,
     )
 
 
-def _open_checkpoints(trainee: Trainee, planned: Plan, stack: contextlib.ExitStack) -> Checkpoints:
+def _open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoints:
     train = trainee.config.train
     checkpoints = Checkpoints(
         trainee.workdir.path,
         keep=train.keep_checkpoints,
         keep_every=train.keep_every,
-        keep_step=planned.cooldown,
+        keep_step=trainee.plan.cooldown,
         training_only=trainee.task.training_only,
     )
     stack.callback(checkpoints.close)
@@ -285,24 +286,22 @@ def _summarise(loop: Loop, trainee: Trainee, steps: int) -> dict[str, Any]:
 
 
 def _start(
-    checkpoints: Checkpoints,
-    step: int,
-    trainee: Trainee,
-    optimizer: optax.GradientTransformation,
+    checkpoints: Checkpoints, step: int, trainee: Trainee
 ) -> tuple[TrainState, dict[str, Any]]:
     """The state to go on with, and the data's position.
 
     They are those of the checkpoint of `step`, or where that is -1 of the run this one branches
     off, or from before the first step.
     """
-    config, network = trainee.config, trainee.network
+    config, network, optimizer = trainee.config, trainee.network, trainee.plan.optimizer
     averaged = config.optimizer.average_decay is not None
-    if step < 0 and config.branch_from is None:
-        start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
-        params = None if trainee.initial is None else trainee.initial()
-        state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
-        return state, start
-    abstract = abstract_state(network, optimizer, averaged=averaged)
-    if step < 0:
+    if step >= 0:
+        abstract = abstract_state(network, optimizer, averaged=averaged)
+        return checkpoints.restore(abstract, step)
+    if config.branch_from is not None:
+        abstract = abstract_state(network, optimizer, averaged=averaged)
         return restore_origin(config.branch_from, abstract, trainee.task.training_only)
-    return checkpoints.restore(abstract, step)
+    start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
+    params = None if trainee.initial is None else trainee.initial()
+    state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
+    return state, start

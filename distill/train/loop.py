@@ -80,7 +80,7 @@ class TrainConfig:
             return self.total_steps
         seen = self.total_examples
         if seen is None:
-            seen = self.total_epochs * examples
+            seen = (self.total_epochs or 0) * examples
         if seen < self.batch_size:
             raise ValueError(
                 f"{seen:g} images, of {examples} to train on, are less than one batch of "
@@ -119,8 +119,10 @@ class Stopped(UserError):
 class Evaluate(Protocol):
     """Finds metrics, by name, of parameters and what is frozen beside them."""
 
-    missing: frozenset[str]
-    """Metrics of which the last call could say nothing, and which it left out."""
+    @property
+    def missing(self) -> frozenset[str]:
+        """Metrics of which the last call could say nothing, and which it left out."""
+        ...
 
     def __call__(self, params: Params, frozen: Any) -> dict[str, float]:
         """What is found."""
@@ -333,7 +335,7 @@ class Loop:
             for learner, found in metrics.items():
                 for name in ("loss", "grad_norm", "update_norm"):
                     if not np.isfinite(found[name]):
-                        raise NonFinite(self._explain(number, learner, name, found[name]))
+                        raise NonFinite(self._explain(number, learner, name, float(found[name])))
         # What is not a number beside a sound loss is a mean over nothing.
         return {
             learner: {

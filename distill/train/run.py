@@ -120,7 +120,7 @@ def check_batch(config: RunConfig, mesh: Mesh) -> None:
 
 def _smaller_batch(config: RunConfig, network: Network, images: int) -> str:
     """What to type where there are fewer images than in a batch."""
-    devices, microbatches = batch_devices(network.placement.mesh), config.train.microbatches
+    devices, microbatches = batch_devices(network.mesh), config.train.microbatches
     if images < devices:
         return f"{devices} devices need at least as many images"
     other = ""

@@ -9,7 +9,7 @@ import optax
 
 from distill.nn import Network, Params
 from distill.optim import state_axes
-from distill.parallel import replicated, shardings
+from distill.parallel import replicated
 
 # Streams of randomness; each draw's key is derived from (seed, stream) and what is drawn.
 INIT_STREAM, STEP_STREAM = 0, 1
@@ -59,7 +59,7 @@ def init_state(
     params = init_params(network, seed) if params is None else params
     out = opt_state_shardings(network, optimizer)
     opt_state = jax.jit(optimizer.init, out_shardings=out)(params)
-    whole = replicated(network.placement.mesh)
+    whole = replicated(network.mesh)
     step = jax.device_put(jnp.zeros((), jnp.int32), whole)
     return TrainState(step, params, opt_state, jax.tree.map(jnp.copy, params) if averaged else None)
 
@@ -72,16 +72,16 @@ def abstract_state(
     opt_state = with_shardings(
         jax.eval_shape(optimizer.init, params), opt_state_shardings(network, optimizer)
     )
-    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(network.placement.mesh))
+    step = with_shardings(jax.ShapeDtypeStruct((), jnp.int32), replicated(network.mesh))
     return TrainState(step, params, opt_state, params if averaged else None)
 
 
 def opt_state_shardings(network: Network, optimizer: optax.GradientTransformation) -> Any:
     """Every moment is cut as its parameter is; counts and placeholders are replicated."""
-    params, placement = network.abstract_params, network.placement
+    params = network.abstract_params
     abstract = jax.eval_shape(optimizer.init, params)
     axes = state_axes(abstract, params, network.placed_axes)
-    return shardings(placement.mesh, abstract, axes, placement.rules)
+    return network.shardings_of(abstract, axes)
 
 
 def with_shardings(abstract: Any, placement: Any) -> Any:

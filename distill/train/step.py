@@ -40,14 +40,26 @@ class CompiledStep:
 class Task(Protocol):
     """What a pipeline trains for."""
 
-    needs_labels: bool
-    """Whether every image must have one."""
-    training_only: tuple[str, ...]
-    """Top-level names of parameters that are no part of the finished model, such as projections;
-    a network that does not have them trains without."""
-    mean_over_examples: bool
-    """Whether the loss of a batch is the mean of those of its parts. A loss that compares examples
-    with each other is not, and takes its batches whole."""
+    @property
+    def needs_labels(self) -> bool:
+        """Whether every image must have one."""
+        ...
+
+    @property
+    def training_only(self) -> tuple[str, ...]:
+        """Top-level names of parameters that are no part of the finished model.
+
+        Such as projections; a network that does not have them trains without.
+        """
+        ...
+
+    @property
+    def mean_over_examples(self) -> bool:
+        """Whether the loss of a batch is the mean of those of its parts.
+
+        A loss that compares examples with each other is not, and takes its batches whole.
+        """
+        ...
 
     def prepare(self, frozen: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
         """Everything the loss needs that no gradient flows through: inputs and targets.
@@ -210,7 +222,7 @@ def _extra(compiled: jax.stages.Compiled) -> int:
 
 
 def prepare(
-    task: Task, seed: int, step: jax.Array, frozen: Any, batch: dict[str, jax.Array]
+    task: Task, seed: int, step: jax.Array | int, frozen: Any, batch: dict[str, jax.Array]
 ) -> Any:
     """What `task` prepares in a step of a run."""
     return task.prepare(frozen, batch, step_key(seed, step))
@@ -250,7 +262,7 @@ def _make_update(learner: Learner, microbatches: int, placement: Params | None) 
     def update(state, prepared):
         (loss, metrics), grads = gradient(state.params, prepared)
         updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         metrics = metrics | norms | {"loss": loss}
         if learner.learning_rate is not None:
@@ -286,6 +298,8 @@ def _move(average: Params, params: Params, learner: Learner, step: jax.Array) ->
     1/(1 − decay) steps (`num_updates` of TensorFlow's ExponentialMovingAverage). Frozen parameters
     are their own average, to the last bit.
     """
+    if learner.average_decay is None:
+        raise ValueError("the state has an average, and the learner no average_decay to move it by")
     done = step.astype(jnp.float32)
     decay = jnp.minimum(learner.average_decay, (1.0 + done) / (10.0 + done))
     moved = jax.tree.map(lambda a, p: decay * a + (1.0 - decay) * p, average, params)

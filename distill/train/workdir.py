@@ -162,10 +162,10 @@ def check_same_data(
             "they were, or train on these in a new --workdir"
         )
     file = workdir / DATA
-    recorded = read_json(file) if file.exists() else {}
+    recorded, data = read_json(file) if file.exists() else {}, data or {}
     changed = [
         f"  {split}: {_compare(recorded[split], data[split])}"
-        for split in sorted(recorded.keys() & (data or {}).keys())
+        for split in sorted(recorded.keys() & data.keys())
         if recorded[split] != data[split]
     ]
     if changed:

@@ -8,7 +8,7 @@ from support import REPOSITORY, pretrain_config, run_python
 
 from distill.config import to_dict
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.tasks.classification import ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
 
@@ -51,7 +51,8 @@ def test_ways_differ_in_what_is_matched_and_in_nothing_else(study, tmp_path):
 def test_students_are_measured_on_all_held_out_images(study, teacher_workdir):
     """A model with the teacher's own shape and parameters agrees with it entirely."""
     config = study.teacher_config()
-    network, params = load_model(teacher_workdir, make_mesh(MeshConfig()))
+    opened = open_model(teacher_workdir, make_mesh(MeshConfig()))
+    network, params = opened.network, opened.params
     model = pretrain_config().model
     accuracy, agreement, kl = study.HeldOut(model, config.data, teacher_workdir).measure(params)
     right = 0

@@ -13,7 +13,7 @@ from distill.export.card import model_card
 from distill.nn import ViTConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.runs.weights import describe_network
 from distill.train.best import Best
 from distill.train.workdir import Workdir, read_config
@@ -162,7 +162,7 @@ def test_a_student_without_classes_is_said_to_embed():
 def test_the_metrics_of_the_best_weights_are_theirs(teacher_workdir, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(teacher_workdir, workdir)
-    _, params = load_model(workdir, make_mesh(MeshConfig()), step=5)
+    params = open_model(workdir, make_mesh(MeshConfig()), step=5).params
     # Not what the run ended with.
     with contextlib.closing(Best(workdir, "val/accuracy")) as best:
         best.offer(5, 0.98765, params)

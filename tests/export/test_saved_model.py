@@ -12,7 +12,7 @@ from distill.errors import UserError
 from distill.export import model
 from distill.export.saved_model import WARMUP
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from pipelines import export
 from students import vit
 
@@ -57,7 +57,8 @@ def test_exported_model_equals_jax_without_jax(exported, teacher_workdir, tmp_pa
     said = json.loads(done.stdout.splitlines()[-1])
     assert said == {"shape": [None, 8, 8, 1], "dtype": "uint8", "classes": list("0123456789")}
 
-    network, params = load_model(teacher_workdir, make_mesh(MeshConfig()))
+    opened = open_model(teacher_workdir, make_mesh(MeshConfig()))
+    network, params = opened.network, opened.params
     outputs = np.load(tmp_path / "out.npz")
     for size, batch in images.items():
         expected = network.apply(params, jnp.asarray(batch, jnp.float32) / 127.5 - 1)

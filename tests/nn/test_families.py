@@ -15,7 +15,8 @@ from distill.nn import ViTConfig
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model, without_execution
+from distill.runs.models import without_execution
+from distill.runs.opened import open_model
 from distill.runs.teachers import TeacherConfig, fingerprints
 from students import vit
 from teachers import vit_22b, vit_g
@@ -181,7 +182,7 @@ def test_a_family_is_one_file(tiny):
 def test_models_of_one_architecture_agree_whatever_they_are_called(tmp_path):
     small = dict(width=16, depth=1, mlp_dim=32, heads=2, image_size=8, num_classes=3)
     recorded = vit_g.configure("g/4", **small)
-    (tmp_path / "config.json").write_text(json.dumps({"model": to_dict(recorded)}))
+    (tmp_path / "config.json").write_text(json.dumps({"model": to_dict(recorded), "data": {}}))
     mesh = make_mesh(MeshConfig())
     for expected, message in [
         (vit.configure("S/4", **small), "no checkpoint"),
@@ -189,4 +190,4 @@ def test_models_of_one_architecture_agree_whatever_they_are_called(tmp_path):
         (vit_22b.configure("22B/4", **small), "qk_norm is False, expected True"),
     ]:
         with pytest.raises(UserError, match=message):
-            load_model(tmp_path, mesh, expected=expected)
+            open_model(tmp_path, mesh, expected=expected)

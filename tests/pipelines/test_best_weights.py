@@ -9,7 +9,7 @@ import pytest
 
 from distill.errors import UserError
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.train.best import Best
 from pipelines import evaluate, export
 
@@ -21,7 +21,7 @@ def workdir(teacher_workdir, tmp_path_factory):
     """The teacher's run, as if it had done best at step 5 of 10."""
     path = tmp_path_factory.mktemp("run") / "teacher"
     shutil.copytree(teacher_workdir, path)
-    _, params = load_model(path, make_mesh(MeshConfig()), step=5)
+    params = open_model(path, make_mesh(MeshConfig()), step=5).params
     with contextlib.closing(Best(path, "val/accuracy")) as best:
         assert best.offer(5, 0.5, params)
     return path
@@ -39,8 +39,8 @@ def fresh_flags():
 
 def test_the_best_weights_are_read_like_a_checkpoint(workdir):
     mesh = make_mesh(MeshConfig())
-    (_, best), (_, fifth), (_, last) = (
-        load_model(workdir, mesh, **which) for which in (dict(best=True), dict(step=5), {})
+    best, fifth, last = (
+        open_model(workdir, mesh, **which).params for which in (dict(best=True), dict(step=5), {})
     )
     jax.tree.map(np.testing.assert_array_equal, best, fifth)
     assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, best, last)))
@@ -69,4 +69,4 @@ def test_the_best_of_an_unfinished_run_may_change(workdir, tmp_path):
     shutil.copytree(workdir, unfinished)
     (unfinished / "summary.json").unlink()
     with pytest.raises(UserError, match="is not complete"):
-        load_model(unfinished, make_mesh(MeshConfig()), best=True)
+        open_model(unfinished, make_mesh(MeshConfig()), best=True)

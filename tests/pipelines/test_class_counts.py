@@ -10,6 +10,7 @@ from distill.config import ConfigError, load_file, resolve
 from distill.errors import UserError
 from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
+from distill.runs.start import StartConfig
 from distill.runs.student_classes import count_classes
 from pipelines import finetune
 
@@ -69,7 +70,7 @@ def test_where_the_images_have_no_labels_teachers_count(teacher_workdir):
 
 
 def test_a_classifier_that_is_kept_has_its_own_number(teacher_workdir):
-    kept = SimpleNamespace(classifier="keep", workdir=str(teacher_workdir))
+    kept = StartConfig(classifier="keep", workdir=str(teacher_workdir))
     assert count_classes(splits(("a",)), {}, kept) == 10
 
 

@@ -15,7 +15,7 @@ from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
 from distill.optim import parameter_names
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate
@@ -96,7 +96,7 @@ def test_labels_do_not_reach_the_student(teacher_workdir, student_workdir, tmp_p
     )
     distill_student.run(distill_config(teacher_workdir), Workdir(tmp_path), overview=False)
     mesh = make_mesh(MeshConfig())
-    (_, one), (_, other) = (load_model(path, mesh) for path in (student_workdir, tmp_path))
+    one, other = (open_model(path, mesh).params for path in (student_workdir, tmp_path))
     assert all(
         np.array_equal(x, y)
         for x, y in zip(*(jax.tree.leaves(params) for params in (one, other)), strict=True)

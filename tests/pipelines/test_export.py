@@ -18,7 +18,8 @@ from distill.export.versions import FORMATS, obstacles
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model, without_execution
+from distill.runs.models import without_execution
+from distill.runs.opened import open_model
 from distill.train.workdir import Workdir, read_config
 from pipelines import distill_student, export
 
@@ -59,7 +60,7 @@ def test_the_card_names_teacher_recipe_and_figures(student, exported, teacher_wo
     version = exported["stablehlo"].path
     assert version == student / "export" / "stablehlo" / "1"
     card = (version / "MODEL_CARD.md").read_text()
-    _, params = load_model(teacher_workdir, make_mesh(MeshConfig()))
+    params = open_model(teacher_workdir, make_mesh(MeshConfig())).params
     recorded = read_config(teacher_workdir)["model"]
     model = without_execution(recorded)
     summary = json.loads((student / "summary.json").read_text())

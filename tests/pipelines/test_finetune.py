@@ -127,5 +127,5 @@ def test_another_model_is_refused(teacher_workdir, tmp_path, overrides, message)
 
 
 def test_a_start_must_be_named():
-    with pytest.raises(ConfigError, match=r"config\.start\.workdir is missing"):
+    with pytest.raises(ConfigError, match=r"config\.start: give workdir, .* or weights\.path"):
         complete({"model": {}}, {})

@@ -5,7 +5,7 @@ import numpy as np
 from support import distill_config
 
 from distill.parallel import MeshConfig, make_mesh
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.train.workdir import Workdir, read_config
 from pipelines import distill_student
 
@@ -27,7 +27,8 @@ def test_a_student_has_any_choice_of_a_vision_transformer(teacher_workdir, tmp_p
     distill_student.run(config, Workdir(tmp_path), overview=False)
     recorded = read_config(tmp_path)["model"]
     assert {name: recorded[name] for name in CHOICES} == CHOICES
-    network, params = load_model(tmp_path, make_mesh(MeshConfig()))
+    opened = open_model(tmp_path, make_mesh(MeshConfig()))
+    network, params = opened.network, opened.params
     assert network.config == config.model
     fresh = config.model.network().init(jax.random.key(0))
     assert jax.tree.structure(fresh) == jax.tree.structure(params)

@@ -11,12 +11,18 @@ import optax
 import pytest
 from flax import nnx
 
+from distill.config import resolve
+from distill.data import Splits
+from distill.data.spec import ImageSpec, TokensSpec
 from distill.nn import Network, VisionTransformer, ViTConfig
 from distill.nn.preprocess import prepare_images
 from distill.parallel import MeshConfig, make_mesh
 from distill.train.checkpoints import Checkpoints
+from distill.train.fit import Trainee, fit_one
+from distill.train.run import RunConfig
 from distill.train.state import abstract_state, init_state
 from distill.train.step import Learner, make_train_step
+from distill.train.workdir import Workdir
 from students import vit
 
 BATCH, VOCAB, WORDS = 8, 16, 3
@@ -95,6 +101,45 @@ def test_images_learn_to_find_their_texts(network, batch):
     assert history[-1]["loss"] < 0.2
     assert history[-1]["found"] == 1.0
     assert state.params["temperature"] > 1.0
+
+
+class Captioned:
+    """Images of noise, and words."""
+
+    class_names = ()
+    found = fingerprint = "captions"
+    spec: ClassVar = {"image": ImageSpec(3), "text": TokensSpec(WORDS)}
+    labels = np.full(16, -1, np.int32)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def read(self, index):
+        rng = np.random.default_rng(index)
+        words = rng.integers(0, VOCAB, WORDS).astype(np.int32)
+        return {"image": rng.integers(0, 256, (9, 9, 3)).astype(np.uint8), "text": words}
+
+    def describe(self, index):
+        return f"image {index}"
+
+
+def test_the_loop_trains_a_network_whose_config_is_its_own(network, tmp_path):
+    tree = dict(
+        data=dict(validation_split=None, test_split=None),
+        optimizer=dict(name="adam", learning_rate=1e-2),
+        schedule=dict(kind="constant", warmup_steps=0),
+        train=dict(batch_size=BATCH, total_steps=2),
+    )
+    trainee = Trainee(
+        config=resolve(RunConfig, tree, {}).completed(),
+        workdir=Workdir(tmp_path),
+        network=network,
+        task=Contrastive(network),
+    )
+    splits = Splits(Captioned(), None, None)
+    mesh = network.placement.mesh
+    trained = fit_one("captions", trainee, mesh=mesh, splits=splits, view_size=8)
+    assert trained.params.keys() == {"image", "text", "temperature"}
 
 
 def test_a_batch_whose_examples_are_compared_is_not_cut_up(network):

@@ -17,7 +17,7 @@ import numpy as np
 
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, make_mesh, override_rules, put_batch
-from distill.runs.models import load_model
+from distill.runs.opened import open_model
 from distill.subject import Teacher
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
@@ -144,7 +144,8 @@ def largest_gather(program):
 
 def loaded_parts(teacher):
     """Of each parameter of a loaded model: its shape, a part's, and how many parts there are."""
-    network, params = load_model(teacher, mesh_of(FSDP))
+    opened = open_model(teacher, mesh_of(FSDP))
+    network, params = opened.network, opened.params
     assert params["classifier"]["kernel"].sharding.mesh.shape["fsdp"] == 8
     assert jax.tree.map(lambda p: p.sharding, params) == network.shardings
     return {

@@ -32,6 +32,7 @@ RUN = dict(
     model__depth=1,
     model__unroll=False,
     loss__mixup=0.2,
+    evals__val__per_class=True,
 )
 EIGHT = dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
 FOUR = dict(mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
@@ -136,6 +137,22 @@ def two_processes(tmp_path_factory) -> Path:
 def test_two_processes_of_four_devices_compute_what_one_device_does(one_device, two_processes):
     assert_close(two_processes, one_device)
     assert len(set(metrics.series(metrics.read(one_device), "train/loss")[1])) > STEPS // 2
+
+
+def of_classes(workdir: Path) -> list[dict[str, float]]:
+    """What every evaluation read off the confusion matrix."""
+    rows = metrics.read(workdir)
+    found = [{k: v for k, v in row.items() if k.startswith("val/per_class/")} for row in rows]
+    return [row for row in found if row]
+
+
+@pytest.mark.slow
+def test_two_processes_count_the_classes_that_one_does(one_device, two_processes):
+    expected = of_classes(one_device)
+    assert of_classes(two_processes) == expected
+    # Ten classes and two means, and not all alike.
+    assert {len(row) for row in expected} == {12}
+    assert len(set(expected[-1].values())) > 3
 
 
 @pytest.mark.slow

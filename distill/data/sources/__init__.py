@@ -8,6 +8,7 @@ from distill.data.sources.base import CorruptImage, Source, abbreviate
 from distill.data.sources.decoding import decode
 from distill.data.sources.digits import Digits
 from distill.data.sources.folders import ImageFolder, UnlabelledImages
+from distill.data.sources.formats import SourceName, source_name
 from distill.data.sources.opening import open_source
 from distill.data.sources.records import TfdsSource
 from distill.data.sources.subset import Subset
@@ -17,10 +18,12 @@ __all__ = [
     "Digits",
     "ImageFolder",
     "Source",
+    "SourceName",
     "Subset",
     "TfdsSource",
     "UnlabelledImages",
     "abbreviate",
     "decode",
     "open_source",
+    "source_name",
 ]

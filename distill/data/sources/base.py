@@ -1,12 +1,19 @@
 """What every source of images offers, and a source made of another."""
 
+import functools
 import hashlib
 import json
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from distill.data.spec import Example, ExampleSpec
+
+# Type checkers do not take functools' for the property of a protocol that it stands for.
+if TYPE_CHECKING:
+    cached_property = property
+else:
+    cached_property = functools.cached_property
 
 
 class CorruptImage(Exception):
@@ -16,10 +23,15 @@ class CorruptImage(Exception):
 class Source(Protocol):
     """A fixed, ordered collection of images, read by index."""
 
-    class_names: tuple[str, ...]
-    """Empty where images have no labels."""
-    spec: ExampleSpec
-    """What each of its examples holds."""
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Empty where images have no labels."""
+        ...
+
+    @property
+    def spec(self) -> ExampleSpec:
+        """What each of its examples holds."""
+        ...
 
     def __len__(self) -> int:
         """Number of images."""

@@ -1,10 +1,12 @@
 """Scikit-learn's handwritten digits."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from distill.data.sources.base import fingerprint_of, labelled
+from distill.data.sources.base import Source, fingerprint_of, labelled
+from distill.data.sources.formats import Format, Request
+from distill.data.sources.splits import open_parts
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
 
@@ -26,7 +28,8 @@ class Digits:
 
         self.spec = labelled_images(channels)
         self._split = split
-        digits = load_digits()
+        # To type checkers it may be a pair of arrays, which it is when asked for one.
+        digits: Any = load_digits()
         ends = np.cumsum(list(self.SIZES.values()))
         parts = dict(
             zip(self.SIZES, np.split(_stratified_order(digits.target), ends[:-1]), strict=True)
@@ -75,3 +78,10 @@ def _stratified_order(labels: np.ndarray) -> np.ndarray:
         members = rng.permutation(np.flatnonzero(labels == label))
         position[members] = (np.arange(len(members)) + rng.random()) / len(members)
     return np.argsort(position, kind="stable")
+
+
+def _open(request: Request) -> Source:
+    return open_parts(request.split, lambda whole: Digits(whole, request.channels))
+
+
+FORMATS = (Format(name="digits", open=_open),)

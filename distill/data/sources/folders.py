@@ -1,15 +1,24 @@
 """Images in files: in a folder for each class, or without labels."""
 
-import functools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from distill.data.sources.base import abbreviate, count, fingerprint_of, labelled, printable
+from distill.data.sources.base import (
+    Source,
+    abbreviate,
+    cached_property,
+    count,
+    fingerprint_of,
+    labelled,
+    printable,
+)
 from distill.data.sources.decoding import decode, suffixes
 from distill.data.sources.file_table import FileTable
+from distill.data.sources.formats import Format, Request
 from distill.data.sources.layout import (
     check_drawn,
     class_names,
@@ -20,8 +29,10 @@ from distill.data.sources.layout import (
 )
 from distill.data.sources.reading import persistently, read_file
 from distill.data.sources.scanning import OUTSIDE, LeftOut, identity, scan
+from distill.data.sources.splits import open_parts
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
+from distill.paths import check_reachable, local_path
 
 # A network file system answers many questions at once.
 _STAT_THREADS = 16
@@ -75,7 +86,7 @@ class ImageFiles:
     def _images(self) -> str:
         raise NotImplementedError
 
-    @functools.cached_property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the files' paths from the root and sizes in order, and the classes' names."""
         root = os.path.join(self._files.root, "")
@@ -183,3 +194,21 @@ def _no_images(place: str, expected: str, left_out: LeftOut) -> UserError:
     return UserError(
         f"no images under {printable(place)}{what}. Expected {expected}, in files named {kinds}"
     )
+
+
+def _opener(kind: type[ImageFolder | UnlabelledImages]) -> Callable[[Request], Source]:
+    def opened(request: Request) -> Source:
+        what = "image folder"
+        root = check_reachable(Path(local_path(request.argument, what)), what)
+        return open_parts(
+            request.split,
+            lambda whole: kind(root, whole, request.channels, request.exif_orientation),
+        )
+
+    return opened
+
+
+FORMATS = (
+    Format(name="folder", argument="PATH", open=_opener(ImageFolder)),
+    Format(name="images", argument="PATH", open=_opener(UnlabelledImages)),
+)

@@ -53,8 +53,11 @@ def find_split(root: Path, split: str) -> Layout:
     folder = _folder_of(split, listing.folders, root)
     if folder is not None:
         return Layout(folder, _classes(root, folder), None)
-    splits = [name for name in listing.folders if standard_name(name)]
-    if splits or standard_name(split) is None:
+    splits, standard = (
+        [name for name in listing.folders if standard_name(name)],
+        standard_name(split),
+    )
+    if splits or standard is None:
         drawn = (
             ""
             if splits or not listing.folders
@@ -74,7 +77,7 @@ def find_split(root: Path, split: str) -> Layout:
             + ". Expected images in folders, root/class/image.jpg or root/split/class/image.jpg; "
             f"images without labels are images:{where}"
         )
-    return Layout("", listing, _DRAWN[standard_name(split)])
+    return Layout("", listing, _DRAWN[standard])
 
 
 def open_root(root: Path) -> Listing:

@@ -1,14 +1,8 @@
 """The source that a config names."""
 
-from pathlib import Path
-
 from distill.data.sources.base import Source
-from distill.data.sources.digits import Digits
-from distill.data.sources.folders import ImageFolder, UnlabelledImages
-from distill.data.sources.records import TfdsSource
-from distill.data.sources.splits import open_parts
+from distill.data.sources.formats import Request, known_formats
 from distill.errors import UserError
-from distill.paths import check_reachable, local_path
 
 
 def open_source(
@@ -22,7 +16,7 @@ def open_source(
     """Opens the split of the source a config names.
 
     Args:
-      name: `digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`.
+      name: of a format that a module of this package declares, such as `folder:PATH`.
       split: the split's name, or slices such as `train[:98%]` or `train[:10%]+train[90%:]`.
       channels: 1 for grey or 3 for colour; images are converted.
       data_dir: where TFDS keeps its data sets; None for its default.
@@ -31,32 +25,25 @@ def open_source(
     Raises:
       UserError: if there is no such source or split, or it is empty.
     """
+    formats = known_formats()
     kind, _, argument = name.partition(":")
-    if kind == "digits" and not argument:
-        source = open_parts(split, lambda whole: Digits(whole, channels))
-    elif kind == "folder" and argument:
-        root = _root(argument)
-        source = open_parts(
-            split, lambda whole: ImageFolder(root, whole, channels, exif_orientation)
+    form = formats.get(kind)
+    if form is None or bool(argument) != bool(form.argument):
+        *others, last = (one.spelled for one in formats.values())
+        expected = f"{', '.join(others)} or {last}"
+        raise UserError(f"unknown data source {name!r}; expected {expected}")
+    source = form.open(
+        Request(
+            argument=argument,
+            split=split,
+            channels=channels,
+            data_dir=data_dir,
+            exif_orientation=exif_orientation,
         )
-    elif kind == "images" and argument:
-        root = _root(argument)
-        source = open_parts(
-            split, lambda whole: UnlabelledImages(root, whole, channels, exif_orientation)
-        )
-    elif kind == "tfds" and argument:
-        source = TfdsSource(argument, split, channels, data_dir, exif_orientation)
-    else:
-        raise UserError(
-            f"unknown data source {name!r}; expected digits, folder:PATH, images:PATH or tfds:NAME"
-        )
+    )
     if not len(source):
         raise UserError(
             f"split {split!r} of {name} holds no images ({source.found}). A run does without "
             "images to evaluate on: config.data.test_split=none, config.data.validation_split=none"
         )
     return source
-
-
-def _root(path: str) -> Path:
-    return check_reachable(Path(local_path(path, "image folder")), "image folder")

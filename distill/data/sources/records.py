@@ -1,6 +1,5 @@
 """Data sets of TensorFlow Datasets."""
 
-import functools
 import os
 import time
 from collections.abc import Sequence
@@ -9,8 +8,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from distill.data.sources.base import fingerprint_of, labelled, printable
+from distill.data.sources.base import cached_property, fingerprint_of, labelled, printable
 from distill.data.sources.decoding import decode
+from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
@@ -42,10 +42,11 @@ class TfdsSource:
         except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
             raise UserError(f"TFDS has no data set {name!r}: {_first_line(error)}") from error
         features = builder.info.features
-        if features is None or "image" not in features or "label" not in features:
+        is_dict = isinstance(features, tfds.features.FeaturesDict)
+        if not is_dict or "image" not in features or "label" not in features:
             raise UserError(f"TFDS data set {name!r} has no features named image and label")
         self._named = "file_name" in features
-        stored = builder.info.file_format.value
+        stored = builder.info.file_format and builder.info.file_format.value
         if not builder.is_prepared():
             raise UserError(
                 f"TFDS data set {name!r} is not prepared in {builder.data_dir}; prepare it with "
@@ -60,7 +61,9 @@ class TfdsSource:
                 "config.data.data_dir=ANOTHER"
             )
         try:
-            self._records: Sequence[Any] = builder.as_data_source(
+            # Its decorator hides its arguments and its result from type checkers.
+            as_data_source: Any = builder.as_data_source
+            self._records: Any = as_data_source(
                 split=split, decoders={"image": tfds.decode.SkipDecoding()}
             )
         except (ValueError, AssertionError, NotImplementedError) as error:
@@ -69,7 +72,8 @@ class TfdsSource:
             raise UserError(
                 f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}"
             ) from error
-        self.class_names = tuple(features["label"].names)
+        label: Any = features["label"]
+        self.class_names = tuple(label.names)
         splits = [(s.name, s.num_bytes, s.shard_lengths) for s in builder.info.splits.values()]
         self.fingerprint = fingerprint_of(
             builder.info.full_name, split, sorted(splits), self.class_names
@@ -84,7 +88,7 @@ class TfdsSource:
         """How many images and classes there are."""
         return labelled(len(self), len(self.class_names))
 
-    @functools.cached_property
+    @cached_property
     def labels(self) -> np.ndarray:
         """Of all images, int32 [N]; every record is read for it, once."""
         labels = np.empty(len(self), np.int32)
@@ -133,3 +137,16 @@ class TfdsSource:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _open(request: Request) -> TfdsSource:
+    return TfdsSource(
+        request.argument,
+        request.split,
+        request.channels,
+        request.data_dir,
+        request.exif_orientation,
+    )
+
+
+FORMATS = (Format(name="tfds", argument="NAME", open=_open),)

@@ -50,7 +50,8 @@ class Part(NamedTuple):
             raise UserError(
                 f"{self} reaches beyond the {count(size, 'image')} of split {self.split!r}"
             )
-        return tuple(size + value if value < 0 else value for value in (start, stop))
+        start, stop = (size + value if value < 0 else value for value in (start, stop))
+        return start, stop
 
     def _absolute(self, value: float, size: int) -> int:
         return round(value * size / 100.0) if self.percent else int(value)

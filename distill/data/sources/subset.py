@@ -1,11 +1,10 @@
 """Some images of a source, and several sources one after another."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 
-from distill.data.sources.base import Derived, Source, fingerprint_of
+from distill.data.sources.base import Derived, Source, cached_property, fingerprint_of
 from distill.data.spec import Example
 
 
@@ -46,7 +45,7 @@ class Subset(Derived):
         """How many of what the source found."""
         return f"{len(self):,} of {self._source.found}"
 
-    @functools.cached_property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the source's fingerprint, which of its images these are, and their classes."""
         indices = np.asarray(self._indices, "<i8").tobytes()
@@ -65,7 +64,7 @@ class Joined:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    @functools.cached_property
+    @cached_property
     def labels(self) -> np.ndarray:
         """Of all images, int32 [N]."""
         return np.concatenate([source.labels for source in self._sources])
@@ -95,7 +94,7 @@ class Joined:
         """What each source found."""
         return " + ".join(source.found for source in self._sources)
 
-    @functools.cached_property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the sources' fingerprints."""
         return fingerprint_of(*(source.fingerprint for source in self._sources))

@@ -1,12 +1,13 @@
 """How a student is matched to its teachers."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from distill.errors import check_choices
 from distill.losses import Term, known_terms
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _LossWeights:
     """The loss is the sum of its terms times these weights; terms of weight 0 cost nothing.
 
@@ -63,7 +64,7 @@ class _LossWeights:
         return [term for term in found if term.compares != "labels"]
 
 
-def _weight(term: Term) -> tuple[str, type, dataclasses.Field]:
+def _weight(term: Term) -> tuple[str, type, Any]:
     default = 1.0 if term.name == "kl" else 0.0
     return term.name, float, dataclasses.field(default=default, metadata={"help": term.description})
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from distill.nn import Params, VisionNetwork, ViTOutput
 from distill.nn.embeddings import resample_tokens
 from distill.subject import Teacher, combine, comparable
 from distill.tasks.matching.config import MatchingConfig
-from distill.tasks.matching.projections import PROJECTIONS, with_projections
+from distill.tasks.matching.projections import PROJECTIONS, project, with_projections
 from distill.tasks.matching.targets import Answers, decode
 
 
@@ -46,7 +46,7 @@ class FunctionMatching:
     it.
     """
 
-    training_only: ClassVar[tuple[str, ...]] = (PROJECTIONS,)
+    training_only = (PROJECTIONS,)
 
     student: VisionNetwork
     teachers: Mapping[str, Teacher]
@@ -108,7 +108,7 @@ class FunctionMatching:
         output = self.student.apply(params, self.student.prepare(prepared.images))
         weights = self.config.losses.weights
         terms = {name: self._term(name, params, output, prepared) for name in weights}
-        loss = sum(weights[name] * term for name, term in terms.items())
+        loss: Any = sum(weights[name] * term for name, term in terms.items())
         metrics = terms if len(terms) > 1 else {}
         if "logits" in prepared.teachers:
             teacher = combine(prepared.teachers["logits"], self.teachers)
@@ -145,12 +145,13 @@ class FunctionMatching:
         term, temperature = known_terms()[name], self.config.temperature
         feature = term.compares
         if feature == "labels":
+            assert prepared.targets is not None
             return term(prepared.targets, output.logits, temperature)
         averaged = feature == "logits" and self.config.several_teachers == "average"
-        total = 0.0
+        total: Any = 0.0
         for teacher, target in prepared.teachers[feature].items():
             if term.is_projected:
-                ours = self.student.project(params, output, feature, teacher)
+                ours = project(self.student, params, output, feature, teacher)
             else:
                 ours = getattr(output, feature).astype(jnp.float32)
             if feature == "tokens":

@@ -33,19 +33,6 @@ class Projections(nnx.Module):
             setattr(self, feature, nnx.Dict(maps))
 
 
-@dataclasses.dataclass(frozen=True)
-class ProjectedNetwork(VisionNetwork):
-    """A network whose parameters have `projections` beside its own."""
-
-    def project(self, params: Params, output: ViTOutput, feature: str, teacher: str) -> jax.Array:
-        """The student's embedding or tokens in the space of a teacher's, float32."""
-
-        def project(module, x):
-            return getattr(module.projections, feature)[teacher](x)
-
-        return self.apply(params, getattr(output, feature), method=project)
-
-
 def with_projections(
     network: VisionNetwork, features: tuple[str, ...], teacher_widths: Mapping[str, int]
 ) -> VisionNetwork:
@@ -61,7 +48,7 @@ def with_projections(
     if not features:
         return network
     build = functools.partial(_build, network.build, features, dict(teacher_widths))
-    return ProjectedNetwork(network.config, build, network.placement)
+    return dataclasses.replace(network, build=build)
 
 
 def _build(
@@ -73,5 +60,24 @@ def _build(
     rngs: nnx.Rngs,
 ) -> nnx.Module:
     module = build(config, rngs=rngs)
-    module.projections = Projections(features, config.width, teacher_widths, rngs=rngs)
+    setattr(module, PROJECTIONS, Projections(features, config.width, teacher_widths, rngs=rngs))
     return module
+
+
+def project(
+    student: VisionNetwork, params: Params, output: ViTOutput, feature: str, teacher: str
+) -> jax.Array:
+    """The embedding or tokens of a student with projections in the space of a teacher's, float32.
+
+    Args:
+      student: as `with_projections` returns it.
+      params: of the student, `projections` among them.
+      output: of the student.
+      feature: `embedding` or `tokens`.
+      teacher: its name.
+    """
+
+    def of(module, x):
+        return getattr(module.projections, feature)[teacher](x)
+
+    return student.apply(params, getattr(output, feature), method=of)

@@ -1,4 +1,4 @@
-"""Flags that name a finished model: a run's or a published one."""
+"""The finished model that a command line names: a run's, or published weights."""
 
 from pathlib import Path
 
@@ -6,13 +6,17 @@ from absl import flags
 
 from distill.command.flags import define_path
 from distill.errors import UserError
-from distill.paths import local_or_remote_path
 from distill.runs.weights import WeightsConfig
 
 
-def define_model(values: flags.FlagValues) -> None:
-    """Defines the flags that name a model, and how it is run."""
-    define_path("workdir", "Of the run.", values)
+def define_model(values: flags.FlagValues, purpose: str) -> None:
+    """Defines the flags that name a finished model.
+
+    Args:
+      values: gets the flags.
+      purpose: what a run's is named for, such as "to evaluate".
+    """
+    define_path("workdir", f"Of the run {purpose}.", values)
     define_path(
         "weights",
         "Published weights instead of a workdir: a file, or the directory that holds it.",
@@ -31,17 +35,10 @@ def define_model(values: flags.FlagValues) -> None:
         "The weights kept by config.train.keep_best, not the last.",
         flag_values=values,
     )
-    define_path(
-        "data_dir",
-        "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
-        values,
-        read=local_or_remote_path,
-    )
-    flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=values)
 
 
 def read_model(values: flags.FlagValues) -> Path | WeightsConfig:
-    """What the flags of `define_model` name.
+    """The model that the flags of `define_model` name.
 
     Raises:
       UserError: if they do not go together.

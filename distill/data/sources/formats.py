@@ -1,0 +1,81 @@
+"""The formats that images are read from, as modules of this package declare them."""
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from distill.data.sources.base import Source
+from distill.modules import modules_in
+from distill.paths import local_path, refuse_remote
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be opened."""
+
+    argument: str
+    """What follows the colon of the source's name; empty where nothing does."""
+    split: str
+    """As TFDS writes splits and slices of them; `distill.data.sources.splits.open_parts` opens
+    slices for a format that only knows splits."""
+    channels: int
+    """1 for grey or 3 for colour; images are converted."""
+    data_dir: str | None
+    """Where TFDS keeps its data sets; None for its default."""
+    exif_orientation: bool
+    """Whether images are turned as their EXIF orientation says."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """A kind of data source, named in configs as `NAME` or `NAME:ARGUMENT`."""
+
+    name: str
+    argument: Literal["PATH", "NAME"] | None = None
+    """What follows the colon: a path on this machine, which is recorded absolute, or a name, which
+    is left as it is; None where nothing does."""
+    open: Callable[[Request], Source]
+    """Opens a split; raises a UserError if it cannot."""
+
+    @property
+    def spelled(self) -> str:
+        """As a user types it, such as folder:PATH."""
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+
+@functools.cache
+def known_formats() -> dict[str, Format]:
+    """Every format that a module of `distill.data.sources` declares in `FORMATS`, by name.
+
+    Raises:
+      ValueError: if two have the same name.
+    """
+    found = [
+        form
+        for module in modules_in("distill.data.sources")
+        for form in getattr(module, "FORMATS", ())
+    ]
+    names = Counter(form.name for form in found)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ValueError(f"two modules of distill.data.sources declare a format {', '.join(twice)}")
+    return {form.name: form for form in found}
+
+
+def source_name(text: str, what: str = "data source") -> str:
+    """The name of a data source, such as `folder:PATH`, with the path as `local_path` has it.
+
+    Raises:
+      UserError: if it is on another machine or has no path.
+    """
+    kind, _, argument = text.partition(":")
+    form = known_formats().get(kind)
+    if form is not None and form.argument == "PATH" and argument:
+        return f"{kind}:{local_path(argument, what)}"
+    refuse_remote(text, what)
+    return text
+
+
+SourceName = Annotated[str, source_name]
+"""The name of a data source."""
