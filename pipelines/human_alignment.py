@@ -30,7 +30,7 @@ define_path("html", "HTML file to write, with plots.", FLAGS)
 def main(arguments: list[str]) -> None:
     """Prints a table of the folder's models."""
     parse(FLAGS, arguments, required=("raw_data",))
-    files = {name: Path(FLAGS[name].value) for name in ("json", "html") if FLAGS[name].value}
+    files = {name: Path(path) for name in ("json", "html") if (path := FLAGS[name].value)}
     collection = read_collection(Path(FLAGS.raw_data))
     result = human_alignment(collection.trials, AlignmentConfig())
     for name, file in files.items():

@@ -87,7 +87,7 @@ def draw_consistency(result: HumanAlignment) -> Figure:
                 errors[f"{axis}err"] = [[max(value - low, 0)], [max(high - value, 0)]]
         axes.errorbar(accuracy, kappa, markersize=7, elinewidth=1, **errors, **style)
     accuracy, _, _, ceiling = humans.overall
-    if ceiling is not None:
+    if accuracy is not None and ceiling is not None:
         if band := humans.intervals.get("error_consistency"):
             axes.axhspan(*band, color=_GREY, alpha=0.3, linewidth=0)
         axes.axhline(ceiling, color=_DARK, linewidth=1, linestyle="--", label="people (ceiling)")
