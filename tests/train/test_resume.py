@@ -25,9 +25,7 @@ from distill.train.workdir import Workdir
 from pipelines import pretrain
 
 STEPS = 80
-RUN = dict(
-    train__total_steps=STEPS, train__checkpoint_every=8, train__eval_every=10, loss__mixup=0.2
-)
+RUN = dict(train__total_steps=STEPS, train__checkpoint_every=8, train__eval_every=10)
 
 
 def start(workdir: Path) -> subprocess.Popen:
