@@ -169,9 +169,9 @@ def test_only_the_first_process_writes_and_talks(two_processes):
 
 @pytest.mark.slow
 def test_evaluations_of_many_batches_do_not_block_each_other(tmp_path):
-    """Twenty of them, of thirty batches each. A run that hangs is not started again here."""
+    """Twenty of them, of fifteen batches each. A run that hangs is not started again here."""
     workdir, run = tmp_path / "run", RUN | dict(train__total_steps=20, train__eval_every=1)
-    run |= dict(train__batch_size=8, train__checkpoint_every=20)
+    run |= dict(train__checkpoint_every=20)
     codes = ended(workdir, start(workdir, 2, run=run), timeout=500)
     assert codes == [0, 0], output(workdir, codes.index(max(codes))).read_text()
     rows = metrics.read(workdir)
