@@ -124,10 +124,8 @@ def run(
     )
     for form in formats:
         check_format(form, exported)
-    if isinstance(model, WeightsConfig):
-        about = describe_published(model, opened)
-    else:
-        about = describe(model, recorded, best)
+    from_run = isinstance(model, Path)
+    about = describe(model, recorded, best) if from_run else describe_published(model, opened)
     about |= {"licence": licence, "checked_on": samples.name}
     return export_all(exported, formats, output, samples, about)
 

@@ -13,6 +13,10 @@ from distill.mixing import cutmix, mix, mix_labels, mixup
 
 HEIGHT, WIDTH = 24, 40
 
+# As a training step has them, and in a tenth of the time of single operations.
+compiled_cutmix = jax.jit(cutmix, static_argnames=("alpha", "per_example"))
+compiled_mix = jax.jit(mix, static_argnames=("mixup", "cutmix", "per_example"))
+
 
 def numbered(batch):
     """Images that show nothing but their number."""
@@ -56,9 +60,10 @@ def test_a_box_of_the_one_before_is_pasted_and_the_weight_is_what_is_left(per_ex
     for seed in range(10):
         key = jax.random.key(seed)
         boxes = [
-            sides(mask) for mask in pasted(cutmix(key, numbered(6), 1.0, per_example=per_example))
+            sides(mask)
+            for mask in pasted(compiled_cutmix(key, numbered(6), 1.0, per_example=per_example))
         ]
-        mixed = cutmix(key, jnp.asarray(images), 1.0, per_example=per_example)
+        mixed = compiled_cutmix(key, jnp.asarray(images), 1.0, per_example=per_example)
         assert mixed.images.dtype == mixed.weights.dtype == jnp.float32
         for i, (top, bottom, left, right) in enumerate(boxes):
             expected = images[i].copy()
@@ -76,7 +81,7 @@ def test_boxes_have_the_distribution_of_the_reference_implementation():
         [
             sides(mask)
             for key in jax.random.split(jax.random.key(1), count // 6)
-            for mask in pasted(cutmix(key, numbered(6), alpha, per_example=True))
+            for mask in pasted(compiled_cutmix(key, numbered(6), alpha, per_example=True))
         ]
     )
     expected = np.array([rand_bbox(rng, alpha) for _ in range(count)])
@@ -128,7 +133,7 @@ def test_mixup_alone_is_mixup_bit_for_bit(per_example):
 
 def test_of_both_each_batch_gets_one_with_equal_chance():
     batches = [
-        mix(key, numbered(6), mixup=1.0, cutmix=1.0, per_example=True)
+        compiled_mix(key, numbered(6), mixup=1.0, cutmix=1.0, per_example=True)
         for key in jax.random.split(jax.random.key(0), 100)
     ]
     own = np.arange(6)[:, None, None]

@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 
 from distill.data import Splits
 from distill.export.versions import obstacles
-from distill.nn import VisionNetwork
+from distill.nn import Network, VisionNetwork
 from distill.parallel import distributed
 from distill.report.run import write_run_report
 from distill.train.fit import Trained
@@ -15,7 +15,7 @@ from distill.train.workdir import Workdir
 
 
 def introduce(
-    name: str, network: VisionNetwork, splits: Splits, mesh: Mesh, overview: bool = True
+    name: str, network: Network, splits: Splits, mesh: Mesh, overview: bool = True
 ) -> None:
     """Says what is about to be trained, on what and where; lists the parameters if asked."""
     if overview and distributed.is_primary():
@@ -24,7 +24,8 @@ def introduce(
         )
         say(f"{name}: parameters\n{table}")
     say(f"{name}: {network.parameter_count():,} parameters")
-    if remark := _not_exportable(network):
+    # Formats are of models of images.
+    if isinstance(network, VisionNetwork) and (remark := _not_exportable(network)):
         say(f"{name}: {remark}")
     for remark in splits.remarks():
         say(f"{name}: warning: {remark}")

@@ -14,6 +14,8 @@ from support import wait_for
 
 from distill.data import DataConfig, EvalLoader, TrainLoader, open_source
 
+pytestmark = pytest.mark.slow
+
 # Worker processes are started anew from the main module, so it must be a file and not pytest.
 WORKERS = """
 import hashlib, json

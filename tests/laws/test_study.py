@@ -14,7 +14,7 @@ def trend(errors):
         )
         for flops, error in zip(np.geomspace(1e6, 1e12, len(errors)), errors, strict=True)
     ]
-    return find_trend(points, "error", resamples=100, seed=0)
+    return find_trend(points, "error", resamples=40, seed=0)
 
 
 def test_a_frontier_of_models_that_do_not_learn_is_no_law():

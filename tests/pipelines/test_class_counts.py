@@ -21,12 +21,13 @@ def splits(train=(), held_out=()):
 
 
 def test_pretraining_counts_and_records_the_classes_of_the_data(tmp_path):
-    three = dict(model__num_classes="none", data__classes="('1', '2', '7')")
-    command = ("pretrain", *arguments("pretrain/digits.py", tmp_path, **three))
+    order = tuple("9876543210")
+    counted = dict(model__num_classes="none", data__classes=order)
+    command = ("pretrain", *arguments("pretrain/digits.py", tmp_path, **counted))
     done = run_command(*command)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "config.json").read_text())["model"]["num_classes"] == 3
-    assert json.loads((tmp_path / "classes.json").read_text())["classes"] == ["1", "2", "7"]
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["num_classes"] == 10
+    assert tuple(json.loads((tmp_path / "classes.json").read_text())["classes"]) == order
     again = run_command(*command)
     assert again.returncode == 0 and "is complete already" in again.stderr
 

@@ -76,6 +76,11 @@ def accuracy(printed: str) -> float:
     return figure(printed, "accuracy")
 
 
+def exported_classes(workdir: Path) -> tuple[str, ...]:
+    file = workdir / "export" / "stablehlo" / "1" / "class_names.json"
+    return tuple(json.loads(file.read_text()))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[Path, Path]:
     """A folder and a run on it that knows its colours."""
@@ -126,10 +131,9 @@ def test_a_class_that_is_called_otherwise_now_is_said_by_every_command(run, tmp_
     targets = flags("distill/digits.py", tmp_path / "targets", data, teacher__workdir=workdir)
     assert "that the teacher does not have: 'a_red'" in command("store_targets", *targets, code=2)
 
-    printed = command("export", f"--workdir={workdir}", "--images=6")
+    printed = command("export", f"--workdir={workdir}", "--images=6", "--format=stablehlo")
     assert "no accuracy is given" in printed and "'a_red'" in printed
-    names = (workdir / "export" / "1" / "assets" / "class_names.txt").read_text().split()
-    assert tuple(names) == CLASSES
+    assert exported_classes(workdir) == CLASSES
 
 
 def test_who_says_which_class_is_which_gets_the_same_figures(run, tmp_path):
@@ -236,9 +240,8 @@ def test_a_student_of_images_without_labels_has_its_teachers_classes(made, tmp_p
     keys |= dict(data__validation_split="none", data__test_split="none", train__total_steps=4)
     command("distill_student", *flags("distill/digits.py", tmp_path / "alone", data, **keys))
     assert read_classes(tmp_path / "alone") == CLASSES
-    command("export", f"--workdir={tmp_path / 'alone'}", "--images=4")
-    names = (tmp_path / "alone" / "export" / "1" / "assets" / "class_names.txt").read_text()
-    assert tuple(names.split()) == CLASSES
+    command("export", f"--workdir={tmp_path / 'alone'}", "--images=4", "--format=stablehlo")
+    assert exported_classes(tmp_path / "alone") == CLASSES
 
 
 def agreed(teachers, classes, student=3, **keys):

@@ -57,12 +57,13 @@ def huggingface(path: Path, kind: str, **config) -> Path:
     return path
 
 
-def test_from_the_logits_of_a_vit(tmp_path):
+def test_from_the_logits_of_a_vit_that_does_not_name_its_classes(tmp_path, capsys):
     weights = huggingface(
         tmp_path / "vit", "ViTForImageClassification", intermediate_size=32, num_labels=10
     )
     rows = run(config_for(weights), tmp_path / "run")
     assert rows[-1]["train/loss"] > 0
+    assert "nothing says what the teacher calls its 10 classes" in capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     # The command of its own reads the teacher again.
     found = evaluate.run(tmp_path / "run")
@@ -138,11 +139,6 @@ def test_a_teacher_that_calls_the_classes_otherwise_is_refused_unless_they_are_i
     teacher = json.loads((tmp_path / "run" / "teachers.json").read_text())["teacher"]
     assert teacher["order"] is None and teacher["classes"][0] == "digit 0"
     assert read_classes(tmp_path / "run") == tuple("0123456789")
-
-
-def test_a_teacher_that_does_not_name_its_classes_is_warned_of(vit_npz, tmp_path, capsys):
-    run(config_for(vit_npz), tmp_path / "run")
-    assert "nothing says what the teacher calls its 10 classes" in capsys.readouterr().err
 
 
 def test_published_weights_are_evaluated_in_the_order_of_their_names(tmp_path):

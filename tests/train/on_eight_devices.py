@@ -164,7 +164,7 @@ def main(teacher):
         "devices": len(jax.devices()),
         "losses": {f.__name__: [h["loss"] for h in f(ONE)["history"]] for f in (pretrain, distil)},
         "pretrain": {name: apart(pretrain(sizes), pretrain(ONE)) for name, sizes in names.items()},
-        "distil": {name: apart(distil(sizes), distil(ONE)) for name, sizes in names.items()},
+        "distil": {str(sizes): apart(distil(sizes), distil(ONE)) for sizes in (FSDP, CUBE)},
         "rules": apart(distil(CUBE, RULES), distil(ONE)),
         "bfloat16": apart(distil(CUBE, dtype="bfloat16"), distil(ONE)),
         "microbatches": {

@@ -23,7 +23,6 @@ ENDLESS = dict(
     train__keep_checkpoints=1,
     train__checkpoint_every=5,
     train__log_every=1,
-    loss__mixup=0.2,
 )
 BRANCH = dict(schedule__cooldown_steps=6, train__checkpoint_every=2, train__keep_checkpoints=3)
 
