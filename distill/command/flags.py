@@ -6,7 +6,6 @@ from pathlib import Path
 
 from absl import flags
 
-from distill.data.sources import source_name
 from distill.errors import UserError
 from distill.paths import local_path
 
@@ -53,6 +52,9 @@ def define_path(
 
 def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
     """Defines a flag that names a data source, such as `folder:PATH`."""
+    # Commands that name no source start without what reads them.
+    from distill.data.sources import source_name
+
     define_path(name, doc, values, read=source_name)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from distill.analysis import debiasing
 from distill.analysis.celeba import PARTITION, read_attributes, read_partition
@@ -44,6 +44,8 @@ class FairnessConfig(PredictionsConfig):
     """γ, the span of 2p − 1 over which decisions go from 0 to 1."""
     biases: tuple[float, ...] = debiasing.BIASES
     """ε, how far apart groups' rates may be, a debiaser each."""
+
+    by_the_models_classes: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()

@@ -7,7 +7,7 @@ from distill.data import DataConfig
 from distill.data.sources import SourceName
 from distill.errors import UserError, check_choices, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig
-from distill.evaluation_view import EvaluationView, Filter, Resize
+from distill.evaluation_view import Crop, EvaluationView, Filter, Resize
 from distill.paths import IN_ORDER, ClassMap
 from distill.subject import Subject
 
@@ -18,6 +18,10 @@ class Shown(NamedTuple):
     data: DataConfig
     split: str
     view: EvaluationView
+
+    def cropped(self, crop: Crop) -> "Shown":
+        """The same images, of which another part is shown."""
+        return self._replace(view=self.view.cropped(crop))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -55,9 +55,15 @@ class PredictionsConfig(OfImagesConfig):
     def build(self, name: str, subject: Subject) -> "PredictedEvaluation | None":
         """Metrics named `NAME/FIGURE`; None of a run that holds no split out."""
         shown = self.shown(name, subject)
-        return shown and PredictedEvaluation(
-            name, self, Predictor(subject, shown, numbered=self.by_the_models_classes)
-        )
+        return shown and PredictedEvaluation(name, self, self.predictor(subject, shown))
+
+    def predictor(self, subject: Subject, shown: Shown) -> "Predictor":
+        """What predicts the classes of the images.
+
+        Raises:
+          UserError: if images, classes or splits are missing, or the model's are others.
+        """
+        return Predictor(subject, shown, numbered=self.by_the_models_classes)
 
 
 class Predictor:
