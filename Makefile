@@ -40,9 +40,10 @@ format: $(installed)
 $(installed): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "distill needs Python 3.11 or newer, not " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --upgrade --constraint constraints.txt --editable '.[dev]'
+	# Most of what is installed is never imported, and what is, Python compiles then.
+	$(VENV)/bin/python -m pip install --quiet --upgrade --no-compile --constraint constraints.txt --editable '.[dev]'
 	# timm asks for torchvision, of which there need not be a build for this torch.
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps timm
+	$(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps timm
 	touch $@
 
 clean:
