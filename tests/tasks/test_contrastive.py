@@ -19,7 +19,7 @@ from distill.nn.preprocess import prepare_images
 from distill.parallel import MeshConfig, make_mesh
 from distill.train.checkpoints import Checkpoints
 from distill.train.fit import Trainee, fit_one
-from distill.train.run import RunConfig
+from distill.train.run import RunConfig, plan
 from distill.train.state import abstract_state, init_state
 from distill.train.step import Learner, make_train_step
 from distill.train.workdir import Workdir
@@ -130,13 +130,15 @@ def test_the_loop_trains_a_network_whose_config_is_its_own(network, tmp_path):
         schedule=dict(kind="constant", warmup_steps=0),
         train=dict(batch_size=BATCH, total_steps=2),
     )
+    config = resolve(RunConfig, tree, {}).completed()
+    splits = Splits(Captioned(), None, None)
     trainee = Trainee(
-        config=resolve(RunConfig, tree, {}).completed(),
+        config=config,
         workdir=Workdir(tmp_path),
         network=network,
         task=Contrastive(network),
+        plan=plan(config, network, splits),
     )
-    splits = Splits(Captioned(), None, None)
     mesh = network.placement.mesh
     trained = fit_one("captions", trainee, mesh=mesh, splits=splits, view_size=8)
     assert trained.params.keys() == {"image", "text", "temperature"}
