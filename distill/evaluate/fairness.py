@@ -68,8 +68,12 @@ class FairnessConfig(PredictionsConfig):
         found = debiasing.compare(cases, fit_to, gamma=self.gamma, biases=self.biases)
         hard, score = found.before
         figures = {"accuracy": hard.accuracy, "ece": score.calibration.equal_width.error()}
-        for name, figure in _GAPS.items():
-            figures[name] = hard.gap(figure)
+        figures |= {
+            "parity_gap": hard.gap("rate"),
+            "accuracy_gap": hard.gap("accuracy"),
+            "tpr_gap": hard.gap("tpr"),
+            "fpr_gap": hard.gap("fpr"),
+        }
         for name, group in hard.groups.items():
             figures[f"accuracy/{name}"] = group.accuracy
         for one in found.curve:
@@ -96,6 +100,3 @@ class FairnessConfig(PredictionsConfig):
                 f"{others.sum()} to measure; expected some of both"
             )
         return table.where(chosen), table.where(others)
-
-
-_GAPS = {"parity_gap": "rate", "accuracy_gap": "accuracy", "tpr_gap": "tpr", "fpr_gap": "fpr"}

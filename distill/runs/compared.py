@@ -149,7 +149,7 @@ def _of_predictions(file: Path, evals: Mapping[str, EvaluationConfig]) -> dict[s
     return found
 
 
-def shares(line: Line) -> dict[str, tuple[int, int]]:
+def shares(line: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     """Of each metric of a line that is a share of images: how many of how many."""
     counts = line.get("details", {}).get("counts", {})
     return {f"{line['name']}/{figure}": (one, of) for figure, (one, of) in counts.items()}

@@ -97,6 +97,7 @@ def evaluate_predictions(
     Raises:
       UserError: if the file holds no predictions, or an evaluation needs more.
     """
+    asked: dict[str, PredictionsConfig] = {}
     for name, config in evals.items():
         if not isinstance(config, PredictionsConfig):
             kind = to_dict(config)["kind"]
@@ -104,9 +105,9 @@ def evaluate_predictions(
                 f"the evaluation {name!r} is of kind {kind}, which needs a model: give --workdir "
                 "or --weights (docs/predictions.md has those for which predictions are enough)"
             )
-    predictions = read_predictions(file)
-    found = {}
-    for name, config in evals.items():
+        asked[name] = config
+    predictions, found = read_predictions(file), {}
+    for name, config in asked.items():
         line, seen = measure_predictions(name, config, predictions, file)
         found |= show(line, seen, output)
     return found

@@ -220,7 +220,7 @@ def write_trials(folder: Path, trials: Iterable[Trials]) -> list[Path]:
                 writer = csv.writer(out, lineterminator="\n")
                 writer.writerow(COLUMNS)
                 writer.writerows(
-                    _written(one, row) for row in np.flatnonzero(one.sessions == session)
+                    _written(one, row) for row in np.flatnonzero(one.sessions == session).tolist()
                 )
             files.append(file)
     return files

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from distill.analysis.label_spaces.data_files import imagenet_numbers, imagenet_wnids
 from distill.analysis.label_spaces.label_space import LabelSpace, NoClass, wnid_folder
 
 
-def of_imagenets_classes(numbers: Sequence[int], **rest) -> LabelSpace:
+def of_imagenets_classes(numbers: Sequence[int], **rest: Any) -> LabelSpace:
     """A set of some of ImageNet's classes, in folders named by WordNet numbers.
 
     Args:
@@ -16,11 +17,12 @@ def of_imagenets_classes(numbers: Sequence[int], **rest) -> LabelSpace:
     """
     wnids = imagenet_wnids()
     places = {wnids[number]: place for place, number in enumerate(numbers)}
+    rest.setdefault("accepted", functools.partial(by_folder, places))
     return LabelSpace(
         vocabulary=wnids,
         class_names=tuple(places),
         members=tuple((number,) for number in numbers),
-        **{"accepted": functools.partial(by_folder, places)} | rest,
+        **rest,
     )
 
 
