@@ -10,6 +10,8 @@ part of its path or by what stands before `=`. --output gets compare.html and co
 computed before for the same checkpoint, images and settings is not computed again.
 """
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -62,8 +64,14 @@ def main(arguments: list[str]) -> None:
         data_dir=FLAGS.data_dir,
     )
     if distributed.is_primary():
-        print(text_table(*rows(result)))
+        header, lines = rows(result)
+        print(text_table(header, [_on_a_line(line) for line in lines]))
         print(f"\n{write_comparison(result, output)}")
+
+
+def _on_a_line(cells: Sequence[str]) -> list[str]:
+    """A row for a terminal: what is small on the page stands in brackets."""
+    return [re.sub(r"\n(.*) to (.*)", r" [\1, \2]", cell) for cell in cells]
 
 
 if __name__ == "__main__":

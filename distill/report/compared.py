@@ -18,6 +18,17 @@ Models = Sequence[Mapping[str, Any]]
 """Each with its `name` and its `evaluations`, lines by name."""
 
 
+SHORT = {
+    "corruptions": "mean_accuracy",
+    "calibration": "ece",
+    "human_alignment": "error_consistency",
+    "fairness": "parity_gap",
+    "subgroups": "worst_accuracy",
+}
+"""By kind of evaluation, the figure that stands for it at the top of the page; of others it is
+`accuracy`."""
+
+
 def rows(result: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
     """A header, and a row for each metric: each model's, and what is retained of the first's."""
     models = result["models"]
@@ -47,7 +58,7 @@ def _cell(model: Mapping[str, Any], metric: str) -> str:
     if counts is None:
         return text
     low, high = interval(*counts)
-    return f"{text} [{low:.3f}, {high:.3f}]"
+    return f"{text}\n{low:.3f} to {high:.3f}"
 
 
 def _line_with(model: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
@@ -59,17 +70,22 @@ def _ratio(kept: Mapping[str, Any] | None) -> str:
     if kept is None:
         return NOTHING
     low, high = kept["interval"]
-    return f"{kept['ratio']:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{kept['ratio']:.1%}\n{low:.1%} to {high:.1%}"
 
 
 def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
     """Writes the page of what `distill.runs.compared.compare` found."""
     models: Models = result["models"]
     header, lines = rows(result)
-    parts = []
+    parts, short = [], []
     for name in models[0]["evaluations"]:
-        mine = [line for line in lines if line[0].startswith(f"{name}/")]
+        mine = [
+            (line[0].removeprefix(f"{name}/"), *line[1:])
+            for line in lines
+            if line[0].startswith(f"{name}/")
+        ]
         kinds = {line["config"]["kind"] for one in models if (line := one["evaluations"][name])}
+        short += [_in_short(name, kind, mine) for kind in sorted(kinds)]
         drawn = [draw(models, name) for kind in sorted(kinds) for draw in _DRAWN.get(kind, ())]
         parts.append(html.section(name, *drawn, html.wide_table(header, mine)))
     content = html.page(
@@ -79,10 +95,18 @@ def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
             f"and of what is retained of {models[0]['name']} that of the ratio of two shares. "
             "Where differences are smaller, more images have to tell."
         ),
+        html.section("In short", html.wide_table(header, [line for line in short if line])),
         *parts,
         html.section("What was run on what", html.wide_table(*_provenance(models))),
     )
     return html.write(output / PAGE, content)
+
+
+def _in_short(name: str, kind: str, lines: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The row of what matters most of an evaluation."""
+    found = {line[0]: line[1:] for line in lines}
+    figure = SHORT.get(kind, "accuracy")
+    return (f"{name}: {figure.replace('_', ' ')}", *found[figure]) if figure in found else None
 
 
 def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -150,13 +174,19 @@ def reliability(models: Models, name: str) -> str:
     axes.plot([0, 1], [0, 1], color="#999", linewidth=1)
     for model, one in found.items():
         bins = one["before"]["reliability"]
-        across = [each["mean_probability"] for each in bins]
-        axes.plot(across, [each["mean_outcome"] for each in bins], marker=".", label=model)
+        across, up = ([each[key] for each in bins] for key in ("mean_probability", "mean_outcome"))
+        (line,) = axes.plot(across, up, linewidth=1, label=model)
+        total = sum(each["count"] for each in bins)
+        areas = [8 + 300 * each["count"] / total for each in bins]
+        axes.scatter(across, up, areas, color=line.get_color(), alpha=0.6, linewidths=0)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    return html.figure(drawing, f"{name}: accuracy of predictions by their confidence")
+    return html.figure(
+        drawing,
+        f"{name}: accuracy of predictions by their confidence; a disk's area is their number",
+    )
 
 
 _DRAWN: dict[str, tuple[Callable[[Models, str], str], ...]] = {

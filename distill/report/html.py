@@ -18,7 +18,11 @@ th:first-child, td:first-child { text-align: left; }
 th { background: #f3f6f9; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; }
 figcaption { color: #5a6672; font-size: .9rem; }
-.wide { overflow-x: auto; font-size: .9rem; } .wide td, .wide th { white-space: nowrap; }
+small { color: #5a6672; }
+.wide { overflow-x: auto; font-size: .9rem; }
+.wide td, .wide th { white-space: nowrap; padding: .3rem .6rem; }
+.wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: #fff; }
+@media (max-width: 40rem) { .wide td:first-child { white-space: normal; } }
 pre { background: #f3f6f9; padding: 1rem; overflow-x: auto; font-size: .85rem; }
 """
 
@@ -26,8 +30,9 @@ pre { background: #f3f6f9; padding: 1rem; overflow-x: auto; font-size: .85rem; }
 def page(title: str, *sections: str) -> str:
     """A whole page; the sections are HTML."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}'
-        f"</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
         + "\n".join(sections)
         + "</body></html>\n"
     )
@@ -44,10 +49,15 @@ def paragraph(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of plain text; the first column is left-aligned."""
+    """A table of plain text; the first column is left-aligned, a cell's second line is small."""
+
+    def cell(text):
+        first, newline, second = text.partition("\n")
+        small = f"<br><small>{html.escape(second)}</small>" if newline else ""
+        return html.escape(first) + small
 
     def row(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{cell(c)}</{tag}>" for c in cells) + "</tr>"
 
     return "<table>" + row(header, "th") + "".join(row(r, "td") for r in rows) + "</table>"
 
