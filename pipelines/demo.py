@@ -24,12 +24,13 @@ from distill.data.examples import readable_views
 from distill.export.model import NotInstalled
 from distill.export.versions import Version
 from distill.parallel import MeshConfig, make_mesh
+from distill.parallel.printed import say
 from distill.report.demo import write_demo_report
 from distill.runs.distillation import DistillConfig
 from distill.runs.opened import open_model
 from distill.runs.pretraining import PretrainConfig
 from distill.terminal import text_table
-from distill.train.progress import format_seconds, say
+from distill.train.progress import format_seconds
 from distill.train.workdir import Workdir
 from pipelines import distill_student, export, pretrain
 

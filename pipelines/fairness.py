@@ -23,6 +23,7 @@ from distill.command.flags import check_writable, define_path, number_list, pars
 from distill.command.launch import launch
 from distill.errors import UserError
 from distill.json_files import write_json
+from distill.parallel.printed import say
 from distill.report.fairness import (
     GAP_HEADER,
     GROUP_HEADER,
@@ -31,7 +32,6 @@ from distill.report.fairness import (
     write_fairness_report,
 )
 from distill.terminal import text_table
-from distill.train.progress import say
 
 FLAGS = flags.FlagValues()
 define_path(

@@ -22,10 +22,10 @@ from distill.errors import RunFailed, UserError
 from distill.estimate.jobs import Planned, make_plan, run_steps
 from distill.estimate.sweep import sweep, variations
 from distill.estimate.topology import Topology, open_topology
+from distill.parallel.printed import say
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
 from distill.runs.distillation import DistillConfig
 from distill.runs.pretraining import PretrainConfig
-from distill.train.progress import say
 
 FLAGS = flags.FlagValues()
 define_config(FLAGS)

@@ -26,12 +26,12 @@ from distill.laws.config import StudyConfig
 from distill.laws.study import MEASURES, Point, find_trend, held_out, held_out_images
 from distill.nn.flops import encoder_flops
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
 from distill.runs.models import with_classes
 from distill.runs.pretraining import PretrainConfig
 from distill.terminal import text_table
 from distill.train.branch import branch_config
-from distill.train.progress import say
 from distill.train.workdir import Workdir
 from pipelines import pretrain
 

@@ -34,9 +34,9 @@ from distill.estimate.shape_jobs import describe, open_search, searched_config, 
 from distill.estimate.shape_log import ShapeLog
 from distill.estimate.shapes import Shape, ShapeGrid, diagonal
 from distill.estimate.topology import Topology, open_topology
+from distill.parallel.printed import say
 from distill.report.shape_page import write_shape_report
 from distill.report.shapes import shape_figures, shape_table
-from distill.train.progress import say
 from distill.train.run import blame, check_batch
 from students import vit
 from teachers import vit_g

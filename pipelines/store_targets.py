@@ -18,6 +18,7 @@ from distill.command.launch import launch_training
 from distill.config import execution_keys, to_dict, with_defaults
 from distill.data import Contents, Store
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.runs.answers import Answers, write_answers
 from distill.runs.stored_teachers import describe_teachers, views_shown
 from distill.runs.storing import StoreTargetsConfig
@@ -31,7 +32,6 @@ from distill.runs.teachers import (
 )
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.memory import Knobs, explained
-from distill.train.progress import say
 from distill.train.run import open_mesh
 from distill.train.workdir import Workdir
 

@@ -7,7 +7,8 @@ from typing import Any
 from distill.estimate.plan import GIB
 from distill.estimate.shapes import Found, Shape
 from distill.json_files import read_json, write_json
-from distill.train.progress import format_seconds, say
+from distill.parallel.printed import say
+from distill.train.progress import format_seconds
 from distill.train.workdir import Workdir
 
 

@@ -10,7 +10,8 @@ from distill.errors import UserError
 from distill.estimate.jobs import Planned, make_plan, model_of
 from distill.estimate.plan import Plan
 from distill.estimate.topology import Topology
-from distill.train.progress import format_seconds, say
+from distill.parallel.printed import say
+from distill.train.progress import format_seconds
 from distill.train.run import blame
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from distill.data import Subset
 from distill.data.corruptions import CORRUPTIONS, SEVERITIES, SIDE, Corruption
 from distill.errors import check_each_once
-from distill.evaluate.notes import Notes
 from distill.evaluate.of_images import OfImagesConfig
 from distill.evaluate.predicted import Predictor
 from distill.nn import Params
+from distill.parallel.printed import say
 from distill.subject import Subject
 
 # Seconds between lines that say how far it is.
@@ -102,14 +102,14 @@ class CorruptedEvaluation:
         del frozen
         right, total = self._right(params, None)
         began = said = time.monotonic()
-        notes, accuracy, asked = Notes(), {}, self._config.all
+        accuracy, asked = {}, self._config.all
         for number, one in enumerate(asked, 1):
             correct, _ = self._right(params, one)
             accuracy.setdefault(one.name, {})[one.severity] = correct / total
             now = time.monotonic()
             if now - said > _PATIENCE and number < len(asked):
                 left = (now - began) / number * (len(asked) - number)
-                notes.say(f"{self._name}: {number} of {len(asked)} passes  ETA {left:.0f} s")
+                say(f"{self._name}: {number} of {len(asked)} passes  ETA {left:.0f}s")
                 said = now
         clean = right / total
         self._counted = total

@@ -11,7 +11,7 @@ from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
 from distill.export.verify import Samples
 from distill.nn import ViTConfig
-from distill.train.progress import say
+from distill.parallel.printed import say
 
 
 def data_of(compared_on: SplitConfig, data: DataConfig) -> DataConfig:

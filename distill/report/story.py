@@ -8,9 +8,10 @@ from distill.data import Splits
 from distill.export.versions import obstacles
 from distill.nn import Network, VisionNetwork
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.report.run import write_run_report
 from distill.train.fit import Trained
-from distill.train.progress import format_figure, say
+from distill.train.progress import format_figure
 from distill.train.workdir import Workdir
 
 

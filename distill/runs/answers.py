@@ -15,12 +15,13 @@ from distill.data.batch_spec import DESCRIBED, abstract_batch, batch_spec
 from distill.data.spec import ExampleSpec
 from distill.nn import Params
 from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
+from distill.parallel.printed import say
 from distill.runs.storing import StoreTargetsConfig
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.targets import check_storable, encode, magnitudes
 from distill.train.clock import Clock
 from distill.train.loop import Stopped
-from distill.train.progress import Progress, say
+from distill.train.progress import Progress
 from distill.train.run import blame, open_mesh
 from distill.train.signals import StopRequest
 from distill.train.step import prepare

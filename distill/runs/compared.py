@@ -14,10 +14,10 @@ from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.predicted import PredictionsConfig
 from distill.json_files import read_json, write_json
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_predictions
 from distill.runs.subject import open_subject
 from distill.runs.weights import WeightsConfig
-from distill.train.progress import say
 
 RESULT = "compare.json"
 """What is compared, in the directory that a comparison writes to."""

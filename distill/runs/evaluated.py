@@ -22,10 +22,11 @@ from distill.evaluate.predicted import PredictionsConfig, named
 from distill.evaluate.split import SplitConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.runs.evaluations import say_remarks
 from distill.runs.subject import OpenedSubject, open_subject
 from distill.runs.weights import WeightsConfig
-from distill.train.progress import format_figure, say
+from distill.train.progress import format_figure
 
 FILE = "evaluations.jsonl"
 """Of a workdir: an object for each evaluation of the finished model. Of two of one `name` and

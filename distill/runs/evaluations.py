@@ -8,9 +8,9 @@ from distill.data.classes import Names, among
 from distill.evaluate.evaluation import Evaluation
 from distill.evaluate.split import SplitConfig
 from distill.nn import VisionNetwork
+from distill.parallel.printed import say
 from distill.subject import PerExample, Subject
 from distill.train.loop import Recurring
-from distill.train.progress import say
 from distill.train.run import RunConfig
 from distill.train.workdir import Workdir
 

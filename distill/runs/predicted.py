@@ -13,9 +13,10 @@ from distill.evaluate.outputs import Rows
 from distill.evaluate.predicted import Predictor
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.runs.subject import open_subject
 from distill.runs.weights import WeightsConfig
-from distill.train.progress import format_seconds, say
+from distill.train.progress import format_seconds
 
 # Images in a part of the file, at least; what an interruption can cost.
 _PART = 4096

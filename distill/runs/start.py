@@ -14,9 +14,9 @@ from distill.errors import UserError, check_choices
 from distill.nn import Params, VisionNetwork, ViTConfig
 from distill.nn.adapt import CLASSIFIERS, adapt, check_adaptable
 from distill.parallel import override_rules
+from distill.parallel.printed import say
 from distill.runs.models import architecture
 from distill.runs.opened import Described, ModelSource, describe_model, open_model
-from distill.train.progress import say
 from distill.train.run import RunConfig, blame
 from distill.train.state import INIT_STREAM
 

@@ -15,13 +15,13 @@ from distill.errors import UserError
 from distill.evaluate.distillation import distillation_metrics
 from distill.nn import Params, VisionNetwork
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
+from distill.parallel.printed import say
 from distill.runs.opened import open_model
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
 from distill.runs.weights import WeightsConfig
 from distill.subject import PerExample, Subject, Teacher
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import same_mixture
-from distill.train.progress import say
 from distill.train.workdir import read_config
 
 

@@ -21,11 +21,11 @@ from distill.nn import Params
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import ParameterRules, Rules, RuleTable, override_rules
+from distill.parallel.printed import say
 from distill.runs.models import without_execution
 from distill.runs.opened import ModelSource, describe_model, open_model
 from distill.runs.weights import describe_network
 from distill.subject import Teacher
-from distill.train.progress import say
 from distill.train.run import Run, RunConfig, blame
 from distill.train.workdir import read_config, read_teachers
 

@@ -15,6 +15,7 @@ from distill.data.classes import Names
 from distill.data.examples import TeacherView
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
+from distill.parallel.printed import say
 from distill.train.best import Best
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
@@ -23,7 +24,7 @@ from distill.train.loop import Evaluate, Loop, Recurring, Track
 from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
-from distill.train.progress import format_seconds, say
+from distill.train.progress import format_seconds
 from distill.train.run import Plan, RunConfig, blame
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, check_microbatches, compile_joint_step

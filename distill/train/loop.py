@@ -14,11 +14,12 @@ from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.nn import Params
 from distill.parallel import IN_FLIGHT, distributed
+from distill.parallel.printed import say
 from distill.train.best import Best
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.metrics import MetricsLog, NoLog
-from distill.train.progress import Progress, format_scores, format_seconds, say
+from distill.train.progress import Progress, format_scores, format_seconds
 from distill.train.signals import StopRequest
 from distill.train.state import TrainState
 from distill.train.step import JointStep, States

@@ -1,16 +1,11 @@
 """What a person sees of a run while it runs."""
 
-import logging
 import sys
 import time
 from collections.abc import Mapping
 
 from distill.parallel import distributed
-
-PRINTED = logging.getLogger("distill.printed")
-"""Gets every line that is printed here, for whoever keeps them; shows nothing itself."""
-PRINTED.setLevel(logging.INFO)
-PRINTED.propagate = False
+from distill.parallel.printed import PRINTED
 
 
 class Progress:
@@ -50,15 +45,6 @@ class Progress:
         clear = "\r\033[K" if self._terminal else ""
         print(f"{clear}{line}", end=end, file=sys.stderr, flush=True)
         PRINTED.info(line)
-
-
-def say(message: str) -> None:
-    """Prints a message on a line of its own, once for all processes."""
-    if not distributed.is_primary():
-        return
-    clear = "\r\033[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{message}", file=sys.stderr, flush=True)
-    PRINTED.info(message)
 
 
 def format_steps(step: int, total: int) -> str:

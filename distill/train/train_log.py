@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from distill.errors import UserError
 from distill.parallel import distributed
-from distill.train.progress import PRINTED
+from distill.parallel.printed import PRINTED
 from distill.train.signals import Terminated
 from distill.train.workdir import Workdir
 

@@ -33,6 +33,11 @@ RUN = dict(
     model__unroll=False,
     loss__mixup=0.2,
     evals__val__per_class=True,
+    evals__sure__kind="calibration",
+    evals__sure__held_out=0.0,
+    evals__robust__kind="corruptions",
+    evals__robust__corruptions="('contrast',)",
+    evals__robust__severities="(2,)",
 )
 EIGHT = dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
 FOUR = dict(mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
@@ -113,10 +118,13 @@ def assert_close(workdir: Path, reference: Path) -> None:
     rows, expected = (without_timings(metrics.read(path)) for path in (workdir, reference))
     assert [row.keys() for row in rows] == [row.keys() for row in expected]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
-    for name in ("train/loss", "train/grad_norm", "val/cross_entropy"):
+    for name in ("train/loss", "train/grad_norm", "val/cross_entropy", "sure/nll"):
         found, wanted = (metrics.series(r, name)[1] for r in (rows, expected))
         assert len(found)
         np.testing.assert_allclose(found, wanted, rtol=1e-5, err_msg=name)
+    for name in ("sure/accuracy", "robust/contrast"):
+        found, wanted = (metrics.series(r, name)[1] for r in (rows, expected))
+        assert len(found) and found.tolist() == wanted.tolist()
 
 
 @pytest.fixture(scope="module")

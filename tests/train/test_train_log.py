@@ -9,8 +9,9 @@ from support import run_python
 
 from distill.errors import RunFailed, UserError
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.train.loop import Stopped
-from distill.train.progress import Progress, say
+from distill.train.progress import Progress
 from distill.train.train_log import train_log
 from distill.train.workdir import Workdir
 
