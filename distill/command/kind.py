@@ -9,6 +9,7 @@ from distill.errors import UserError
 
 # Of each command, keys that the configs of those after it do not have.
 _OWN = {
+    "scaling_study": ("sizes", "durations"),
     "distill_student": ("teacher", "teachers", "students", "targets", "matching"),
     "finetune": ("start",),
     "pretrain": (),
@@ -17,6 +18,8 @@ _OWN = {
 
 def command_of(keys: Collection[str]) -> str:
     """The command whose configs have these top-level keys."""
+    if {*keys} == {"evals"}:
+        return "evaluate"
     return next(command for command, own in _OWN.items() if not own or {*own} & {*keys})
 
 
@@ -37,7 +40,7 @@ def expecting(schema: type, keys: Collection[str]) -> Iterator[None]:
         here, there = command_of([f.name for f in dataclasses.fields(schema)]), command_of(keys)
         if here == there:
             raise
-        own = [key for key in _OWN[there] if key in keys]
+        own = [key for key in _OWN.get(there, keys) if key in keys]
         why = f"it has {', '.join(own)}" if own else f"it has no {_OWN[here][0]}"
         raise UserError(
             f"this is a config for distill {there}: {why}. As one for distill {here}: {error}"

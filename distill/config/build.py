@@ -236,7 +236,9 @@ class _Builder:
                 continue
             key = f"{here}.{name}"
             if not _NAME.fullmatch(name):
-                self.problems.append(f"{key}: a name has letters, digits, - and _ only")
+                self.problems.append(
+                    f"{key}: a name has the letters a to z and A to Z, digits, - and _ only"
+                )
                 built[name] = MISSING
             elif names is not None and name not in names:
                 self.problems.append(unknown_key(here, name, names, self.known))

@@ -2,11 +2,22 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from distill.data.sources.base import CorruptImage, Derived, Source, fingerprint_of
+from distill.data.sources.splits import slicing_order
 from distill.data.spec import Example, ExampleSpec
 
 
-class Transformed(Derived):
+class _SameImages(Derived):
+    """A source's images, which are sliced as it is."""
+
+    def slicing_order(self) -> np.ndarray:
+        """That of the source, int [N]."""
+        return slicing_order(self._source)
+
+
+class Transformed(_SameImages):
     """A source's examples, each passed through a function before views are cut out of it.
 
     The function runs where images are decoded, in threads or worker processes.
@@ -28,7 +39,7 @@ class Transformed(Derived):
         return self._function(self._source.read(index))
 
 
-class WithoutBorder(Derived):
+class WithoutBorder(_SameImages):
     """A source's images without some pixels at each side, before anything else is done to them.
 
     Args:

@@ -69,6 +69,14 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
         """Whether it says itself on which images, and takes none from the run."""
         return False
 
+    def heads(self, name: str) -> tuple[str, ...]:
+        """What the names of its metrics begin with, before the first `/`.
+
+        Args:
+          name: of the evaluation.
+        """
+        return (name,)
+
     def build(self, name: str, subject: Subject) -> Evaluation | None:
         """The evaluation of a model; None where the run has nothing of what it takes from it.
 

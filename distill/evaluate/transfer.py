@@ -73,6 +73,11 @@ class TransferConfig(EvaluationConfig):
         """Whether it says itself on which images."""
         return bool(self.sources)
 
+    def heads(self, name: str) -> tuple[str, ...]:
+        """The kinds of classifiers; `name` comes after them."""
+        del name
+        return ("fewshot", "knn", "probe")
+
     def build(self, name: str, subject: Subject) -> "TransferEvaluator":
         """Metrics such as `fewshot/5`, or `fewshot/NAME/5` under another name than `transfer`."""
         config = self

@@ -23,7 +23,7 @@ from distill.evaluate.split import SplitConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
 from distill.parallel.printed import say
-from distill.runs.evaluations import say_remarks
+from distill.runs.evaluations import build, say_remarks
 from distill.runs.subject import OpenedSubject, open_subject
 from distill.runs.weights import WeightsConfig
 from distill.train.progress import format_figure
@@ -144,7 +144,7 @@ def measure(
     """
     subject = opened.subject
     name = name or subject.split or ""
-    evaluation = config.build(name, subject) if name else None
+    evaluation = build(name, config, subject) if name else None
     if evaluation is None:
         raise UserError(
             f"{subject.place} has nothing for the evaluation {name or 'of a split'!r}: the run has "
@@ -158,6 +158,7 @@ def measure(
         "weights": weights,
         "parameters": fingerprint(opened.params),
         "teachers": {key: fingerprint(params) for key, params in opened.frozen.items()},
+        "batch_size": subject.batch_size,
     }
     asked = {"name": name, "config": to_dict(config), **model, **evaluation.about()}
     for line in reversed(known):

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from distill.data import Splits
 from distill.data.classes import Names, among
-from distill.evaluate.evaluation import Evaluation
+from distill.errors import UserError
+from distill.evaluate.evaluation import Evaluation, EvaluationConfig
 from distill.evaluate.split import SplitConfig
 from distill.nn import VisionNetwork
 from distill.parallel.printed import say
@@ -65,10 +66,22 @@ def evaluations(config: RunConfig, subject: Subject) -> list[Recurring]:
     """
     found = []
     for name, one in config.evaluations.items():
-        if (evaluation := one.build(name, subject)) is not None:
+        if (evaluation := build(name, one, subject)) is not None:
             say_remarks(name, evaluation)
             found.append(Recurring(one.every, evaluation))
     return found
+
+
+def build(name: str, config: EvaluationConfig, subject: Subject) -> Evaluation | None:
+    """The evaluation of that name; None where the run has nothing of what it takes from it.
+
+    Raises:
+      UserError: if what it needs is missing, with its name.
+    """
+    try:
+        return config.build(name, subject)
+    except UserError as error:
+        raise UserError(f"evaluation {name}: {error}") from error
 
 
 def final_evaluation(subject: Subject) -> Evaluation | None:

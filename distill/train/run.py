@@ -145,6 +145,22 @@ class Plan:
     """Of a step, counted from 0: the peak rate times the schedule, before multipliers."""
 
 
+def _check_kept(config: RunConfig) -> None:
+    """Checks that something is evaluated whose metrics may be called as `train.keep_best` is.
+
+    Raises:
+      ValueError: if nothing is.
+    """
+    best, evaluations = config.train.keep_best, config.evaluations
+    heads = [head for name, one in evaluations.items() for head in one.heads(name)]
+    if best is not None and best.partition("/")[0] not in heads:
+        begin = ", ".join(f"{head}/" for head in dict.fromkeys(heads))
+        raise ValueError(
+            f"is {best!r}, but nothing is evaluated that is called so; metrics begin with "
+            f"{begin or 'nothing, as there are no evaluations'}"
+        )
+
+
 def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
     """Checks, before anything is loaded or compiled, that a run can be what its config asks for.
 
@@ -179,6 +195,8 @@ def plan(config: RunConfig, network: Network, splits: Splits) -> Plan:
             params = network.abstract_params
             optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
             trained = trained_params(config.optimizer, params, network.axes)
+    with collect("config.train.keep_best"):
+        _check_kept(config)
     if config.branch_from and not problems:
         with collect("config.branch_from"):
             check_branch(config, RunLength(steps, batch, images))

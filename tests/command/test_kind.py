@@ -17,6 +17,13 @@ from distill.shipped import shipped_configs
         ("store_targets", "pretrain/digits", [], "for distill pretrain: it has no teacher"),
         ("finetune", "pretrain/digits", [], "for distill pretrain: it has no start"),
         ("finetune", "distill/digits", [], "this is a config for distill distill_student: it has"),
+        (
+            "finetune",
+            "evaluate/transfer",
+            [],
+            "this is a config for distill evaluate: it has evals",
+        ),
+        ("pretrain", "scaling/digits", [], "this is a config for distill scaling_study: it has"),
     ],
 )
 def test_a_config_of_another_command_says_which(command, config, overrides, message, tmp_path):
@@ -42,7 +49,13 @@ def test_a_mistake_in_a_command_s_own_config_is_that_alone(tmp_path):
 
 
 def test_every_shipped_config_is_for_the_command_of_its_folder():
-    commands = {"pretrain": "pretrain", "distill": "distill_student", "finetune": "finetune"}
+    commands = {
+        "pretrain": "pretrain",
+        "distill": "distill_student",
+        "finetune": "finetune",
+        "evaluate": "evaluate",
+        "scaling": "scaling_study",
+    }
     for name in shipped_configs():
         folder = name.partition("/")[0]
         if folder in commands:

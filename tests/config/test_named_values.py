@@ -48,7 +48,7 @@ def test_what_is_wrong_with_a_named_value_is_named():
     for value in ("none", "3"):
         found = problem({}, {"losses": value})
         assert found == f"config.losses is {value!r}; expected values by name"
-    assert "a name has letters" in problem({"free": {"a b": 1}})
+    assert "a name has the letters a to z" in problem({"free": {"a b": 1}})
 
 
 def test_a_named_value_is_described_once():

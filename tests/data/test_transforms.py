@@ -9,7 +9,9 @@ import pytest
 from support import REPOSITORY
 
 from distill.data import DataConfig, EvalLoader, TrainLoader, Transformed, open_source
-from distill.data.sources.base import CorruptImage
+from distill.data.sources.base import CorruptImage, Derived
+from distill.data.sources.digits import Digits
+from distill.data.sources.splits import open_parts
 from distill.data.spec import TextSpec, TokensSpec
 from distill.data.transforms import WithoutBorder
 from distill.errors import UserError
@@ -97,3 +99,22 @@ def test_an_image_that_is_no_more_than_its_border_is_corrupt(image_folder):
     half = -(-min(height, width) // 2)
     with pytest.raises(CorruptImage, match=f"{width}×{height} pixels have no more than a border"):
         WithoutBorder(images, half).read(0)
+
+
+def test_slices_of_what_is_made_of_a_source_are_those_of_the_source():
+    digits = Digits("validation", 1)
+    made = Transformed(digits, lambda example: example, digits.spec)
+    for text in ("validation[:50%]", "validation[10:20]+validation[-5:]"):
+        found, expected = (open_parts(text, lambda _, one=one: one) for one in (made, digits))
+        assert [found.describe(i) for i in range(len(found))] == [
+            expected.describe(i) for i in range(len(expected))
+        ]
+
+
+def test_a_source_that_says_no_order_is_sliced_in_its_own():
+    class Plain(Derived):
+        """Without a method for the order."""
+
+    found = open_parts("validation[3:5]", lambda _: Plain(Digits("validation", 1)))
+    whole = Digits("validation", 1)
+    assert [found.describe(i) for i in range(2)] == [whole.describe(3), whole.describe(4)]

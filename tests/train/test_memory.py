@@ -13,7 +13,7 @@ from distill.tasks.classification import Classification
 from distill.train import fit, memory
 from distill.train.loop import TrainConfig
 from distill.train.memory import Knobs, OutOfMemory, check_fits, explained, free_bytes
-from distill.train.run import open_mesh
+from distill.train.run import open_mesh, plan
 from distill.train.step import CompiledStep, Learner, compile_joint_step
 from distill.train.workdir import Workdir
 from pipelines import pretrain
@@ -73,7 +73,7 @@ def test_the_bytes_of_a_step_follow_its_batch_and_microbatches():
         config = pretrain_config(train__batch_size=batch)
         mesh = open_mesh(config)
         network = config.model.network().placed(mesh, config.mesh.table)
-        planned = fit.plan(config, network, config.data.open_splits(channels=1))
+        planned = plan(config, network, config.data.open_splits(channels=1))
         task = Classification(network, config.loss)
         state = fit.abstract_state(network, planned.optimizer)
         where = state.step.sharding

@@ -75,3 +75,11 @@ def test_matching_a_teacher_needs_no_labels(
     assert all("train/loss" in row for row in rows)
     assert {"train/accuracy" in row for row in rows} == {present}
     assert ("views/accuracy" in rows[-1]) == present and "views/agreement" in rows[-1]
+
+
+@pytest.mark.parametrize("best", ["nope/accuracy", "accuracy", "valaccuracy"])
+def test_what_no_evaluation_is_called_cannot_be_kept(best, tmp_path):
+    config = pretrain_config(train__keep_best=best)
+    with pytest.raises(UserError, match=r"config\.train\.keep_best: is .* metrics begin with val/"):
+        pretrain.run(config, Workdir(tmp_path), overview=False)
+    assert not (tmp_path / "metrics.jsonl").exists()

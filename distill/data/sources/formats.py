@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from distill.data.sources.base import Source
+from distill.errors import UserError, did_you_mean
 from distill.modules import modules_in
 from distill.paths import local_path, refuse_remote
 
@@ -67,12 +68,14 @@ def source_name(text: str, what: str = "data source") -> str:
     """The name of a data source, such as `folder:PATH`, with the path as `local_path` has it.
 
     Raises:
-      UserError: if it is on another machine or has no path.
+      UserError: if it is on another machine or has no path, or its kind is nearly a known one.
     """
     kind, _, argument = text.partition(":")
     form = known_formats().get(kind)
     if form is not None and form.argument == "PATH" and argument:
         return f"{kind}:{local_path(argument, what)}"
+    if form is None and "://" not in text and (near := did_you_mean(kind, known_formats())):
+        raise UserError(f"{what} is {text!r}, of an unknown kind{near}")
     refuse_remote(text, what)
     return text
 

@@ -6,7 +6,7 @@ TFDS's alone.
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,14 +16,6 @@ from distill.errors import UserError
 
 _PART = re.compile(r"(?P<split>[^\[\]+]+)(\[(?P<start>[^:\]]*):(?P<stop>[^:\]]*)\])?")
 _BOUNDARY = re.compile(r"(?P<value>-?[\d_.]+)(?P<unit>%)?")
-
-
-class Sliceable(Source, Protocol):
-    """A source that can be sliced."""
-
-    def slicing_order(self) -> np.ndarray:
-        """The images in the order in which slices are taken, int [N]."""
-        ...
 
 
 class Part(NamedTuple):
@@ -107,7 +99,7 @@ def _wrong(text: str) -> UserError:
     )
 
 
-def open_parts(text: str, open_whole: Callable[[str], Sliceable]) -> Source:
+def open_parts(text: str, open_whole: Callable[[str], Source]) -> Source:
     """Opens what a split's text asks for; of a slice, images stay in the order of their split.
 
     Args:
@@ -131,8 +123,14 @@ def open_parts(text: str, open_whole: Callable[[str], Sliceable]) -> Source:
     return opened[0] if len(opened) == 1 else Joined(opened)
 
 
-def _cut(source: Sliceable, part: Part) -> Source:
+def _cut(source: Source, part: Part) -> Source:
     if part.start is part.stop is None:
         return source
     start, stop = part.bounds(len(source))
-    return Subset(source, np.sort(source.slicing_order()[start:stop]))
+    return Subset(source, np.sort(slicing_order(source)[start:stop]))
+
+
+def slicing_order(source: Source) -> np.ndarray:
+    """The images in the order in which slices are taken, int [N]: their own, if none is said."""
+    order = getattr(source, "slicing_order", None)
+    return np.arange(len(source)) if order is None else order()
