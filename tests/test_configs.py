@@ -129,8 +129,31 @@ def test_patience_is_as_published():
         load_file(str(CONFIGS / "distill/imagenet.py:ages"))
 
 
-@pytest.mark.parametrize("argument", ["", ":folder:/data/flowers"])
+# Evaluations of the run's own data, unless an argument names other; the others name theirs.
+ON_THE_RUNS_DATA = ("splits", "transfer")
+
+
 @pytest.mark.parametrize("file", sorted((CONFIGS / "evaluate").glob("[!_]*.py")))
-def test_what_is_evaluated_resolves(file, argument):
-    evals = resolve(EvaluateConfig, load_file(f"{file}{argument}")).evals
-    assert evals and all(one.names_data == bool(argument) for one in evals.values())
+def test_what_is_evaluated_resolves(file):
+    evals = resolve(EvaluateConfig, load_file(str(file))).evals
+    named = file.stem not in ON_THE_RUNS_DATA
+    assert evals and all(one.names_data == named for one in evals.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "sources"),
+    [
+        ("splits", "folder:/data/flowers", {"folder:/data/flowers"}),
+        ("human_alignment", "/data/datasets", {"images:/data/datasets"}),
+        ("celeba", "/data/celeba", {"images:/data/celeba/img_align_celeba"}),
+    ],
+)
+def test_the_argument_of_an_evaluation_names_its_images(name, argument, sources):
+    evals = resolve(EvaluateConfig, load_file(f"evaluate/{name}:{argument}")).evals
+    assert {one.source for one in evals.values()} == sources
+
+
+def test_the_sets_of_imagenet_are_those_of_their_names():
+    evals = resolve(EvaluateConfig, load_file("evaluate/imagenet_robustness:/data")).evals
+    assert {name: one.label_space for name, one in evals.items()} == {name: name for name in evals}
+    assert evals["imagenet_a"].source == "images:/data/imagenet-a"
