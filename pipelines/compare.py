@@ -20,14 +20,14 @@ from distill.command.evaluations import read_config_evaluations
 from distill.command.flags import (
     define_config,
     define_path,
-    parse,
+    parse_some,
     split_overrides,
 )
 from distill.command.launch import launch
+from distill.command.models import define_reading
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.parallel import distributed
-from distill.paths import local_or_remote_path
 from distill.report.compared import rows, write_comparison
 from distill.runs.compared import compare as run
 from distill.runs.compared import named_models
@@ -35,23 +35,18 @@ from distill.runs.evaluated import EvaluateConfig
 from distill.terminal import text_table
 
 FLAGS = flags.FlagValues()
+# Models may stand before flags and after them.
+FLAGS.set_gnu_getopt(True)
 define_config(FLAGS)
 define_path("output", "Directory for compare.html and compare.json.", FLAGS, "compared")
-define_path(
-    "data_dir",
-    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
-    FLAGS,
-    read=local_or_remote_path,
-)
-flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
+define_reading(FLAGS)
 define_process_flags(FLAGS)
 
 
 def main(arguments: list[str]) -> None:
     """Compares the models that the arguments name."""
     overrides, rest = split_overrides(arguments)
-    models = named_models([one for one in rest if not one.startswith("-")])
-    parse(FLAGS, [one for one in rest if one.startswith("-")])
+    models = named_models(parse_some(FLAGS, rest))
     if not models:
         raise UserError("give models: distill compare TEACHER STUDENT … --config=FILE\nSee --help")
     join(FLAGS)

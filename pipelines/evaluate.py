@@ -16,7 +16,8 @@ The same of published weights, before they teach. These flags are short forms of
 config, of which there may be several, as in config.evals of a training run:
 
   python pipelines/evaluate.py --workdir=runs/student --config=evaluate/transfer
-  python pipelines/evaluate.py --predictions=student.npz --config=evaluate/calibration
+  python pipelines/evaluate.py --predictions=student.npz \
+      --config.evals.sure.kind=calibration
   python pipelines/evaluate.py --workdir=runs/student \
       --config.evals.pets.kind=split --config.evals.pets.source=folder:PATH
 """
@@ -28,22 +29,15 @@ from absl import flags
 from distill.command.evaluations import define_evaluations, read_evaluations
 from distill.command.flags import define_path, parse, split_overrides
 from distill.command.launch import launch
-from distill.command.models import define_model, read_model
+from distill.command.models import define_model, define_reading, read_model
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
-from distill.paths import local_or_remote_path
 from distill.runs.evaluated import EvaluateConfig, evaluate_predictions
 from distill.runs.evaluated import evaluate as run
 
 FLAGS = flags.FlagValues()
 define_model(FLAGS, "to evaluate")
-define_path(
-    "data_dir",
-    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
-    FLAGS,
-    read=local_or_remote_path,
-)
-flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
+define_reading(FLAGS)
 define_path(
     "predictions",
     "File that `distill predict` or another program has written, instead of a model.",

@@ -8,7 +8,8 @@ The file holds logits, the images' names, their labels, and the names of the mod
 (docs/predictions.md). An image whose class the model does not have gets the label -1, and keeps the
 name of its class. The same command goes on where it was interrupted.
 
-  python pipelines/evaluate.py --predictions=student.npz --config=evaluate/calibration
+  python pipelines/evaluate.py --predictions=student.npz \
+      --config.evals.sure.kind=calibration
 """
 
 from pathlib import Path
@@ -21,22 +22,15 @@ from distill.command.flags import (
     parse,
 )
 from distill.command.launch import launch
-from distill.command.models import define_model, read_model
+from distill.command.models import define_model, define_reading, read_model
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.evaluate.of_images import OfImagesConfig
-from distill.paths import local_or_remote_path
 from distill.runs.predicted import predict as run
 
 FLAGS = flags.FlagValues()
 define_model(FLAGS, "whose model predicts")
-define_path(
-    "data_dir",
-    "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
-    FLAGS,
-    read=local_or_remote_path,
-)
-flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=FLAGS)
+define_reading(FLAGS)
 define_path("output", "File to write, .npz or .parquet.", FLAGS)
 define_source(
     "source", "digits, folder:PATH, images:PATH or tfds:NAME; the run's own if not given.", FLAGS

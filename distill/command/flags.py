@@ -104,6 +104,18 @@ def parse(values: flags.FlagValues, arguments: Sequence[str], required: Sequence
     Raises:
       UserError: for unknown or missing flags, stray arguments and what is no path.
     """
+    if rest := parse_some(values, arguments, required):
+        raise UserError(f"unexpected argument {rest[0]!r}\nSee --help")
+
+
+def parse_some(
+    values: flags.FlagValues, arguments: Sequence[str], required: Sequence[str] = ()
+) -> list[str]:
+    """Parses absl flags, and returns the arguments that are none.
+
+    Raises:
+      UserError: for unknown or missing flags, and what is no path.
+    """
     try:
         rest = values(["distill", *arguments])[1:]
     except flags.Error as error:
@@ -111,12 +123,11 @@ def parse(values: flags.FlagValues, arguments: Sequence[str], required: Sequence
     for name in values:
         if values[name].value == "" or (name in required and values[name].value is None):
             raise UserError(f"--{name} needs a value: --{name}=VALUE\nSee --help")
-    if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}\nSee --help")
     for name in values:
         flag = values[name]
         if isinstance(flag.parser, _PathParser) and flag.value is not None:
             flag.value = flag.parser.convert(flag.value, f"--{name}")
+    return rest
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

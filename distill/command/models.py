@@ -6,6 +6,7 @@ from absl import flags
 
 from distill.command.flags import define_path
 from distill.errors import UserError
+from distill.paths import local_or_remote_path
 from distill.runs.weights import WeightsConfig
 
 
@@ -35,6 +36,17 @@ def define_model(values: flags.FlagValues, purpose: str) -> None:
         "The weights kept by config.train.keep_best, not the last.",
         flag_values=values,
     )
+
+
+def define_reading(values: flags.FlagValues) -> None:
+    """Defines the flags that say how images are read and models are run on them."""
+    define_path(
+        "data_dir",
+        "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
+        values,
+        read=local_or_remote_path,
+    )
+    flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=values)
 
 
 def read_model(values: flags.FlagValues) -> Path | WeightsConfig:

@@ -16,6 +16,7 @@ from distill.report.compared import rows, write_comparison
 from distill.runs import evaluated
 from distill.runs.compared import RESULT, compare, named_models
 from distill.runs.evaluated import FILE, evaluate, kept
+from pipelines.compare import main
 
 IMAGES = dict(source="digits", split="test")
 EVALS = {
@@ -123,3 +124,11 @@ def test_lines_that_were_cut_off_are_left_out(tmp_path):
     (tmp_path / FILE).write_text(json.dumps(whole) + '\n{"name": "b", "con')
     assert kept(tmp_path / FILE) == [whole]
     assert kept(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_flags_may_stand_before_models_and_after_them(order, teacher_workdir, tmp_path):
+    given = ["--config", "evaluate/splits", "--batch_size=64"]
+    given.insert((0, 2, 3)[order], f"gone={tmp_path / 'gone'}")
+    with pytest.raises(UserError, match=r"/gone is not there"):
+        main([*given, str(teacher_workdir)])
