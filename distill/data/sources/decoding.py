@@ -1,5 +1,6 @@
 """From an encoded image to its pixels."""
 
+import dataclasses
 import functools
 import io
 
@@ -61,6 +62,20 @@ def suffixes() -> frozenset[str]:
     names = Image.registered_extensions().items()
     # Portable float maps say nothing of their range; see `decode`.
     return frozenset(s for s, name in names if there.get(name) in formats() and s != ".pfm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How a source's encoded images become pixels."""
+
+    channels: int = 3
+    """1 for grey or 3 for colour; images are converted."""
+    exif_orientation: bool = False
+    """Whether images are turned as their EXIF orientation says."""
+
+    def __call__(self, data: bytes) -> np.ndarray:
+        """Decodes a whole file to uint8 [height, width, channels]; raises what `decode` does."""
+        return decode(data, self.channels, exif_orientation=self.exif_orientation)
 
 
 def decode(data: bytes, channels: int, *, exif_orientation: bool = False) -> np.ndarray:

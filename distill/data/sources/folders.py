@@ -16,7 +16,7 @@ from distill.data.sources.base import (
     labelled,
     printable,
 )
-from distill.data.sources.decoding import decode, suffixes
+from distill.data.sources.decoding import Decoding, suffixes
 from distill.data.sources.file_table import FileTable
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.layout import (
@@ -48,24 +48,21 @@ class ImageFiles:
         files: FileTable,
         labels: np.ndarray,
         left_out: LeftOut,
-        channels: int,
-        exif_orientation: bool,
+        decoding: Decoding,
     ):
-        self.spec = labelled_images(channels)
+        self.spec = labelled_images(decoding.channels)
         self.labels = labels
         """Of all images, int32 [N]; no file is opened."""
         self._files = files
-        self._channels = channels
         self._left_out = str(left_out)
-        self._exif_orientation = exif_orientation
+        self._decode = decoding
 
     def __len__(self) -> int:
         return len(self._files)
 
     def read(self, index: int) -> Example:
         """Reads and decodes the file."""
-        data = read_file(self._files.path(index))
-        pixels = decode(data, self._channels, exif_orientation=self._exif_orientation)
+        pixels = self._decode(read_file(self._files.path(index)))
         return {"image": pixels, "label": self.labels[index]}
 
     def describe(self, index: int) -> str:
@@ -113,15 +110,14 @@ class ImageFolder(ImageFiles):
     Args:
       root: the folder.
       split: the name of a split; see `distill.data.sources.layout`.
-      channels: 1 for grey or 3 for colour; images are converted.
-      exif_orientation: whether images are turned as their EXIF orientation says.
+      decoding: how the files become pixels.
 
     Raises:
       UserError: if there is no such split, there are no images in it, or a folder's name cannot be
         that of a class.
     """
 
-    def __init__(self, root: Path, split: str, channels: int, exif_orientation: bool = False):
+    def __init__(self, root: Path, split: str, decoding: Decoding):
         layout = find_split(root, split)
         top, place = os.fspath(root), os.path.join(root, layout.folder)
         folders = layout.listing.folders
@@ -145,7 +141,7 @@ class ImageFolder(ImageFiles):
             self._drawn_from = f", drawn from {len(files):,}"
             chosen = drawn(files, layout.drawn)
             files, labels = files.take(chosen), labels[chosen]
-        super().__init__(files, labels, left_out, channels, exif_orientation)
+        super().__init__(files, labels, left_out, decoding)
 
     def _images(self) -> str:
         counts = np.bincount(self.labels, minlength=len(self.class_names))
@@ -160,8 +156,7 @@ class UnlabelledImages(ImageFiles):
     Args:
       root: the folder.
       split: `train`.
-      channels: 1 for grey or 3 for colour; images are converted.
-      exif_orientation: whether images are turned as their EXIF orientation says.
+      decoding: how the files become pixels.
 
     Raises:
       UserError: if another split is asked for, or there are no images.
@@ -169,7 +164,7 @@ class UnlabelledImages(ImageFiles):
 
     class_names = ()
 
-    def __init__(self, root: Path, split: str, channels: int, exif_orientation: bool = False):
+    def __init__(self, root: Path, split: str, decoding: Decoding):
         open_root(root)
         if split != "train":
             raise UserError(
@@ -182,7 +177,7 @@ class UnlabelledImages(ImageFiles):
         if not len(files):
             raise _no_images(os.fspath(root), "image.jpg", left_out)
         labels = np.full(len(files), -1, np.int32)
-        super().__init__(files, labels, left_out, channels, exif_orientation)
+        super().__init__(files, labels, left_out, decoding)
 
     def _images(self) -> str:
         return f"{count(len(self), 'image')} without labels"
@@ -202,7 +197,7 @@ def _opener(kind: type[ImageFolder | UnlabelledImages]) -> Callable[[Request], S
         root = check_reachable(Path(local_path(request.argument, what)), what)
         return open_parts(
             request.split,
-            lambda whole: kind(root, whole, request.channels, request.exif_orientation),
+            lambda whole: kind(root, whole, request.decoding),
         )
 
     return opened

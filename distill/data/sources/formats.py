@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from distill.data.sources.base import Source
+from distill.data.sources.decoding import Decoding
 from distill.errors import UserError, did_you_mean
 from distill.modules import modules_in
 from distill.paths import local_path, refuse_remote
@@ -21,12 +22,15 @@ class Request:
     split: str
     """As TFDS writes splits and slices of them; `distill.data.sources.splits.open_parts` opens
     slices for a format that only knows splits."""
-    channels: int
-    """1 for grey or 3 for colour; images are converted."""
+    decoding: Decoding
+    """How encoded images become pixels."""
     data_dir: str | None
     """Where TFDS keeps its data sets; None for its default."""
-    exif_orientation: bool
-    """Whether images are turned as their EXIF orientation says."""
+
+    @property
+    def channels(self) -> int:
+        """1 for grey or 3 for colour; images are converted."""
+        return self.decoding.channels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

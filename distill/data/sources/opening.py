@@ -1,6 +1,7 @@
 """The source that a config names."""
 
 from distill.data.sources.base import Source
+from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Request, known_formats
 from distill.errors import UserError
 
@@ -36,9 +37,8 @@ def open_source(
         Request(
             argument=argument,
             split=split,
-            channels=channels,
+            decoding=Decoding(channels, exif_orientation),
             data_dir=data_dir,
-            exif_orientation=exif_orientation,
         )
     )
     if not len(source):

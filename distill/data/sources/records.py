@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from distill.data.sources.base import cached_property, fingerprint_of, labelled, printable
-from distill.data.sources.decoding import decode
+from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
 from distill.data.spec import Example, labelled_images
@@ -26,17 +26,15 @@ class TfdsSource:
         self,
         name: str,
         split: str,
-        channels: int,
+        decoding: Decoding,
         data_dir: str | None,
-        exif_orientation: bool = False,
     ):
         # Imported here because it takes a second that other sources need not spend.
         import tensorflow_datasets as tfds
 
         self.dataset, self.split = name, split
-        self.spec = labelled_images(channels)
-        self._channels = channels
-        self._exif_orientation = exif_orientation
+        self.spec = labelled_images(decoding.channels)
+        self._decode = decoding
         try:
             builder = tfds.builder(name, data_dir=data_dir)
         except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
@@ -110,8 +108,7 @@ class TfdsSource:
     def read(self, index: int) -> Example:
         """Reads and decodes the record."""
         (record,) = self._fetch([index])
-        pixels = decode(record["image"], self._channels, exif_orientation=self._exif_orientation)
-        return {"image": pixels, "label": np.int32(record["label"])}
+        return {"image": self._decode(record["image"]), "label": np.int32(record["label"])}
 
     def _fetch(self, indices: Sequence[int]) -> Sequence[Any]:
         def fetch():
@@ -140,13 +137,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _open(request: Request) -> TfdsSource:
-    return TfdsSource(
-        request.argument,
-        request.split,
-        request.channels,
-        request.data_dir,
-        request.exif_orientation,
-    )
+    return TfdsSource(request.argument, request.split, request.decoding, request.data_dir)
 
 
 FORMATS = (Format(name="tfds", argument="NAME", open=_open),)
