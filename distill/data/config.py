@@ -15,11 +15,12 @@ from distill.data.classes import (
     read_class_map,
     renamed,
 )
+from distill.data.fast import Decoder
 from distill.data.labels import check_labels
 from distill.data.sources import Source, SourceName, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.views import ViewConfig
-from distill.errors import UserError, check_each_once
+from distill.errors import UserError, check_choices, check_each_once
 from distill.paths import IN_ORDER, AnyPath, ClassMap
 
 
@@ -56,6 +57,10 @@ class DataConfig:
     """Processes that decode; 0 decodes in threads."""
     threads: int = how_it_runs(4)
     """Threads that decode, in each process."""
+    decoder: Decoder = "fast"
+    """What decodes JPEG files and resizes training views: `fast`, simplejpeg and OpenCV, or
+    `pillow`. The pixels that files hold are the same, those of training views a little different;
+    evaluation views are the same."""
     exif_orientation: bool = False
     """Whether images are turned as their EXIF orientation says; else they are taken as they are
     stored, as torchvision, timm and tf.data take them."""
@@ -63,6 +68,7 @@ class DataConfig:
     """The run stops if more than this share of the images read cannot be decoded."""
 
     def __post_init__(self):
+        check_choices(self)
         if self.workers < 0 or self.threads < 1:
             raise ValueError(
                 f"workers must be 0 or more and threads 1 or more, not {self.workers} and "
@@ -117,6 +123,7 @@ class DataConfig:
             channels=channels,
             data_dir=self.data_dir,
             exif_orientation=self.exif_orientation,
+            decoder=self.decoder,
         )
         if self.class_map not in (None, IN_ORDER) and source.class_names:
             names = read_class_map(Path(self.class_map))

@@ -20,6 +20,7 @@ import numpy as np
 from grain.experimental import index_shuffle
 
 from distill.data.batch_spec import STORED, TeacherView, check_spec
+from distill.data.fast import Decoder
 from distill.data.sources import CorruptImage, Source
 from distill.data.spec import Cut, Example, missing, read_example, see
 from distill.data.store import Store, view_of
@@ -69,6 +70,8 @@ class TrainingViews:
     store: Store | None = None
     """Whose examples to show again, in a circle, in place of new ones. Examples hold the stored
     arrays, by name after `STORED`, and nothing else for teachers."""
+    decoder: Decoder = "pillow"
+    """What resizes views."""
 
     def __post_init__(self):
         check_choices(self)
@@ -79,35 +82,46 @@ class TrainingViews:
 
     def __getitem__(self, local: int) -> Batch:
         """The process's example `local`, with the arrays of its `batch_spec` and `skipped`."""
-        step, offset = divmod(int(local), len(self.rows))
-        return self.example(self.start + step * self.batch_size + self.rows[offset])
+        return self.read(local)
 
-    def example(self, position: int) -> Batch:
+    def read(self, local: int, out: np.ndarray | None = None) -> Batch:
+        """As `self[local]`; its view of the image is written to `out`, if that saves a copy."""
+        step, offset = divmod(int(local), len(self.rows))
+        return self.example(self.start + step * self.batch_size + self.rows[offset], out)
+
+    def example(self, position: int, out: np.ndarray | None = None) -> Batch:
         """The example at a global position; the next readable image stands in for a corrupt one.
+
+        Args:
+          position: from 0.
+          out: see `read`.
 
         Raises:
           RunFailed: if a long stretch of images cannot be decoded, or a stored example's image, or
             an example is not what its source says.
         """
         if self.store is not None:
-            return self._replayed(self.store, position)
+            return self._replayed(self.store, position, out)
         count = len(self.source)
         epoch, within = divmod(position, count)
         skipped = -1
         for attempt in range(_ATTEMPTS):
             index = shuffled_index((within + attempt) % count, count, self.seed, epoch)
+            rng = generator(self.seed, epoch, index)
             try:
                 example = read_example(self.source, index)
+                image = example["image"]
+                height, width = image.shape[:2]
+                view = draw_view(height, width, self.view, rng, self.decoder)
+                seen = self._seen(example, view, out)
+                for_teacher = self._for_teacher(image, epoch, index)
+            # Of an image that is decoded in parts, also while views are cut.
             except CorruptImage:
                 skipped = index if skipped < 0 else skipped
                 continue
-            image = example["image"]
-            height, width = image.shape[:2]
-            rng = generator(self.seed, epoch, index)
-            view = draw_view(height, width, self.view, rng)
             return {
-                **self._seen(example, view),
-                **self._for_teacher(image, epoch, index),
+                **seen,
+                **for_teacher,
                 **(_described(epoch, view) if self.describe else {}),
                 **_row(index, skipped),
             }
@@ -116,21 +130,21 @@ class TrainingViews:
             f"{self.source.describe(index)}; check the data"
         )
 
-    def _replayed(self, store: Store, position: int) -> Batch:
+    def _replayed(self, store: Store, position: int, out: np.ndarray | None) -> Batch:
         record = store.read(position % len(store))
         index = int(record["index"])
         try:
-            example = read_example(self.source, index)
+            seen = self._seen(read_example(self.source, index), view_of(record), out)
         except CorruptImage as error:
             raise RunFailed(
                 f"{self.source.describe(index)} cannot be decoded ({error}), but could when its "
                 f"targets were stored in {store.path}; restore it, or store the targets anew"
             ) from error
         arrays = {STORED + name: record[name] for name in store.contents.arrays}
-        return {**self._seen(example, view_of(record)), **arrays, **_row(index)}
+        return {**seen, **arrays, **_row(index)}
 
-    def _seen(self, example: Example, view: View) -> Example:
-        cut = _cutting(view, self.size, self.view.evaluation.filter)
+    def _seen(self, example: Example, view: View, out: np.ndarray | None) -> Example:
+        cut = _cutting(view, self.size, self.view.evaluation.filter, self.decoder, out)
         return _labelled(see(example, self.source.spec, cut))
 
     def _for_teacher(self, image: np.ndarray, epoch: int, index: int) -> Batch:
@@ -139,11 +153,17 @@ class TrainingViews:
         if self.teacher_view == "fixed":
             return {"teacher_image": evaluation_view(image, self.size, self.view.evaluation)}
         rng = generator(self.seed, epoch, index, 1)
-        return {"teacher_image": training_view(image, self.size, self.view, rng)}
+        return {"teacher_image": training_view(image, self.size, self.view, rng, self.decoder)}
 
 
-def _cutting(view: View, size: int, own: Filter) -> Cut:
-    return lambda pixels, by: cut_view(pixels, view, size, by or own)
+def _cutting(
+    view: View, size: int, own: Filter, decoder: Decoder, out: np.ndarray | None = None
+) -> Cut:
+    def cut(pixels: np.ndarray, by: Filter | None) -> np.ndarray:
+        # Only the image itself is resized by the view's own filter.
+        return cut_view(pixels, view, size, by or own, decoder, None if by else out)
+
+    return cut
 
 
 def _row(index: int, skipped: int = -1, *, is_image: bool = True) -> Batch:
@@ -180,6 +200,8 @@ class EvaluationViews:
     """How these are cut; None is as `view` says."""
     altered: Altered | None = None
     """Makes of a view of an image, and its number, the view that is shown; picklable."""
+    decoder: Decoder = "pillow"
+    """What resizes training views; evaluation views are always Pillow's."""
 
     def __post_init__(self):
         check_spec(self.source.spec, self.source.class_names)
@@ -192,30 +214,33 @@ class EvaluationViews:
     def __len__(self) -> int:
         return self.steps * len(self.rows)
 
+    def read(self, local: int, out: np.ndarray | None = None) -> Batch:
+        """As `self[local]`; its view is a new array, whatever `out` is."""
+        del out
+        return self[local]
+
     def __getitem__(self, local: int) -> Batch:
         """The process's example `local`; `mask` is False for padding and corrupt images."""
         step, offset = divmod(int(local), len(self.rows))
         index = step * self.batch_size + self.rows[offset]
-        example, skipped, spec = None, -1, self.source.spec
+        seen, skipped, spec = None, -1, self.source.spec
         if index < len(self.source):
             try:
                 example = read_example(self.source, index)
+                seen = see(example, spec, self._cut(example["image"], index))
             except CorruptImage:
                 skipped = index
-        if example is None:
-            seen = missing(spec, self.size)
-        else:
-            seen = see(example, spec, self._cut(example["image"], index))
-            if self.altered is not None:
-                seen["image"] = self.altered(seen["image"], index)
-        return _labelled(seen) | _row(index, skipped, is_image=example is not None)
+        if seen is not None and self.altered is not None:
+            seen["image"] = self.altered(seen["image"], index)
+        row = _row(index, skipped, is_image=seen is not None)
+        return _labelled(missing(spec, self.size) if seen is None else seen) | row
 
     def _cut(self, image: np.ndarray, index: int) -> Cut:
         if self.view_seed is not None:
             rng = generator(self.view_seed, EVALUATION_EPOCH, index)
             height, width = image.shape[:2]
-            view = draw_view(height, width, self.view, rng)
-            return _cutting(view, self.size, self.view.evaluation.filter)
+            view = draw_view(height, width, self.view, rng, self.decoder)
+            return _cutting(view, self.size, self.view.evaluation.filter, self.decoder)
         own = self.evaluation or self.view.evaluation
         return lambda pixels, by: evaluation_view(
             pixels, self.size, dataclasses.replace(own, filter=by) if by else own

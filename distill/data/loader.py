@@ -112,16 +112,26 @@ class _Chunks:
         return len(self.views) // self.size
 
     def __getitem__(self, index: int) -> Batch:
-        examples = [self.views[index * self.size + place] for place in range(self.size)]
-        return {name: _stack([one[name] for one in examples]) for name in examples[0]}
+        start = index * self.size
+        first = self.views[start]
+        chunk = {name: _empty(self.size, array) for name, array in first.items()}
+        images = chunk["image"]
+        for place in range(self.size):
+            example = first if place == 0 else self.views.read(start + place, images[place])
+            for name, array in example.items():
+                # Views of images are mostly there already.
+                if getattr(array, "base", None) is not images:
+                    chunk[name][place] = array
+        return chunk
 
 
-def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    # Of single numbers, which most of an example's arrays are, `np.stack` makes arrays first.
-    return np.array(arrays) if np.ndim(arrays[0]) == 0 else np.stack(arrays)
+def _empty(rows: int, array: np.ndarray) -> np.ndarray:
+    return np.empty((rows, *np.shape(array)), np.asarray(array).dtype)
 
 
 def _join(chunks: Sequence[Batch]) -> Batch:
+    if len(chunks) == 1:
+        return chunks[0]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -229,6 +239,7 @@ class TrainLoader(Generic[Placed]):
             teacher_view=teacher_view,
             store=store,
             describe=describe,
+            decoder=config.decoder,
         )
         # Of what was met before, these rows' share.
         self._monitor = CorruptionMonitor(
@@ -329,6 +340,7 @@ class EvalLoader:
             view_seed=view_seed,
             evaluation=view,
             altered=altered,
+            decoder=config.decoder,
         )
 
     def __iter__(self) -> Iterator[Batch]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from PIL import Image
 
+from distill.data.fast import Decoder, is_resized, mirror, resize, whole_pixels
 from distill.errors import check_choices
 from distill.evaluation_view import EvaluationView, Filter, Resize
 
@@ -97,24 +98,58 @@ def generator(seed: int, epoch: int, index: int, *view: int) -> np.random.Genera
 
 
 def training_view(
-    image: np.ndarray, size: int, config: ViewConfig, rng: np.random.Generator
+    image: np.ndarray,
+    size: int,
+    config: ViewConfig,
+    rng: np.random.Generator,
+    decoder: Decoder = "pillow",
 ) -> np.ndarray:
     """Draws a view, uint8 [size, size, C], of an image, uint8 [height, width, C]."""
     height, width = image.shape[:2]
-    view = draw_view(height, width, config, rng)
-    return cut_view(image, view, size, config.evaluation.filter)
+    view = draw_view(height, width, config, rng, decoder)
+    return cut_view(image, view, size, config.evaluation.filter, decoder)
 
 
-def draw_view(height: int, width: int, config: ViewConfig, rng: np.random.Generator) -> View:
-    """Draws a training view of an image of this size."""
+def draw_view(
+    height: int,
+    width: int,
+    config: ViewConfig,
+    rng: np.random.Generator,
+    decoder: Decoder = "pillow",
+) -> View:
+    """Draws a training view of an image of this size; only Pillow cuts through pixels."""
     box = inception_box(height, width, config, rng)
+    if decoder == "fast" and is_resized(height, width):
+        box = whole_pixels(box, height, width)
     return View(box, bool(config.flip and rng.random() < 0.5))
 
 
-def cut_view(image: np.ndarray, view: View, size: int, by: Filter) -> np.ndarray:
-    """The view of an image, uint8 [height, width, C], as uint8 [size, size, C]."""
-    cut = resize_box(image, view.box, (size, size), by)
-    return cut[:, ::-1] if view.flip else cut
+def cut_view(
+    image: np.ndarray,
+    view: View,
+    size: int,
+    by: Filter,
+    decoder: Decoder = "pillow",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """The view of an image, uint8 [height, width, C], as uint8 [size, size, C].
+
+    Args:
+      image: any object of this shape whose parts can be taken as `image[top:bottom, left:right]`.
+      view: drawn for the same decoder.
+      size: side of the result.
+      by: the filter; OpenCV's, where it resizes, stands for `bilinear` only.
+      decoder: what resizes.
+      out: where the result may be written, C-contiguous; it is if that is what is returned.
+    """
+    if not (decoder == "fast" and by == "bilinear" and is_resized(*image.shape[:2])):
+        cut = resize_box(np.asarray(image), view.box, (size, size), by)
+        return cut[:, ::-1] if view.flip else cut
+    left, top, right, bottom = map(int, view.box)
+    part = image[top:bottom, left:right]
+    if not view.flip:
+        return resize(part, (size, size), out)
+    return mirror(resize(part, (size, size)), out)
 
 
 def evaluation_view(image: np.ndarray, size: int, view: EvaluationView) -> np.ndarray:

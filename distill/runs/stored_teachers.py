@@ -111,6 +111,7 @@ def views_shown(
             "classes": list(data.classes),
             "train_split": data.train_split,
             "train_images": data.train_images,
+            "decoder": data.decoder,
             "view": {key: _listed(value) for key, value in dataclasses.asdict(data.view).items()},
         },
         "matching": {
@@ -141,7 +142,7 @@ def check_store(
     # Earlier versions did not record all of it.
     here = {key: value for key, value in here.items() if key in there}
     before = {"filter": "bilinear", "eval_resize": "shortest"} | there["data"]["view"]
-    there = there | {"data": there["data"] | {"view": before}}
+    there = there | {"data": {"decoder": "pillow"} | there["data"] | {"view": before}}
     there = Claimed.read(store.path).aligned(there, here)
     if different := differences(there, here):
         listing = "\n".join(

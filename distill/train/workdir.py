@@ -77,7 +77,7 @@ class Workdir:
             self._lock()
         file, claimed = self.path / "config.json", Claimed.read(self.path)
         recorded = read_json(file) if file.exists() else None
-        completed = config if recorded is None else complete(recorded)
+        completed = config if recorded is None else complete(_as_it_ran(recorded))
         there = claimed.aligned(completed, config)
         different = differences(there, config, may_change)
         if different:
@@ -234,7 +234,15 @@ def read_config(workdir: Path) -> dict[str, Any]:
         below = sorted(one.parent.name for one in workdir.glob("*/config.json"))
         name = f"; name one in it: {', '.join(below[:_MOST_NAMED])}" if below else ""
         raise UserError(f"{workdir} is not the workdir of a run: it has no config.json{name}")
-    return read_recorded(file)
+    return _as_it_ran(read_recorded(file))
+
+
+def _as_it_ran(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A recorded config with what earlier versions did and could not do otherwise."""
+    data = recorded.get("data")
+    if not isinstance(data, dict) or "decoder" in data:
+        return recorded
+    return recorded | {"data": data | {"decoder": "pillow"}}
 
 
 def read_summary(workdir: Path) -> dict[str, Any] | None:

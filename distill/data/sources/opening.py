@@ -1,5 +1,6 @@
 """The source that a config names."""
 
+from distill.data.fast import Decoder
 from distill.data.sources.base import Source
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Request, known_formats
@@ -13,6 +14,7 @@ def open_source(
     channels: int,
     data_dir: str | None = None,
     exif_orientation: bool = False,
+    decoder: Decoder = "fast",
 ) -> Source:
     """Opens the split of the source a config names.
 
@@ -22,6 +24,7 @@ def open_source(
       channels: 1 for grey or 3 for colour; images are converted.
       data_dir: where TFDS keeps its data sets; None for its default.
       exif_orientation: whether images are turned as their EXIF orientation says.
+      decoder: what decodes JPEG files.
 
     Raises:
       UserError: if there is no such source or split, or it is empty.
@@ -37,7 +40,7 @@ def open_source(
         Request(
             argument=argument,
             split=split,
-            decoding=Decoding(channels, exif_orientation),
+            decoding=Decoding(channels, exif_orientation, decoder),
             data_dir=data_dir,
         )
     )

@@ -1,0 +1,112 @@
+"""JPEG files decoded by simplejpeg, and images resized by OpenCV, for training views.
+
+Both are several times as fast as Pillow. Decoding gives Pillow's pixels to the bit, as both are
+libjpeg-turbo's. Resizing has a convention of its own, `resize`.
+"""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+Decoder = Literal["fast", "pillow"]
+"""What decodes JPEG files and resizes training views."""
+
+# Images are many and small: they are shared out among threads and processes, not cut up.
+cv2.setNumThreads(0)
+
+# What libjpeg-turbo makes RGB of as Pillow does.
+_COLOURS = ("YCbCr", "Gray", "RGB")
+# Below this number of pixels on a side, rounding a box to whole pixels would be seen.
+_SMALLEST_SIDE = 64
+# Where a side shrinks by less, bilinear interpolation alone is the filter.
+_SAME = 1.02
+# Where a side shrinks by more, three taps are too few.
+_STEEP = 2.2
+
+
+def decode_jpeg(data: bytes) -> np.ndarray | None:
+    """The pixels of a JPEG file, uint8 [height, width, 3]; None if Pillow is to decode it.
+
+    That is what is no JPEG file, has colours or a size that Pillow is to judge, or is damaged:
+    Pillow knows more kinds of damage, and what to say of them.
+    """
+    if data[:2] != b"\xff\xd8":
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in _COLOURS or height * width > (Image.MAX_IMAGE_PIXELS or 2**62):
+            return None
+        return simplejpeg.decode_jpeg(data)
+    # Whatever the decoder stumbles on.
+    except Exception:  # noqa: BLE001
+        return None
+
+
+def is_resized(height: int, width: int) -> bool:
+    """Whether views of an image of this size are resized here; of small ones Pillow does it."""
+    return min(height, width) >= _SMALLEST_SIDE
+
+
+def whole_pixels(
+    box: tuple[float, float, float, float], height: int, width: int
+) -> tuple[float, float, float, float]:
+    """A box in whole pixels: sides to the nearest, at least one, then left and top."""
+    left, top, right, bottom = box
+    w = min(max(round(right - left), 1), width)
+    h = min(max(round(bottom - top), 1), height)
+    x, y = min(round(left), width - w), min(round(top), height - h)
+    return float(x), float(y), float(x + w), float(y + h)
+
+
+def resize(part: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+    """Resizes an image, uint8 [height, width, C], antialiased, to `size` (height, width).
+
+    A side that shrinks by s ≤ 2.2 is filtered with the three taps a, 1 − 2a, a, a = (s² − 1) / 12,
+    and interpolated bilinearly: together they have the variance s² / 6 of the triangle that
+    Pillow's antialiased bilinear filter is. Where both sides shrink by more, pixels are averaged
+    over areas; where one does, Pillow's filter is taken. Nothing outside `part` is looked at. Of
+    photographs at 224 pixels, the mean difference to Pillow is below 1 of 255.
+
+    Args:
+      part: rows may lie apart, as those of a part of a larger image do.
+      size: of the result.
+      out: where to write it, C-contiguous; None makes a new array.
+    """
+    height, width = size
+    down, across = part.shape[0] / height, part.shape[1] / width
+    by = cv2.INTER_LINEAR
+    if min(down, across) > _STEEP:
+        by = cv2.INTER_AREA
+    elif max(down, across) > _STEEP:
+        return _by_pillow(part, size, out)
+    elif max(down, across) > _SAME:
+        taps = _taps(across), _taps(down)
+        part = cv2.sepFilter2D(part, -1, *taps, borderType=cv2.BORDER_REPLICATE)
+    resized = cv2.resize(part, (width, height), dst=out, interpolation=by)
+    # OpenCV takes the last axis away where it is one.
+    return resized.reshape(height, width, -1) if out is None else out
+
+
+def _taps(shrinks: float) -> np.ndarray:
+    side = (shrinks * shrinks - 1) / 12 if shrinks > _SAME else 0.0
+    return np.array([side, 1 - 2 * side, side], np.float32)
+
+
+def _by_pillow(part: np.ndarray, size: tuple[int, int], out: np.ndarray | None) -> np.ndarray:
+    grey = part.shape[-1] == 1
+    image = Image.fromarray(part[..., 0] if grey else part)
+    resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    resized = resized[..., None] if grey else resized
+    if out is None:
+        return resized
+    out[:] = resized
+    return out
+
+
+def mirror(image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The image, uint8 [height, width, C], with left and right exchanged; `out` as in `resize`."""
+    mirrored = cv2.flip(image, 1, dst=out)
+    return mirrored.reshape(image.shape) if out is None else out
