@@ -186,6 +186,15 @@ def test_config_of_a_missing_run_says_which(tmp_path):
         read_config(tmp_path)
 
 
+def test_a_run_that_says_nothing_of_its_decoder_had_pillow(tmp_path):
+    before, now = ({"source": "digits"} | more for more in ({}, {"decoder": "fast"}))
+    write_json(tmp_path / "config.json", CONFIG | {"data": before})
+    assert read_config(tmp_path)["data"]["decoder"] == "pillow"
+    with pytest.raises(UserError, match="config.data.decoder: 'pillow' there, 'fast' now"):
+        Workdir(tmp_path).claim(CONFIG | {"data": now})
+    Workdir(tmp_path).claim(CONFIG | {"data": before | {"decoder": "pillow"}})
+
+
 def test_summary_is_written_and_replaced(tmp_path):
     workdir = Workdir(tmp_path)
     for summary in ({"steps": 1, "val/accuracy": 0.5}, {"steps": 2}):
