@@ -155,7 +155,7 @@ class _Files:
             image = file.convert("RGB")
         config = ViewConfig()
         if not self._training:
-            return evaluation_view(np.asarray(image), SIZE, config.evaluation)
+            return evaluation_view(np.asarray(image), SIZE, config.evaluation).copy()
         view = draw_view(*image.size[::-1], config, generator(0, 0, index))
         cut = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=view.box)
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else cut
@@ -183,7 +183,9 @@ def cpu_seconds() -> float:
     ticks = 0
     for worker in multiprocessing.active_children():
         # After the name, which may hold anything: the state, then ten numbers, then the two times.
-        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{worker.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        )
         ticks += int(fields[11]) + int(fields[12])
     return sum(os.times()[:4]) + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -229,7 +231,9 @@ def run(root: Path, cores: int, batches: int, rounds: int) -> dict[str, dict[str
         for _ in range(rounds):
             for name, loader in named.items():
                 rates[name].append(measure(loader, batches))
-        medians = {name: tuple(map(statistics.median, zip(*r))) for name, r in rates.items()}
+        medians = {
+            name: tuple(map(statistics.median, zip(*r, strict=True))) for name, r in rates.items()
+        }
         first = next(iter(medians))
         print(f"\n{what:<24} images per CPU-second   images per second   × {first}")
         for name, (cpu, wall) in medians.items():

@@ -190,7 +190,7 @@ def test_a_run_that_says_nothing_of_its_decoder_had_pillow(tmp_path):
     before, now = ({"source": "digits"} | more for more in ({}, {"decoder": "fast"}))
     write_json(tmp_path / "config.json", CONFIG | {"data": before})
     assert read_config(tmp_path)["data"]["decoder"] == "pillow"
-    with pytest.raises(UserError, match="config.data.decoder: 'pillow' there, 'fast' now"):
+    with pytest.raises(UserError, match=r"config\.data\.decoder: 'pillow' there, 'fast' now"):
         Workdir(tmp_path).claim(CONFIG | {"data": now})
     Workdir(tmp_path).claim(CONFIG | {"data": before | {"decoder": "pillow"}})
 
