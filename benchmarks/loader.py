@@ -11,6 +11,8 @@ the inception crop asks, resized, mirrored and put into batches of uint8.
   torch               its DataLoader, with Pillow in the data set as torchvision has it
   files               folder: as it is by default
   files, Pillow       with config.data.decoder=pillow
+  cached              with config.data.cache=ram, when all images are there
+  cached, shrunk      and with config.data.shrink=256
 
 What is not installed is left out. Evaluation views, the central part of every image, come after. A
 loader runs until it is warm; then counts the CPU time, user and system, of its process and of its
@@ -77,6 +79,9 @@ def ours(root: Path, cores: int, **options: object) -> Loader:
     def opened() -> Iterator[Batches]:
         config = DataConfig(source=f"folder:{root}", threads=cores, **options)
         source = config.open("train", channels=3)
+        if config.cache:
+            for index in range(len(source)):
+                source.read(index)
         loader = TrainLoader(
             source, config, size=SIZE, batch_size=BATCH, seed=0, put=lambda batch: batch
         )
@@ -218,6 +223,8 @@ def loaders(root: Path, cores: int) -> dict[str, dict[str, Loader]]:
         evaluation["torch"] = torch_loader(root, cores, training=False)
     training["files"] = ours(root, cores)
     training["files, Pillow"] = ours(root, cores, decoder="pillow")
+    training["cached"] = ours(root, cores, cache="ram")
+    training["cached, shrunk"] = ours(root, cores, cache="ram", shrink=SHORT)
     evaluation["files"] = ours_evaluated(root, cores)
     evaluation["files, Pillow"] = ours_evaluated(root, cores, decoder="pillow")
     return found

@@ -21,6 +21,8 @@ _LOCAL_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 IN_ORDER = "in_order"
 """In place of a map of classes: those of the one are those of the other, one after the other."""
+IN_MEMORY = "ram"
+"""In place of a directory: memory that ends with the process, which its workers share."""
 
 
 def local_path(text: str, what: str = "path") -> str:
@@ -94,12 +96,27 @@ def map_or_order(text: str, what: str = "class_map") -> str:
     return text if text == IN_ORDER else local_path(text, what)
 
 
+def memory_or_path(text: str, what: str = "cache") -> str:
+    """`IN_MEMORY`, or the absolute path of a directory.
+
+    Args:
+      text: as a user writes it.
+      what: the key or flag that holds it, for errors.
+
+    Raises:
+      UserError: if it is no path on this machine.
+    """
+    return text if text == IN_MEMORY else local_path(text, what)
+
+
 LocalPath = Annotated[str, local_path]
 """A path on this machine, also WORKDIR@STEP."""
 AnyPath = Annotated[str, local_or_remote_path]
 """A path that is read by a library that also reads from buckets."""
 ClassMap = Annotated[str, map_or_order]
 """A JSON file that says which class is which, or `IN_ORDER`."""
+CachePath = Annotated[str, memory_or_path]
+"""A directory, or `IN_MEMORY`."""
 
 
 def check_reachable(path: Path, what: str = "path") -> Path:

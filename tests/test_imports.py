@@ -13,7 +13,7 @@ from support import REPOSITORY
 LAYERS = (
     ("errors",),
     ("evaluation_view", "modules", "names", "paths", "references", "terminal"),
-    ("json_files", "shipped"),
+    ("json_files", "machine", "shipped"),
     ("moved", "tensor_files"),
     ("analysis", "config"),
     ("data", "optim", "parallel"),

@@ -1,11 +1,13 @@
 """What a run reads and how, and the splits it opens."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.config import how_it_runs
+from distill.data.cache import cached
 from distill.data.classes import (
     Names,
     among,
@@ -19,9 +21,10 @@ from distill.data.fast import Decoder
 from distill.data.labels import check_labels
 from distill.data.sources import Source, SourceName, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
+from distill.data.transforms import Shrunk
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_choices, check_each_once
-from distill.paths import IN_ORDER, AnyPath, ClassMap
+from distill.paths import IN_ORDER, AnyPath, CachePath, ClassMap
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,14 @@ class DataConfig:
     """What decodes JPEG files and resizes training views: `fast`, simplejpeg and OpenCV, or
     `pillow`. The pixels that files hold are the same, those of training views a little different;
     evaluation views are the same."""
+    shrink: int | None = None
+    """Images are shrunk as they are read until their shorter side has so many pixels: a cache holds
+    more of them, and their views are softer. None takes them as they are."""
+    cache: CachePath | None = how_it_runs(None)
+    """Where decoded images are kept, so that none is decoded twice: `ram`, shared by a run's
+    processes, or a directory, which later runs share too. None decodes each time."""
+    cache_gib: float | None = how_it_runs(None)
+    """The most that `cache` takes, in GiB; None for half of what is free there."""
     exif_orientation: bool = False
     """Whether images are turned as their EXIF orientation says; else they are taken as they are
     stored, as torchvision, timm and tf.data take them."""
@@ -78,6 +89,10 @@ class DataConfig:
             raise ValueError(f"max_corrupt_share must be in [0, 1], not {self.max_corrupt_share}")
         if self.train_images is not None and self.train_images < 1:
             raise ValueError(f"train_images must be 1 or more, not {self.train_images}")
+        if self.shrink is not None and self.shrink < 1:
+            raise ValueError(f"shrink must be 1 or more, not {self.shrink}")
+        if self.cache_gib is not None and not 0 < self.cache_gib < math.inf:
+            raise ValueError(f"cache_gib must be above 0, not {self.cache_gib}")
         check_each_once("classes", self.classes)
 
     @property
@@ -125,6 +140,10 @@ class DataConfig:
             exif_orientation=self.exif_orientation,
             decoder=self.decoder,
         )
+        if self.shrink:
+            source = Shrunk(source, self.shrink, self.decoder)
+        if self.cache:
+            source = cached(source, self.cache, self.cache_gib, self.exif_orientation)
         if self.class_map not in (None, IN_ORDER) and source.class_names:
             names = read_class_map(Path(self.class_map))
             # One map may be for the names of both.

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from distill.data.fast import Decoder, resize
 from distill.data.sources.base import CorruptImage, Derived, Source, fingerprint_of
 from distill.data.sources.splits import slicing_order
 from distill.data.spec import Example, ExampleSpec
+from distill.data.views import resize_box
+from distill.errors import UserError
 
 
 class _SameImages(Derived):
@@ -37,6 +40,49 @@ class Transformed(_SameImages):
     def read(self, index: int) -> Example:
         """Reads the example from the source; the result is what the function makes of it."""
         return self._function(self._source.read(index))
+
+
+class Shrunk(_SameImages):
+    """A source's images, shrunk as they are read to what views need.
+
+    Args:
+      source: images with nothing beside them that is of their pixels.
+      side: pixels that the shorter side is made, where it is longer.
+      decoder: what resizes.
+
+    Raises:
+      UserError: if examples hold something for each pixel.
+    """
+
+    def __init__(self, source: Source, side: int, decoder: Decoder):
+        super().__init__(source)
+        others = [name for name, one in self.spec.items() if name != "image" and None in one.shape]
+        if others:
+            raise UserError(
+                f"config.data.shrink shrinks images alone, but examples also hold for each pixel "
+                f"{', '.join(others)}; set config.data.shrink=none"
+            )
+        self._side, self._decoder = side, decoder
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source's fingerprint, and how it is shrunk."""
+        return fingerprint_of(self._source.fingerprint, "shrunk", self._side, self._decoder)
+
+    def read(self, index: int) -> Example:
+        """Reads the example from the source."""
+        example = self._source.read(index)
+        image = np.asarray(example["image"])
+        height, width = image.shape[:2]
+        share = self._side / min(height, width)
+        if share >= 1:
+            return example
+        size = round(height * share), round(width * share)
+        if self._decoder == "fast":
+            small = resize(image, size)
+        else:
+            small = resize_box(image, (0, 0, width, height), size, "bilinear")
+        return {**example, "image": small}
 
 
 class WithoutBorder(_SameImages):

@@ -123,6 +123,8 @@ def views_shown(
         "classes": list(splits.class_names),
         "side of the views": size,
     }
+    if data.shrink:
+        shown["data"]["shrink"] = data.shrink
     if data.exif_orientation:
         shown["data"]["exif_orientation"] = True
     if matching.several_teachers == "average":

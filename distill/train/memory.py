@@ -3,16 +3,13 @@
 import contextlib
 import dataclasses
 import math
-import os
-import resource
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
 from distill.errors import RunFailed
+from distill.machine import free_memory
 from distill.parallel import batch_devices, distributed
 from distill.train.loop import TrainConfig
 from distill.train.step import CompiledStep
@@ -22,18 +19,6 @@ _GIB, _MIB = 2**30, 2**20
 _SHARE = 0.85
 # Of each block its input is kept, and its largest intermediate results while it is computed again.
 _REMAT_SAVES = 4.0
-
-# Where control groups, of the second version and the first, say their limit and use, and which
-# part of it is files that can be read again.
-_GROUPS = (
-    (Path("/sys/fs/cgroup"), "memory.max", "memory.current", "inactive_file"),
-    (
-        Path("/sys/fs/cgroup/memory"),
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
-)
 
 
 class OutOfMemory(RunFailed):
@@ -143,37 +128,11 @@ def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
 def free_bytes(device: jax.Device) -> int | None:
     """Memory of a device that nothing has taken; None where it does not say."""
     if device.platform == "cpu":
-        return _free_of_machine()
+        return free_memory()
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return None
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-
-
-def _free_of_machine() -> int:
-    """Of the machine, or of the control group (container, Slurm job) if that has less."""
-    free = [_available_of_system()]
-    for group, limit, used, files in _GROUPS:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            # Where there is no limit, it says "max", which is no number, or a huge one.
-            most, now = (int((group / name).read_text(encoding="utf-8")) for name in (limit, used))
-            free.append(most - now + _numbers(group / "memory.stat")[files])
-    return max(min(free), 0)
-
-
-def _available_of_system() -> int:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return _numbers(Path("/proc/meminfo"))["MemAvailable:"] * 1024
-    # Systems that do not say what is free: what there is, without what this process has taken.
-    unit = 1 if sys.platform == "darwin" else 1024
-    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") - taken
-
-
-def _numbers(file: Path) -> dict[str, int]:
-    """The lines `name number` of a file of the kernel's."""
-    lines = (line.split() for line in file.read_text(encoding="utf-8").splitlines())
-    return {line[0]: int(line[1]) for line in lines}
 
 
 def _place(device: jax.Device) -> str:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from support import arguments, pretrain_config, run_command
 
+from distill import machine
 from distill.evaluate import Evaluator
 from distill.parallel import distributed
 from distill.tasks.classification import Classification
@@ -114,8 +115,8 @@ def test_a_container_may_have_less_than_the_machine(tmp_path, monkeypatch):
     files = {"memory.max": "max\n", "memory.current": "70\n", "memory.stat": "anon 1\nfile_ 20\n"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(memory, "_available_of_system", lambda: 1000)
-    monkeypatch.setattr(memory, "_GROUPS", ((tmp_path, "memory.max", "memory.current", "file_"),))
+    monkeypatch.setattr(machine, "_available_of_system", lambda: 1000)
+    monkeypatch.setattr(machine, "_GROUPS", ((tmp_path, "memory.max", "memory.current", "file_"),))
     device = jax.devices()[0]
     assert free_bytes(device) == 1000
     (tmp_path / "memory.max").write_text("100\n")
