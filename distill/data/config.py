@@ -19,6 +19,7 @@ from distill.data.classes import (
 )
 from distill.data.fast import Decoder
 from distill.data.labels import check_labels
+from distill.data.mixture import Mixture, PartConfig
 from distill.data.sources import Source, SourceName, abbreviate, open_source
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.transforms import Shrunk
@@ -38,6 +39,8 @@ class DataConfig:
     source: SourceName = "digits"
     """`digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`; only distillation can do without
     labels, which `images:PATH` has not."""
+    mixture: dict[str, PartConfig] = dataclasses.field(default_factory=dict)
+    """Sources to train on in place of `source`, by names of your own, in whose order they are."""
     eval_source: SourceName | None = None
     """Where validation and test splits come from; None takes `source`."""
     data_dir: AnyPath | None = how_it_runs(None)
@@ -94,6 +97,18 @@ class DataConfig:
         if self.cache_gib is not None and not 0 < self.cache_gib < math.inf:
             raise ValueError(f"cache_gib must be above 0, not {self.cache_gib}")
         check_each_once("classes", self.classes)
+        if not self.mixture:
+            return
+        if self.train_images is not None:
+            raise ValueError(
+                "train_images is of one source; with a mixture, slice its parts: "
+                'mixture.NAME.split="train[:500]"'
+            )
+        if self.eval_source is None and (self.validation_split or self.test_split):
+            raise ValueError(
+                "eval_source is missing: with a mixture, it says what validation_split and "
+                "test_split are of. Name it, or set both to none"
+            )
 
     @property
     def evaluation_source(self) -> str:
@@ -112,6 +127,28 @@ class DataConfig:
           UserError: if there is no such source, split or class, or nothing in it.
         """
         return self._open(self.source, split, channels)
+
+    def open_training(self, *, channels: int) -> Source:
+        """Opens what is trained on, before `train_images` are taken of it.
+
+        Args:
+          channels: 1 for grey or 3 for colour; images are converted.
+
+        Raises:
+          UserError: as `open`; for parts of a mixture that do not go together.
+        """
+        if not self.mixture:
+            return self.open(self.train_split, channels=channels)
+        opened = {
+            name: self._open(part.source, part.split or self.train_split, channels)
+            for name, part in sorted(self.mixture.items())
+        }
+        return Mixture({name: (opened[name], self.mixture[name].weight) for name in opened})
+
+    @property
+    def training_source(self) -> str:
+        """What is trained on, in words."""
+        return " + ".join(p.source for p in self.mixture.values()) or self.source
 
     def open_evaluation(self, split: str, *, channels: int, labelled: bool = True) -> Source:
         """Opens one split to evaluate on.
@@ -147,7 +184,7 @@ class DataConfig:
         if self.class_map not in (None, IN_ORDER) and source.class_names:
             names = read_class_map(Path(self.class_map))
             # One map may be for the names of both.
-            strict = self.eval_source in (None, self.source)
+            strict = not self.mixture and self.eval_source in (None, self.source)
             source = renamed(source, names, strict=strict)
         if not self.classes:
             return source
@@ -165,7 +202,7 @@ class DataConfig:
           UserError: if one is missing or empty, there are fewer images to train on than asked for,
             or those to evaluate on have no labels, or classes that the first of them does not have.
         """
-        train = self.open(self.train_split, channels=channels)
+        train = self.open_training(channels=channels)
         if self.train_images is not None:
             train = FewImages(train, self.train_images)
         held_out = [
@@ -174,7 +211,7 @@ class DataConfig:
         ]
         splits = Splits(train, *held_out)
         places = {
-            "train": f"split {self.train_split!r} of {self.source}",
+            "train": f"split {self.train_split!r} of {self.training_source}",
             "validation": f"split {self.validation_split!r} of {self.evaluation_source}",
             "test": f"split {self.test_split!r} of {self.evaluation_source}",
         }

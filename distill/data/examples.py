@@ -1,8 +1,8 @@
 """Sequences of examples, read at random: what stands at each position of a run or of a split.
 
-The training example at position p (p counts from 0 and never restarts) is image
-`shuffle(p mod n)` of epoch `p div n`, seen through the view drawn for (seed, epoch, index); a
-teacher that is not to see the same gets a view of its own.
+The training example at position p (p counts from 0 and never restarts) is the image that
+`distill.data.order` has there, seen through the view drawn for (seed, epoch, index); a teacher that
+is not to see the same gets a view of its own.
 A run that replays a store reads image and view from the record of position `p mod N` instead, N
 records being stored.
 Batch k holds positions k·B … (k+1)·B − 1, whatever the number of processes or workers, so the
@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from grain.experimental import index_shuffle
-
 from distill.data.batch_spec import STORED, TeacherView, check_spec
 from distill.data.fast import Decoder
+from distill.data.order import Order, order_of
 from distill.data.sources import CorruptImage, Source
 from distill.data.spec import Cut, Example, missing, read_example, see
 from distill.data.store import Store, view_of
@@ -45,9 +44,6 @@ Altered = Callable[[np.ndarray, int], np.ndarray]
 EVALUATION_EPOCH = 2**64 - 1
 
 _ATTEMPTS = 100
-# Up to this size an epoch's order is a table. Grain's cipher needs no memory, but permutes at
-# least 2^16 numbers and so draws many times before it hits one of a few.
-_TABLE = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +73,11 @@ class TrainingViews:
         check_choices(self)
         check_spec(self.source.spec, self.source.class_names)
 
+    @functools.cached_property
+    def order(self) -> Order:
+        """Which image stands where."""
+        return order_of(self.source, len(self.source), self.seed)
+
     def __len__(self) -> int:
         return (2**62 - self.start) // self.batch_size * len(self.rows)
 
@@ -102,11 +103,9 @@ class TrainingViews:
         """
         if self.store is not None:
             return self._replayed(self.store, position, out)
-        count = len(self.source)
-        epoch, within = divmod(position, count)
         skipped = -1
         for attempt in range(_ATTEMPTS):
-            index = shuffled_index((within + attempt) % count, count, self.seed, epoch)
+            epoch, index = self.order.at(position, attempt)
             rng = generator(self.seed, epoch, index)
             try:
                 example = read_example(self.source, index)
@@ -245,23 +244,6 @@ class EvaluationViews:
         return lambda pixels, by: evaluation_view(
             pixels, self.size, dataclasses.replace(own, filter=by) if by else own
         )
-
-
-def shuffled_index(within: int, count: int, seed: int, epoch: int) -> int:
-    """The image at place `within` of an epoch: a keyed permutation of range(count)."""
-    if count <= _TABLE:
-        return int(_permutation(count, seed, epoch)[within])
-    return index_shuffle(within, max_index=count - 1, seed=_epoch_key(seed, epoch), rounds=4)
-
-
-@functools.lru_cache(maxsize=4)
-def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(count)
-
-
-@functools.lru_cache(maxsize=4)
-def _epoch_key(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
 def readable_views(source: Source, view: ViewConfig, size: int, *, most: int) -> Iterator[Batch]:

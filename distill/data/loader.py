@@ -21,6 +21,7 @@ from absl import flags, logging
 from distill.data.config import DataConfig
 from distill.data.examples import Altered, Batch, EvaluationViews, TeacherView, TrainingViews
 from distill.data.labels import check_batch_labels
+from distill.data.order import Mixed
 from distill.data.sources import CorruptImage, Source
 from distill.data.store import Store
 from distill.errors import RunFailed, UserError
@@ -248,6 +249,7 @@ class TrainLoader(Generic[Placed]):
             seen=next_example * len(self.rows) // batch_size,
             skipped=skipped * len(self.rows) // batch_size,
         )
+        self._source, self._order = source, views.order
         self._batches = batches(views, config)
         self._put = put
         self._labelled = source if needs_labels else None
@@ -284,6 +286,17 @@ class TrainLoader(Generic[Placed]):
         self._ready.append(self._submit())
         self._next_example += self._batch_size
         return batch
+
+    @property
+    def images_seen(self) -> dict[str, int]:
+        """Of a mixture, how many images of each part were in the batches handed out, by its name.
+
+        Of all processes together, since the run began.
+        """
+        order, names = self._order, getattr(self._source, "proportions", {})
+        if not isinstance(order, Mixed):
+            return {}
+        return dict(zip(names, order.images_before(self._next_example), strict=True))
 
     def state(self, found: int | None = None) -> dict[str, int]:
         """What a checkpoint must hold to continue exactly here.

@@ -241,6 +241,7 @@ def _open(
         classes=config.classes or (() if source else data.classes),
         train_split=config.train_split or data.train_split,
         train_images=None if source or config.train_split else data.train_images,
+        mixture={} if source or config.train_split else data.mixture,
         validation_split=test_split,
         test_split=None,
     )

@@ -41,7 +41,7 @@ class ViewsConfig(EvaluationConfig):
             batches,
             subject.view_metrics(splits.train),
             images=batches.source,
-            source=data.source,
+            source=data.training_source,
             split=data.train_split,
             view=dataclasses.asdict(data.view) | {"seed": subject.seed},
             class_map=data.class_map,

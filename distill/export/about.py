@@ -45,7 +45,7 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
         "weights": weights,
         "model": model,
         "data": {
-            "trained on": f"{data.source}, split {data.train_split}"
+            "trained on": f"{data.training_source}, split {data.train_split}"
             + (f", {data.train_images} of its images" if data.train_images else ""),
             "evaluated on": _evaluated_on(data),
             "classes": ", ".join(data.classes),

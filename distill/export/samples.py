@@ -46,11 +46,8 @@ def open_samples(
     """
     split = data.test_split or data.validation_split
     if split is None:
-        source, split, name = (
-            data.open(data.train_split, channels=config.channels),
-            None,
-            data.source,
-        )
+        source = data.open_training(channels=config.channels)
+        split, name = None, data.training_source
     else:
         source, name = data.open_evaluation(split, channels=config.channels), data.evaluation_source
     labels, names = _labels(source, names, config.num_classes, name, data.in_order)

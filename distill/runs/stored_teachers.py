@@ -123,6 +123,9 @@ def views_shown(
         "classes": list(splits.class_names),
         "side of the views": size,
     }
+    if data.mixture:
+        parts = {name: dataclasses.asdict(part) for name, part in data.mixture.items()}
+        shown["data"]["mixture"] = parts
     if data.shrink:
         shown["data"]["shrink"] = data.shrink
     if data.exif_orientation:

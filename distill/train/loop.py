@@ -208,6 +208,8 @@ class Loop:
                     self.clock.advance()
                     if due.log:
                         speed = self.clock.window(number, self.loader.wait_seconds)
+                        seen = self.loader.images_seen.items()
+                        speed |= {f"train/images/{part}": float(count) for part, count in seen}
                         rows = {name: row | speed for name, row in rows.items()}
                         progress.show(number, rows)
                     with self.clock.paused():

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from distill.data import DataConfig, EvalLoader, TrainLoader, ViewConfig, open_source
-from distill.data.examples import TrainingViews, shuffled_index
+from distill.data.examples import TrainingViews
 from distill.data.loader import CorruptionMonitor
+from distill.data.order import shuffled_index
 from distill.data.sources import CorruptImage
 from distill.errors import RunFailed
 

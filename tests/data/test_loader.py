@@ -5,8 +5,9 @@ import pytest
 from support import wait_for
 
 from distill.data import DataConfig, EvalLoader, TrainLoader, ViewConfig
-from distill.data.examples import EvaluationViews, TrainingViews, shuffled_index
+from distill.data.examples import EvaluationViews, TrainingViews
 from distill.data.loader import batches
+from distill.data.order import shuffled_index
 from distill.data.spec import labelled_images
 from distill.data.views import evaluation_view
 from distill.errors import UserError

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -110,6 +111,11 @@ class Derived:
     def fingerprint(self) -> str:
         """The source's."""
         return self._source.fingerprint
+
+    @property
+    def proportions(self) -> Mapping[str, tuple[int, float]]:
+        """Of a mixture, images and weight of each part by its name; else empty."""
+        return getattr(self._source, "proportions", {})
 
 
 def fingerprint_of(*parts: Any) -> str:

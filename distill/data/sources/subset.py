@@ -1,6 +1,6 @@
 """Some images of a source, and several sources one after another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,6 +39,11 @@ class Subset(Derived):
     def name(self, index: int) -> str:
         """What the source calls the image."""
         return self._source.name(int(self._indices[index]))
+
+    @property
+    def proportions(self) -> Mapping[str, tuple[int, float]]:
+        """Empty: some images of a mixture are none."""
+        return {}
 
     @property
     def found(self) -> str:
