@@ -11,6 +11,7 @@ from distill.data.jpeg.header import Header
 _MARGIN = 2
 # Of narrower images libjpeg-turbo does not smooth colour.
 _NARROWEST = 5
+_FIRST_RESTART, _EOI = 0xD0, 0xD9
 _COLOURS = {1: "GRAY", 3: "RGB"}
 
 Box = tuple[int, int, int, int]
@@ -45,19 +46,19 @@ def crop(
     if first and header.width - first * wide < _NARROWEST:
         first -= 1
     upper, lower = _covering(top, bottom, high, rows)
-    parts = np.arange(upper, lower + 1)[:, None] * per_row + np.arange(first, last + 1)
-    begins, ends = segments[parts[:, 0]].tolist(), segments[parts[:, -1] + 1].tolist()
-    small = bytearray(header.head)
-    for begin, end in zip(begins, ends, strict=True):
-        small += data[begin:end]
+    within = slice(upper, lower + 1), slice(first, last + 1)
+    begins = segments[:-1].reshape(rows, per_row)[within]
+    ends = segments[1:].reshape(rows, per_row)[within]
+    bounds = zip(begins[:, 0].tolist(), ends[:, -1].tolist(), strict=True)
+    small = bytearray(b"".join([header.head, *(data[begin:end] for begin, end in bounds)]))
     height = min((lower + 1) * high, header.height) - upper * high
     width = min((last + 1) * wide, header.width) - first * wide
     struct.pack_into(">HH", small, header.frame, height, width)
-    lengths = (segments[parts + 1] - segments[parts]).reshape(-1)
-    markers = len(header.head) + np.cumsum(lengths) - 1
-    codes = 0xD0 | np.arange(len(markers), dtype=np.uint8) & 7
-    codes[-1] = 0xD9
-    np.frombuffer(small, np.uint8)[markers] = codes
+    markers = np.cumsum(ends - begins)
+    markers += len(header.head) - 1
+    written = np.frombuffer(small, np.uint8)
+    written[markers] = np.arange(len(markers)) & 7 | _FIRST_RESTART
+    small[-1] = _EOI
     return bytes(small), (left - first * wide, top - upper * high)
 
 

@@ -57,8 +57,9 @@ class Header:
     """Where in the file the scan's header begins."""
     scan: int
     """Where in the file the scan's first byte lies."""
-    several: tuple[int, int] | None
-    """Where in the file it says that more images follow (CIPA DC-007), from and to."""
+    replaced: tuple[tuple[int, int], ...]
+    """Where in the file, from and to, stands what is no longer so when the scan is written anew:
+    the restart interval, and where more images follow (CIPA DC-007)."""
 
     @property
     def mcu(self) -> tuple[int, int]:
@@ -99,7 +100,7 @@ def parse(data: bytes) -> Header:
 
 
 def _parsed(data: bytes) -> Header:
-    frame = several = None
+    frame, replaced = None, []
     tables, interval, orientation, head = {}, 0, 0, bytearray(data[:2])
     for code, begin, end in _markers(data):
         body = data[begin + 4 : end]
@@ -114,8 +115,8 @@ def _parsed(data: bytes) -> Header:
             (interval,) = struct.unpack(">H", body)
         elif code == _APP1:
             orientation = orientation or _orientation(body)
-        elif code == _APP2 and body[:4] == b"MPF\0":
-            several = begin, end
+        if code == _DRI or (code == _APP2 and body[:4] == b"MPF\0"):
+            replaced.append((begin, end))
         if code in _NEEDED:
             head += data[begin:end]
         if code == _SOS:
@@ -132,7 +133,7 @@ def _parsed(data: bytes) -> Header:
         frame=size_at,
         sos=begin,
         scan=end,
-        several=several,
+        replaced=tuple(replaced),
     )
 
 

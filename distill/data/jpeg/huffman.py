@@ -73,7 +73,7 @@ def differences(table: bytes) -> tuple[np.ndarray, np.ndarray]:
     """
     length, size = lookup(table)
     # A difference of 8-bit samples has 11 bits at most.
-    return np.where(size > 11, 0, length).astype(np.uint8), size
+    return length * (size <= 11), size
 
 
 @functools.lru_cache(64)

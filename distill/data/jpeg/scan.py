@@ -1,6 +1,7 @@
 """Where in the bits of a JPEG's scan its blocks lie (ITU-T T.81, annex F.2)."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -41,19 +42,23 @@ def segments(data: bytes, header: Header) -> np.ndarray:
     Raises:
       UnsupportedJpeg: if there are not as many as there should be, or the image does not end.
     """
-    file = np.frombuffer(data, np.uint8, offset=header.scan)
+    file = np.frombuffer(data, np.uint8)[header.scan :]
     at = np.flatnonzero(file[:-1] == 0xFF)
     codes = file[at + 1]
     at, codes = at[codes != 0], codes[codes != 0]
     rows, columns = header.mcus
     parts = -(-rows * columns // header.interval) if header.interval else 1
-    expected = 0xD0 | np.arange(parts) & 7
-    expected[-1] = _EOI
-    if not np.array_equal(codes[:parts], expected):
+    # A damaged header may speak of more than fit into memory.
+    if len(codes) < parts or codes[parts - 1] != _EOI or not _are_restarts(codes[: parts - 1]):
         raise UnsupportedJpeg(
-            f"its scan is no {parts} parts with restart markers between them and an end"
+            f"its scan is not {parts} part(s) with restart markers between them and an end"
         )
     return np.concatenate([[0], at[:parts] + 2]).astype(np.uint32) + np.uint32(header.scan)
+
+
+def _are_restarts(codes: np.ndarray) -> bool:
+    """Whether these markers are restart markers in their order."""
+    return np.array_equal(codes, np.arange(len(codes)) & 7 | 0xD0)
 
 
 def blocks(data: bytes, header: Header) -> Blocks:
@@ -65,28 +70,32 @@ def blocks(data: bytes, header: Header) -> Blocks:
     bounds = segments(data, header).tolist()
     parts = [
         data[begin : end - 2].replace(b"\xff\x00", b"\xff")
-        for begin, end in zip(bounds, bounds[1:], strict=False)
+        for begin, end in itertools.pairwise(bounds)
     ]
     ends = 8 * np.cumsum([len(part) for part in parts])
     stream = np.frombuffer(b"".join(parts) + _BEYOND, np.uint8)
     windows = _windows(stream)
     rows, columns = header.mcus
     begins, lasts = _walk(header, windows, ends.tolist(), rows * columns)
-    of_mcu = np.array(header.blocks)
-    components = np.tile(of_mcu, rows * columns)
+    components = np.tile(header.blocks, rows * columns)
     prefixes, differences = _differences(header, windows, begins, components)
-    interval = header.interval or rows * columns
     dc = np.empty_like(differences)
     for number in range(len(header.components)):
-        # Whole intervals, the last filled up: each begins to count at 0.
         own = differences[components == number].reshape(rows * columns, -1)
-        filled = np.zeros((len(parts) * interval, own.shape[1]), np.int64)
-        filled[: len(own)] = own
-        sums = filled.reshape(len(parts), -1).cumsum(axis=1).reshape(filled.shape)
-        dc[components == number] = sums[: len(own)].reshape(-1)
+        dc[components == number] = _sums(own, header.interval).reshape(-1)
     if np.abs(dc).max() > 2047:
         raise UnsupportedJpeg("its coefficients are out of range")
     return Blocks(np.unpackbits(stream), begins, lasts, prefixes, dc, differences)
+
+
+def _sums(differences: np.ndarray, interval: int) -> np.ndarray:
+    """DC coefficients from their differences, int64 [MCUs, blocks], from 0 at each interval."""
+    count, blocks = differences.shape
+    interval = min(interval, count) or count
+    # The last interval filled up.
+    whole = np.zeros((-(-count // interval) * interval, blocks), np.int64)
+    whole[:count] = differences
+    return whole.reshape(-1, interval * blocks).cumsum(axis=1).reshape(-1, blocks)[:count]
 
 
 def _windows(stream: np.ndarray) -> np.ndarray:
@@ -103,14 +112,14 @@ def _walk(
     tables = {}
     for component in header.components:
         if component.ac not in tables:
-            tables[component.ac] = [part[windows].tobytes() for part in huffman.runs(component.ac)]
+            at_bits = [part.take(windows).tobytes() for part in huffman.runs(component.ac)]
+            one_by_one = [part.tobytes() for part in huffman.coefficients(component.ac)]
+            tables[component.ac] = *at_bits, one_by_one
     plan = []
     for number in header.blocks:
         component = header.components[number]
         length, size = huffman.differences(component.dc)
-        # Where there is no such code, beyond any end.
-        prefix = np.where(length, length + size, 1 << 40).tolist()
-        plan.append((prefix, *tables[component.ac], component.ac))
+        plan.append(((length + size).tobytes(), *tables[component.ac]))
     begins, lasts, begin = [], [], 0
     next_bits = memoryview(windows)
     interval = header.interval or mcus
@@ -133,27 +142,41 @@ def _walk_part(plan: list, windows: memoryview, at: int, mcus: int) -> tuple[lis
     """First bits of the blocks of so many MCUs, and the end of the last."""
     begins = []
     for _ in range(mcus):
-        for prefix, bits, steps, table in plan:
+        for prefix, bits, steps, one_by_one in plan:
             begins.append(at)
             at += prefix[windows[at]]
             first, coefficient = at, 1
             while coefficient < 64:
                 coefficient += steps[at]
                 at += bits[at]
-            if coefficient != 64 and not huffman.END < coefficient < huffman.END + 64:
-                at = _walk_block(table, windows, first)
+            if not _is_whole(coefficient):
+                at = _last_steps(bits, steps, *one_by_one, windows, first)
     return begins, at
 
 
-def _walk_block(table: bytes, windows: memoryview, at: int) -> int:
-    """The end of a block whose AC coefficients begin here, one by one."""
-    bits, steps = huffman.coefficients(table)
+def _is_whole(coefficient: int) -> bool:
+    """Whether these steps lead from a block's beginning to its end."""
+    return coefficient == 64 or huffman.END < coefficient < huffman.END + 64
+
+
+def _last_steps(
+    bits: bytes,
+    steps: bytes,
+    bits_of_one: bytes,
+    steps_of_one: bytes,
+    windows: memoryview,
+    at: int,
+) -> int:
+    """The end of a block whose AC coefficients begin here, the last looked at one by one."""
     coefficient = 1
+    while coefficient + steps[at] < 64:
+        coefficient += steps[at]
+        at += bits[at]
     while coefficient < 64:
         window = windows[at]
-        coefficient += int(steps[window])
-        at += int(bits[window])
-    if coefficient != 64 and not huffman.END < coefficient < huffman.END + 64:
+        coefficient += steps_of_one[window]
+        at += bits_of_one[window]
+    if not _is_whole(coefficient):
         raise UnsupportedJpeg("its scan is damaged")
     return at
 
@@ -167,6 +190,8 @@ def _differences(
         own = components == number
         length, size = huffman.differences(component.dc)
         lengths[own], sizes[own] = length[windows[begins[own]]], size[windows[begins[own]]]
+    if not lengths.all():
+        raise UnsupportedJpeg("its scan is damaged")
     values = windows[begins + lengths].astype(np.int64) >> (16 - sizes)
     # The lower half stands for negative ones (T.81, F.2.2.1).
     lowest = np.where(sizes > 0, 1 << np.maximum(sizes - 1, 0), 0)
