@@ -7,8 +7,8 @@ import numpy as np
 from distill.data.jpeg.errors import UnsupportedJpeg
 from distill.data.jpeg.header import Header
 
-# Decoders smooth colour between neighbouring samples: the pixel beside a cut is another one.
-_MARGIN = 2
+# Decoders smooth colour between neighbouring samples: only the pixel beside a cut is another one.
+_MARGIN = 1
 # Of narrower images libjpeg-turbo does not smooth colour.
 _NARROWEST = 5
 _FIRST_RESTART, _EOI = 0xD0, 0xD9

@@ -63,6 +63,15 @@ def test_a_file_with_its_markers_stays_as_it_is():
         assert with_restarts(marked) == marked
 
 
+def test_what_fills_the_bytes_before_markers_is_left_out():
+    # Blocks of mean 0: nothing that is coded after a marker is coded otherwise without it.
+    stripes = np.broadcast_to(np.resize([90, 166], 160).astype(np.uint8), (40, 160))
+    data = pillow(stripes, quality=85, restart_marker_blocks=3)
+    marked = with_restarts(data, 20)
+    assert marked.count(b"\xff\xd0") == 1
+    np.testing.assert_array_equal(opened(marked), opened(data))
+
+
 def test_metadata_is_kept():
     data = KINDS["metadata"](photograph(20, 20))
     before, after = opened(data), opened(with_restarts(data))
