@@ -6,12 +6,12 @@ import numpy as np
 
 from distill.data.jpeg.errors import UnsupportedJpeg
 from distill.data.jpeg.header import Header
+from distill.data.jpeg.scan import markers
 
 # Decoders smooth colour between neighbouring samples: only the pixel beside a cut is another one.
 _MARGIN = 1
 # Of narrower images libjpeg-turbo does not smooth colour.
 _NARROWEST = 5
-_FIRST_RESTART, _EOI = 0xD0, 0xD9
 _COLOURS = {1: "GRAY", 3: "RGB"}
 
 Box = tuple[int, int, int, int]
@@ -54,11 +54,9 @@ def crop(
     height = min((lower + 1) * high, header.height) - upper * high
     width = min((last + 1) * wide, header.width) - first * wide
     struct.pack_into(">HH", small, header.frame, height, width)
-    markers = np.cumsum(ends - begins)
-    markers += len(header.head) - 1
-    written = np.frombuffer(small, np.uint8)
-    written[markers] = np.arange(len(markers)) & 7 | _FIRST_RESTART
-    small[-1] = _EOI
+    last_bytes = (ends - begins).cumsum()
+    last_bytes += len(header.head) - 1
+    np.frombuffer(small, np.uint8)[last_bytes] = markers(len(last_bytes))
     return bytes(small), (left - first * wide, top - upper * high)
 
 

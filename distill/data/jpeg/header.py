@@ -1,15 +1,17 @@
 """What stands in a JPEG before its pixels (ITU-T T.81, annex B)."""
 
-import dataclasses
 import re
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
 
 from distill.data.jpeg.errors import UnsupportedJpeg
 
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DNL = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC
 _BASELINE, _EXTENDED = 0xC0, 0xC1
-_APP1, _APP2 = 0xE1, 0xE2
+_APP1, _APP2, _APP9 = 0xE1, 0xE2, 0xE9
 # JFIF's and Adobe's say which colours the components are.
 _NEEDED = (0xE0, 0xEE, _DQT, _DHT, _DRI, _BASELINE, _EXTENDED, _SOS)
 _OTHER_FRAMES = {
@@ -18,14 +20,19 @@ _OTHER_FRAMES = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7), "hierarchical"),
     **dict.fromkeys((0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF), "arithmetic coded"),
 }
+# What begins the application's segment that lengths are recorded in.
+_LENGTHS = b"restarts\0"
+# What else is no longer so when the scan is written anew: the other is where more images follow.
+_OF_SCAN = {_APP9: _LENGTHS, _APP2: b"MPF\0"}
+# A segment's own length is of 16 bits.
+_MOST_LENGTHS = (0xFFFF - 2 - len(_LENGTHS)) // 2
 _SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1))
 _ORIENTATION = 0x0112
 _INTEGERS = {3: "H", 4: "I"}
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Component:
+class Component(NamedTuple):
     """A colour: how many of its blocks of 8×8 an MCU holds, and the tables they are coded by."""
 
     identifier: int
@@ -38,8 +45,7 @@ class Component:
     ac: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A baseline or extended Huffman-coded JPEG of one scan, grey or of three components."""
 
     height: int
@@ -49,6 +55,8 @@ class Header:
     """MCUs between restart markers, 0 where there are none."""
     orientation: int
     """As in EXIF, 1 to 8; 1 where nothing is said."""
+    lengths: bytes
+    """How long the scan's parts are, as `lengths_segment` recorded it; empty where it did not."""
     head: bytes
     """What a decoder needs of the header, from SOI to the scan's first byte."""
     frame: int
@@ -59,7 +67,7 @@ class Header:
     """Where in the file the scan's first byte lies."""
     replaced: tuple[tuple[int, int], ...]
     """Where in the file, from and to, stands what is no longer so when the scan is written anew:
-    the restart interval, and where more images follow (CIPA DC-007)."""
+    the restart interval, lengths, and where more images follow (CIPA DC-007)."""
 
     @property
     def mcu(self) -> tuple[int, int]:
@@ -99,9 +107,20 @@ def parse(data: bytes) -> Header:
         raise UnsupportedJpeg("its header is truncated") from None
 
 
+def lengths_segment(lengths: np.ndarray) -> bytes:
+    """What records in a file how long its scan's parts are, so that they need not be looked for.
+
+    It is 2 bytes a part, and nothing where the parts are too many or too long for it.
+    """
+    if len(lengths) > _MOST_LENGTHS or lengths.max() > 0xFFFF:
+        return b""
+    body = _LENGTHS + lengths.astype(">u2").tobytes()
+    return struct.pack(">BBH", 0xFF, _APP9, 2 + len(body)) + body
+
+
 def _parsed(data: bytes) -> Header:
     frame, replaced = None, []
-    tables, interval, orientation, head = {}, 0, 0, bytearray(data[:2])
+    tables, interval, orientation, lengths, head = {}, 0, 0, b"", bytearray(data[:2])
     for code, begin, end in _markers(data):
         body = data[begin + 4 : end]
         if code in (_BASELINE, _EXTENDED) or code in _OTHER_FRAMES:
@@ -115,7 +134,9 @@ def _parsed(data: bytes) -> Header:
             (interval,) = struct.unpack(">H", body)
         elif code == _APP1:
             orientation = orientation or _orientation(body)
-        if code == _DRI or (code == _APP2 and body[:4] == b"MPF\0"):
+        elif code == _APP9 and body.startswith(_LENGTHS):
+            lengths = body[len(_LENGTHS) :]
+        if code == _DRI or (code in _OF_SCAN and body.startswith(_OF_SCAN[code])):
             replaced.append((begin, end))
         if code in _NEEDED:
             head += data[begin:end]
@@ -129,6 +150,7 @@ def _parsed(data: bytes) -> Header:
         components=_components(frame[2], body, tables),
         interval=interval,
         orientation=orientation or 1,
+        lengths=lengths,
         head=bytes(head),
         frame=size_at,
         sos=begin,

@@ -1,17 +1,17 @@
 """The same JPEG with restart markers, so that its parts can be decoded alone."""
 
+import itertools
 import math
 import struct
 
 import numpy as np
 
 from distill.data.jpeg import huffman
-from distill.data.jpeg.header import Header, parse
-from distill.data.jpeg.scan import Blocks, blocks
+from distill.data.jpeg.header import Header, lengths_segment, parse
+from distill.data.jpeg.scan import Blocks, blocks, markers
 
 # In pixels, of a part.
 _WIDTH = 32
-_EOI = b"\xff\xd9"
 
 
 def restart_interval(header: Header) -> int:
@@ -30,7 +30,8 @@ def with_restarts(data: bytes, interval: int | None = None) -> bytes:
 
     A marker makes DC coefficients begin to count anew, so that those of the first block of each
     component after it are coded again (ITU-T T.81, F.1.1.5.1); all other codes are moved as they
-    are. Metadata is kept; further images in the file are not.
+    are. How long the parts have become is recorded, metadata kept; further images in the file are
+    not.
 
     Args:
       data: of the whole file.
@@ -56,7 +57,8 @@ def with_restarts(data: bytes, interval: int | None = None) -> bytes:
     # Of two tables that are called the same the latter counts.
     longer = [struct.pack(">BBHB", 0xFF, 0xC4, 3 + len(t), number) + t for number, t in tables]
     restart = struct.pack(">BBHH", 0xFF, 0xDD, 4, interval)
-    return b"".join([*head, *longer, restart, data[header.sos : header.scan], *parts])
+    lengths = lengths_segment(np.array([len(part) for part in parts]))
+    return b"".join([*head, *longer, restart, lengths, data[header.sos : header.scan], *parts])
 
 
 def _differences(dc: np.ndarray, header: Header, interval: int) -> np.ndarray:
@@ -125,10 +127,10 @@ def _parts(
     # Zeros and ones are bytes 0 and 1 where they are copied, and text where they are new.
     packed = np.packbits(np.frombuffer(b"".join(pieces), np.uint8) & 1).tobytes()
     bounds = [0, *(np.cumsum(lengths) // 8).tolist()]
-    markers = [bytes((0xFF, 0xD0 | part & 7)) for part in range(len(lengths) - 1)]
+    ends = markers(len(lengths)).tolist()
     return [
-        packed[begin:end].replace(b"\xff", b"\xff\x00") + marker
-        for begin, end, marker in zip(bounds, bounds[1:], [*markers, _EOI], strict=False)
+        packed[begin:end].replace(b"\xff", b"\xff\x00") + bytes((0xFF, marker))
+        for (begin, end), marker in zip(itertools.pairwise(bounds), ends, strict=True)
     ]
 
 

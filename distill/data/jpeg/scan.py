@@ -1,6 +1,7 @@
 """Where in the bits of a JPEG's scan its blocks lie (ITU-T T.81, annex F.2)."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -42,23 +43,45 @@ def segments(data: bytes, header: Header) -> np.ndarray:
     Raises:
       UnsupportedJpeg: if there are not as many as there should be, or the image does not end.
     """
-    file = np.frombuffer(data, np.uint8)[header.scan :]
-    at = np.flatnonzero(file[:-1] == 0xFF)
-    codes = file[at + 1]
-    at, codes = at[codes != 0], codes[codes != 0]
-    rows, columns = header.mcus
-    parts = -(-rows * columns // header.interval) if header.interval else 1
+    recorded = np.frombuffer(header.lengths, ">u2", len(header.lengths) // 2)
+    if len(recorded) == _parts(header):
+        bounds = np.concatenate([[header.scan], recorded]).cumsum()
+        # Another program may have written the scan anew and kept what it does not know.
+        if bounds[-1] <= len(data) and _are_there(np.frombuffer(data, np.uint8), bounds[1:]):
+            return bounds.astype(np.uint32)
+    return _found_segments(data, header)
+
+
+def _found_segments(data: bytes, header: Header) -> np.ndarray:
+    """As `segments`, of what stands in the scan alone."""
+    parts, file = _parts(header), np.frombuffer(data, np.uint8)
+    at = np.flatnonzero(file[header.scan : -1] == 0xFF) + header.scan
+    at = at[file[at + 1] != 0]
     # A damaged header may speak of more than fit into memory.
-    if len(codes) < parts or codes[parts - 1] != _EOI or not _are_restarts(codes[: parts - 1]):
+    if len(at) < parts or not _are_there(file, at[:parts] + 2):
         raise UnsupportedJpeg(
             f"its scan is not {parts} part(s) with restart markers between them and an end"
         )
-    return np.concatenate([[0], at[:parts] + 2]).astype(np.uint32) + np.uint32(header.scan)
+    return np.concatenate([[header.scan], at[:parts] + 2]).astype(np.uint32)
 
 
-def _are_restarts(codes: np.ndarray) -> bool:
-    """Whether these markers are restart markers in their order."""
-    return np.array_equal(codes, np.arange(len(codes)) & 7 | 0xD0)
+def _parts(header: Header) -> int:
+    """How many parts the scan should have."""
+    rows, columns = header.mcus
+    return -(-rows * columns // header.interval) if header.interval else 1
+
+
+@functools.lru_cache(1024)
+def markers(parts: int) -> np.ndarray:
+    """Second bytes of the markers after so many parts, uint8: restart markers, and the end."""
+    codes = 0xD0 | np.arange(parts) & 7
+    codes[-1] = _EOI
+    return codes.astype(np.uint8)
+
+
+def _are_there(file: np.ndarray, ends: np.ndarray) -> bool:
+    """Whether parts with their markers end here."""
+    return (file[ends - 2] == 0xFF).all() and (file[ends - 1] == markers(len(ends))).all()
 
 
 def blocks(data: bytes, header: Header) -> Blocks:
@@ -67,7 +90,7 @@ def blocks(data: bytes, header: Header) -> Blocks:
     Raises:
       UnsupportedJpeg: if it is damaged.
     """
-    bounds = segments(data, header).tolist()
+    bounds = _found_segments(data, header).tolist()
     parts = [
         data[begin : end - 2].replace(b"\xff\x00", b"\xff")
         for begin, end in itertools.pairwise(bounds)
