@@ -3,6 +3,7 @@
 import struct
 
 import numpy as np
+import simplejpeg
 
 from distill.data.jpeg.errors import UnsupportedJpeg
 from distill.data.jpeg.header import Header
@@ -79,8 +80,6 @@ def decode_crop(
       UnsupportedJpeg: as `crop`, or if the part is damaged.
       ValueError: if the box is empty or not within the image.
     """
-    import simplejpeg
-
     small, (left, top) = crop(data, header, segments, box)
     try:
         pixels = simplejpeg.decode_jpeg(small, _COLOURS[channels])

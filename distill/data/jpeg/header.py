@@ -244,6 +244,8 @@ def _orientation(body: bytes) -> int:
         return int(said[1]) if said else 0
     tiff = body[6:]
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if not order:
+        return 0
     try:
         (at,) = struct.unpack_from(f"{order}I", tiff, 4)
         (entries,) = struct.unpack_from(f"{order}H", tiff, at)

@@ -14,6 +14,10 @@ _EOI = 0xD9
 # Bits are looked at 16 at a time, and the longest code ends 32 after its first.
 _BEYOND = bytes(8)
 
+# Of a block, by the next 16 bits: how many the DC coefficient takes; at each bit of the scan, how
+# many AC coefficients take and their steps; the same by the next 16 bits of one AC coefficient.
+_Tables = tuple[bytes, bytes, bytes, tuple[bytes, bytes]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
@@ -136,15 +140,15 @@ def _walk(
     for component in header.components:
         if component.ac not in tables:
             at_bits = [part.take(windows).tobytes() for part in huffman.runs(component.ac)]
-            one_by_one = [part.tobytes() for part in huffman.coefficients(component.ac)]
-            tables[component.ac] = *at_bits, one_by_one
+            bits, steps = huffman.coefficients(component.ac)
+            tables[component.ac] = *at_bits, (bits.tobytes(), steps.tobytes())
     plan = []
     for number in header.blocks:
         component = header.components[number]
         length, size = huffman.differences(component.dc)
         plan.append(((length + size).tobytes(), *tables[component.ac]))
     begins, lasts, begin = [], [], 0
-    next_bits = memoryview(windows)
+    next_bits = windows.data
     interval = header.interval or mcus
     for end in ends:
         here = min(interval, mcus)
@@ -161,7 +165,9 @@ def _walk(
     return np.array(begins), np.array(lasts)
 
 
-def _walk_part(plan: list, windows: memoryview, at: int, mcus: int) -> tuple[list[int], int]:
+def _walk_part(
+    plan: list[_Tables], windows: memoryview, at: int, mcus: int
+) -> tuple[list[int], int]:
     """First bits of the blocks of so many MCUs, and the end of the last."""
     begins = []
     for _ in range(mcus):

@@ -16,6 +16,7 @@ from distill.data.jpeg import (
     segments,
     with_restarts,
 )
+from distill.data.jpeg.header import lengths_segment
 
 STANDARD = parse(pillow(photograph(16, 16))).components[0]
 
@@ -70,6 +71,36 @@ def test_what_fills_the_bytes_before_markers_is_left_out():
     marked = with_restarts(data, 20)
     assert marked.count(b"\xff\xd0") == 1
     np.testing.assert_array_equal(opened(marked), opened(data))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_are_recorded_where_they_stand(kind):
+    marked = with_restarts(KINDS[kind](photograph(90, 200)))
+    header = parse(marked)
+    assert header.lengths
+    sought = segments(marked, header._replace(lengths=b""))
+    np.testing.assert_array_equal(segments(marked, header), sought)
+    assert sought[-1] == len(marked)
+
+
+@pytest.mark.parametrize("change", ["of another image", "cut", "not there"])
+def test_parts_that_are_not_where_it_says_are_looked_for(change):
+    marked, other = (with_restarts(KINDS["4:2:0"](photograph(90, 200, seed))) for seed in (0, 1))
+    header = parse(marked)
+    recorded = {
+        "of another image": parse(other).lengths,
+        "cut": header.lengths[:-1],
+        "not there": b"",
+    }
+    found = segments(marked, header._replace(lengths=recorded[change]))
+    np.testing.assert_array_equal(found, segments(marked, header))
+
+
+@pytest.mark.parametrize("lengths", [[5, 65536], [5] * 32_763], ids=["too long", "too many"])
+def test_parts_that_a_segment_cannot_record_are_not(lengths):
+    assert lengths_segment(np.array(lengths)) == b""
+    assert len(lengths_segment(np.array(lengths)[:1])) == 4 + len("restarts ") + 2
+    assert len(lengths_segment(np.full(32_762, 65535))) == 2 + 65535
 
 
 def test_metadata_is_kept():
