@@ -99,44 +99,38 @@ def _parts(
     codes: list[dict[int, str]],
 ) -> list[bytes]:
     """The entropy-coded parts, each with the marker after it."""
-    per_mcu, count = header.blocks, len(differences)
-    begins_part = np.arange(count) % (interval * len(per_mcu)) == 0
+    of_mcu, count = header.blocks, len(differences)
+    begins_part = np.arange(count) % (interval * len(of_mcu)) == 0
     # At a marker that was there before, bits that fill its last byte lie between two blocks.
     apart = np.concatenate([[True], found.begins[1:] != found.ends[:-1]])
     cuts = np.flatnonzero(changed | begins_part | apart)
     copied_from = (found.begins + found.prefixes * changed)[cuts]
     copied_to = found.ends[np.append(cuts[1:], count) - 1]
-    text, pieces, lengths, length = found.bits.tobytes(), [], [], 0
-    rows = zip(
-        *(each.tolist() for each in (cuts, begins_part[cuts], changed[cuts], differences[cuts])),
-        *(each.tolist() for each in (copied_from, copied_to)),
-        strict=True,
-    )
+    columns = (begins_part[cuts], changed[cuts], differences[cuts], copied_from, copied_to)
+    rows = zip(cuts.tolist(), *(column.tolist() for column in columns), strict=True)
+    text, parts = found.bits.tobytes(), []
     for block, begins, anew, difference, start, end in rows:
-        if begins and length:
-            pieces.append(_filling(length))
-            lengths.append(length + len(pieces[-1]))
-            length = 0
+        if begins:
+            parts.append([])
         if anew:
-            pieces.append(_coded(difference, codes[per_mcu[block % len(per_mcu)]]))
-            length += len(pieces[-1])
-        pieces.append(text[start:end])
-        length += end - start
-    pieces.append(_filling(length))
-    lengths.append(length + len(pieces[-1]))
+            parts[-1].append(_coded(difference, codes[of_mcu[block % len(of_mcu)]]))
+        parts[-1].append(text[start:end])
+    return _packed([b"".join(pieces) for pieces in parts])
+
+
+def _packed(parts: list[bytes]) -> list[bytes]:
+    """Parts in bytes and with their markers, of parts in zeros and ones."""
+    # Ones fill the last byte.
+    whole = [part + b"1" * (-len(part) % 8) for part in parts]
     # Zeros and ones are bytes 0 and 1 where they are copied, and text where they are new.
-    packed = np.packbits(np.frombuffer(b"".join(pieces), np.uint8) & 1).tobytes()
-    bounds = [0, *(np.cumsum(lengths) // 8).tolist()]
-    ends = markers(len(lengths)).tolist()
+    packed = np.packbits(np.frombuffer(b"".join(whole), np.uint8) & 1).tobytes()
+    bounds = np.cumsum([0, *(len(part) // 8 for part in whole)]).tolist()
     return [
         packed[begin:end].replace(b"\xff", b"\xff\x00") + bytes((0xFF, marker))
-        for (begin, end), marker in zip(itertools.pairwise(bounds), ends, strict=True)
+        for (begin, end), marker in zip(
+            itertools.pairwise(bounds), markers(len(parts)).tolist(), strict=True
+        )
     ]
-
-
-def _filling(length: int) -> bytes:
-    """The ones that fill the last byte of so many bits."""
-    return b"1" * (-length % 8)
 
 
 def _coded(difference: int, codes: dict[int, str]) -> bytes:

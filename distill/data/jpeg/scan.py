@@ -48,7 +48,7 @@ def segments(data: bytes, header: Header) -> np.ndarray:
       UnsupportedJpeg: if there are not as many as there should be, or the image does not end.
     """
     recorded = np.frombuffer(header.lengths, ">u2", len(header.lengths) // 2)
-    if len(recorded) == _parts(header):
+    if len(recorded) == _part_count(header):
         bounds = np.concatenate([[header.scan], recorded]).cumsum()
         # Another program may have written the scan anew and kept what it does not know.
         if bounds[-1] <= len(data) and _are_there(np.frombuffer(data, np.uint8), bounds[1:]):
@@ -58,7 +58,7 @@ def segments(data: bytes, header: Header) -> np.ndarray:
 
 def _found_segments(data: bytes, header: Header) -> np.ndarray:
     """As `segments`, of what stands in the scan alone."""
-    parts, file = _parts(header), np.frombuffer(data, np.uint8)
+    parts, file = _part_count(header), np.frombuffer(data, np.uint8)
     at = np.flatnonzero(file[header.scan : -1] == 0xFF) + header.scan
     at = at[file[at + 1] != 0]
     # A damaged header may speak of more than fit into memory.
@@ -69,7 +69,7 @@ def _found_segments(data: bytes, header: Header) -> np.ndarray:
     return np.concatenate([[header.scan], at[:parts] + 2]).astype(np.uint32)
 
 
-def _parts(header: Header) -> int:
+def _part_count(header: Header) -> int:
     """How many parts the scan should have."""
     rows, columns = header.mcus
     return -(-rows * columns // header.interval) if header.interval else 1
