@@ -10,19 +10,20 @@ from distill.data.jpeg import huffman
 from distill.data.jpeg.header import Header, lengths_segment, parse
 from distill.data.jpeg.scan import Blocks, blocks, markers
 
-# In pixels, of a part.
-_WIDTH = 32
+# Of a part: pixels at least, and the share of the image's width.
+_WIDTH, _SHARE = 32, 1 / 32
 
 
 def restart_interval(header: Header) -> int:
-    """The MCUs between restart markers that are best for crops: as near as can be to 32 pixels.
+    """The MCUs between restart markers that are best for crops.
 
-    They divide the MCUs in a row, so that each row begins with a marker. Fewer make the file
+    As near as can be to 32 pixels, or a 32nd of a wide image. They divide the MCUs in a row, so that each row begins with a marker. Fewer make the file
     longer, by 3 bytes a marker; of more, more are decoded for nothing at the edges of a crop.
     """
     columns, width = header.mcus[1], header.mcu[1]
+    wanted = max(_WIDTH, _SHARE * header.width)
     divisors = [n for n in range(1, columns + 1) if columns % n == 0]
-    return min(divisors, key=lambda n: abs(math.log(n * width / _WIDTH)))
+    return min(divisors, key=lambda n: abs(math.log(n * width / wanted)))
 
 
 def with_restarts(data: bytes, interval: int | None = None) -> bytes:

@@ -52,9 +52,16 @@ def test_an_interval_that_does_not_divide_a_row_is_refused(interval):
 
 @pytest.mark.parametrize(
     ("kind", "width", "interval"),
-    [("4:2:0", 500, 2), ("4:2:0", 496, 1), ("4:4:4", 256, 4), ("4:4:4", 500, 3), ("4:1:1", 99, 1)],
+    [
+        ("4:2:0", 500, 2),
+        ("4:2:0", 496, 1),
+        ("4:4:4", 256, 4),
+        ("4:4:4", 500, 3),
+        ("4:1:1", 99, 1),
+        ("4:2:0", 3200, 5),
+    ],
 )
-def test_parts_are_about_32_pixels_wide(kind, width, interval):
+def test_parts_are_32_pixels_wide_or_a_32nd_of_the_image(kind, width, interval):
     assert restart_interval(parse(KINDS[kind](photograph(16, width)))) == interval
 
 
