@@ -8,6 +8,8 @@ from distill.data.jpeg.errors import UnsupportedJpeg
 
 # Where a block ends before its last coefficient; more than all steps through a block.
 END = 128
+# What the steps of a whole block sum to: they lead to the last coefficient, or to its end before.
+WHOLE = frozenset([64, *range(END + 1, END + 64)])
 # No code begins with these bits.
 INVALID = 255
 

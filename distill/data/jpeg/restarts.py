@@ -17,8 +17,9 @@ _WIDTH, _SHARE = 32, 1 / 32
 def restart_interval(header: Header) -> int:
     """The MCUs between restart markers that are best for crops.
 
-    As near as can be to 32 pixels, or a 32nd of a wide image. They divide the MCUs in a row, so that each row begins with a marker. Fewer make the file
-    longer, by 3 bytes a marker; of more, more are decoded for nothing at the edges of a crop.
+    Their width is as near as can be to 32 pixels, or to a 32nd of a wide image. They divide those
+    in a row, so that each row begins with a marker. Fewer make the file longer, by 3 bytes a
+    marker; of more, more are decoded for nothing at the edges of a crop.
     """
     columns, width = header.mcus[1], header.mcu[1]
     wanted = max(_WIDTH, _SHARE * header.width)

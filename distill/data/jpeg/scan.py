@@ -169,7 +169,7 @@ def _walk_part(
     plan: list[_Tables], windows: memoryview, at: int, mcus: int
 ) -> tuple[list[int], int]:
     """First bits of the blocks of so many MCUs, and the end of the last."""
-    begins = []
+    begins, whole = [], huffman.WHOLE
     for _ in range(mcus):
         for prefix, bits, steps, one_by_one in plan:
             begins.append(at)
@@ -178,14 +178,9 @@ def _walk_part(
             while coefficient < 64:
                 coefficient += steps[at]
                 at += bits[at]
-            if not _is_whole(coefficient):
+            if coefficient not in whole:
                 at = _last_steps(bits, steps, *one_by_one, windows, first)
     return begins, at
-
-
-def _is_whole(coefficient: int) -> bool:
-    """Whether these steps lead from a block's beginning to its end."""
-    return coefficient == 64 or huffman.END < coefficient < huffman.END + 64
 
 
 def _last_steps(
@@ -205,7 +200,7 @@ def _last_steps(
         window = windows[at]
         coefficient += steps_of_one[window]
         at += bits_of_one[window]
-    if not _is_whole(coefficient):
+    if coefficient not in huffman.WHOLE:
         raise UnsupportedJpeg("its scan is damaged")
     return at
 
