@@ -23,7 +23,7 @@ def lookup(table: bytes) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       UnsupportedJpeg: if there are more codes than can be told apart.
     """
-    counts, symbols = np.frombuffer(table, np.uint8, 16), np.frombuffer(table, np.uint8, -1, 16)
+    counts, symbols = np.split(np.frombuffer(table, np.uint8), [16])
     lengths = np.repeat(np.arange(1, 17, dtype=np.uint8), counts)
     # Codes count upwards from 0, so those of a length begin where shorter ones end.
     spans = 1 << (16 - lengths.astype(np.int32))
@@ -66,7 +66,7 @@ def extended(table: bytes, symbols: set[int]) -> bytes:
     raise UnsupportedJpeg("its Huffman table has no room for further codes")
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(16)
 def differences(table: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Of a DC table, by the next 16 bits: length of the code and of what follows it.
 
@@ -78,7 +78,6 @@ def differences(table: bytes) -> tuple[np.ndarray, np.ndarray]:
     return length * (size <= 11), size
 
 
-@functools.lru_cache(64)
 def coefficients(table: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Of an AC table, by the next 16 bits: one coefficient, its bits and its steps.
 
@@ -92,7 +91,6 @@ def coefficients(table: bytes) -> tuple[np.ndarray, np.ndarray]:
     return length + size, np.where(length, steps, INVALID).astype(np.uint8)
 
 
-@functools.lru_cache(64)
 def runs(table: bytes) -> tuple[np.ndarray, np.ndarray]:
     """As `coefficients`, of as many of them as the 16 bits hold the codes of.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,18 @@ _EOI = 0xD9
 # Bits are looked at 16 at a time, and the longest code ends 32 after its first.
 _BEYOND = bytes(8)
 
-# Of a block, by the next 16 bits: how many the DC coefficient takes; at each bit of the scan, how
-# many AC coefficients take and their steps; the same by the next 16 bits of one AC coefficient.
-_Tables = tuple[bytes, bytes, bytes, tuple[bytes, bytes]]
+
+class _Tables(NamedTuple):
+    """Of a block, by the next 16 bits, how many bits to go on by, and how many coefficients."""
+
+    prefix: bytes
+    """Bits of the DC coefficient."""
+    bits: bytes
+    """Of as many AC coefficients as the 16 hold the codes of."""
+    steps: bytes
+    bits_of_one: bytes
+    """Of a single AC coefficient."""
+    steps_of_one: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,17 +146,8 @@ def _walk(
     header: Header, windows: np.ndarray, ends: list[int], mcus: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """First bits and ends of all blocks of `mcus`, whose parts end at these bits."""
-    tables = {}
-    for component in header.components:
-        if component.ac not in tables:
-            at_bits = [part.take(windows).tobytes() for part in huffman.runs(component.ac)]
-            bits, steps = huffman.coefficients(component.ac)
-            tables[component.ac] = *at_bits, (bits.tobytes(), steps.tobytes())
-    plan = []
-    for number in header.blocks:
-        component = header.components[number]
-        length, size = huffman.differences(component.dc)
-        plan.append(((length + size).tobytes(), *tables[component.ac]))
+    components = [header.components[number] for number in header.blocks]
+    plan = [_tables(component.dc, component.ac) for component in components]
     begins, lasts, begin = [], [], 0
     next_bits = windows.data
     interval = header.interval or mcus
@@ -165,41 +166,44 @@ def _walk(
     return np.array(begins), np.array(lasts)
 
 
+@functools.lru_cache(16)
+def _tables(dc: bytes, ac: bytes) -> _Tables:
+    """Of a component that is coded by these tables."""
+    length, size = huffman.differences(dc)
+    tables = length + size, *huffman.runs(ac), *huffman.coefficients(ac)
+    return _Tables(*(table.tobytes() for table in tables))
+
+
 def _walk_part(
     plan: list[_Tables], windows: memoryview, at: int, mcus: int
 ) -> tuple[list[int], int]:
     """First bits of the blocks of so many MCUs, and the end of the last."""
     begins, whole = [], huffman.WHOLE
     for _ in range(mcus):
-        for prefix, bits, steps, one_by_one in plan:
+        for tables in plan:
+            prefix, bits, steps, *_ = tables
             begins.append(at)
             at += prefix[windows[at]]
             first, coefficient = at, 1
             while coefficient < 64:
-                coefficient += steps[at]
-                at += bits[at]
+                window = windows[at]
+                coefficient += steps[window]
+                at += bits[window]
             if coefficient not in whole:
-                at = _last_steps(bits, steps, *one_by_one, windows, first)
+                at = _last_steps(tables, windows, first)
     return begins, at
 
 
-def _last_steps(
-    bits: bytes,
-    steps: bytes,
-    bits_of_one: bytes,
-    steps_of_one: bytes,
-    windows: memoryview,
-    at: int,
-) -> int:
+def _last_steps(tables: _Tables, windows: memoryview, at: int) -> int:
     """The end of a block whose AC coefficients begin here, the last looked at one by one."""
     coefficient = 1
-    while coefficient + steps[at] < 64:
-        coefficient += steps[at]
-        at += bits[at]
+    while coefficient + tables.steps[windows[at]] < 64:
+        coefficient += tables.steps[windows[at]]
+        at += tables.bits[windows[at]]
     while coefficient < 64:
         window = windows[at]
-        coefficient += steps_of_one[window]
-        at += bits_of_one[window]
+        coefficient += tables.steps_of_one[window]
+        at += tables.bits_of_one[window]
     if coefficient not in huffman.WHOLE:
         raise UnsupportedJpeg("its scan is damaged")
     return at

@@ -102,6 +102,14 @@ def test_a_scan_that_does_not_end_is_refused(end):
             segments(short, header)
 
 
+@pytest.mark.parametrize("number", [0x00, 0x10], ids=["dc", "ac"])
+def test_a_table_without_codes_is_refused(number):
+    data, at = SOUND[0], parse(SOUND[0]).sos
+    table = b"\xff\xc4\x00\x13" + bytes([number, *[0] * 16])
+    with pytest.raises(UnsupportedJpeg, match="its scan is damaged"):
+        with_restarts(data[:at] + table + data[at:])
+
+
 def test_extraneous_bits_are_refused():
     data = SOUND[0]
     with pytest.raises(UnsupportedJpeg, match="its scan is damaged"):
