@@ -1,0 +1,94 @@
+"""Parts of a JPEG that has restart markers, decoded without the rest of it."""
+
+import struct
+
+import numpy as np
+import simplejpeg
+
+from distill.data.jpeg.errors import UnsupportedJpeg
+from distill.data.jpeg.header import Header
+from distill.data.jpeg.scan import markers
+
+# Decoders smooth colour between neighbouring samples: only the pixel beside a cut is another one.
+_MARGIN = 1
+# Of narrower images libjpeg-turbo does not smooth colour.
+_NARROWEST = 5
+_COLOURS = {1: "GRAY", 3: "RGB"}
+
+Box = tuple[int, int, int, int]
+
+
+def crop(
+    data: bytes, header: Header, segments: np.ndarray, box: Box
+) -> tuple[bytes, tuple[int, int]]:
+    """The part of a JPEG that covers a box, as a JPEG of its own.
+
+    Args:
+      data: of the whole file, as of `with_restarts`.
+      header: of `parse`.
+      segments: of `distill.data.jpeg.segments`.
+      box: left, top, right and bottom in pixels.
+
+    Returns:
+      The file, and how far in pixels the box lies from its left and from its top.
+
+    Raises:
+      UnsupportedJpeg: if rows of MCUs do not begin with restart markers.
+      ValueError: if the box is empty or not within the image.
+    """
+    left, top, right, bottom = box
+    if not (0 <= left < right <= header.width and 0 <= top < bottom <= header.height):
+        raise ValueError(f"box {box} is not in an image of {header.width} × {header.height} pixels")
+    (rows, columns), (high, wide) = header.mcus, header.mcu
+    if not header.interval or columns % header.interval:
+        raise UnsupportedJpeg("its rows do not begin with restart markers")
+    per_row, wide = columns // header.interval, wide * header.interval
+    first, last = _covering(left, right, wide, per_row)
+    if first and header.width - first * wide < _NARROWEST:
+        first -= 1
+    upper, lower = _covering(top, bottom, high, rows)
+    within = slice(upper, lower + 1), slice(first, last + 1)
+    begins = segments[:-1].reshape(rows, per_row)[within]
+    ends = segments[1:].reshape(rows, per_row)[within]
+    bounds = zip(begins[:, 0].tolist(), ends[:, -1].tolist(), strict=True)
+    small = bytearray(b"".join([header.head, *(data[begin:end] for begin, end in bounds)]))
+    height = min((lower + 1) * high, header.height) - upper * high
+    width = min((last + 1) * wide, header.width) - first * wide
+    struct.pack_into(">HH", small, header.frame, height, width)
+    last_bytes = (ends - begins).cumsum()
+    last_bytes += len(header.head) - 1
+    np.frombuffer(small, np.uint8)[last_bytes] = markers(len(last_bytes))
+    return bytes(small), (left - first * wide, top - upper * high)
+
+
+def decode_crop(
+    data: bytes, header: Header, segments: np.ndarray, box: Box, channels: int = 3
+) -> np.ndarray:
+    """The pixels of a box as simplejpeg decodes them of the whole file, to the bit.
+
+    Args:
+      data: of the whole file, as of `with_restarts`.
+      header: of `parse`.
+      segments: of `distill.data.jpeg.segments`.
+      box: left, top, right and bottom in pixels.
+      channels: 1 for grey or 3 for colour.
+
+    Returns:
+      uint8 [bottom − top, right − left, channels].
+
+    Raises:
+      UnsupportedJpeg: as `crop`, or if the part is damaged.
+      ValueError: if the box is empty or not within the image.
+    """
+    small, (left, top) = crop(data, header, segments, box)
+    try:
+        pixels = simplejpeg.decode_jpeg(small, _COLOURS[channels])
+    # Whatever damage makes the decoder stumble on.
+    except Exception as error:
+        raise UnsupportedJpeg(str(error) or type(error).__name__) from error
+    return pixels[top : top + box[3] - box[1], left : left + box[2] - box[0]]
+
+
+def _covering(begin: int, end: int, size: int, count: int) -> tuple[int, int]:
+    """First and last of `count` parts of `size` pixels that cover these and the margin."""
+    return max(begin - _MARGIN, 0) // size, min((end + _MARGIN - 1) // size, count - 1)
