@@ -43,6 +43,15 @@ def tpu_compiler():
         yield
 
 
+@pytest.fixture
+def runtimes_in_this_process():
+    """Exports are run beside JAX, not in processes of their own."""
+    import exports
+
+    with exports.runtimes_in_this_process():
+        yield
+
+
 @pytest.fixture(scope="session")
 def teacher_workdir(tmp_path_factory) -> Path:
     """A tiny teacher, trained for ten steps."""
