@@ -260,6 +260,7 @@ def test_stored_targets(tmp_path):
     assert "logits/teacher <f2 [10]" in told
 
 
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.slow
 def test_an_export(teacher_workdir, tmp_path):
     export.run(teacher_workdir, tmp_path, formats=("stablehlo",), images=20)
