@@ -99,7 +99,7 @@ class ImageFiles:
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""
-        return np.argsort(hashed(self._files), kind="stable")
+        return np.argsort(hashed(self._files.relative()), kind="stable")
 
 
 class ImageFolder(ImageFiles):
@@ -139,7 +139,7 @@ class ImageFolder(ImageFiles):
         if layout.drawn:
             check_drawn(runs, top)
             self._drawn_from = f", drawn from {len(files):,}"
-            chosen = drawn(files, layout.drawn)
+            chosen = drawn(files.relative(), layout.drawn)
             files, labels = files.take(chosen), labels[chosen]
         super().__init__(files, labels, left_out, decoding)
 
