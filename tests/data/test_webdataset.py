@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tar_shards import encoded, numbers, opened, pack, samples
 
+from distill.data.labels import check_labels
 from distill.data.sources import CorruptImage, indexing, reading
 from distill.errors import RunFailed, UserError
 
@@ -117,6 +118,8 @@ def test_images_without_a_label_among_others_have_none(tmp_path):
     source = opened(tmp_path)
     assert source.class_names == ("5",) and source.labels.tolist() == [0, -1, -1]
     assert source.found == "3 images in 1 class in 1 shard; 2 without labels"
+    with pytest.raises(UserError, match=r"but .*train-0\.tar/x/b\.png has none, as have 1 others"):
+        check_labels(source, "pre-training")
     pack(tmp_path / "train-0.tar", [("a.png", encoded(1))])
     assert opened(tmp_path).class_names == ()
     assert opened(tmp_path).found == "1 image in 1 shard; all without labels"

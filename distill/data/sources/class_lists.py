@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +111,3 @@ def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> U
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
-
-
-def all_labels(texts: Iterable[str | None]) -> list[str]:
-    """Each label once, in the order in which they come."""
-    return [text for text in dict.fromkeys(texts) if text is not None]
