@@ -113,10 +113,15 @@ def scan_records(path: str, shard: Shard) -> ShardImages:
       RunFailed: if the file is damaged, or the system fails to read it.
     """
     found = persistently(lambda: list(_found(path)), path)
-    names, lengths, labels = ([one[column] for one in found] for column in range(3))
     remarks = () if found else (f"{shard.name} holds no images",)
     about = dataclasses.replace(shard, remarks=remarks)
-    return ShardImages.of(about, names, range(len(found)), lengths, labels)
+    return ShardImages.of(
+        about,
+        [name for name, _, _ in found],
+        range(len(found)),
+        [length for _, length, _ in found],
+        [label for _, _, label in found],
+    )
 
 
 def _found(path: str) -> Iterator[tuple[bytes, int, Label | None]]:

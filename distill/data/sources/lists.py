@@ -82,7 +82,7 @@ def _table(file: str, rows: Any) -> Table:
     columns, is_header = _columns(file, first)
     width = len(first)
     table = Table(file, [], [], [] if "split" in columns else None, [])
-    path_at, label_at, split_at = (columns.get(name) for name in ("path", "label", "split"))
+    path_at, label_at, split_at = columns["path"], columns.get("label"), columns.get("split")
     texts: dict[str, str | None] = {}
     for row in filled if is_header else _and_rest(first, filled):
         line = rows.line_num
@@ -96,7 +96,7 @@ def _table(file: str, rows: Any) -> Table:
         table.paths.append(path)
         table.labels.append(None if label_at is None else texts[row[label_at]])
         table.lines.append(line)
-        if split_at is not None:
+        if table.splits is not None and split_at is not None:
             table.splits.append(row[split_at].strip())
     return table
 

@@ -39,12 +39,13 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
     """
     if os.path.isdir(argument):
         return Shards(argument, _in_folder(argument, is_shard, expected), "")
-    if os.path.lexists(argument) or not _SPECIAL.search(argument):
+    special = _SPECIAL.search(argument)
+    if special is None or os.path.lexists(argument):
         files = [argument]
         root = os.path.dirname(argument)
     else:
         files = [file for pattern in _expanded(argument) for file in _matching(pattern)]
-        root = os.path.dirname(argument[: _SPECIAL.search(argument).start()])
+        root = os.path.dirname(argument[: special.start()])
     if not files:
         raise UserError(f"no file is called {printable(argument)}; expected {expected}")
     if missing := [file for file in files if not os.path.isfile(file)]:

@@ -169,10 +169,6 @@ class _Samples:
     def in_shard(self, shard: Shard, *, ended: bool) -> ShardImages:
         """The images, and what else there is; `ended` says whether the tar has its end mark."""
         places = [place for place, rank in enumerate(self._ranks) if rank < _NONE]
-        columns = (self._names, self._offsets, self._sizes, self._labels)
-        images = columns
-        if len(places) < len(self._ranks):
-            images = tuple([column[place] for place in places] for column in columns)
         remarks = [] if places else [f"{shard.name} holds no images"]
         if not ended:
             remarks.append(f"{shard.name} lacks the mark at its end and may be cut off")
@@ -180,7 +176,13 @@ class _Samples:
         about = dataclasses.replace(
             shard, left_out=dict(sorted(others.items())), remarks=tuple(remarks)
         )
-        return ShardImages.of(about, *images)
+        return ShardImages.of(
+            about,
+            [self._names[place] for place in places],
+            [self._offsets[place] for place in places],
+            [self._sizes[place] for place in places],
+            [self._labels[place] for place in places],
+        )
 
 
 class _Suffix(NamedTuple):
