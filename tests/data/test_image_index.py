@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tar_shards import numbers, opened, pack, samples
 
-from distill.data.sources import image_index, indexing, webdataset
+from distill.data.sources import image_index, webdataset
 from distill.data.sources.image_index import (
     ENTRY,
     DamagedIndex,
@@ -213,4 +213,3 @@ def test_places_are_of_folders_and_patterns(shards):
     opened(shards / "train-*.tar")
     opened(shards / "train-{0..1}.tar")
     assert len([name for name in os.listdir(shards) if name.endswith(".index")]) == 3
-    assert indexing._PATIENCE > 0

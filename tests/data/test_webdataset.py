@@ -282,13 +282,12 @@ def test_a_worker_is_handed_little_and_reads_the_same(shards):
         data = pickle.dumps(source)
         again = pickle.loads(data)  # noqa: S301
         assert numbers(again) == numbers(source) and again.fingerprint == source.fingerprint
-    pack(shards / "train-000002.tar", samples([n % 250 for n in range(0)]))
     many = [(f"{n:06}.png", b"x" * 10) for n in range(3000)]
     pack(shards / "train-000003.tar", many)
     assert len(pickle.dumps(opened(shards))) < 16 * 3000
 
 
-def test_grey_images_and_progress(shards, monkeypatch, caplog):
+def test_images_are_converted_and_progress_is_said(shards, monkeypatch, caplog):
     monkeypatch.setattr(indexing, "_PATIENCE", -1.0)
     assert opened(shards, channels=1).read(0)["image"].shape == (3, 4, 1)
     said = [record.getMessage() for record in caplog.records]
