@@ -176,13 +176,13 @@ def test_of_several_images_of_a_key_one_is_taken_and_the_rest_is_counted(tmp_pat
         ("__MACOSX/._a.png", b""),
         ("README", b""),
     ]
-    members += [("b.txt", b"text"), ("b.cls", b"1")]
+    members += [("b.txt", b"text"), ("b.cls", b"1"), ("c.jpeg", b""), ("c.png", b"")]
     pack(tmp_path / "train-0.tar", members)
     source = opened(tmp_path)
-    assert source.name(0) == "train-0.tar/a.JPG"
+    assert [source.name(n) for n in range(2)] == ["train-0.tar/a.JPG", "train-0.tar/c.jpeg"]
     assert source.found == (
-        "1 image in 1 shard; all without labels; left out 2 .txt, 1 without a suffix, 1 .cls, "
-        "1 .png, 1 .seg.png"
+        "2 images in 1 shard; all without labels; left out 2 .png, 2 .txt, 1 without a suffix, "
+        "1 .cls, 1 .seg.png"
     )
 
 
