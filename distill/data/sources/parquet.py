@@ -1,0 +1,273 @@
+"""Parquet files, of which an image is read without the rest of its row group.
+
+Of pages that are not compressed, the index has where each image lies; of others, in which page it
+is. Pages written in a way that is rare for images are read by the row group.
+"""
+
+import bisect
+import contextlib
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distill.data.sources.base import CorruptImage, Source, printable
+from distill.data.sources.decoding import Decoding
+from distill.data.sources.formats import Format, Request
+from distill.data.sources.image_index import ImageIndex, Shard, ShardImages
+from distill.data.sources.indexed_images import check_unchanged, read_part
+from distill.data.sources.indexing import open_index
+from distill.data.sources.reading import persistently
+from distill.data.sources.sharded import open_sharded
+from distill.data.sources.shards import find_shards
+from distill.data.sources.tables import pages
+from distill.data.sources.tables.columns import (
+    Choice,
+    Columns,
+    arrow,
+    check_columns,
+    features_of,
+    find_columns,
+)
+from distill.data.sources.tables.images import (
+    NULL,
+    Places,
+    Recent,
+    TableImages,
+    checked,
+    places_in,
+    rows_of,
+)
+from distill.errors import UserError
+
+# What each thread keeps of pages, decompressed.
+_KEPT = 64 << 20
+# Those that Arrow decompresses as Parquet has them.
+_CODECS = ("SNAPPY", "GZIP", "ZSTD", "BROTLI")
+
+
+class Chunk(NamedTuple):
+    """The images of a row group."""
+
+    start: int
+    """Of its pages, in bytes of the file."""
+    stop: int
+    rows: int
+    codec: str
+    deepest: int
+    """Definition level of a value that is not null."""
+    nulls: int | None
+    """How many rows have no value; None where the file does not say."""
+
+
+class ParquetImages(TableImages):
+    """Images in Parquet files.
+
+    Args:
+      index: of the images; the length of one that is in a page is −1 − its row there.
+      decoding: how they become pixels.
+      columns: where they are.
+      chosen: what `IndexedImages` takes.
+    """
+
+    def __init__(self, index: ImageIndex, decoding: Decoding, *, columns: Columns, **chosen: Any):
+        super().__init__(index, decoding, **chosen)
+        self._columns = columns
+        self._chunks: dict[str, list[Chunk]] = {}
+        self._recent = Recent(_KEPT)
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of the image's file."""
+        entry = self._index.entries[self._rows[index]]
+        start, row = int(entry["offset"]), -1 - int(entry["length"])
+        if row < 0:
+            return super().encoded(index)
+        shard = self._index.shards[entry["shard"]]
+        path = os.path.join(self._index.root, shard.name)
+        chunks = self._chunks.get(path) or self._chunks.setdefault(
+            path, _chunks(_open_file(path, shard), self._columns)
+        )
+        number = bisect.bisect([chunk.start for chunk in chunks], start) - 1
+
+        def read(at: int, size: int) -> bytes:
+            return persistently(lambda: read_part(path, shard, at, size), path)
+
+        try:
+            values = self._recent.get((path, start), lambda: _values(read, start, chunks[number]))
+        except pages.OtherEncoding:
+            row = int(self._index.name(self._rows[index])) - sum(c.rows for c in chunks[:number])
+            values = self._recent.get(
+                (path, -number), lambda: _group(path, shard, number, self._columns)
+            )
+        except pages.DamagedPage as error:
+            raise CorruptImage(f"it is in {error}, at byte {start:,}") from error
+        return checked(values[row])
+
+
+def _values(read: pages.Read, start: int, chunk: Chunk) -> pages.Values:
+    """The values of a page."""
+    if chunk.codec not in (*_CODECS, "UNCOMPRESSED"):
+        raise pages.OtherEncoding
+    page = pages.read_page(read, start, chunk.stop)
+    unpack = functools.partial(_unpack, chunk.codec)
+    # A column's dictionary is the first of its pages.
+    dictionary = functools.partial(pages.read_page, read, chunk.start, chunk.stop)
+    return pages.values_of(page, chunk.deepest, unpack, dictionary)
+
+
+def _unpack(codec: str, data: memoryview, size: int) -> Any:
+    if codec == "UNCOMPRESSED":
+        return data
+    import pyarrow as pa
+
+    return pa.decompress(data, decompressed_size=size, codec=codec.lower())
+
+
+def _open_file(path: str, shard: Shard) -> Any:
+    """The Parquet file, by Arrow."""
+    pq = arrow().parquet
+
+    def opened() -> Any:
+        check_unchanged(path, shard, os.stat(path))
+        try:
+            return pq.ParquetFile(path)
+        except ValueError as error:
+            raise _damaged(path, error) from error
+
+    return persistently(opened, path)
+
+
+def _damaged(path: str, why: object) -> UserError:
+    reason = str(why).strip().partition("\n")[0]
+    return UserError(f"{printable(path)} is damaged or no Parquet file: {reason}. Copy it again")
+
+
+def _chunks(file: Any, columns: Columns) -> list[Chunk]:
+    """The images of each row group."""
+    schema, metadata = file.schema, file.metadata
+    paths = [schema.column(number).path for number in range(len(schema))]
+    number = paths.index(columns.encoded)
+    deepest = schema.column(number).max_definition_level
+    found = []
+    for group in range(metadata.num_row_groups):
+        chunk = metadata.row_group(group).column(number)
+        start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
+        stop = start + chunk.total_compressed_size
+        counts = chunk.statistics if chunk.is_stats_set else None
+        nulls = counts.null_count if counts and counts.has_null_count else None
+        nulls = nulls if deepest else 0
+        found.append(Chunk(start, stop, chunk.num_values, chunk.compression, deepest, nulls))
+    return found
+
+
+def _group(path: str, shard: Shard, number: int, columns: Columns) -> pages.Values:
+    """The values of a whole row group, read by Arrow."""
+    import pyarrow as pa
+
+    table = _open_file(path, shard).read_row_group(number, columns=[columns.encoded])
+    data, places = places_in(_bytes_of(table, columns).cast(pa.large_binary()).combine_chunks())
+    return pages.Values(memoryview(data or b""), *places)
+
+
+def _bytes_of(table: Any, columns: Columns) -> Any:
+    import pyarrow.compute as pc
+
+    column = table.column(columns.image)
+    return pc.struct_field(column, "bytes") if columns.nested else column
+
+
+def scan_parquet(path: str, shard: Shard, columns: Columns) -> ShardImages:
+    """Finds the images in a Parquet file, reading labels and the headers of pages alone.
+
+    Raises:
+      UserError: if it is damaged, or its columns are others than the first file's.
+      RunFailed: if the system fails to read it.
+    """
+    return persistently(lambda: _scan(path, shard, columns), path)
+
+
+def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
+    where = printable(path)
+    file = _open_file(path, shard)
+    check_columns(file.schema_arrow, columns, where)
+    chunks = _chunks(file, columns)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        found = [
+            _places(lambda at, size: os.pread(descriptor, size, at), chunk) for chunk in chunks
+        ]
+    except pages.DamagedPage as error:
+        raise _damaged(path, error) from error
+    finally:
+        os.close(descriptor)
+    for number, chunk in enumerate(chunks):
+        if chunk.nulls and columns.has_path:
+            _mark_nulls(found[number], _group(path, shard, number, columns))
+    places = (
+        Places(*map(np.concatenate, zip(*found, strict=True)))
+        if found
+        else Places(*np.zeros((2, 0), np.int64))
+    )
+    if len(places.starts) != file.metadata.num_rows:
+        raise _damaged(
+            path, f"its pages hold {len(places.starts):,} of {file.metadata.num_rows:,} rows"
+        )
+    asked = [columns.label] if columns.label else []
+    paths = None
+    if columns.has_path and (places.starts == NULL).any():
+        asked.append(f"{columns.image}.path")
+    try:
+        table = file.read(columns=asked)
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if len(asked) > bool(columns.label):
+        import pyarrow.compute as pc
+
+        paths = pc.struct_field(table.column(columns.image), "path")
+    labels = table.column(columns.label) if columns.label else None
+    return rows_of(shard, where, places, paths, labels, columns)
+
+
+def _places(read: pages.Read, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and sizes of a row group's images, those in pages by page and row."""
+    starts, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for start, header in pages.walk(read, chunk.start, chunk.stop):
+        if not header.is_data:
+            continue
+        here = np.full(header.values, start, np.int64), -1 - np.arange(header.values)
+        if header.is_plain and chunk.codec == "UNCOMPRESSED":
+            # Whoever reads an image of one that is damaged is told.
+            with contextlib.suppress(pages.DamagedPage):
+                here = pages.hop(read, start, header, chunk.deepest)
+        starts.append(here[0])
+        sizes.append(here[1])
+    return np.concatenate(starts), np.concatenate(sizes)
+
+
+def _mark_nulls(found: tuple[np.ndarray, np.ndarray], values: pages.Values) -> None:
+    missing = values.starts < 0
+    found[0][missing], found[1][missing] = NULL, 0
+
+
+def _open(request: Request) -> Source:
+    path, choice = Choice.parse(request.argument)
+    shards = find_shards(
+        path,
+        lambda name: name.lower().endswith(".parquet"),
+        "a folder with *.parquet, or a pattern such as data/train-*.parquet",
+    )
+    first = os.path.join(shards.root, shards.names[0])
+    about = os.stat(first)
+    schema = _open_file(first, Shard(first, about.st_size, about.st_mtime_ns)).schema_arrow
+    folders = [Path(first).parent, Path(shards.root), Path(shards.root).parent]
+    columns = find_columns(schema, features_of(schema, folders), choice, printable(first))
+    scan = functools.partial(scan_parquet, columns=columns)
+    index = open_index(f"parquet{choice.suffix}", shards, scan)
+    kind: Callable[..., ParquetImages] = functools.partial(ParquetImages, columns=columns)
+    return open_sharded(request, index, kind, class_names=columns.class_names)
+
+
+FORMATS = (Format(name="parquet", argument="PATH", open=_open),)
