@@ -238,18 +238,50 @@ def test_threads_read_what_one_reads(tmp_path):
         assert wrong == []
 
 
-def test_pages_are_kept_only_so_far(tmp_path, monkeypatch):
+@pytest.fixture
+def pages_read(monkeypatch):
+    """The places of the pages that are read as a whole."""
+    read, real = [], pages.read_page
+    monkeypatch.setattr(pages, "read_page", lambda *a: read.append(a[1]) or real(*a))
+    return read
+
+
+def test_pages_are_kept_only_so_far(tmp_path, monkeypatch, pages_read):
     monkeypatch.setattr(parquet_source, "_KEPT", 20_000)
     blobs = [blob(n, 4000) for n in range(60)]
     options = {"data_page_size": 3000, "write_batch_size": 3, "use_dictionary": False}
-    write_parquet(tmp_path / "train.parquet", table(blobs), **options)
-    source, read = opened(tmp_path), []
-    real = pages.read_page
-    monkeypatch.setattr(pages, "read_page", lambda *a: read.append(a[1]) or real(*a))
+    write_parquet(tmp_path / "train.parquet", table(blobs), compression="zstd", **options)
+    source = opened(tmp_path)
     assert [source.encoded(n) for n in (0, 1, 2, 0)] == [blobs[n] for n in (0, 1, 2, 0)]
-    assert len(read) == 1
+    assert len(pages_read) == 1
     assert [source.encoded(n) for n in (30, 50, 0)] == [blobs[30], blobs[50], blobs[0]]
-    assert len(read) == 4
+    assert len(pages_read) == 4
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("by_dictionary", [True, False])
+@pytest.mark.parametrize("codec", ["snappy", "none"])
+def test_a_large_page_is_read_once_and_then_in_parts(
+    tmp_path, monkeypatch, pages_read, codec, by_dictionary, version
+):
+    blobs = [blob(n, 30_000) for n in range(20)]
+    blobs[4] = None
+    options = {"use_dictionary": by_dictionary, "data_page_version": version}
+    content = table(blobs, paths=[None] * 20)
+    write_parquet(tmp_path / "train.parquet", content, compression=codec, **options)
+    source = opened(tmp_path)
+    assert source.encoded(0) == blobs[0]
+    before, sizes, real = len(pages_read), [], os.pread
+    assert before == (1 + by_dictionary if codec == "snappy" or by_dictionary else 0)
+    monkeypatch.setattr(
+        os, "pread", lambda file, size, at: sizes.append(size) or real(file, size, at)
+    )
+    assert encoded(source) == [
+        data or "there is no image in this row, it is null" for data in blobs
+    ]
+    assert len(pages_read) == before and len(sizes) == 19
+    # In Snappy's fragments of 64 KiB.
+    assert max(sizes) <= (2 << 16) + 100
 
 
 def test_training_goes_on_as_if_it_had_not_stopped(tmp_path):

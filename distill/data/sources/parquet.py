@@ -23,7 +23,7 @@ from distill.data.sources.indexing import open_index
 from distill.data.sources.reading import persistently
 from distill.data.sources.sharded import open_sharded
 from distill.data.sources.shards import find_shards
-from distill.data.sources.tables import pages
+from distill.data.sources.tables import pages, snappy
 from distill.data.sources.tables.columns import (
     Choice,
     Columns,
@@ -41,10 +41,13 @@ from distill.data.sources.tables.images import (
     places_in,
     rows_of,
 )
+from distill.data.sources.tables.values import InFile, InMemory, Kept
 from distill.errors import UserError
 
 # What each thread keeps of pages, decompressed.
 _KEPT = 64 << 20
+# What each process keeps of where in pages images lie, in bytes an image.
+_PLACES = 40
 # Those that Arrow decompresses as Parquet has them.
 _CODECS = ("SNAPPY", "GZIP", "ZSTD", "BROTLI")
 
@@ -77,7 +80,13 @@ class ParquetImages(TableImages):
         super().__init__(index, decoding, **chosen)
         self._columns = columns
         self._chunks: dict[str, list[Chunk]] = {}
+        self._places: dict[tuple[str, int], InFile] = {}
+        self._places_size = 0
         self._recent = Recent(_KEPT)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What has been read of files is cheaper read again than handed over.
+        return self.__dict__ | {"_chunks": {}, "_places": {}, "_places_size": 0}
 
     def encoded(self, index: int) -> bytes:
         """The bytes of the image's file."""
@@ -96,18 +105,28 @@ class ParquetImages(TableImages):
             return persistently(lambda: read_part(path, shard, at, size), path)
 
         try:
-            values = self._recent.get((path, start), lambda: _values(read, start, chunks[number]))
+            data = self._page(path, read, start, chunks[number]).get(row, read)
         except pages.OtherEncoding:
             row = int(self._index.name(self._rows[index])) - sum(c.rows for c in chunks[:number])
-            values = self._recent.get(
-                (path, -number), lambda: _group(path, shard, number, self._columns)
-            )
+            group = functools.partial(_group, path, shard, number, self._columns)
+            data = self._recent.get((path, -number), group).get(row, read)
         except pages.DamagedPage as error:
             raise CorruptImage(f"it is in {error}, at byte {start:,}") from error
-        return checked(values[row])
+        return checked(data)
+
+    def _page(self, path: str, read: pages.Read, start: int, chunk: Chunk) -> Kept:
+        """What is known of a page's values, which are looked for once where that is enough."""
+        known = self._places.get((path, start))
+        if known is not None:
+            return known
+        page = self._recent.get((path, start), lambda: _values(read, start, chunk))
+        if isinstance(page, InFile) and self._places_size < _PLACES * len(self):
+            self._places[path, start] = page
+            self._places_size += page.nbytes
+        return page
 
 
-def _values(read: pages.Read, start: int, chunk: Chunk) -> pages.Values:
+def _values(read: pages.Read, start: int, chunk: Chunk) -> Kept:
     """The values of a page."""
     if chunk.codec not in (*_CODECS, "UNCOMPRESSED"):
         raise pages.OtherEncoding
@@ -115,7 +134,16 @@ def _values(read: pages.Read, start: int, chunk: Chunk) -> pages.Values:
     unpack = functools.partial(_unpack, chunk.codec)
     # A column's dictionary is the first of its pages.
     dictionary = functools.partial(pages.read_page, read, chunk.start, chunk.stop)
-    return pages.values_of(page, chunk.deepest, unpack, dictionary)
+    body, by_dictionary, *places = pages.values_of(page, chunk.deepest, unpack, dictionary)
+    place = body.place + (chunk.start if by_dictionary else start)
+    # No page has 2 GiB.
+    small = [one.astype(np.int32) for one in places]
+    if chunk.codec == "UNCOMPRESSED" or not body.header.compressed:
+        return InFile(place, *small)
+    fragments = snappy.fragments(body.packed) if chunk.codec == "SNAPPY" else None
+    if fragments is None:
+        return InMemory(body.data, *places)
+    return InFile(place, *small, fragments, len(body.data), unpack)
 
 
 def _unpack(codec: str, data: memoryview, size: int) -> Any:
@@ -163,13 +191,13 @@ def _chunks(file: Any, columns: Columns) -> list[Chunk]:
     return found
 
 
-def _group(path: str, shard: Shard, number: int, columns: Columns) -> pages.Values:
+def _group(path: str, shard: Shard, number: int, columns: Columns) -> InMemory:
     """The values of a whole row group, read by Arrow."""
     import pyarrow as pa
 
     table = _open_file(path, shard).read_row_group(number, columns=[columns.encoded])
     data, places = places_in(_bytes_of(table, columns).cast(pa.large_binary()).combine_chunks())
-    return pages.Values(memoryview(data or b""), *places)
+    return InMemory(memoryview(data or b""), *places)
 
 
 def _bytes_of(table: Any, columns: Columns) -> Any:
@@ -247,7 +275,7 @@ def _places(read: pages.Read, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(starts), np.concatenate(sizes)
 
 
-def _mark_nulls(found: tuple[np.ndarray, np.ndarray], values: pages.Values) -> None:
+def _mark_nulls(found: tuple[np.ndarray, np.ndarray], values: InMemory) -> None:
     missing = values.starts < 0
     found[0][missing], found[1][missing] = NULL, 0
 

@@ -64,23 +64,30 @@ class Header:
         return self.encoding == _PLAIN
 
 
+class Body(NamedTuple):
+    """A page's body."""
+
+    header: Header
+    levels: memoryview | None
+    """That lie apart from `data`."""
+    data: memoryview
+    """Decompressed."""
+    packed: memoryview
+    """The same as it lies in the file."""
+    place: int
+    """Where that begins, in bytes from the page's beginning."""
+
+
 class Values(NamedTuple):
     """A page's values, one for each row."""
 
-    data: bytes | memoryview
+    body: Body
+    """Of the page, or of its column's dictionary."""
+    by_dictionary: bool
     starts: np.ndarray
-    """Where each begins, int64 [rows]; −1 for null."""
+    """Where in the body's data each begins, int64 [rows]; −1 for null."""
     sizes: np.ndarray
     """How long each is, int64 [rows]."""
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes of memory."""
-        return len(self.data) + self.starts.nbytes + self.sizes.nbytes
-
-    def __getitem__(self, row: int) -> bytes | None:
-        start = self.starts[row]
-        return None if start < 0 else bytes(self.data[start : start + self.sizes[row]])
 
 
 def parse_header(data: bytes) -> Header:
@@ -202,34 +209,34 @@ def values_of(
       DamagedPage: if it is not what its header says.
       OtherEncoding: if it has to be read otherwise.
     """
-    header, levels, data = _opened(page, decompress)
-    rows = header.values
+    body = _opened(page, decompress)
+    rows, levels, place = body.header.values, body.levels, 0
     if levels is None and deepest:
-        size = int.from_bytes(data[:4], "little")
-        levels, data = data[4 : 4 + size], data[4 + size :]
+        place = 4 + int.from_bytes(body.data[:4], "little")
+        levels = body.data[4:place]
     present = np.ones(rows, bool)
     if deepest:
         present = _levels(bytes(levels or b""), deepest, rows) == deepest
     starts, sizes = np.full(rows, -1, np.int64), np.zeros(rows, np.int64)
     count = int(np.count_nonzero(present))
-    if header.is_plain:
-        starts[present], sizes[present] = _plain(data, count)
-    elif header.encoding in _BY_DICTIONARY:
-        about, _, entries = _opened(dictionary(), decompress)
-        if about.kind != _DICTIONARY:
-            raise DamagedPage("a page that has lost its dictionary")
-        places, lengths = _plain(entries, about.values)
-        chosen = hybrid(bytes(data[1:]), data[0] if len(data) else 0, count)
-        if count and int(chosen.max()) >= about.values:
-            raise DamagedPage("a page that names values its dictionary does not have")
-        starts[present], sizes[present], data = places[chosen], lengths[chosen], entries
-    else:
+    if body.header.is_plain:
+        starts[present], sizes[present] = _plain(body.data, place, count)
+        return Values(body, False, starts, sizes)
+    if body.header.encoding not in _BY_DICTIONARY:
         raise OtherEncoding
-    return Values(data, starts, sizes)
+    entries = _opened(dictionary(), decompress)
+    if entries.header.kind != _DICTIONARY:
+        raise DamagedPage("a page that has lost its dictionary")
+    places, lengths = _plain(entries.data, 0, entries.header.values)
+    bits, numbers = bytes(body.data[place : place + 1]), bytes(body.data[place + 1 :])
+    chosen = hybrid(numbers, bits[0] if bits else 0, count)
+    if count and int(chosen.max()) >= len(places):
+        raise DamagedPage("a page that names values its dictionary does not have")
+    starts[present], sizes[present] = places[chosen], lengths[chosen]
+    return Values(entries, True, starts, sizes)
 
 
-def _opened(page: bytes, decompress: Decompress) -> tuple[Header, memoryview | None, memoryview]:
-    """Header, levels if they lie apart, and the rest of the body, decompressed."""
+def _opened(page: bytes, decompress: Decompress) -> Body:
     try:
         header = parse_header(page)
     except CutOff as error:
@@ -250,13 +257,14 @@ def _opened(page: bytes, decompress: Decompress) -> tuple[Header, memoryview | N
             raise DamagedPage(f"a page that cannot be decompressed ({error})") from error
     if len(data) != size:
         raise DamagedPage(f"a page of {len(data):,} bytes whose header says {size:,}")
-    return header, None if header.levels is None else levels, data
+    lying_apart = None if header.levels is None else levels
+    return Body(header, lying_apart, data, packed, header.size + apart)
 
 
-def _plain(data: memoryview, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _plain(data: memoryview, place: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Places and sizes of so many values, each after its length in four bytes, int64 [count]."""
     starts, sizes = np.empty(count, np.int64), np.empty(count, np.int64)
-    place, total = 0, len(data)
+    total = len(data)
     for number in range(count):
         size = int.from_bytes(data[place : place + 4], "little")
         starts[number], sizes[number] = place + 4, size
