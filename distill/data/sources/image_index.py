@@ -12,7 +12,7 @@ import mmap
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,16 +51,6 @@ class Label(NamedTuple):
     have labels that are stated."""
 
 
-class Found(NamedTuple):
-    """An image in a shard."""
-
-    name: bytes
-    """Of the image in its shard, as the file system encodes names."""
-    offset: int
-    length: int
-    label: Label | None
-
-
 @dataclasses.dataclass(frozen=True)
 class Shard:
     """A file that images lie in, as it was when it was indexed."""
@@ -91,20 +81,33 @@ class ShardImages(NamedTuple):
     labels: tuple[Label, ...]
 
     @classmethod
-    def of(cls, shard: Shard, found: Iterable[Found]) -> "ShardImages":
-        """What a scan found."""
-        found = list(found)
-        entries = np.zeros(len(found), ENTRY)
+    def of(
+        cls,
+        shard: Shard,
+        names: Sequence[bytes],
+        offsets: Sequence[int],
+        lengths: Sequence[int],
+        labels: Sequence[Label | None],
+    ) -> "ShardImages":
+        """What a scan found of each image, in order.
+
+        Args:
+          shard: in which they lie; its `images` is set.
+          names: in the shard, as the file system encodes names.
+          offsets: where their bytes begin.
+          lengths: how many they are.
+          labels: None for an image without.
+        """
         numbers: dict[Label | None, int] = {None: -1}
-        for one in found:
-            numbers.setdefault(one.label, len(numbers) - 1)
-        entries["offset"] = [one.offset for one in found]
-        entries["length"] = [one.length for one in found]
-        entries["label"] = [numbers[one.label] for one in found]
-        entries["name_end"] = np.cumsum([len(one.name) for one in found])
-        names = b"".join(one.name for one in found)
-        labels = tuple(label for label in numbers if label is not None)
-        return cls(dataclasses.replace(shard, images=len(found)), entries, names, labels)
+        for label in labels:
+            numbers.setdefault(label, len(numbers) - 1)
+        entries = np.zeros(len(names), ENTRY)
+        entries["offset"], entries["length"] = offsets, lengths
+        entries["name_end"] = np.cumsum([len(name) for name in names])
+        entries["label"] = [numbers[label] for label in labels]
+        used = tuple(label for label in numbers if label is not None)
+        about = dataclasses.replace(shard, images=len(names))
+        return cls(about, entries, b"".join(names), used)
 
 
 class ImageIndex:

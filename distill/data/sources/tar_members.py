@@ -8,29 +8,22 @@ numbers (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
 import os
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from distill.errors import UserError
 
 BLOCK = 512
 # A pax or long name header beyond it is no header; names are bounded by the system.
 _LONGEST_HEADER = 1 << 20
+# Read at once: the header of a short member, the member, and the header after it.
+_WINDOW = 4096
 _CHECKSUM_MODULUS = 65521
 
 _FILES = (b"0", b"\0", b"7")
 _LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
 _PAX, _GLOBAL_PAX, _SOLARIS_PAX = b"x", b"g", b"X"
+_EXTENDING = (_LONG_NAME, _LONG_LINK, _PAX, _GLOBAL_PAX, _SOLARIS_PAX)
 # Of links, folders, devices and pipes no data follows, whatever their size says.
 _WITHOUT_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
-
-
-class Member(NamedTuple):
-    """A file in a tar."""
-
-    name: bytes
-    offset: int
-    """Where in the tar its bytes begin."""
-    size: int
 
 
 class DamagedTar(UserError):
@@ -38,7 +31,7 @@ class DamagedTar(UserError):
 
 
 class TarWalk:
-    """The files of a tar in its order.
+    """The files of a tar in its order: their names, where their bytes begin, and how many they are.
 
     Args:
       file: its descriptor.
@@ -52,15 +45,24 @@ class TarWalk:
     def __init__(self, file: int, size: int):
         self._file, self._size = file, size
         self._last = b""
+        self._window, self._window_at = b"", 0
         self.ended = False
         """Whether the mark at the end of a tar was met."""
 
-    def __iter__(self) -> Iterator[Member]:
+    def read(self, offset: int, size: int) -> bytes:
+        """A part of the tar; short parts are read along with what follows."""
+        start = offset - self._window_at
+        if not 0 <= start <= len(self._window) - size:
+            self._window = os.pread(self._file, max(size, _WINDOW), offset)
+            self._window_at, start = offset, 0
+        return self._window[start : start + size]
+
+    def __iter__(self) -> Iterator[tuple[bytes, int, int]]:
         offset = 0
         common: dict[bytes, bytes] = {}
         extended: dict[bytes, bytes] = {}
         while offset < self._size:
-            header = os.pread(self._file, BLOCK, offset)
+            header = self.read(offset, BLOCK)
             if len(header) < BLOCK:
                 raise self._damaged(f"is cut off in the header at byte {offset:,}")
             if not header[0] and not any(header):
@@ -69,34 +71,39 @@ class TarWalk:
             if not _fits(header):
                 raise self._damaged(f"has no tar header at byte {offset:,}")
             kind, data = header[156:157], offset + BLOCK
+            name = extended.get(b"path") or _name(header)
             size = self._number(extended.get(b"size"), header[124:136], offset)
-            offset = data + (0 if kind in _WITHOUT_DATA else -(-size // BLOCK) * BLOCK)
-            if data + size > self._size and kind not in _WITHOUT_DATA:
-                name = _name(header, extended)
-                raise self._damaged(
-                    f"is cut off: {_shown(name)} should end at byte {data + size:,}, but the file "
-                    f"has {self._size:,} bytes"
-                )
-            if kind in (_LONG_NAME, _PAX, _SOLARIS_PAX, _GLOBAL_PAX, _LONG_LINK):
+            offset = data
+            if kind not in _WITHOUT_DATA:
+                offset += -(-size // BLOCK) * BLOCK
+                if data + size > self._size:
+                    raise self._damaged(
+                        f"is cut off: {_shown(name)} should end at byte {data + size:,}, but the "
+                        f"file has {self._size:,} bytes"
+                    )
+            if kind in _EXTENDING:
                 self._extend(kind, data, size, common, extended)
                 continue
-            name, known = _name(header, extended), {**common, **extended} if extended else common
-            extended = dict(common)
             self._last = name
-            if kind == _SPARSE or any(key.startswith(b"GNU.sparse") for key in known):
-                raise self._damaged(
-                    f"holds {_shown(name)} as a sparse file, which is not read. Pack it without "
-                    "--sparse"
-                )
+            if extended or kind == _SPARSE:
+                self._refuse_sparse(kind, extended)
+                extended = dict(common)
             # As in V7, a name that ends with a slash is a folder's.
-            if kind in _FILES and not name.endswith(b"/"):
-                yield Member(name, data, size)
+            if kind in _FILES and name[-1:] != b"/":
+                yield name, data, size
+
+    def _refuse_sparse(self, kind: bytes, extended: dict[bytes, bytes]) -> None:
+        if kind == _SPARSE or any(key.startswith(b"GNU.sparse") for key in extended):
+            raise self._damaged(
+                f"holds {_shown(self._last)} as a sparse file, which is not read. Pack it without "
+                "--sparse"
+            )
 
     def _extend(self, kind: bytes, data: int, size: int, common: dict, extended: dict) -> None:
         """Takes up what a header says of the member after it, or of all."""
         if size > _LONGEST_HEADER:
             raise self._damaged(f"has a header of {size:,} bytes at byte {data:,}")
-        content = os.pread(self._file, size, data)
+        content = self.read(data, size)
         if kind == _LONG_NAME:
             extended[b"path"] = content.partition(b"\0")[0]
         elif kind == _GLOBAL_PAX:
@@ -149,13 +156,12 @@ def _fits(header: bytes) -> bool:
     return sum(byte - 256 * (byte > 127) for byte in rest) == stated
 
 
-def _name(header: bytes, extended: dict[bytes, bytes]) -> bytes:
-    if b"path" in extended:
-        return extended[b"path"]
-    name = header[:100].partition(b"\0")[0]
+def _name(header: bytes) -> bytes:
+    name = header[: header.find(b"\0", 0, 100)] if b"\0" in header[:100] else header[:100]
     # GNU's older format has times in the place of a prefix.
-    prefix = header[345:500].partition(b"\0")[0] if header[257:263] == b"ustar\0" else b""
-    return prefix + b"/" + name if prefix else name
+    if not header[345] or header[257:263] != b"ustar\0":
+        return name
+    return header[345:500].partition(b"\0")[0] + b"/" + name
 
 
 def _shown(name: bytes) -> str:
