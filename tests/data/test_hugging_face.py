@@ -119,6 +119,11 @@ def test_images_outside_are_read_from_their_files(tmp_path):
     assert encoded(opened(tmp_path)) == [png(7)] * 2
 
 
+def test_a_name_of_the_hub_says_how_to_save_it():
+    with pytest.raises(UserError, match=r"load_dataset\(NAME\)\.save_to_disk\(PATH\)"):
+        opened("uoft-cs/cifar10")
+
+
 def test_rows_chosen_apart_are_refused(tmp_path):
     save(tmp_path, table([png(0)]), _indices_files=[{"filename": "indices.arrow"}])
     with pytest.raises(UserError, match=r"flatten_indices\(\)"):

@@ -159,7 +159,9 @@ def test_a_header_that_fits_nothing_is_found_when_the_index_is_built(tmp_path):
         pq.ParquetFile(file).metadata.row_group(0).column(1).dictionary_page_offset,
         b"\xff" * 30,
     )
-    with pytest.raises(UserError, match=r"train\.parquet is damaged .*no header of a page"):
+    with pytest.raises(
+        UserError, match=r"train\.parquet is damaged .*a page whose header is damaged"
+    ):
         opened(tmp_path)
 
 
@@ -180,6 +182,18 @@ def test_images_in_a_damaged_page_are_corrupt_and_others_are_read(tmp_path, chec
     with pytest.raises(CorruptImage, match=rf"page that .*({reason}).*, at byte \d+"):
         source.encoded(3)
     assert source.encoded(30) == blobs[30]
+
+
+def test_a_damaged_row_group_that_arrow_reads_is_corrupt(tmp_path):
+    blobs = [blob(n) for n in range(20)]
+    content, encoding = table(blobs), {"image.bytes": "DELTA_BYTE_ARRAY"}
+    options = {"row_group_size": 10, "use_dictionary": False, "column_encoding": encoding}
+    file = write_parquet(tmp_path / "train.parquet", content, **options)
+    source = opened(tmp_path)
+    damage(file, first_page(file) + 3000, b"\xff" * 5000)
+    with pytest.raises(CorruptImage, match="data that Arrow does not read"):
+        source.encoded(2)
+    assert source.encoded(12) == blobs[12]
 
 
 def test_a_file_that_changes_while_it_is_in_use_stops_the_run(tmp_path, monkeypatch):
@@ -311,6 +325,29 @@ def test_slices_are_disjoint_and_complete(tmp_path):
     assert [len(part) for part in parts] == [12, 18]
     names = [part.name(n) for part in parts for n in range(len(part))]
     assert sorted(names) == sorted(f"train.parquet/{n}" for n in range(30))
+
+
+def test_files_without_rows_are_passed_over(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", table([]))
+    write_parquet(tmp_path / "train-1.parquet", table([blob(1)]))
+    assert encoded(opened(tmp_path)) == [blob(1)]
+
+
+def test_levels_as_they_were_written_long_ago_are_left_to_arrow():
+    file = io.BytesIO()
+    pq.write_table(table([blob(n) for n in range(9)]), file, use_dictionary=False)
+    chunk = pq.ParquetFile(file).metadata.row_group(0).column(1)
+    page = file.getvalue()[chunk.data_page_offset :][: chunk.total_compressed_size]
+
+    def unpack(data, size):
+        return pa.decompress(data, size, codec="snappy")
+
+    assert len(pages.values_of(page, 2, unpack, bytes).starts) == 9
+    # Of 9 values, PLAIN, with levels RLE; then the same with levels BIT_PACKED.
+    new, old = (bytes([0x15, 18, 0x15, 0, 0x15, encoding]) for encoding in (6, 8))
+    assert page.count(new) == 1
+    with pytest.raises(pages.OtherEncoding):
+        pages.values_of(page.replace(new, old), 2, unpack, bytes)
 
 
 def test_a_header_is_parsed_at_any_cut():

@@ -84,6 +84,15 @@ def test_names_of_classes_lie_beside_the_files(tmp_path, name, content):
     assert opened(tmp_path).labels.tolist() == [0, 1, 2]
 
 
+def test_names_of_classes_may_change_beside_the_files(tmp_path):
+    write_parquet(tmp_path / "train.parquet", table([png(0)] * 3, features=None))
+    for names in (NAMES, ("x", "y", "z")):
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        (tmp_path / "dataset_info.json").write_text(json.dumps({"features": features}))
+        assert opened(tmp_path).class_names == names
+        assert opened(tmp_path).labels.tolist() == [0, 1, 2]
+
+
 def two_of_each(path):
     content = table([png(0), png(1)], [0, 1], features=None)
     for name, column in (("photo", "image"), ("species", "label")):
@@ -121,6 +130,9 @@ def test_columns_of_all_files_are_those_of_the_first(tmp_path):
     write_parquet(tmp_path / "train-0.parquet", table([png(0)]))
     write_parquet(tmp_path / "train-1.parquet", table([png(0)], nested=False))
     with pytest.raises(UserError, match=r"'image' of .*train-1\.parquet is of another type"):
+        opened(tmp_path)
+    write_parquet(tmp_path / "train-1.parquet", table([png(0)]).drop_columns("label"))
+    with pytest.raises(UserError, match=r"has no column 'label'"):
         opened(tmp_path)
     other = {"label": {"_type": "ClassLabel", "names": ["x"]}}
     write_parquet(tmp_path / "train-1.parquet", table([png(0)], features=other))

@@ -6,6 +6,7 @@ its cache has the same streams. The index says where in them each image lies.
 
 import dataclasses
 import functools
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,8 +58,9 @@ def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
     paths, labels = [], []
     with _mapped(path, shard) as mapped:
         first = mapped.read_buffer(1).address
-        for batch in _batches(mapped, path):
-            check_columns(batch.schema, columns, where)
+        for number, batch in enumerate(_batches(mapped, path)):
+            if not number:
+                check_columns(batch.schema, columns, where)
             images = batch.column(columns.image)
             found = _places(images, columns, first, shard.size, where)
             starts.append(found.starts)
@@ -136,6 +138,11 @@ def _places(images: Any, columns: Columns, first: int, size: int, where: str) ->
 
 def _open(request: Request) -> Source:
     path, choice = Choice.parse(request.argument)
+    if not glob.has_magic(path) and not os.path.exists(path):
+        raise UserError(
+            f"{printable(path)} does not exist; expected a folder that Dataset.save_to_disk wrote. "
+            "Of a data set of the Hub: datasets.load_dataset(NAME).save_to_disk(PATH)"
+        )
     shards = find_shards(
         path,
         lambda name: name.endswith(".arrow") and not name.startswith(_NOT_DATA),
@@ -152,7 +159,7 @@ def _open(request: Request) -> Source:
         _schema(first), features_of(_schema(first), [first.parent]), choice, printable(str(first))
     )
     scan = functools.partial(scan_arrow, columns=columns)
-    index = open_index(f"hf{choice.suffix}", shards, scan)
+    index = open_index(f"hf-{columns.digest}", shards, scan)
     own = (states.get(root) or {}).get("_split")
     return open_sharded(
         request,

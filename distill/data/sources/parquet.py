@@ -105,11 +105,13 @@ class ParquetImages(TableImages):
             return persistently(lambda: read_part(path, shard, at, size), path)
 
         try:
-            data = self._page(path, read, start, chunks[number]).get(row, read)
-        except pages.OtherEncoding:
-            row = int(self._index.name(self._rows[index])) - sum(c.rows for c in chunks[:number])
-            group = functools.partial(_group, path, shard, number, self._columns)
-            data = self._recent.get((path, -number), group).get(row, read)
+            try:
+                data = self._page(path, read, start, chunks[number]).get(row, read)
+            except pages.OtherEncoding:
+                before = sum(chunk.rows for chunk in chunks[:number])
+                row = int(self._index.name(self._rows[index])) - before
+                group = functools.partial(_group, path, shard, number, self._columns)
+                data = self._recent.get((path, -number), group).get(row, read)
         except pages.DamagedPage as error:
             raise CorruptImage(f"it is in {error}, at byte {start:,}") from error
         return checked(data)
@@ -156,21 +158,40 @@ def _unpack(codec: str, data: memoryview, size: int) -> Any:
 
 def _open_file(path: str, shard: Shard) -> Any:
     """The Parquet file, by Arrow."""
-    pq = arrow().parquet
+    parquet = arrow().parquet
 
     def opened() -> Any:
         check_unchanged(path, shard, os.stat(path))
-        try:
-            return pq.ParquetFile(path)
-        except ValueError as error:
-            raise _damaged(path, error) from error
+        return parquet.ParquetFile(path)
 
-    return persistently(opened, path)
+    try:
+        return _by_arrow(opened, path)
+    except pages.DamagedPage as error:
+        raise _damaged(path, error) from error
+
+
+def _by_arrow(read: Callable[[], Any], path: str) -> Any:
+    """What Arrow reads, tried again where the system fails.
+
+    Raises:
+      DamagedPage: if it cannot be decoded.
+    """
+
+    def attempt() -> Any:
+        try:
+            return read()
+        except (OSError, ValueError) as error:
+            # The system's errors have numbers, Arrow's own have none.
+            if getattr(error, "errno", None):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            raise pages.DamagedPage(f"data that Arrow does not read ({reason})") from error
+
+    return persistently(attempt, path)
 
 
 def _damaged(path: str, why: object) -> UserError:
-    reason = str(why).strip().partition("\n")[0]
-    return UserError(f"{printable(path)} is damaged or no Parquet file: {reason}. Copy it again")
+    return UserError(f"{printable(path)} is damaged or no Parquet file: {why}. Copy it again")
 
 
 def _chunks(file: Any, columns: Columns) -> list[Chunk]:
@@ -195,7 +216,8 @@ def _group(path: str, shard: Shard, number: int, columns: Columns) -> InMemory:
     """The values of a whole row group, read by Arrow."""
     import pyarrow as pa
 
-    table = _open_file(path, shard).read_row_group(number, columns=[columns.encoded])
+    file = _open_file(path, shard)
+    table = _by_arrow(lambda: file.read_row_group(number, columns=[columns.encoded]), path)
     data, places = places_in(_bytes_of(table, columns).cast(pa.large_binary()).combine_chunks())
     return InMemory(memoryview(data or b""), *places)
 
@@ -221,42 +243,41 @@ def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
     where = printable(path)
     file = _open_file(path, shard)
     check_columns(file.schema_arrow, columns, where)
-    chunks = _chunks(file, columns)
+    try:
+        places = _all_places(path, shard, _chunks(file, columns), columns)
+        if len(places.starts) != file.metadata.num_rows:
+            rows = f"{len(places.starts):,} of {file.metadata.num_rows:,} rows"
+            raise _damaged(path, f"its pages hold {rows}")
+        labels = paths = None
+        if columns.label:
+            asked = [columns.label]
+            labels = _by_arrow(lambda: file.read(columns=asked), path).column(columns.label)
+        if columns.has_path and (places.starts == NULL).any():
+            asked = [f"{columns.image}.path"]
+            table = _by_arrow(lambda: file.read(columns=asked), path)
+            paths = arrow().compute.struct_field(table.column(columns.image), "path")
+    except pages.DamagedPage as error:
+        raise _damaged(path, error) from error
+    return rows_of(shard, where, places, paths, labels, columns)
+
+
+def _all_places(path: str, shard: Shard, chunks: list[Chunk], columns: Columns) -> Places:
+    """Starts and sizes of a file's images, those in pages by page and row."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         found = [
             _places(lambda at, size: os.pread(descriptor, size, at), chunk) for chunk in chunks
         ]
-    except pages.DamagedPage as error:
-        raise _damaged(path, error) from error
     finally:
         os.close(descriptor)
-    for number, chunk in enumerate(chunks):
-        if chunk.nulls and columns.has_path:
-            _mark_nulls(found[number], _group(path, shard, number, columns))
-    places = (
-        Places(*map(np.concatenate, zip(*found, strict=True)))
-        if found
-        else Places(*np.zeros((2, 0), np.int64))
-    )
-    if len(places.starts) != file.metadata.num_rows:
-        raise _damaged(
-            path, f"its pages hold {len(places.starts):,} of {file.metadata.num_rows:,} rows"
-        )
-    asked = [columns.label] if columns.label else []
-    paths = None
-    if columns.has_path and (places.starts == NULL).any():
-        asked.append(f"{columns.image}.path")
-    try:
-        table = file.read(columns=asked)
-    except ValueError as error:
-        raise _damaged(path, error) from error
-    if len(asked) > bool(columns.label):
-        import pyarrow.compute as pc
-
-        paths = pc.struct_field(table.column(columns.image), "path")
-    labels = table.column(columns.label) if columns.label else None
-    return rows_of(shard, where, places, paths, labels, columns)
+    for number, (chunk, (starts, sizes)) in enumerate(zip(chunks, found, strict=True)):
+        # Which of the images lie in files of their own has to be known.
+        if chunk.nulls and columns.has_path and (sizes < 0).any():
+            missing = _group(path, shard, number, columns).starts < 0
+            starts[missing], sizes[missing] = NULL, 0
+    nothing = np.zeros(0, np.int64)
+    starts, sizes = zip((nothing, nothing), *found, strict=True)
+    return Places(np.concatenate(starts), np.concatenate(sizes))
 
 
 def _places(read: pages.Read, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
@@ -266,18 +287,13 @@ def _places(read: pages.Read, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
         if not header.is_data:
             continue
         here = np.full(header.values, start, np.int64), -1 - np.arange(header.values)
-        if header.is_plain and chunk.codec == "UNCOMPRESSED":
+        if header.is_read(chunk.deepest) and chunk.codec == "UNCOMPRESSED" and header.is_plain:
             # Whoever reads an image of one that is damaged is told.
             with contextlib.suppress(pages.DamagedPage):
                 here = pages.hop(read, start, header, chunk.deepest)
         starts.append(here[0])
         sizes.append(here[1])
     return np.concatenate(starts), np.concatenate(sizes)
-
-
-def _mark_nulls(found: tuple[np.ndarray, np.ndarray], values: InMemory) -> None:
-    missing = values.starts < 0
-    found[0][missing], found[1][missing] = NULL, 0
 
 
 def _open(request: Request) -> Source:
@@ -293,7 +309,7 @@ def _open(request: Request) -> Source:
     folders = [Path(first).parent, Path(shards.root), Path(shards.root).parent]
     columns = find_columns(schema, features_of(schema, folders), choice, printable(first))
     scan = functools.partial(scan_parquet, columns=columns)
-    index = open_index(f"parquet{choice.suffix}", shards, scan)
+    index = open_index(f"parquet-{columns.digest}", shards, scan)
     kind: Callable[..., ParquetImages] = functools.partial(ParquetImages, columns=columns)
     return open_sharded(request, index, kind, class_names=columns.class_names)
 

@@ -51,12 +51,6 @@ class Choice:
     image: str | None = None
     label: str | None = None
 
-    @property
-    def suffix(self) -> str:
-        """What tells apart the indexes of one file's columns; empty where nothing is chosen."""
-        chosen = (self.image, self.label)
-        return f"-{fingerprint_of(chosen)[:8]}" if any(chosen) else ""
-
     @classmethod
     def parse(cls, argument: str) -> tuple[str, "Choice"]:
         """The path, and the columns named after it.
@@ -90,6 +84,11 @@ class Columns:
     def encoded(self) -> str:
         """The column of the images' bytes, by its path in the table."""
         return f"{self.image}.bytes" if self.nested else self.image
+
+    @property
+    def digest(self) -> str:
+        """Which tells an index of these columns from one of others."""
+        return fingerprint_of(dataclasses.astuple(self))[:8]
 
 
 def find_columns(schema: Any, features: Features, choice: Choice, where: str) -> Columns:
@@ -145,6 +144,11 @@ def check_columns(schema: Any, columns: Columns, where: str) -> None:
         raise UserError(
             f"column {columns.image!r} of {where} is of another type than in other files"
         )
+    if own.label != columns.label:
+        raise UserError(
+            f"{where} has labels in {own.label!r}, but other files in {columns.label!r}; name the "
+            "column after the path: ?label=NAME"
+        )
     if own.class_names and own.class_names != columns.class_names:
         raise UserError(f"{where} has other classes than other files of the data set")
 
@@ -167,7 +171,13 @@ def _holds_images(kind: Any) -> bool:
 def _holds_labels(kind: Any) -> bool:
     types = _types()
     kind = kind.value_type if types.is_dictionary(kind) else kind
-    return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
+    # Of which every row is null, such as a file's without labels.
+    return (
+        types.is_null(kind)
+        or types.is_integer(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+    )
 
 
 def _chosen(

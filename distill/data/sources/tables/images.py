@@ -95,6 +95,8 @@ def _numbered(column: Any, columns: Columns, where: str) -> tuple[np.ndarray, tu
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.int64())
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     # Of several chunks, some versions give several chunks again.

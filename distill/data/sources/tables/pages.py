@@ -13,7 +13,7 @@ import numpy as np
 from distill.data.sources.tables.thrift import CutOff, read_struct
 
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
-_PLAIN = 0
+_PLAIN, _RLE = 0, 3
 _BY_DICTIONARY = (2, 8)
 # Most headers are shorter; one with statistics of long values is not.
 _HEADER, _LONGEST_HEADER = 256, 2**24
@@ -52,6 +52,11 @@ class Header:
     compressed: bool
     checksum: int | None
     """CRC-32 of the body."""
+    levels_encoding: int = _RLE
+
+    def is_read(self, deepest: int) -> bool:
+        """Whether its levels are written as they have been since 2013, or are not needed."""
+        return not deepest or self.levels_encoding == _RLE
 
     @property
     def is_data(self) -> bool:
@@ -112,6 +117,7 @@ def parse_header(data: bytes) -> Header:
             levels=about.get(5, 0) + about.get(6, 0) if v2 else None,
             compressed=about.get(7, True),
             checksum=fields.get(4),
+            levels_encoding=about.get(3, _RLE) if kind == _DATA else _RLE,
         )
         if min(header.body, header.unpacked, header.values, header.levels or 0) < 0:
             raise DamagedPage("a page with a negative size")
@@ -119,7 +125,7 @@ def parse_header(data: bytes) -> Header:
         raise
     # What is no header has other fields, and other kinds of them.
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedPage(f"no header of a page ({error})") from error
+        raise DamagedPage(f"a page whose header is damaged ({error})") from error
     return header
 
 
@@ -210,6 +216,8 @@ def values_of(
       OtherEncoding: if it has to be read otherwise.
     """
     body = _opened(page, decompress)
+    if not body.header.is_read(deepest):
+        raise OtherEncoding
     rows, levels, place = body.header.values, body.levels, 0
     if levels is None and deepest:
         place = 4 + int.from_bytes(body.data[:4], "little")
