@@ -158,6 +158,23 @@ def test_a_stream_without_its_end_is_remarked_on(tmp_path):
     assert "train.arrow lacks the mark at its end and may be cut off" in opened(tmp_path).found
 
 
+def test_streams_without_rows_are_passed_over(tmp_path):
+    content = table([blob(1)])
+    save(tmp_path, content.slice(0, 0), content, split="train")
+    assert encoded(opened(tmp_path)) == [blob(1)]
+    save(tmp_path, split="train")
+    with pytest.raises(UserError, match=r"state\.json names no files"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["{}", "[]", "{", '{"_data_files": [1]}'])
+def test_a_damaged_state_is_named(tmp_path, state):
+    save(tmp_path, table([blob(1)]))
+    (tmp_path / "state.json").write_text(state)
+    with pytest.raises(UserError, match=r"state\.json is damaged"):
+        opened(tmp_path)
+
+
 def test_a_damaged_stream_is_named(tmp_path):
     file = write(tmp_path / "train.arrow", table([blob(n) for n in range(9)]))
     damage(file, 0, bytes(range(256)))

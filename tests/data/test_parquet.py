@@ -190,7 +190,9 @@ def test_a_damaged_row_group_that_arrow_reads_is_corrupt(tmp_path):
     options = {"row_group_size": 10, "use_dictionary": False, "column_encoding": encoding}
     file = write_parquet(tmp_path / "train.parquet", content, **options)
     source = opened(tmp_path)
-    damage(file, first_page(file) + 3000, b"\xff" * 5000)
+    start = first_page(file)
+    start += pages.parse_header(file.read_bytes()[start:]).size
+    damage(file, start, b"\xff" * 5000)
     with pytest.raises(CorruptImage, match="data that Arrow does not read"):
         source.encoded(2)
     assert source.encoded(12) == blobs[12]

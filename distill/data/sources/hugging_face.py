@@ -4,9 +4,9 @@
 its cache has the same streams. The index says where in them each image lies.
 """
 
+import contextlib
 import dataclasses
 import functools
-import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +58,10 @@ def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
     paths, labels = [], []
     with _mapped(path, shard) as mapped:
         first = mapped.read_buffer(1).address
-        for number, batch in enumerate(_batches(mapped, path)):
-            if not number:
-                check_columns(batch.schema, columns, where)
+        mapped.seek(0)
+        schema, batches = _opened(mapped, path)
+        check_columns(schema, columns, where)
+        for batch in batches:
             images = batch.column(columns.image)
             found = _places(images, columns, first, shard.size, where)
             starts.append(found.starts)
@@ -88,18 +89,28 @@ def _mapped(path: str, shard: Shard) -> Any:
     return arrow().memory_map(path)
 
 
-def _batches(mapped: Any, path: str) -> Iterator[Any]:
-    """A file's record batches, in order, which lie in the memory that it is mapped to."""
-    pa = arrow()
-    mapped.seek(0)
+def _opened(mapped: Any, path: str) -> tuple[Any, Iterator[Any]]:
+    """A file's schema, and its record batches, which lie in the memory that it is mapped to."""
+    ipc = arrow().ipc
     is_file = mapped.read(len(_FILE)) == _FILE
     mapped.seek(0)
+    with _blame(path):
+        reader = ipc.open_file(mapped) if is_file else ipc.open_stream(mapped)
+
+    def batches() -> Iterator[Any]:
+        with _blame(path):
+            if is_file:
+                yield from map(reader.get_batch, range(reader.num_record_batches))
+            else:
+                yield from reader
+
+    return reader.schema, batches()
+
+
+@contextlib.contextmanager
+def _blame(path: str) -> Iterator[None]:
     try:
-        if is_file:
-            reader = pa.ipc.open_file(mapped)
-            yield from map(reader.get_batch, range(reader.num_record_batches))
-        else:
-            yield from pa.ipc.open_stream(mapped)
+        yield
     # So Arrow calls all that does not fit.
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
@@ -138,7 +149,7 @@ def _places(images: Any, columns: Columns, first: int, size: int, where: str) ->
 
 def _open(request: Request) -> Source:
     path, choice = Choice.parse(request.argument)
-    if not glob.has_magic(path) and not os.path.exists(path):
+    if not os.path.exists(path) and not {*path} & {*"*?[{"}:
         raise UserError(
             f"{printable(path)} does not exist; expected a folder that Dataset.save_to_disk wrote. "
             "Of a data set of the Hub: datasets.load_dataset(NAME).save_to_disk(PATH)"
@@ -153,11 +164,13 @@ def _open(request: Request) -> Source:
     folders = sorted({root, *(root.joinpath(name).parent for name in shards.names)})
     states = {folder: state for folder in folders if (state := _state(folder))}
     names = tuple(name for name in shards.names if _belongs(root / name, states))
+    if not names:
+        raise UserError(f"{printable(path)} holds no rows: its state.json names no files")
     shards = shards._replace(names=names)
     first = root / names[0]
-    columns = find_columns(
-        _schema(first), features_of(_schema(first), [first.parent]), choice, printable(str(first))
-    )
+    schema = _schema(first)
+    features = features_of(schema, [first.parent])
+    columns = find_columns(schema, features, choice, printable(str(first)))
     scan = functools.partial(scan_arrow, columns=columns)
     index = open_index(f"hf-{columns.digest}", shards, scan)
     own = (states.get(root) or {}).get("_split")
@@ -172,7 +185,7 @@ def _open(request: Request) -> Source:
 
 def _schema(path: Path) -> Any:
     with _mapped(str(path), Shard("", path.stat().st_size, 0)) as mapped:
-        return next(_batches(mapped, str(path))).schema
+        return _opened(mapped, str(path))[0]
 
 
 def _state(folder: Path) -> dict[str, Any]:
@@ -193,19 +206,27 @@ def _state(folder: Path) -> dict[str, Any]:
             "versions of datasets saved them. Save it anew: "
             "load_from_disk(PATH).flatten_indices().save_to_disk(ANOTHER)"
         )
-    files = [folder / one["filename"] for one in state.get("_data_files", ())]
-    if missing := [one for one in files if not one.is_file()]:
+    missing = tuple(name for name in _files(state, file) if not (folder / name).is_file())
+    if missing:
         raise UserError(
-            f"{folder} lacks {abbreviate(tuple(one.name for one in missing))}, which its "
-            "state.json names; copy it again"
+            f"{folder} lacks {abbreviate(missing)}, which its state.json names; copy it again"
         )
     return state
+
+
+def _files(state: dict[str, Any], file: Path) -> list[str]:
+    try:
+        return [str(one["filename"]) for one in state["_data_files"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged: expected _data_files, a list of objects with filename"
+        ) from error
 
 
 def _belongs(file: Path, states: dict[Path, dict[str, Any]]) -> bool:
     """Whether a file is one that its folder's state names, or is in a folder without."""
     state = states.get(file.parent)
-    return state is None or file.name in {one["filename"] for one in state["_data_files"]}
+    return state is None or file.name in _files(state, file.parent / "state.json")
 
 
 FORMATS = (Format(name="hf", argument="PATH", open=_open),)

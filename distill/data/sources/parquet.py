@@ -80,13 +80,13 @@ class ParquetImages(TableImages):
         super().__init__(index, decoding, **chosen)
         self._columns = columns
         self._chunks: dict[str, list[Chunk]] = {}
-        self._places: dict[tuple[str, int], InFile] = {}
-        self._places_size = 0
+        self._known: dict[tuple[str, int], InFile] = {}
+        self._known_size = 0
         self._recent = Recent(_KEPT)
 
     def __getstate__(self) -> dict[str, Any]:
         # What has been read of files is cheaper read again than handed over.
-        return self.__dict__ | {"_chunks": {}, "_places": {}, "_places_size": 0}
+        return self.__dict__ | {"_chunks": {}, "_known": {}, "_known_size": 0}
 
     def encoded(self, index: int) -> bytes:
         """The bytes of the image's file."""
@@ -99,7 +99,7 @@ class ParquetImages(TableImages):
         chunks = self._chunks.get(path) or self._chunks.setdefault(
             path, _chunks(_open_file(path, shard), self._columns)
         )
-        number = bisect.bisect([chunk.start for chunk in chunks], start) - 1
+        number = bisect.bisect(chunks, start, key=lambda chunk: chunk.start) - 1
 
         def read(at: int, size: int) -> bytes:
             return persistently(lambda: read_part(path, shard, at, size), path)
@@ -118,13 +118,13 @@ class ParquetImages(TableImages):
 
     def _page(self, path: str, read: pages.Read, start: int, chunk: Chunk) -> Kept:
         """What is known of a page's values, which are looked for once where that is enough."""
-        known = self._places.get((path, start))
+        known = self._known.get((path, start))
         if known is not None:
             return known
         page = self._recent.get((path, start), lambda: _values(read, start, chunk))
-        if isinstance(page, InFile) and self._places_size < _PLACES * len(self):
-            self._places[path, start] = page
-            self._places_size += page.nbytes
+        if isinstance(page, InFile) and self._known_size < _PLACES * len(self):
+            self._known[path, start] = page
+            self._known_size += page.nbytes
         return page
 
 
@@ -136,16 +136,17 @@ def _values(read: pages.Read, start: int, chunk: Chunk) -> Kept:
     unpack = functools.partial(_unpack, chunk.codec)
     # A column's dictionary is the first of its pages.
     dictionary = functools.partial(pages.read_page, read, chunk.start, chunk.stop)
-    body, by_dictionary, *places = pages.values_of(page, chunk.deepest, unpack, dictionary)
-    place = body.place + (chunk.start if by_dictionary else start)
+    values = pages.values_of(page, chunk.deepest, unpack, dictionary)
+    body = values.body
+    place = body.place + (chunk.start if values.by_dictionary else start)
     # No page has 2 GiB.
-    small = [one.astype(np.int32) for one in places]
+    starts, sizes = values.starts.astype(np.int32), values.sizes.astype(np.int32)
     if chunk.codec == "UNCOMPRESSED" or not body.header.compressed:
-        return InFile(place, *small)
+        return InFile(place, starts, sizes)
     fragments = snappy.fragments(body.packed) if chunk.codec == "SNAPPY" else None
     if fragments is None:
-        return InMemory(body.data, *places)
-    return InFile(place, *small, fragments, len(body.data), unpack)
+        return InMemory(body.data, starts, sizes)
+    return InFile(place, starts, sizes, fragments, len(body.data), unpack)
 
 
 def _unpack(codec: str, data: memoryview, size: int) -> Any:
@@ -219,7 +220,7 @@ def _group(path: str, shard: Shard, number: int, columns: Columns) -> InMemory:
     file = _open_file(path, shard)
     table = _by_arrow(lambda: file.read_row_group(number, columns=[columns.encoded]), path)
     data, places = places_in(_bytes_of(table, columns).cast(pa.large_binary()).combine_chunks())
-    return InMemory(memoryview(data or b""), *places)
+    return InMemory(memoryview(data or b""), places.starts, places.sizes)
 
 
 def _bytes_of(table: Any, columns: Columns) -> Any:
@@ -304,7 +305,7 @@ def _open(request: Request) -> Source:
         "a folder with *.parquet, or a pattern such as data/train-*.parquet",
     )
     first = os.path.join(shards.root, shards.names[0])
-    about = os.stat(first)
+    about = persistently(lambda: os.stat(first), first)
     schema = _open_file(first, Shard(first, about.st_size, about.st_mtime_ns)).schema_arrow
     folders = [Path(first).parent, Path(shards.root), Path(shards.root).parent]
     columns = find_columns(schema, features_of(schema, folders), choice, printable(first))

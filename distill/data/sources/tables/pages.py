@@ -215,10 +215,12 @@ def values_of(
       DamagedPage: if it is not what its header says.
       OtherEncoding: if it has to be read otherwise.
     """
-    body = _opened(page, decompress)
-    if not body.header.is_read(deepest):
+    header = _whole_header(page)
+    is_known = header.is_plain or header.encoding in _BY_DICTIONARY
+    if not is_known or not header.is_read(deepest):
         raise OtherEncoding
-    rows, levels, place = body.header.values, body.levels, 0
+    body = _opened(page, decompress)
+    rows, levels, place = header.values, body.levels, 0
     if levels is None and deepest:
         place = 4 + int.from_bytes(body.data[:4], "little")
         levels = body.data[4:place]
@@ -227,11 +229,9 @@ def values_of(
         present = _levels(bytes(levels or b""), deepest, rows) == deepest
     starts, sizes = np.full(rows, -1, np.int64), np.zeros(rows, np.int64)
     count = int(np.count_nonzero(present))
-    if body.header.is_plain:
+    if header.is_plain:
         starts[present], sizes[present] = _plain(body.data, place, count)
         return Values(body, False, starts, sizes)
-    if body.header.encoding not in _BY_DICTIONARY:
-        raise OtherEncoding
     entries = _opened(dictionary(), decompress)
     if entries.header.kind != _DICTIONARY:
         raise DamagedPage("a page that has lost its dictionary")
@@ -244,11 +244,15 @@ def values_of(
     return Values(entries, True, starts, sizes)
 
 
-def _opened(page: bytes, decompress: Decompress) -> Body:
+def _whole_header(page: bytes) -> Header:
     try:
-        header = parse_header(page)
+        return parse_header(page)
     except CutOff as error:
         raise DamagedPage(str(error)) from error
+
+
+def _opened(page: bytes, decompress: Decompress) -> Body:
+    header = _whole_header(page)
     body = memoryview(page)[header.size :]
     if len(body) != header.body:
         raise DamagedPage(f"a page of {len(body):,} bytes whose header says {header.body:,}")

@@ -37,9 +37,9 @@ class InMemory(NamedTuple):
 
     data: memoryview
     starts: np.ndarray
-    """Where each begins, int64 [rows]; −1 for null."""
+    """Where each begins, int [rows]; −1 for null."""
     sizes: np.ndarray
-    """How long each is, int64 [rows]."""
+    """How long each is, int [rows]."""
 
     @property
     def nbytes(self) -> int:
