@@ -7,7 +7,6 @@ in CSV, and prints seconds to open each for the first time, again, and with one 
 a worker process is handed and holds; and the time of a read, without decoding.
 """
 
-import io
 import os
 import pickle
 import sys
@@ -39,13 +38,23 @@ READS = 20_000
 def make_shards(folder: Path, images: int, shards: int) -> None:
     """Makes folder/train-00000.tar and so on, of image_00000000.jpg, image_00000000.cls …"""
     for shard in range(shards):
-        with tarfile.open(folder / f"train-{shard:05}.tar", "w") as tar:
+        with open(folder / f"train-{shard:05}.tar", "wb") as tar:
             for number in range(shard, images, shards):
-                contents = {"jpg": IMAGE, "cls": str(number % CLASSES).encode()}
-                for suffix, content in contents.items():
-                    member = tarfile.TarInfo(f"image_{number:08}.{suffix}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
+                label = str(number % CLASSES).encode()
+                for suffix, content in (("jpg", IMAGE), ("cls", label)):
+                    tar.write(header(f"image_{number:08}.{suffix}", len(content)))
+                    tar.write(content.ljust(512, b"\0"))
+            tar.write(bytes(1024))
+
+
+def header(name: str, size: int, template: bytes = tarfile.TarInfo().tobuf()) -> bytes:
+    """As tarfile writes it, in a tenth of the time."""
+    data = bytearray(template)
+    data[: len(name)] = name.encode()
+    data[124:135] = b"%011o" % size
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
 
 
 def make_list(file: Path, images: int) -> None:

@@ -119,7 +119,7 @@ class TarWalk:
             digits, _, _ = content[start : start + 20].partition(b" ")
             stop = start + int(digits) if digits.isdigit() else 0
             key, equals, value = content[start + len(digits) + 1 : stop - 1].partition(b"=")
-            if stop > len(content) or not equals:
+            if not start < stop <= len(content) or not equals:
                 raise self._damaged(f"has a pax header that cannot be read at byte {offset:,}")
             records[key] = value
             start = stop
