@@ -32,8 +32,8 @@ class DataConfig:
     """
 
     source: SourceName = "digits"
-    """`digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`; only distillation can do without
-    labels, which `images:PATH` has not."""
+    """`digits`, `folder:PATH`, `images:PATH`, `parquet:PATH`, `hf:PATH` or `tfds:NAME`; only
+    distillation can do without labels, which `images:PATH` has not."""
     eval_source: SourceName | None = None
     """Where validation and test splits come from; None takes `source`."""
     data_dir: AnyPath | None = how_it_runs(None)
