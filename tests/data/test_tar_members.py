@@ -106,6 +106,7 @@ def three(tmp_path):
         (3 * 1536 - 400, "is cut off: 'c.jpg' should end at byte 4,284, but the file has 4,208"),
         (2 * 1536 + 100, r"is cut off in the header at byte 3,072 \(.* before is 'b.jpg'\)"),
         (600, "is cut off: 'a.jpg'"),
+        (2 * 1536 - 100, r"is cut off before byte 3,072 \(.* before is 'b.jpg'\)"),
     ],
 )
 def test_a_tar_that_is_cut_says_where(three, length, said):

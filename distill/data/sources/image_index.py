@@ -59,7 +59,7 @@ class Shard:
     """Its path from the root."""
     size: int
     mtime_ns: int
-    """When it was changed, in nanoseconds since 1970."""
+    """When it was changed, in nanoseconds since 1970; 0 where that is not looked at."""
     images: int = 0
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """What else lies in it, counted by suffix."""

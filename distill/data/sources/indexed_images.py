@@ -168,7 +168,7 @@ def check_unchanged(path: str, shard: Shard, status: os.stat_result) -> None:
     Raises:
       RunFailed: if it is not.
     """
-    if (status.st_size, status.st_mtime_ns) != (shard.size, shard.mtime_ns):
+    if status.st_size != shard.size or shard.mtime_ns not in (0, status.st_mtime_ns):
         raise RunFailed(
             f"{printable(path)} has changed since it was indexed: it had {shard.size:,} bytes and "
             f"has {status.st_size:,}, or was written to. Run the command again, which indexes it "

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill.data.sources.base import Source, count, labelled, printable
+from distill.data.sources.base import (
+    Source,
+    cached_property,
+    count,
+    fingerprint_of,
+    labelled,
+    printable,
+)
 from distill.data.sources.class_lists import (
     classes_of,
     label_text,
@@ -168,6 +175,11 @@ class ListedImages(ImageFiles):
         self._drawn_from = "" if drawn_from is None else f", drawn from {drawn_from:,}"
         files = FileTable.of_paths(root, map(table.paths.__getitem__, chosen.tolist()))
         super().__init__(files, labels[chosen], LeftOut(), decoding)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files' paths and sizes in order, their labels, and the classes' names."""
+        return fingerprint_of(super().fingerprint, self.labels.astype("<i4").tobytes())
 
     def _images(self) -> str:
         classes = len(self.class_names)

@@ -91,6 +91,8 @@ class TarWalk:
             # As in V7, a name that ends with a slash is a folder's.
             if kind in _FILES and name[-1:] != b"/":
                 yield name, data, size
+        if offset > self._size:
+            raise self._damaged(f"is cut off before byte {offset:,}")
 
     def _refuse_sparse(self, kind: bytes, extended: dict[bytes, bytes]) -> None:
         if kind == _SPARSE or any(key.startswith(b"GNU.sparse") for key in extended):
