@@ -212,6 +212,18 @@ def test_a_file_that_changes_while_it_is_in_use_stops_the_run(tmp_path, monkeypa
         assert opened(tmp_path).fingerprint != before
 
 
+def test_the_fingerprint_is_of_the_files_wherever_they_lie(tmp_path):
+    def fingerprint(folder, blobs, labels=(0, 1)):
+        write_parquet(tmp_path / folder / "train.parquet", table(blobs, list(labels)))
+        return opened(tmp_path / folder).fingerprint
+
+    blobs = [blob(1, 500), blob(2, 500)]
+    same = fingerprint("a", blobs)
+    assert fingerprint("b", blobs) == same
+    assert fingerprint("c", [blob(1, 500), blob(2, 600)]) != same
+    assert fingerprint("d", blobs, (1, 0)) != same
+
+
 def test_without_arrow_the_message_says_what_to_install(tmp_path, monkeypatch):
     write_parquet(tmp_path / "train.parquet", table([png(0)]))
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -48,10 +48,10 @@ def test_classes_without_names_are_the_labels(tmp_path, labels, names, numbers):
 
 
 def test_a_class_that_is_called_by_anothers_number_is_itself(tmp_path):
-    features = {"label": {"_type": "ClassLabel", "names": ["0", "10", "2"]}}
+    features = {"label": {"_type": "ClassLabel", "names": ["0", "10", "1"]}}
     write_parquet(tmp_path / "train.parquet", table([png(0)] * 3, [2, 1, 0], features=features))
     source = opened(tmp_path)
-    assert source.class_names == ("0", "10", "2")
+    assert source.class_names == ("0", "10", "1")
     assert source.labels.tolist() == [2, 1, 0]
 
 
