@@ -56,7 +56,7 @@ def test_a_format_is_one_file(scans, tmp_path, monkeypatch):
     assert len(config.open(config.train_split, channels=3)) == 120
     with pytest.raises(ConfigError, match=r"config\.source is 'gs://b'"):
         resolve(DataConfig, {"source": "scans:gs://b"})
-    with pytest.raises(UserError, match=r"expected digits, folder:PATH, .* scans:PATH"):
+    with pytest.raises(UserError, match=r"expected .*digits, folder:PATH, .* scans:PATH"):
         open_source("scans", "train", channels=3)
 
 

@@ -270,7 +270,11 @@ def _front_matter(file: Path) -> Any:
     """What stands at the head of a data set's card between lines of dashes."""
     import yaml
 
-    parts = re.split(r"^---\s*$", file.read_text("utf-8", "replace"), maxsplit=2, flags=re.M)
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    parts = re.split(r"^---\s*$", text, maxsplit=2, flags=re.M)
     if len(parts) < 3 or parts[0].strip():
         return {}
     try:
