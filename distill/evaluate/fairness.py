@@ -25,7 +25,7 @@ VALIDATION, TEST = "validation", "test"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FairnessConfig(PredictionsConfig):
-    """Groups under a binary decision, and exact debiasing; see docs/evaluation.md.
+    """Groups under a binary decision, and exact debiasing; see docs/fairness.md.
 
     Raises:
       ValueError: for values out of bounds.

@@ -28,7 +28,7 @@ class PartitionedPredictor:
         """Of all images, split after split; see `Predictor.predictions`."""
         parts = {part: one.predictions(params) for part, one in self._predictors.items()}
         columns = joined_columns(
-            [one.columns | {PARTITION: np.full(len(one), part)} for part, one in parts.items()]
+            [{**one.columns, PARTITION: np.full(len(one), part)} for part, one in parts.items()]
         )
         return Predictions(
             scores=np.concatenate([one.scores for one in parts.values()]),

@@ -86,8 +86,14 @@ def trade_off(models: Models, name: str) -> str:
         curve = sorted((point["parity_gap"], point["accuracy"]) for point in one["debiased"])
         (line,) = axes.plot(*zip(*curve, strict=True), **_style(number), linewidth=1, label=model)
         hard = one["before"]["hard"]
-        star = dict(marker="*", markersize=13, markerfacecolor="none", linestyle="none")
-        axes.plot(hard["parity_gap"], hard["accuracy"], color=line.get_color(), **star)
+        axes.plot(
+            hard["parity_gap"],
+            hard["accuracy"],
+            marker="*",
+            markersize=13,
+            markerfacecolor="none",
+            color=line.get_color(),
+        )
     axes.set(xlabel="parity gap reached", ylabel="accuracy")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.locator_params(axis="x", nbins=6)

@@ -14,7 +14,9 @@ from distill.errors import UserError
 from distill.evaluate.fairness import FairnessConfig
 from distill.evaluate.features import FeatureExtractor, split_loader
 from distill.evaluate.linear import Standardisation
-from distill.runs.evaluated import FILE, EvaluateConfig, evaluate, kept
+from distill.evaluate.of_images import OfImagesConfig
+from distill.runs.evaluated import FILE, EvaluateConfig, evaluate, evaluate_predictions, kept
+from distill.runs.predicted import predict
 from distill.runs.subject import open_subject
 from distill.runs.weights import WeightsConfig
 
@@ -101,6 +103,14 @@ def test_records_say_groups_and_targets_themselves(teacher_workdir, tmp_path, ca
     assert [one["split"] for one in line["data"]] == ["test", "validation"]
     assert [(one["split"], one["images"]) for one in line["learnt_from"]] == [("train", 120)]
     assert "debiasers fitted to 60 images, all else measured on 60" in capsys.readouterr().out
+    file = tmp_path / "p.npz"
+    images = OfImagesConfig(source=evals["smiling"].source, split="test")
+    predict(teacher_workdir, images, file, batch_size=16, data_dir=str(tmp_path))
+    asked_of_file = FairnessConfig(
+        positive="3", target="attributes/Smiling", group="attributes/Male"
+    )
+    told = evaluate_predictions(file, {"file": asked_of_file})
+    assert {"file/accuracy/attributes/Male=True", "file/parity_gap"} <= told.keys()
 
 
 def test_published_weights_without_classes_are_judged_by_their_features(root, tmp_path):
