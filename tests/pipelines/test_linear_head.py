@@ -63,13 +63,17 @@ def test_figures_are_those_of_scikit_learns_head_on_the_same_features(
     training, test = part == 0, part == 2
     standard = Standardisation.of(features[training])
     head = line["details"]["head"]
-    reference = LogisticRegression(C=1 / (head["l2"] * training.sum()), tol=1e-8, max_iter=10_000)
+    # Of two classes it penalises the difference of their weights, half of which each has here.
+    reference = LogisticRegression(C=2 / (head["l2"] * training.sum()), tol=1e-8, max_iter=10_000)
     reference.fit(standard(features[training]), smiling[training])
     right = (reference.predict(standard(features)) == smiling) & test
     assert 0.6 < found["smiling/accuracy"] == right.sum() / test.sum()
+    score = reference.predict_proba(standard(features))[:, 1]
+    groups = line["details"]["before"]["score"]["groups"]
     for code, which in {"1": male, "-1": ~male}.items():
         of = test & which
         assert found[f"smiling/accuracy/Male={code}"] == right[of].sum() / of.sum()
+        assert groups[f"Male={code}"]["rate"] == pytest.approx(score[of].mean(), abs=1e-4)
 
 
 def test_what_was_fitted_to_how_many_images_is_kept_and_said(judged, root, teacher_workdir, capsys):
