@@ -1,5 +1,6 @@
 """A few images that can be told apart, laid out as CelebA is: a folder with lists, and TFDS."""
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +48,9 @@ def write_folder(root: Path) -> Path:
     return root
 
 
-def write_records(data_dir: Path) -> str:
-    """The layout of TFDS `celeb_a`, without a label; returns the data set's name."""
+@functools.cache
+def _builder() -> type:
+    """Made once, as TFDS knows each of its builders by its name."""
     import tensorflow_datasets as tfds
 
     class DistillTestFaces(tfds.core.GeneratorBasedBuilder):
@@ -89,6 +91,11 @@ def write_records(data_dir: Path) -> str:
                         },
                     )
 
-    builder = DistillTestFaces(data_dir=str(data_dir), file_format="array_record")
+    return DistillTestFaces
+
+
+def write_records(data_dir: Path) -> str:
+    """The layout of TFDS `celeb_a`, without a label; returns the data set's name."""
+    builder = _builder()(data_dir=str(data_dir), file_format="array_record")
     builder.download_and_prepare()
     return "distill_test_faces"
