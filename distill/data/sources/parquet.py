@@ -224,10 +224,12 @@ def _group(path: str, shard: Shard, number: int, columns: Columns) -> InMemory:
 
 
 def _bytes_of(table: Any, columns: Columns) -> Any:
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    # Its functions are made when it is imported.
+    functions: Any = pyarrow.compute
     column = table.column(columns.image)
-    return pc.struct_field(column, "bytes") if columns.nested else column
+    return functions.struct_field(column, "bytes") if columns.nested else column
 
 
 def scan_parquet(path: str, shard: Shard, columns: Columns) -> ShardImages:

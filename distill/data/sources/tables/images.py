@@ -91,7 +91,6 @@ def rows_of(
 def _numbered(column: Any, columns: Columns, where: str) -> tuple[np.ndarray, tuple[Label, ...]]:
     """Of each row the number of its label, −1 for none, and these labels."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -101,7 +100,7 @@ def _numbered(column: Any, columns: Columns, where: str) -> tuple[np.ndarray, tu
         column = column.combine_chunks()
     # Of several chunks, some versions give several chunks again.
     column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
-    coded = pc.dictionary_encode(column)
+    coded = column.dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     numbers: dict[str, int] = {}
     table = np.full(len(coded.dictionary) + 1, -1, np.int32)
