@@ -1,4 +1,4 @@
-"""Runs of two processes are the runs of one, and survive the loss of either."""
+"""Runs of two processes, on a mixture of formats, are those of one, and survive the loss of one."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mixed_data import three_formats
 from processes import complete, ended, output, saved, start, wait_for_a_checkpoint
 from support import arguments, pretrain_config, run_python, without_timings
 
@@ -42,8 +43,13 @@ EIGHT = RUN | dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
 FOUR = RUN | dict(mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
 
 
-def flags(workdir: Path, run: dict) -> list[str]:
-    return arguments("pretrain/digits.py", workdir, **run)
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory) -> dict[str, object]:
+    return three_formats(tmp_path_factory.mktemp("mixture"))
+
+
+def flags(workdir: Path, mixture: dict[str, object], run: dict) -> list[str]:
+    return arguments("pretrain/digits.py", workdir, **run, **mixture)
 
 
 def assert_close(workdir: Path, reference: Path) -> None:
@@ -60,17 +66,17 @@ def assert_close(workdir: Path, reference: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def one_device(tmp_path_factory) -> Path:
+def one_device(tmp_path_factory, mixture) -> Path:
     workdir = tmp_path_factory.mktemp("one")
-    pretrain.run(pretrain_config(**RUN), Workdir(workdir), overview=False)
+    pretrain.run(pretrain_config(**RUN, **mixture), Workdir(workdir), overview=False)
     return workdir
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory) -> Path:
+def two_processes(tmp_path_factory, mixture) -> Path:
     """Ended at the first try: evaluations do not block each other, nor steps."""
     workdir = tmp_path_factory.mktemp("two") / "run"
-    codes = ended(workdir, start(workdir, flags(workdir, EIGHT), 2), timeout=500)
+    codes = ended(workdir, start(workdir, flags(workdir, mixture, EIGHT), 2), timeout=500)
     assert codes == [0, 0], output(workdir, codes.index(max(codes))).read_text()
     return workdir
 
@@ -119,10 +125,10 @@ def test_evaluations_of_many_batches_do_not_block_each_other(two_processes):
 
 @pytest.mark.slow
 def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
-    two_processes, one_device, tmp_path
+    two_processes, one_device, mixture, tmp_path
 ):
     workdir = tmp_path / "run"
-    processes = start(workdir, flags(workdir, EIGHT), 2)
+    processes = start(workdir, flags(workdir, mixture, EIGHT), 2)
     wait_for_a_checkpoint(workdir, processes)
     processes[1].kill()
     codes = ended(workdir, processes, timeout=120)
@@ -136,7 +142,7 @@ def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
 
     fewer = tmp_path / "fewer"
     shutil.copytree(workdir, fewer)
-    complete(workdir, flags(workdir, EIGHT), 2)
+    complete(workdir, flags(workdir, mixture, EIGHT), 2)
     assert f"resuming after step {step}" in output(workdir, 0).read_text()
     rows, expected = (without_timings(metrics.read(path)) for path in (workdir, two_processes))
     assert rows == expected
@@ -146,7 +152,7 @@ def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
     assert without_timings(summaries)[0] == without_timings(summaries)[1]
 
     # What two processes of four devices saved goes on in one process of four.
-    complete(fewer, flags(fewer, FOUR), 1, 4)
+    complete(fewer, flags(fewer, mixture, FOUR), 1, 4)
     assert "resuming after step" in output(fewer, 0).read_text()
     mesh = read_config(fewer)["mesh"]
     assert {axis: mesh[axis] for axis in ("data", "fsdp", "tensor")} == {
