@@ -12,17 +12,21 @@ export JAX_PLATFORMS ?= cpu
 installed := $(VENV)/installed
 pytest := $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-demo lint format clean
+.PHONY: demo test test-slow test-benchmarks test-demo lint format clean
 
 demo: $(installed)
 	$(VENV)/bin/distill demo --workdir=$(WORKDIR)
 
 test: lint
-	$(pytest) -m "not demo and not slow"
+	$(pytest) -m "not demo and not slow and not benchmark"
 
 # Several processes, eight devices, kills, the TPU's compiler: as long again.
 test-slow: $(installed)
 	$(pytest) -m slow
+
+# What measures: before figures are published, and whenever benchmarks/ is changed.
+test-benchmarks: $(installed)
+	$(pytest) -m benchmark
 
 # The demo as a test: minutes long, and it checks the figures the README gives.
 test-demo: $(installed)

@@ -27,9 +27,10 @@ import pytest
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leaves out what has no slow test where those are asked for, unread: imports take long."""
-    if config.getoption("markexpr") == "slow" and collection_path.name.startswith("test_"):
-        return "mark.slow" not in collection_path.read_text(encoding="utf-8") or None
+    """Leaves out what has no test of the kind that is asked for, unread: imports take long."""
+    kind = config.getoption("markexpr")
+    if kind in ("slow", "benchmark") and collection_path.name.startswith("test_"):
+        return f"mark.{kind}" not in collection_path.read_text(encoding="utf-8") or None
     return None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import REPOSITORY
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.benchmark
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def repeat(tmp_path):
     return stopped.value.code, json.loads(file.read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_a_distillation_step_repeats_itself(tmp_path, capsys):
     status, found = repeat(tmp_path)
     assert (status, found["holds"], found["differing"]) == (0, True, {})

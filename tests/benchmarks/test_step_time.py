@@ -15,7 +15,7 @@ from distill.nn import count_flops
 from distill.parallel import MeshConfig, make_mesh
 from students import vit
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.benchmark
 
 SCRIPT = "benchmarks/step_time.py"
 SIZES = {"width": 16, "depth": 2, "mlp_dim": 32, "heads": 2}
