@@ -33,7 +33,7 @@ define_model(FLAGS, "whose model predicts")
 define_reading(FLAGS)
 define_path("output", "File to write, .npz or .parquet.", FLAGS)
 define_source(
-    "source", "digits, folder:PATH, images:PATH or tfds:NAME; the run's own if not given.", FLAGS
+    "source", "Such as digits, folder:PATH or tfds:NAME; the run's own if not given.", FLAGS
 )
 flags.DEFINE_string(
     "split", None, "The run's test split if not given; of images:PATH, train.", flag_values=FLAGS

@@ -24,7 +24,9 @@ def define_images(values: flags.FlagValues) -> None:
     """Defines the flags that name images with labels: a split, of a source, and their classes."""
     flags.DEFINE_string("split", None, "The run's test split if not given.", flag_values=values)
     define_source(
-        "source", "digits, folder:PATH or tfds:NAME; the run's own data if not given.", values
+        "source",
+        "Such as folder:PATH or tfds:NAME; the run's own data if not given.",
+        values,
     )
     define_path(
         "class_map",

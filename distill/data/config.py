@@ -37,8 +37,8 @@ class DataConfig:
     """
 
     source: SourceName = "digits"
-    """`digits`, `folder:PATH`, `images:PATH` or `tfds:NAME`; only distillation can do without
-    labels, which `images:PATH` has not."""
+    """Such as `digits`, `folder:PATH`, `images:PATH`, `wds:PATH` or `tfds:NAME`, as docs/data.md
+    lists them; only distillation can do without labels, which `images:PATH` has not."""
     mixture: dict[str, PartConfig] = dataclasses.field(default_factory=dict)
     """Sources to train on in place of `source`, by names of your own, in whose order they are."""
     eval_source: SourceName | None = None

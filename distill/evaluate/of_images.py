@@ -33,7 +33,7 @@ class OfImagesConfig(EvaluationConfig):
     """
 
     source: SourceName | None = None
-    """`digits`, `folder:PATH` or `tfds:NAME`; None takes the run's own data."""
+    """Such as `digits`, `folder:PATH` or `tfds:NAME`; None takes the run's own data."""
     split: str | None = None
     """Of the source; None takes the run's validation split while training, its test split
     afterwards."""

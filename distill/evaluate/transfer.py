@@ -28,7 +28,7 @@ class TransferConfig(EvaluationConfig):
 
     kind: Literal["transfer"] = "transfer"
     sources: tuple[SourceName, ...] = ()
-    """`digits`, `folder:PATH` or `tfds:NAME`; empty takes the run's own data."""
+    """Such as `digits`, `folder:PATH` or `tfds:NAME`; empty takes the run's own data."""
     classes: tuple[str, ...] = ()
     """Only images of these classes; empty takes all, and of the run's own data its classes."""
     train_split: str | None = None

@@ -83,7 +83,7 @@ UNKNOWN = ["imagenet", "folder", "folder:", "images", "images:", "tfds:", "digit
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_source_names_what_there_is(name):
-    with pytest.raises(UserError, match="expected digits, folder:PATH, images:PATH or tfds:NAME"):
+    with pytest.raises(UserError, match=r"expected .*digits, folder:PATH, .*tfds:NAME"):
         open_source(name, "train", channels=3)
 
 

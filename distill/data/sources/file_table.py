@@ -17,7 +17,7 @@ class FileTable:
 
     root: str
     folders: tuple[str, ...]
-    """Relative to the root, some several times."""
+    """Relative to the root, some several times; one that is absolute is elsewhere."""
     folder: np.ndarray
     """Of each file, the number of its folder, int32 [N]."""
     names: bytes
@@ -34,6 +34,18 @@ class FileTable:
         # A list that ends with an empty name is joined with a zero after each of the others.
         names = b"".join(os.fsencode("\0".join([*run.images, ""])) for run in runs)
         return cls._made(root, tuple(run.folder for run in runs), folder, names)
+
+    @classmethod
+    def of_paths(cls, root: str, paths: Iterable[str]) -> "FileTable":
+        """Files by their paths from the root, in the order given."""
+        numbers: dict[str, int] = {}
+        folder, names = [], []
+        for path in paths:
+            place, name = os.path.split(path)
+            folder.append(numbers.setdefault(place, len(numbers)))
+            names.append(name)
+        joined = os.fsencode("\0".join([*names, ""]))
+        return cls._made(root, tuple(numbers), np.array(folder, np.int32), joined)
 
     @classmethod
     def _made(

@@ -1,5 +1,6 @@
 """Images in files: in a folder for each class, or without labels."""
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,8 +35,9 @@ from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
 from distill.paths import check_reachable, local_path
 
-# A network file system answers many questions at once.
+# A network file system answers many questions at once; how many files each thread asks about.
 _STAT_THREADS = 16
+_FILES = 1024
 
 
 class ImageFiles:
@@ -89,17 +91,19 @@ class ImageFiles:
         root = os.path.join(self._files.root, "")
         paths = self._files.relative()
 
-        def size(relative: bytes) -> int:
-            path = root + os.fsdecode(relative)
-            return persistently(lambda: os.stat(path), path).st_size
+        def sizes(relative: list[bytes]) -> list[int]:
+            part = [root + os.fsdecode(path) for path in relative]
+            return [persistently(functools.partial(os.stat, path), path).st_size for path in part]
 
+        # A task for each file would cost several times what asking for its size does.
+        parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
         with ThreadPoolExecutor(_STAT_THREADS) as threads:
-            sizes = np.fromiter(threads.map(size, paths, chunksize=1024), "<i8", len(paths))
-        return fingerprint_of(b"\0".join(paths), sizes.tobytes(), self.class_names)
+            found = np.array([one for part in threads.map(sizes, parts) for one in part], "<i8")
+        return fingerprint_of(b"\0".join(paths), found.tobytes(), self.class_names)
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""
-        return np.argsort(hashed(self._files), kind="stable")
+        return np.argsort(hashed(self._files.relative()), kind="stable")
 
 
 class ImageFolder(ImageFiles):
@@ -139,7 +143,7 @@ class ImageFolder(ImageFiles):
         if layout.drawn:
             check_drawn(runs, top)
             self._drawn_from = f", drawn from {len(files):,}"
-            chosen = drawn(files, layout.drawn)
+            chosen = drawn(files.relative(), layout.drawn)
             files, labels = files.take(chosen), labels[chosen]
         super().__init__(files, labels, left_out, decoding)
 

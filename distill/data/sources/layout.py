@@ -10,14 +10,13 @@ import os
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from distill.data.sources.base import abbreviate, printable
-from distill.data.sources.file_table import FileTable
 from distill.data.sources.scanning import Listing, Run, list_folder
 from distill.errors import UserError
 from distill.paths import text_of
@@ -101,14 +100,46 @@ def _folder_of(split: str, folders: list[str], root: Path) -> str | None:
     """The folder of that name, or of another name for the same split."""
     if (root / split).is_dir():
         return split
+    return _named_split(split, folders, f"image folder {printable(str(root))}")
+
+
+def _named_split(split: str, names: Iterable[str], what: str) -> str | None:
+    """The split's name among several, or the one other name that stands for it."""
+    if split in names:
+        return split
     standard = standard_name(split)
-    same = [name for name in folders if standard and standard_name(name) == standard]
+    same = [name for name in names if standard and standard_name(name) == standard]
     if len(same) > 1:
         raise UserError(
-            f"image folder {printable(str(root))} has no split {split!r}, and {' and '.join(same)} "
-            f"could each be meant; name one of them"
+            f"{what} has no split {split!r}, and {' and '.join(same)} could each be meant; name "
+            "one of them"
         )
     return same[0] if same else None
+
+
+def pick_split(
+    split: str, names: Sequence[str], what: str
+) -> tuple[str | None, tuple[float, float] | None]:
+    """Finds a split among what files are called, or else between which fractions it is drawn.
+
+    Args:
+      split: its name.
+      names: of what there is; where none of them is a split's usual name, splits are drawn.
+      what: has them, for errors.
+
+    Returns:
+      The one of `names`, or None; and the fractions of a path's hash, or None for all.
+
+    Raises:
+      UserError: if there is none, or it is not clear which.
+    """
+    if (name := _named_split(split, names, what)) is not None:
+        return name, None
+    standard = standard_name(split)
+    if standard is None or any(map(standard_name, names)):
+        drawn = "" if any(map(standard_name, names)) else "; train, validation and test are drawn"
+        raise UserError(f"{what} has no split {split!r}; it has {_names(list(names))}{drawn}")
+    return None, _DRAWN[standard]
 
 
 def _classes(root: Path, folder: str) -> Listing:
@@ -163,14 +194,13 @@ def check_drawn(runs: Iterable[Run], root: str) -> None:
             )
 
 
-def hashed(files: FileTable) -> np.ndarray:
+def hashed(paths: Sequence[bytes]) -> np.ndarray:
     """SplitMix64 of the CRC-32 of each file's path from the root, uint64 [N].
 
     A hash for cryptography costs as much as listing the files. CRC-32 tells paths apart, and the
     steps by which SplitMix64 turns a counter into random numbers (G. L. Steele et al., "Fast
     Splittable Pseudorandom Number Generators", 2014) scatter what it says of similar ones.
     """
-    paths = files.relative()
     mixed = np.fromiter(map(zlib.crc32, paths), np.uint64, len(paths))
     mixed += np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -178,10 +208,10 @@ def hashed(files: FileTable) -> np.ndarray:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def drawn(files: FileTable, bounds: tuple[float, float]) -> np.ndarray:
+def drawn(paths: Sequence[bytes], bounds: tuple[float, float]) -> np.ndarray:
     """Which files the hash of their path puts between two fractions, int64 [M]."""
     # As many bits as a float holds exactly, so that nothing is rounded up to 1.
-    fraction = (hashed(files) >> np.uint64(11)) / 2.0**53
+    fraction = (hashed(paths) >> np.uint64(11)) / 2.0**53
     return np.flatnonzero((bounds[0] <= fraction) & (fraction < bounds[1]))
 
 

@@ -1,0 +1,113 @@
+"""From labels as data says them, numbers or names, to classes."""
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.sources.base import printable
+from distill.errors import UserError
+from distill.json_files import read_json
+from distill.paths import text_of
+
+# What a list of classes may be called, where a data set lies; the last is what TFDS writes.
+_LISTS = ("classes.txt", "classes.json", "dataset_info.json", "label.labels.txt")
+
+
+def label_text(value: Any) -> str | None:
+    """A label as text, numbers without leading zeros; None for none.
+
+    Raises:
+      UserError: if it is neither a whole number nor a line of text.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise UserError(f"label {value!r} is neither a whole number nor a text")
+    text = str(value).strip()
+    # Whoever writes −1 for no label means the same as TFDS does.
+    if not text or text == "-1":
+        return None
+    return str(int(text)) if _is_number(text) else unicodedata.normalize("NFC", text_of(text))
+
+
+def read_class_names(folder: str) -> tuple[str, ...]:
+    """The names of classes in order, from a list in a folder; empty where there is none.
+
+    `classes.txt` has a name in each line, `classes.json` is a list or an object from number to
+    name, and `dataset_info.json` is as Hugging Face writes it.
+
+    Raises:
+      UserError: if the list cannot be read, is empty or has a name twice.
+    """
+    for name in _LISTS:
+        path = Path(folder, name)
+        if path.is_file() and (names := _read(path)):
+            names = tuple(unicodedata.normalize("NFC", text_of(one)) for one in names)
+            if twice := [one for place, one in enumerate(names) if one in names[:place]]:
+                raise UserError(f"{path} has the class {twice[0]!r} twice")
+            return names
+    return ()
+
+
+def _read(path: Path) -> list[str]:
+    if path.suffix == ".txt":
+        try:
+            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line]
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from error
+    content = read_json(path)
+    if path.name == "dataset_info.json":
+        try:
+            return [str(name) for name in content["features"]["label"]["names"]]
+        # Of a data set of another kind, which has no such feature.
+        except (KeyError, TypeError):
+            return []
+    if isinstance(content, dict) and set(content) == {str(n) for n in range(len(content))}:
+        content = [content[str(number)] for number in range(len(content))]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise UserError(f'{path} is no list of classes; expected ["cat", "dog"]')
+    return content
+
+
+def classes_of(
+    texts: Sequence[str], names: tuple[str, ...]
+) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
+    """The classes that labels are of.
+
+    Args:
+      texts: each label once, as `label_text` has it.
+      names: the classes' names in order, if they are known. Else classes are the labels,
+        numbers by their value, names in the order of their characters.
+
+    Returns:
+      The classes' names; of each label, its class's number, int32 [labels]; the places of those
+      that are no class of these names, whose number is −1.
+    """
+    if not names:
+        numeric = all(map(_is_number, texts))
+        names = tuple(sorted(set(texts), key=int if numeric else None))
+        number = {name: place for place, name in enumerate(names)}
+    else:
+        number = {str(place): place for place in range(len(names))}
+        # A class that is called 1 is meant by its name.
+        number |= {name: place for place, name in enumerate(names)}
+    found = np.array([number.get(text, -1) for text in texts], np.int32)
+    return names, found, np.flatnonzero(found < 0).tolist()
+
+
+def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> UserError:
+    """The error for a label that is none of the classes listed in a folder."""
+    shown = ", ".join(names[:8]) + (f", … {names[-1]}" if len(names) > 8 else "")
+    lists = next(name for name in _LISTS if os.path.exists(os.path.join(folder, name)))
+    return UserError(
+        f"{where} has the label {text!r}, which is none of the {len(names):,} classes of "
+        f"{printable(os.path.join(folder, lists))} ({shown}), nor one's number from 0"
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -1,0 +1,99 @@
+"""Shards of a data set: the files that a path, a pattern or a folder names."""
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from distill.data.sources.base import printable
+from distill.errors import UserError
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_SPECIAL = re.compile(r"[{*?\[]")
+
+
+class Shards(NamedTuple):
+    """Files under a folder, in order."""
+
+    root: str
+    names: tuple[str, ...]
+    """Their paths from the root."""
+    pattern: str
+    """What chose them of the root; empty for all."""
+
+
+def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -> Shards:
+    """The shards in a folder and the folders in it, of a pattern, or the one shard.
+
+    Args:
+      argument: a path; a pattern of the shell with `*`, `?`, `[…]`; or one with braces, such as
+        `train-{000000..000146}.tar` or `{train,val}-0.tar`, whose order is kept.
+      is_shard: whether a file of this name in a folder is one.
+      expected: what they are called, for errors.
+
+    Raises:
+      UserError: if there are none, or one that braces name is not there.
+    """
+    if os.path.isdir(argument):
+        return Shards(argument, _in_folder(argument, is_shard, expected), "")
+    special = _SPECIAL.search(argument)
+    if special is None or os.path.lexists(argument):
+        files = [argument]
+        root = os.path.dirname(argument)
+    else:
+        files = [file for pattern in _expanded(argument) for file in _matching(pattern)]
+        root = os.path.dirname(argument[: special.start()])
+    if not files:
+        raise UserError(f"no file is called {printable(argument)}; expected {expected}")
+    if missing := [file for file in files if not os.path.isfile(file)]:
+        more = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
+        raise UserError(f"{printable(missing[0])}{more} of {printable(argument)} cannot be found")
+    names = tuple(os.path.relpath(file, root) for file in dict.fromkeys(files))
+    return Shards(root, names, os.path.relpath(argument, root))
+
+
+def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> tuple[str, ...]:
+    names, others = [], []
+    for name in sorted(_visible(folder)):
+        path = os.path.join(folder, name)
+        inside = [""] if not os.path.isdir(path) else sorted(_visible(path))
+        files = [os.path.join(name, one) if one else name for one in inside]
+        names += [file for file in files if is_shard(file)]
+        others += [file for file in files if not is_shard(file)]
+    if not names:
+        there = ", ".join(map(printable, others[:5])) or "nothing"
+        raise UserError(f"{printable(folder)} holds {there}, and no shards; expected {expected}")
+    return tuple(names)
+
+
+def _visible(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{printable(folder)} cannot be listed: {error.strerror}") from error
+
+
+def _expanded(pattern: str) -> list[str]:
+    """The patterns that braces stand for, in their order, as the shell has them."""
+    parts = _BRACES.split(pattern)
+    choices = [[part] for part in parts]
+    for place in range(1, len(parts), 2):
+        choices[place] = _alternatives(parts[place])
+    return ["".join(choice) for choice in itertools.product(*choices)]
+
+
+def _alternatives(inside: str) -> list[str]:
+    if not (found := _RANGE.fullmatch(inside)):
+        return inside.split(",") if "," in inside else [f"{{{inside}}}"]
+    first, last = int(found[1]), int(found[2])
+    padded = found[1].startswith("0") or found[2].startswith("0")
+    width = max(map(len, found.groups())) if padded else 0
+    step = 1 if first <= last else -1
+    return [f"{number:0{width}}" for number in range(first, last + step, step)]
+
+
+def _matching(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern)) if re.search(r"[*?\[]", pattern) else [pattern]
