@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from distill.data.sources.base import cached_property, fingerprint_of, labelled, printable
+from distill.data.sources.base import (
+    MissingSplit,
+    cached_property,
+    fingerprint_of,
+    labelled,
+    printable,
+)
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
@@ -66,10 +72,9 @@ class TfdsSource:
             )
         except (ValueError, AssertionError, NotImplementedError) as error:
             if "0 length" in str(error):
-                raise UserError(f"split {split!r} of tfds:{name} holds no images") from error
-            raise UserError(
-                f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}"
-            ) from error
+                raise MissingSplit(f"split {split!r} of tfds:{name} holds no images") from error
+            wrong = MissingSplit if "Unknown split" in str(error) else UserError
+            raise wrong(f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}") from error
         label: Any = features["label"]
         self.class_names = tuple(label.names)
         splits = [(s.name, s.num_bytes, s.shard_lengths) for s in builder.info.splits.values()]
@@ -109,6 +114,10 @@ class TfdsSource:
         """Reads and decodes the record."""
         (record,) = self._fetch([index])
         return {"image": self._decode(record["image"]), "label": np.int32(record["label"])}
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of the image's file."""
+        return self._fetch([index])[0]["image"]
 
     def _fetch(self, indices: Sequence[int]) -> Sequence[Any]:
         def fetch():
