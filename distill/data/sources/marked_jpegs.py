@@ -8,7 +8,7 @@ from distill.data.jpeg import Header, UnsupportedJpeg, decode_crop, parse, segme
 from distill.data.sources.decoding import Decoding
 
 # A part that is a larger share of the image is not decoded faster than the whole.
-_WHOLE = 0.85
+_WHOLE = 0.75
 
 
 class MarkedJpeg:
