@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -74,7 +75,7 @@ def make(root: Path, images: int) -> None:
         photograph(rng).save(folder / f"{index:05}.jpg", quality=82, subsampling=2)
 
 
-def ours(source_name: str, cores: int, **options: object) -> Loader:
+def ours(source_name: str, cores: int, **options: Any) -> Loader:
     """Training views of this loader."""
 
     @contextlib.contextmanager
@@ -93,7 +94,7 @@ def ours(source_name: str, cores: int, **options: object) -> Loader:
     return opened
 
 
-def ours_evaluated(source_name: str, cores: int, **options: object) -> Loader:
+def ours_evaluated(source_name: str, cores: int, **options: Any) -> Loader:
     """Evaluation views of this loader, over and over."""
 
     @contextlib.contextmanager
@@ -163,7 +164,8 @@ class _Files:
         config = ViewConfig()
         if not self._training:
             return evaluation_view(np.asarray(image), SIZE, config.evaluation).copy()
-        view = draw_view(*image.size[::-1], config, generator(0, 0, index))
+        width, height = image.size
+        view = draw_view(height, width, config, generator(0, 0, index))
         cut = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=view.box)
         cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else cut
         return np.asarray(cut).copy()
@@ -175,7 +177,7 @@ def torch_loader(root: Path, cores: int, *, training: bool = True) -> Loader:
 
     @contextlib.contextmanager
     def opened() -> Iterator[Batches]:
-        files = _Files(root, training)
+        files: Any = _Files(root, training)
         loader = torch.utils.data.DataLoader(
             files, BATCH, shuffle=training, num_workers=cores, drop_last=True
         )

@@ -59,7 +59,7 @@ def header(name: str, size: int, template: bytes = tarfile.TarInfo().tobuf()) ->
 
 def make_list(file: Path, images: int) -> None:
     """Makes a list of images that are not there."""
-    with file.open("w") as out:
+    with file.open("w", encoding="utf-8") as out:
         out.write("path,label\n")
         for number in range(images):
             label = number % CLASSES

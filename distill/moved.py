@@ -23,6 +23,9 @@ CLAIM = "claim.json"
 _RECORDED = re.compile(
     r"((?:(?:folder|images):|[A-Za-z]\w*:(?=/(?!/)))?)(.+?)((?:@\d+)?)", re.DOTALL
 )
+# What may follow the path of a source: names of columns, and before them a pattern of files.
+_COLUMNS = re.compile(r"\?(?:image|label)=.*", re.DOTALL)
+_PATTERN = re.compile(r"/[^/]*[*?\[{].*", re.DOTALL)
 # Older runs recorded these as they were typed, relative to the directory they were started in.
 _TYPED = ("workdir", "path", "targets", "source", "data_dir")
 # Sections whose `source` names data.
@@ -89,7 +92,7 @@ class Claimed:
             return [self._found(value, keys) for value in recorded]
         if not isinstance(recorded, str) or not _is_path(recorded, keys):
             return recorded
-        exist = (place for place in self._places_of(recorded) if os.path.exists(_split(place)[1]))
+        exist = (place for place in self._places_of(recorded) if _exists(_split(place)[1]))
         return next(exist, recorded)
 
     def aligned(self, recorded: Any, given: Any) -> Any:
@@ -143,6 +146,11 @@ def _is_path(text: str, keys: tuple[str, ...]) -> bool:
     of_data = keys[-1:] == ("source",) and _OF_DATA & {*keys}
     typed = keys and keys[-1] in _TYPED and not of_data
     return bool(kind or os.path.isabs(path) or typed)
+
+
+def _exists(path: str) -> bool:
+    """Whether a path leads somewhere, of files of a pattern, their folder."""
+    return os.path.exists(path) or os.path.exists(_PATTERN.sub("", _COLUMNS.sub("", path)))
 
 
 def _split(recorded: str) -> tuple[str, str, str]:

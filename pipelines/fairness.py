@@ -10,6 +10,7 @@ and false positive rates of each group and the gaps between them, of the score, 
 0.5, and of debiased decisions (arXiv 2106.12887), fitted to held-out cases; see docs/evaluation.md.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,17 +21,10 @@ from distill.analysis.debiasing import BIASES, DebiaserConfig, compare
 from distill.analysis.fairness import Cases, cases_of_table
 from distill.analysis.tables import Table, read_csv, read_table
 from distill.command.flags import check_writable, define_path, number_list, parse
-from distill.command.launch import launch
+from distill.command.host import launch_host
 from distill.errors import UserError
 from distill.json_files import write_json
-from distill.parallel.printed import say
-from distill.report.fairness import (
-    GAP_HEADER,
-    GROUP_HEADER,
-    gap_rows,
-    group_rows,
-    write_fairness_report,
-)
+from distill.report.fairness_table import GAP_HEADER, GROUP_HEADER, gap_rows, group_rows
 from distill.terminal import text_table
 
 FLAGS = flags.FlagValues()
@@ -120,16 +114,22 @@ def main(arguments: list[str]) -> None:
     print(text_table(GROUP_HEADER, group_rows(found)), end="\n\n")
     print(text_table(GAP_HEADER, gap_rows(found)))
     for warning in found.warnings:
-        say(f"warning: {warning}")
+        print(f"warning: {warning}", file=sys.stderr)
     if held_out is None:
-        say("nothing is debiased without other cases to fit to: --held_out or --split_column")
+        print(
+            "nothing is debiased without other cases to fit to: --held_out or --split_column",
+            file=sys.stderr,
+        )
     about = {"table": cases.source, **columns}
     about["held_out_table"] = None if held_out is None else held_out.source
     if FLAGS.json:
         write_json(Path(FLAGS.json), {**about, **found.as_json()})
     if FLAGS.html:
+        # Drawing takes a second to load.
+        from distill.report.fairness import write_fairness_report
+
         write_fairness_report(Path(FLAGS.html), found, about)
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main)
+    launch_host(__doc__, FLAGS, main)

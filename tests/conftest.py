@@ -26,6 +26,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import pytest
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leaves out what has no slow test where those are asked for, unread: imports take long."""
+    if config.getoption("markexpr") == "slow" and collection_path.name.startswith("test_"):
+        return "mark.slow" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: item.path.parent.name not in ("pipelines", "train"))
@@ -40,6 +47,15 @@ def tpu_compiler():
     jax.devices()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"].replace(OLDER_CODE_GENERATOR, ""))
+        yield
+
+
+@pytest.fixture
+def runtimes_in_this_process():
+    """Exports are run beside JAX, not in processes of their own."""
+    import exports
+
+    with exports.runtimes_in_this_process():
         yield
 
 

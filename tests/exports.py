@@ -1,5 +1,10 @@
 """What tests of exports share: images, what the network makes of them, a comparison."""
 
+import contextlib
+import importlib
+from collections.abc import Iterator
+from unittest import mock
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,3 +30,16 @@ def expected(exported: Exportable, images: np.ndarray):
     config = exported.network.config
     scaled = (images.astype(np.float32) / 255 - np.float32(config.mean)) / np.float32(config.std)
     return exported.network.apply(exported.params, jnp.asarray(scaled))
+
+
+@contextlib.contextmanager
+def runtimes_in_this_process() -> Iterator[None]:
+    """Runs exports here, where TensorFlow and PyTorch are loaded once and not for each of them."""
+    # Imported, it sets environment variables.
+    check = importlib.import_module("distill.export.check")
+
+    def run(artefact, directory):
+        return check.main(artefact.runtime, artefact.path, directory)
+
+    with mock.patch("distill.export.verify._run", run):
+        yield

@@ -94,6 +94,20 @@ def run_command(*command: object) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(arguments, ended.value.code, out.getvalue(), err.getvalue())
 
 
+def loaded_by_command(*command: object) -> set[str]:
+    """The modules that `distill *command` has loaded when it ends; it has to succeed."""
+    code = (
+        "import runpy, sys\n"
+        "sys.argv[0] = 'distill'\n"
+        "try:\n    runpy.run_module('pipelines.cli', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "print(*sys.modules)\n"
+    )
+    done = run_python("-c", code, *command)
+    assert done.returncode == 0, done.stderr
+    return {*done.stdout.splitlines()[-1].split()}
+
+
 def run_script(script: str, **environment: str) -> Any:
     """Runs a script in a process of its own and returns what it printed last, as JSON."""
     done = run_python("-c", script, env={**os.environ, "JAX_PLATFORMS": "cpu", **environment})

@@ -146,6 +146,7 @@ def test_what_is_evaluated_resolves(file):
         ("splits", "folder:/data/flowers", {"folder:/data/flowers"}),
         ("human_alignment", "/data/datasets", {"images:/data/datasets"}),
         ("celeba", "/data/celeba", {"images:/data/celeba/img_align_celeba"}),
+        ("celeba", "tfds:celeb_a", {"tfds:celeb_a"}),
     ],
 )
 def test_the_argument_of_an_evaluation_names_its_images(name, argument, sources):

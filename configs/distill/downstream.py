@@ -47,7 +47,6 @@ def get_config(which="flowers/fast"):
                 train_split=train,
                 validation_split=validation,
                 test_split=test,
-                workers=8,
             ),
             optimizer=dict(name="adam", learning_rate=rate, weight_decay=(("kernel$", decay),)),
             schedule=dict(kind="cosine", warmup_steps=1500),

@@ -37,7 +37,6 @@ def get_config(patience="long"):
                 train_split="train[:98%]",
                 validation_split="train[98%:]",
                 test_split="validation",
-                workers=16,
             ),
             optimizer=dict(name="adam", learning_rate=1e-3, weight_decay=(("kernel$", 3e-4),)),
             schedule=dict(kind="cosine", warmup_steps=5000),

@@ -28,7 +28,6 @@ def get_config(image_size="384"):
                 train_split="train[:99%]",
                 validation_split="train[99%:]",
                 test_split="validation",
-                workers=16,
             ),
             optimizer=dict(
                 name="sgd",

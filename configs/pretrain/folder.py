@@ -18,7 +18,7 @@ def get_config():
         dict(
             model=dict(family="vit", variant="S/16", image_size=224, dtype="bfloat16"),
             loss=dict(kind="sigmoid", mixup=0.2),
-            data=dict(source="folder:data/images", workers=4),
+            data=dict(source="folder:data/images"),
             optimizer=optimizer(learning_rate=1e-3),
             schedule=dict(kind="constant", warmup_percent=5.0, cooldown_percent=20.0),
             train=dict(batch_size=128, microbatches=2, total_epochs=200.0),

@@ -36,7 +36,6 @@ def get_config():
                 train_split="train[:99%]",
                 validation_split="train[99%:]",
                 test_split="validation",
-                workers=16,
             ),
             optimizer=optimizer(learning_rate=8e-4),
             schedule=dict(

@@ -37,7 +37,7 @@ def get_config(variant="G/14"):
                 remat_keep=("query", "key", "value", "hidden") if variant == "G/14" else (),
             ),
             loss=dict(kind="sigmoid"),
-            data=dict(source="folder:data/pretraining", test_split=None, workers=16),
+            data=dict(source="folder:data/pretraining", test_split=None),
             optimizer=optimizer(learning_rate=8e-4),
             schedule=dict(
                 kind="rsqrt", warmup_steps=10_000, timescale_steps=10_000, cooldown_steps=50_000

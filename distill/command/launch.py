@@ -20,6 +20,7 @@ from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting
 from distill.command.processes import define_process_flags, join
+from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
 from distill.terminal import accept_any_text
@@ -99,6 +100,7 @@ def launch(
     """
     arguments = command_line() if argv is None else list(argv)
     accept_any_text()
+    allow_workers()
     _quieten_libraries()
     if is_asked(arguments):
 

@@ -37,10 +37,11 @@ def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, st
 
     A field of one of the types in `distill.paths` holds a path, which becomes absolute. A section
     may be one of several dataclasses (`distill.config.tagged`); `schema` may be a base of such. A
-    dict of named values is laid over its default, from which None takes an entry away. A dataclass
-    may have a class method `implied(given)` that returns values of fields which follow from those
-    that are given, by name; what is given goes before. A class method `upgraded(recorded)` returns
-    the values of a section as an earlier version recorded it, in their present form.
+    dict of named values is laid over its default, from which None takes an entry away, and in place
+    of the dict all of them. A dataclass may have a class method `implied(given)` that returns
+    values of fields which follow from those that are given, by name; what is given goes before. A
+    class method `upgraded(recorded)` returns the values of a section as an earlier version recorded
+    it, in their present form.
 
     Raises:
       ConfigError: naming everything that is wrong.
@@ -74,9 +75,14 @@ def laid_over(
     for key, text in overrides.items():
         *parents, leaf = keys = key.split(".")
         node = merged
-        for parent in parents:
+        for depth, parent in enumerate(parents, 1):
             there = node.get(parent)
             if there is None or (isinstance(there, Text) and there.is_none):
+                if parent in node and named(annotation_at(schema, keys[:depth])):
+                    problems.append(
+                        f"config.{key}: config.{'.'.join(keys[:depth])} is none, which takes all "
+                        "away; take entries away by their names to add others"
+                    )
                 node[parent] = {}
             node = node[parent]
             if not isinstance(node, dict):
@@ -206,7 +212,7 @@ class _Builder:
         if section is not None and value is not None:
             if isinstance(value, (Mapping, *section.members)) or not has_leaf(annotation):
                 return self.section(section, default, value, here)
-        elif item is not None and value is not None:
+        elif item is not None:
             return self._named(annotation, item, default, value, here)
         return self._leaf(annotation, value, here)
 
@@ -225,6 +231,8 @@ class _Builder:
     def _named(self, annotation, item, default, value, here) -> Any:
         """Values by name, in the order of their names, whatever the order they were given in."""
         what = "values" if choice(item) is None else "sections"
+        if value is None or (isinstance(value, Text) and value.is_none):
+            return {}
         if not isinstance(value, Mapping):
             self.problems.append(f"{here} is {value!r}; expected {what} by name")
             return MISSING

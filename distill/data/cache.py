@@ -277,8 +277,11 @@ def _in_memory(images: int, gib: float | None) -> tuple[_Files, tuple[int, ...]]
     index, pixels = (os.memfd_create(f"distill {name}") for name in ("index", "pixels"))
     os.ftruncate(index, images * _SLOT.size)
     limit = gib * _GIB if gib else _SHARE * free_memory()
-    paths = [f"/proc/{os.getpid()}/fd/{one}" for one in (index, pixels, _usage_in_memory())]
-    return _Files(*paths, int(limit)), (index, pixels)
+    here = f"/proc/{os.getpid()}/fd"
+    files = _Files(
+        f"{here}/{index}", f"{here}/{pixels}", f"{here}/{_usage_in_memory()}", int(limit)
+    )
+    return files, (index, pixels)
 
 
 _in_memory_usage: list[int] = []

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
 from distill.data.batch_spec import STORED, TeacherView, check_spec
 from distill.data.fast import Decoder
 from distill.data.order import Order, order_of

@@ -37,7 +37,7 @@ def decode_jpeg(data: bytes) -> np.ndarray | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours not in _COLOURS or height * width > (Image.MAX_IMAGE_PIXELS or 2**62):
+        if colours not in _COLOURS or int(height) * int(width) > (Image.MAX_IMAGE_PIXELS or 2**62):
             return None
         return simplejpeg.decode_jpeg(data)
     # Whatever the decoder stumbles on.
@@ -98,7 +98,8 @@ def _taps(shrinks: float) -> np.ndarray:
 def _by_pillow(part: np.ndarray, size: tuple[int, int], out: np.ndarray | None) -> np.ndarray:
     grey = part.shape[-1] == 1
     image = Image.fromarray(part[..., 0] if grey else part)
-    resized = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    height, width = size
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     resized = resized[..., None] if grey else resized
     if out is None:
         return resized

@@ -3,15 +3,9 @@
 import collections
 import contextlib
 import dataclasses
-import gc
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import resource_tracker
 from typing import Generic, Self, TypeVar
 
 import grain
@@ -24,6 +18,12 @@ from distill.data.labels import check_batch_labels
 from distill.data.order import Mixed
 from distill.data.sources import CorruptImage, Source
 from distill.data.store import Store
+from distill.data.workers import (
+    HostBatches,
+    begin_worker,
+    chosen_workers,
+    with_unsignalled_workers,
+)
 from distill.errors import RunFailed, UserError
 from distill.evaluation_view import EvaluationView
 
@@ -35,9 +35,6 @@ _SMALLEST_SAMPLE = 10_000
 Placed = TypeVar("Placed")
 """A batch on the devices, and whatever else goes with it."""
 
-HostBatches = grain.DatasetIterator[Batch] | Generator[Batch, None, None]
-"""An iterator of batches that lets go of its threads and processes when it is closed."""
-
 
 def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> HostBatches:
     """Host batches of numpy arrays, decoded by Grain in threads or worker processes.
@@ -48,58 +45,17 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> HostB
     chunk = max(size for size in range(1, _CHUNK + 1) if rows % size == 0)
     options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
     dataset = grain.MapDataset.source(_Chunks(views, chunk)).to_iter_dataset(options)
-    if config.workers:
+    workers = chosen_workers(config.workers, len(views.source))
+    if workers:
         # Grain reads a flag of its own when it starts workers; a library's caller may have none.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2),
-            worker_init_fn=_begin_worker,
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+            worker_init_fn=begin_worker,
         )
     iterator = iter(dataset.batch(rows // chunk, batch_fn=_join))
-    return _with_unsignalled_workers(iterator) if config.workers else iterator
-
-
-def _with_unsignalled_workers(iterator: HostBatches) -> HostBatches:
-    """The same batches, from workers that end when their parent says so, and not before.
-
-    Ctrl-C reaches every process of a terminal, and SIGTERM often all of a job. The parent still
-    needs batches to stop well, and to take back the memory that workers share with it; and one that
-    starts a worker waits for ever for a worker that ends before it is ready. What a thread blocks,
-    the threads and processes it starts block from their beginning. Grain starts them when the first
-    batch is asked for.
-    """
-    try:
-        with (
-            contextlib.closing(iterator),
-            ThreadPoolExecutor(1, "first batch", initializer=_block_signals) as starting,
-        ):
-            first = starting.submit(next, iterator, None).result()
-            if first is not None:
-                yield first
-                yield from iterator
-    finally:
-        # Grain's end of data refers to itself and to the last arrays in shared memory. Were they
-        # found only when Python ends, nobody would give the memory back.
-        gc.collect()
-
-
-def _block_signals() -> None:
-    # Starting it unblocks signals in the thread that does.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-
-
-def _begin_worker(worker: int, workers: int) -> None:
-    del worker, workers
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    """A parent that was killed says nothing, and a worker would wait for it for ever."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-    os._exit(1)
+    return with_unsignalled_workers(iterator) if workers else iterator
 
 
 @dataclasses.dataclass(frozen=True)

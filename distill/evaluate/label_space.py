@@ -67,7 +67,7 @@ class LabelSpaceEvaluation(PredictionsConfig):
 
     def predictor(self, subject: Subject, shown: Shown) -> Predictor:
         """That of the images, without the border that the set has."""
-        found = super().predictor(subject, shown)
+        found = Predictor(subject, shown, numbered=self.by_the_models_classes)
         known = known_label_spaces().get(self.label_space)
         if known is not None and known.border:
             found.images = WithoutBorder(found.images, known.border)

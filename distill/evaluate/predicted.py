@@ -5,15 +5,16 @@ a dataclass below `PredictionsConfig` with its own `kind`, and `measure`.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from distill.analysis.predictions import Predictions
-from distill.data import Subset
+from distill.data import Source, Subset
 from distill.data.classes import among
 from distill.data.examples import Altered
+from distill.data.sources import attributes_of
 from distill.errors import RunFailed, UserError
 from distill.evaluate.evaluation import describe_images
 from distill.evaluate.features import split_loader
@@ -57,13 +58,30 @@ class PredictionsConfig(OfImagesConfig):
         shown = self.shown(name, subject)
         return shown and PredictedEvaluation(name, self, self.predictor(subject, shown))
 
-    def predictor(self, subject: Subject, shown: Shown) -> "Predictor":
+    def predictor(self, subject: Subject, shown: Shown) -> "Predicting":
         """What predicts the classes of the images.
 
         Raises:
           UserError: if images, classes or splits are missing, or the model's are others.
         """
         return Predictor(subject, shown, numbered=self.by_the_models_classes)
+
+
+class Predicting(Protocol):
+    """Says of images what is measured."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the images before it is called."""
+        ...
+
+    def predictions(self, params: Params) -> Predictions:
+        """Of all images; all processes must call it, and all get the same."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """The images, those to measure first among `data`, and how they are shown."""
+        ...
 
 
 class Predictor:
@@ -128,11 +146,12 @@ class Predictor:
             yield rows._replace(index=index)
 
     def columns(self, rows: Rows) -> dict[str, np.ndarray]:
-        """What is known of the images of some rows: `name`, `label` and, by name, `class`."""
-        described = {
-            "name": np.array([self.images.name(int(one)) for one in rows.index], dtype=str),
-            "label": rows.label.astype(np.int64),
-        }
+        """What is known of the images of some rows: `name`, `label` and, by name, `class`.
+
+        And what else their source says of them.
+        """
+        described = known_of(self.images, rows.index)
+        described["label"] = rows.label.astype(np.int64)
         names = self.images.class_names
         if names and names != self.class_names:
             described["class"] = np.array([*names, ""])[rows.label]
@@ -150,7 +169,7 @@ class Predictor:
         for rows in self.rows(params, altered=altered):
             parts.append(rows.values)
             columns.append(self.columns(rows))
-        joined = {key: np.concatenate([one[key] for one in columns]) for key in columns[0]}
+        joined = joined_columns(columns)
         scores = np.concatenate(parts)
         found = Predictions(
             scores=scores,
@@ -172,6 +191,19 @@ class Predictor:
         }
 
 
+def known_of(images: Source, index: np.ndarray) -> dict[str, np.ndarray]:
+    """The names of some images, and what else their source says of them, arrays [n] by name."""
+    said = [attributes_of(images, int(one)) for one in index]
+    columns = {name: np.array([one[name] for one in said]) for name in (said[0] if said else ())}
+    return columns | {"name": np.array([images.name(int(one)) for one in index], dtype=str)}
+
+
+def joined_columns(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The columns that all parts have, one part after another."""
+    names = [name for name in parts[0] if all(name in one for one in parts)]
+    return {name: np.concatenate([one[name] for one in parts]) for name in names}
+
+
 class PredictedEvaluation:
     """A model's predictions, measured.
 
@@ -181,7 +213,7 @@ class PredictedEvaluation:
       predictor: the model and the images.
     """
 
-    def __init__(self, name: str, config: PredictionsConfig, predictor: Predictor):
+    def __init__(self, name: str, config: PredictionsConfig, predictor: Predicting):
         self.missing: frozenset[str] = frozenset()
         """Figures of which the last call could say nothing, as `name/figure`."""
         self.remarks = predictor.remarks

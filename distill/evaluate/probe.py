@@ -109,10 +109,15 @@ def _place(
     )
 
 
+def held_out_count(count: int) -> int:
+    """Of so many examples, the tenth that chooses the penalty."""
+    return -(-count // 10)
+
+
 def _held_out(examples: _Examples, count: int, mesh: Mesh, seed: int) -> jax.Array:
     """Weights of 1 for a tenth of the examples and 0 for the others."""
     weights = np.zeros(examples.weights.size, np.float32)
-    weights[np.random.default_rng(seed).permutation(count)[: -(-count // 10)]] = 1.0
+    weights[np.random.default_rng(seed).permutation(count)[: held_out_count(count)]] = 1.0
     return _cut(weights.reshape(examples.weights.shape), mesh)
 
 

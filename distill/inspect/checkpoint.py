@@ -7,11 +7,13 @@ import orbax.checkpoint as ocp
 
 from distill.errors import UserError
 from distill.export.verify import size_of
-from distill.inspect.kind import Kind
+from distill.inspect.kind import Kind, blame
 from distill.inspect.lineage import is_run, model_and_lineage
 from distill.inspect.tables import facts, tensor_table
 from distill.tensor_files import Tensor
 from distill.terminal import text_table
+from distill.train import best
+from distill.train.progress import format_figure
 
 _CHECKPOINT = "_CHECKPOINT_METADATA"
 _ITEMS = ("params", "trained", "projections", "optimizer")
@@ -28,9 +30,25 @@ def _tell(path: Path) -> tuple[str, ...]:
     # Of its run, two directories up.
     workdir = path.resolve().parent.parent
     if is_run(workdir):
+        if path.resolve().parent.name == best.FOLDER and path.name.isdecimal():
+            about["kept for"] = kept_for(workdir, int(path.name))
         about["run"] = workdir
         of_run = model_and_lineage(workdir)
     return facts(about), *of_run, tensor_table(arrays(path / "params"))
+
+
+def kept_for(workdir: Path, step: int) -> str:
+    """The metric for which weights in `best` were kept, and its value; empty where neither is told.
+
+    Raises:
+      UserError: if what tells them is damaged.
+    """
+    file = best.metrics_file(workdir, step)
+    if not file.exists():
+        return ""
+    with blame(file, "what weights were kept for"):
+        metric, value = best.kept_by(workdir, step)
+        return f"{metric} {format_figure(metric, value)}"
 
 
 def checkpoint_table(path: Path, steps: list[int]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.data.sources import abbreviate
 from distill.data.store import DESCRIPTION as STORE
-from distill.inspect.checkpoint import arrays, steps_in
+from distill.inspect.checkpoint import arrays, kept_for, steps_in
 from distill.inspect.kind import Kind, blame
 from distill.inspect.lineage import is_run, model_and_lineage
 from distill.inspect.tables import facts, tensor_table
@@ -34,7 +34,7 @@ def _tell(path: Path) -> tuple[str, ...]:
         "state": "complete" if figures else "not complete",
         "steps": figures.get("steps"),
         "checkpoints": ", ".join(map(str, checkpoints)) or "none",
-        "best": ", ".join(f"step {step}" for step in steps_in(path / best_weights.FOLDER)),
+        "best": ", ".join(_best(path, step) for step in steps_in(path / best_weights.FOLDER)),
         "data": data,
         "classes": abbreviate(read_classes(path)),
     }
@@ -45,6 +45,11 @@ def _tell(path: Path) -> tuple[str, ...]:
         facts({name: value for name, value in figures.items() if "/" in name}),
         tensor_table(arrays(newest / "params")) if checkpoints else "",
     )
+
+
+def _best(workdir: Path, step: int) -> str:
+    told = kept_for(workdir, step)
+    return f"step {step}{told and f', {told}'}"
 
 
 def _row(path: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -18,6 +19,9 @@ from distill.parallel.rules import (
     override_rules,
 )
 
+# Axes are written where sizes are given, expert=2.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
@@ -25,7 +29,7 @@ class MeshConfig:
 
     Raises:
       ValueError: for sizes that are neither positive nor a single −1, names of further axes that
-        are taken, or rules that cannot be.
+        are none or are taken, or rules that cannot be.
     """
 
     data: int = -1
@@ -46,6 +50,11 @@ class MeshConfig:
 
     def __post_init__(self):
         names = self.axis_names
+        if odd := [name for name in names if not _NAME.fullmatch(name)]:
+            raise ValueError(
+                f"{odd[0]!r} cannot name a mesh axis; expected a letter, then letters a to z and A "
+                "to Z, digits and _, such as expert"
+            )
         if len(names) < 3 + len(self.axes) or set(names) & set(dict(DEFAULT_RULES.logical)):
             given = ", ".join(name for name, _ in self.axes)
             taken = ", ".join([*names[:3], *dict(DEFAULT_RULES.logical)])

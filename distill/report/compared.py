@@ -1,22 +1,16 @@
 """The page of a comparison: what students retain of their teacher, in tables and curves."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
 from distill.report import html
+from distill.report.compared_figures import DRAWN, Models
 from distill.runs.compared import interval, shares
 from distill.train.progress import format_figure
 
 PAGE = "compare.html"
 NOTHING = "—"
-
-Models = Sequence[Mapping[str, Any]]
-"""Each with its `name` and its `evaluations`, lines by name."""
-
 
 SHORT = {
     "corruptions": "mean_accuracy",
@@ -86,7 +80,7 @@ def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
         ]
         kinds = {line["config"]["kind"] for one in models if (line := one["evaluations"][name])}
         short += [_in_short(name, kind, mine) for kind in sorted(kinds)]
-        drawn = [draw(models, name) for kind in sorted(kinds) for draw in _DRAWN.get(kind, ())]
+        drawn = [draw(models, name) for kind in sorted(kinds) for draw in DRAWN.get(kind, ())]
         parts.append(html.section(name, *drawn, html.wide_table(header, mine)))
     content = html.page(
         f"{' · '.join(one['name'] for one in models)}",
@@ -134,63 +128,3 @@ def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:
                 )
             )
     return header, found
-
-
-def _details(models: Models, name: str) -> dict[str, Mapping[str, Any]]:
-    """What plots are drawn of, by model."""
-    lines = {one["name"]: one["evaluations"][name] for one in models}
-    return {model: line["details"] for model, line in lines.items() if line}
-
-
-def corruption_curves(models: Models, name: str) -> str:
-    """Accuracy against severity, a panel for each corruption."""
-    found = _details(models, name)
-    kinds = list(dict.fromkeys(kind for one in found.values() for kind in one["accuracy"]))
-    across = min(4, len(kinds))
-    down = -(-len(kinds) // across)
-    drawing = Figure(figsize=(2.4 * across, 2.1 * down + 0.4), layout="constrained")
-    panels = np.atleast_1d(drawing.subplots(down, across, sharex=True, sharey=True)).ravel()
-    for panel, kind in zip(panels, kinds, strict=False):
-        for model, one in found.items():
-            curve = one["accuracy"].get(kind, {})
-            severities = [0, *map(int, curve)]
-            panel.plot(severities, [one["clean"], *curve.values()], marker=".", label=model)
-        panel.set_title(kind.replace("_", " "), fontsize=9)
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-    for panel in panels[len(kinds) :]:
-        panel.set_axis_off()
-    panels[0].set_ylim(0, 1.02)
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return html.figure(drawing, f"{name}: accuracy against severity; 0 is clean")
-
-
-def reliability(models: Models, name: str) -> str:
-    """How often predictions of a confidence are right."""
-    found = _details(models, name)
-    drawing = Figure(figsize=(4.6, 4.2), layout="constrained")
-    axes = drawing.add_subplot()
-    axes.plot([0, 1], [0, 1], color="#999", linewidth=1)
-    for model, one in found.items():
-        bins = one["before"]["reliability"]
-        across, up = ([each[key] for each in bins] for key in ("mean_probability", "mean_outcome"))
-        (line,) = axes.plot(across, up, linewidth=1, label=model)
-        total = sum(each["count"] for each in bins)
-        areas = [8 + 300 * each["count"] / total for each in bins]
-        axes.scatter(across, up, areas, color=line.get_color(), alpha=0.6, linewidths=0)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return html.figure(
-        drawing,
-        f"{name}: accuracy of predictions by their confidence; a disk's area is their number",
-    )
-
-
-_DRAWN: dict[str, tuple[Callable[[Models, str], str], ...]] = {
-    "corruptions": (corruption_curves,),
-    "calibration": (reliability,),
-}
-"""By kind of evaluation."""

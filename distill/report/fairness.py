@@ -1,4 +1,4 @@
-"""How groups fare by a model's decisions, before debiasing and after: tables, plots and a page."""
+"""How groups fare by a model's decisions, before debiasing and after, as a page with plots."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,41 +12,18 @@ from matplotlib.ticker import PercentFormatter
 from distill.analysis.debiasing import Comparison
 from distill.analysis.fairness import Fairness
 from distill.report import html
+from distill.report.fairness_table import (
+    GAP_HEADER,
+    GROUP_HEADER,
+    WORDS,
+    decisions,
+    gap_rows,
+    group_rows,
+)
 from distill.report.reliability import draw_reliability
-
-GROUP_HEADER = ("decision", "group", "cases", "decided 1", "accuracy", "TPR", "FPR")
-GAP_HEADER = ("decision", "parity gap", "accuracy gap", "TPR gap", "FPR gap", "accuracy", "ECE")
 
 _DARK, _RED = "#1d2733", "#c0392b"
 _MARKERS = {"hard": ("*", 13), "score": ("D", 7)}
-_WORDS = {"hard": "score ≥ 0.5", "score": "score itself"}
-
-
-def group_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row for each group by each decision."""
-    return [
-        (
-            name,
-            group,
-            f"{figures.count:,}",
-            *map(_percent, (figures.rate, figures.accuracy, figures.tpr, figures.fpr)),
-        )
-        for name, one in _decisions(comparison)
-        for group, figures in one.groups.items()
-    ]
-
-
-def gap_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row for each decision: max − min over the groups, and what is of all cases."""
-    return [
-        (
-            name,
-            *(_percent(one.gap(figure)) for figure in ("rate", "accuracy", "tpr", "fpr")),
-            _percent(one.accuracy),
-            f"{one.calibration.equal_width.error():.4f}",
-        )
-        for name, one in _decisions(comparison)
-    ]
 
 
 def write_fairness_report(
@@ -128,7 +105,7 @@ def _mark(axes: Axes, one: Fairness, height: float | None, colour=_RED, label: b
         linestyle="none",
         color=colour,
         markerfacecolor="none",
-        label=_WORDS[one.decision] if label else None,
+        label=WORDS[one.decision] if label else None,
     )
 
 
@@ -148,17 +125,9 @@ def _parity(decisions: Sequence[Fairness]) -> np.ndarray:
     return np.array([one.gap("rate") for one in decisions], np.float64)
 
 
-def _decisions(comparison: Comparison) -> list[tuple[str, Fairness]]:
-    """All decisions, by what they are called."""
-    return [
-        *((_WORDS[one.decision], one) for one in comparison.before),
-        *((f"debiased, ε = {one.debiaser.bias:g}", one.applied) for one in comparison.curve),
-    ]
-
-
 def _reliability(comparison: Comparison) -> list[tuple[str, Fairness]]:
     """The score, and the decision that is allowed least bias."""
-    score, *debiased = _decisions(comparison)[1:]
+    score, *debiased = decisions(comparison)[1:]
     return [score, *debiased[:1]]
 
 
@@ -188,7 +157,3 @@ def _notes(comparison: Comparison) -> list[str]:
             *comparison.warnings,
         )
     ]
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%}"

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from distill import __version__
+from distill.analysis.label_spaces.whole_set import remarks_on_undeclared
 from distill.analysis.prediction_files import read_predictions
 from distill.analysis.predictions import Predictions
 from distill.config import to_dict
@@ -183,7 +184,8 @@ def measure_predictions(
     metrics = {key: value for key, value in named(name, measured).items() if value is not None}
     seconds = time.perf_counter() - began
     about = {"predictions": str(file), **predictions.about, "details": dict(measured.details)}
-    seen = [f"{len(predictions):,} images of {file}", *measured.lines]
+    undeclared = remarks_on_undeclared(predictions) if config.by_the_models_classes else ()
+    seen = [f"{len(predictions):,} images of {file}", *undeclared, *measured.lines]
     return _line(name, config, about, metrics, seconds), seen
 
 

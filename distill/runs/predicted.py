@@ -102,4 +102,4 @@ def _write_part(
         return
     rows = Rows(*(np.concatenate(parts) for parts in zip(*held, strict=True)))
     described = predictor.columns(rows)
-    writer.write({"logits": rows.values, **described, "index": rows.index}, end)
+    writer.write({**described, "logits": rows.values, "index": rows.index}, end)

@@ -31,13 +31,18 @@ def less_is_better(metric: str) -> bool:
     return metric.endswith(_LESS_IS_BETTER)
 
 
+def metrics_file(workdir: Path, step: int) -> Path:
+    """Where `best/STEP` says by which metric it was kept, as JSON."""
+    return workdir / FOLDER / str(step) / "metrics" / "metrics"
+
+
 def kept_by(workdir: Path, step: int) -> tuple[str, float]:
     """The metric by which the weights in `best/STEP` were kept, and its value there.
 
     Raises:
       UserError: if it cannot be read.
     """
-    kept = read_json(workdir / FOLDER / str(step) / "metrics" / "metrics")
+    kept = read_json(metrics_file(workdir, step))
     return kept["metric"], kept["value"]
 
 

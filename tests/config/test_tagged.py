@@ -95,6 +95,13 @@ def test_a_named_section_is_taken_away_by_none(gone):
     assert resolve(Shelf, recorded) == config
 
 
+def test_all_named_sections_are_taken_away_by_none_to_which_nothing_is_added():
+    tree = FIRST | {"rest": {"c": {"kind": "box"}}}
+    assert resolve(Shelf, tree, {"rest": "none"}).rest == {}
+    (problem,) = problems(tree, {"rest": "none", "rest.d.kind": "box"})
+    assert problem.startswith("config.rest.d.kind: config.rest is none, which takes all away")
+
+
 def test_an_override_takes_away_what_a_file_names():
     tree = FIRST | {"rest": {"c": {"kind": "box"}}}
     assert sorted(resolve(Shelf, tree, {"rest.c": "none"}).rest) == ["a", "b"]

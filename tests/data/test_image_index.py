@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tar_shards import numbers, opened, pack, samples
 
-from distill.data.sources import image_index, indexing, webdataset
+from distill.data.sources import image_index, webdataset
 from distill.data.sources.image_index import (
     ENTRY,
     DamagedIndex,
@@ -46,20 +46,21 @@ def scanned(monkeypatch):
 
 def test_what_is_written_is_read(tmp_path):
     rng = np.random.default_rng(0)
-    labels = [Label("b"), None, Label("a", is_folder=True)]
+    labels = [*(Label(str(n)) for n in range(19)), None, Label("a", is_folder=True)]
     content = []
     for place, count in enumerate((3, 0, 1000)):
         names = [rng.bytes(int(rng.integers(1, 40))).replace(b"\0", b"x") for _ in range(count)]
         offsets, lengths = rng.integers(1 << 60, size=(2, count)).tolist()
         shard = Shard(f"{place}.tar", place, place, remarks=("odd",), left_out={".txt": 2})
-        chosen = [labels[n % 3] for n in range(count)]
+        chosen = [labels[n % 21] for n in range(count)]
         content.append(ShardImages.of(shard, names, offsets, lengths, chosen))
     path = str(tmp_path / "an.index")
     write_index(path, "test", content)
     index = ImageIndex(path, "/root")
     assert ENTRY.itemsize <= 40 and os.path.getsize(path) < 1003 * (32 + 40) + 1000
     assert index.kind == "test" and index.shards == tuple(one.shard for one in content)
-    assert index.labels == (Label("a", is_folder=True), Label("b"))
+    # In one order, whatever the process: the index is the same wherever it is built.
+    assert index.labels == tuple(sorted(label for label in labels if label))
     assert index.starts.tolist() == [0, 3, 3, 1003]
     for one, again in zip(content, index.shard_images().values(), strict=True):
         assert one.shard == again.shard and one.names == again.names
@@ -213,4 +214,3 @@ def test_places_are_of_folders_and_patterns(shards):
     opened(shards / "train-*.tar")
     opened(shards / "train-{0..1}.tar")
     assert len([name for name in os.listdir(shards) if name.endswith(".index")]) == 3
-    assert indexing._PATIENCE > 0

@@ -236,4 +236,4 @@ def test_a_run_trains_on_a_mixture_and_logs_what_it_saw(tmp_path, folder):
     last = [row for row in rows if "train/images/mine" in row][-1]
     assert last["train/images/scans"] + last["train/images/mine"] == 10 * 32
     assert 60 <= last["train/images/mine"] <= 100
-    assert re.search(r"mine, 25\.0% of what is shown: .* \+ scans, 75\.0%", done.stdout)
+    assert re.search(r"mine, 25\.0% of what is shown: .* \+ scans, 75\.0%", done.stderr)

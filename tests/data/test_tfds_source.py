@@ -282,5 +282,5 @@ def test_data_set_that_is_not_prepared_says_so(tmp_path):
 
 
 def test_data_set_without_images_is_refused(open_pictures):
-    with pytest.raises(UserError, match="no features named image and label"):
+    with pytest.raises(UserError, match="no feature named image"):
         open_pictures("train", name="distill_test_numbers")

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import sys
 
 import jax
 import numpy as np
@@ -80,12 +79,27 @@ SAID = {
 }
 
 
+@pytest.fixture(scope="module")
+def wide():
+    """Large enough for its products to be most of its bytes."""
+    return model("map", width=64, mlp_dim=256)
+
+
+@pytest.fixture(scope="module")
+def both_tflites(wide, tmp_path_factory):
+    """The wide model, in float32 and in int8."""
+    return export_version(wide, "tflite", tmp_path_factory.mktemp("tflite"), verifier(wide, 100))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [runnable(form) for form in HEADS])
-def test_an_export_runs_without_this_project(form, tmp_path):
-    exported = model(HEADS[form])
-    version = export_version(exported, form, tmp_path / "out", verifier(exported))
-    assert version.path == tmp_path / "out" / "1"
+def test_an_export_runs_without_this_project(form, tmp_path, request):
+    if form == "tflite":
+        exported, version = map(request.getfixturevalue, ("wide", "both_tflites"))
+    else:
+        exported = model(HEADS[form])
+        version = export_version(exported, form, tmp_path / "out", verifier(exported))
+    assert version.path.name == "1"
     assert version.checked[0].difference <= 1e-4
 
     script, said = SAID[form]
@@ -110,9 +124,8 @@ def test_an_export_runs_without_this_project(form, tmp_path):
 
 
 @pytest.mark.slow
-def test_int8_is_smaller_and_prefers_the_same_classes(tmp_path):
-    exported = model("map", width=64, mlp_dim=256)
-    whole, int8 = export_version(exported, "tflite", tmp_path, verifier(exported, 100)).checked
+def test_int8_is_smaller_and_prefers_the_same_classes(both_tflites):
+    whole, int8 = both_tflites.checked
     # Weights of 1 byte in place of 4, but for what is not a product.
     assert int8.bytes < 0.5 * whole.bytes
     assert int8.difference > whole.difference
@@ -135,6 +148,7 @@ def with_an_outlier(exported: Exportable) -> Exportable:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 def test_an_int8_that_is_another_model_is_left_out_and_float32_is_there(tmp_path):
     exported = with_an_outlier(model("map", width=64, mlp_dim=256))
     version = export_version(exported, "tflite", tmp_path, verifier(exported))
@@ -148,6 +162,7 @@ def test_an_int8_that_is_another_model_is_left_out_and_float32_is_there(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.parametrize(
     ("form", "file", "exact"),
     [("tflite_float32", "model.tflite", True), ("tflite_int8", "model_int8.tflite", False)],
@@ -179,6 +194,7 @@ def test_onnx_holds_the_weights_once(form, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.parametrize("form", [runnable("onnx")])
 def test_onnx_of_a_model_too_large_for_its_file_has_its_weights_beside_it(
     form, tmp_path, monkeypatch
@@ -196,6 +212,7 @@ def test_onnx_of_a_model_too_large_for_its_file_has_its_weights_beside_it(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.parametrize("form", [runnable("stablehlo"), runnable("hf")])
 def test_bfloat16_is_half_the_size(form, tmp_path):
     exported = model("cls", width=64, mlp_dim=256)
@@ -207,6 +224,7 @@ def test_bfloat16_is_half_the_size(form, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.parametrize("form", [runnable("stablehlo"), runnable("hf")])
 def test_a_student_without_classes_exports_its_embedding(form, tmp_path):
     exported = model("cls", num_classes=0)
@@ -216,6 +234,7 @@ def test_a_student_without_classes_exports_its_embedding(form, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.parametrize("form", [runnable("hf")])
 @pytest.mark.parametrize(
     "choices",
@@ -236,28 +255,14 @@ def test_hugging_face_takes_every_plain_student(form, choices, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.parametrize(
     ("head", "choices"),
     [("map", {}), ("gap", dict(channels=1)), ("cls", dict(position_embedding="sincos2d"))],
 )
 def test_timm_takes_every_head(head, choices, tmp_path, monkeypatch):
     pytest.importorskip("timm_without_torchvision")
-
-    def run(artefact, directory):
-        script = (
-            "import sys; from pathlib import Path; import timm_without_torchvision;"
-            f"sys.path.append({str(CHECKER.parent)!r}); import check;"
-            "check.main(sys.argv[1], *map(Path, sys.argv[2:]))"
-        )
-        done = run_python(
-            *("-c", script, artefact.runtime, artefact.path, directory),
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
-
     monkeypatch.setattr(timm, "require", lambda *names: None)
-    monkeypatch.setattr("distill.export.verify._run", run)
     exported = model(head, **choices)
     version = export_version(exported, "timm", tmp_path, verifier(exported))
     assert version.checked[0].difference <= 1e-4

@@ -32,15 +32,27 @@ BLOCKS = dict(re.findall(r"^`(\w+)`[^\n]*:\n\n```python\n(.*?)```", SECTION, re.
 # Half of what another holds.
 ALONE = ("tflite_float32", "tflite_int8")
 
-# What is not there where an export is used, and timm where torchvision is not.
+# What is not there where an export is used.
 ABSENT = """
 import sys
 sys.path.append({tests!r})
-sys.modules.update(dict.fromkeys(("distill", "flax", "orbax", {also})))
+sys.modules.update(dict.fromkeys(("distill", "flax", "orbax", "keras", {also})))
 """
 VIEW = EvaluationView(crop=0.875, filter="bicubic")
+# timm where torchvision is not.
 SHIM = "import timm_without_torchvision\n"
-SAVE = '\nnp.save("logits.npy", logits)\n'
+# Runs the lines of several exports in one process, which loads TensorFlow and PyTorch once.
+RUN = """
+import contextlib, io, json, os
+answers = []
+for directory, lines in json.load(open("lines.json")):
+    os.chdir(directory)
+    defined, printed = {}, io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(lines, defined)
+    answers.append([defined["logits"].tolist(), printed.getvalue().splitlines()[-1]])
+print(json.dumps(answers))
+"""
 
 
 def write_image(file: Path, size: tuple[int, int]) -> None:
@@ -83,32 +95,65 @@ def test_images_are_those_of_an_evaluation(channels, size, view, tmp_path):
     np.testing.assert_array_equal(found, expected[None])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("form", "channels"),
-    [*((form, 3) for form in BLOCKS), ("saved_model", 1), ("hf", 1), ("timm", 1)],
-)
-def test_the_documented_lines_name_the_class(form, channels, tmp_path, monkeypatch):
-    if absent := [name for name in NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]:
-        pytest.skip(f"needs {absent}")
-    exported = exportable(channels=channels, view=VIEW, mean=(0.4,), std=(0.2,))
-    directory = tmp_path / "runs/student/export" / ("1" if form == "saved_model" else f"{form}/1")
-    directory.parent.mkdir(parents=True)
-    FORMATS[form].write[0](exported, directory)
-    write_description(exported, directory)
-    write_image(tmp_path / "image.jpg", (37, 50))
+# hf before timm, whose stand-in for torchvision the others do without.
+CASES = [*((form, 3) for form in BLOCKS), ("saved_model", 1), ("hf", 1), ("timm", 1)]
+CASES.sort(key=lambda case: case[0] == "timm")
 
-    also = "" if form == "stablehlo" else "'jax'"
-    start = ABSENT.format(tests=str(REPOSITORY / "tests"), also=also)
-    start += SHIM if form == "timm" else ""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"}
-    lines = BLOCKS[form].replace('"RGB"', '"L"') if channels == 1 else BLOCKS[form]
-    script = start + LOAD_IMAGE + lines + SAVE
-    done = run_python("-c", script, cwd=tmp_path, env=environment)
+
+def absent(form: str) -> list[str]:
+    return [name for name in NEEDS.get(form, ()) if importlib.util.find_spec(name) is None]
+
+
+def student(channels: int):
+    return exportable(channels=channels, view=VIEW, mean=(0.4,), std=(0.2,))
+
+
+def run_lines(cases, root: Path) -> dict:
+    """Exports, then runs the documented lines beside each: logits and what was printed last."""
+    written = []
+    for form, channels in cases:
+        exported, where = student(channels), root / f"{form} of {channels}"
+        place = "1" if form == "saved_model" else f"{form}/1"
+        directory = where / "runs/student/export" / place
+        directory.parent.mkdir(parents=True)
+        FORMATS[form].write[0](exported, directory)
+        write_description(exported, directory)
+        write_image(where / "image.jpg", (37, 50))
+        lines = BLOCKS[form].replace('"RGB"', '"L"') if channels == 1 else BLOCKS[form]
+        start = SHIM if form == "timm" else ""
+        written.append((str(where), start + LOAD_IMAGE + lines))
+    (root / "lines.json").write_text(json.dumps(written))
+    also = "" if cases == [("stablehlo", 3)] else "'jax'"
+    done = run_python(
+        *("-c", ABSENT.format(tests=str(REPOSITORY / "tests"), also=also) + RUN),
+        cwd=root,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1"},
+    )
     assert done.returncode == 0, done.stderr
+    return dict(zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What the lines of every format that can be used here say, with JAX and without."""
+    cases = [case for case in CASES if not absent(case[0])]
+    found = {}
+    for with_jax in (True, False):
+        chosen = [case for case in cases if (case[0] == "stablehlo") == with_jax]
+        found |= run_lines(chosen, tmp_path_factory.mktemp("lines"))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "channels"), CASES)
+def test_the_documented_lines_name_the_class(form, channels, answers, tmp_path):
+    if missing := absent(form):
+        pytest.skip(f"needs {missing}")
+    logits, said = answers[form, channels]
+    exported = student(channels)
+    write_image(tmp_path / "image.jpg", (37, 50))
     view = evaluation_view(decode((tmp_path / "image.jpg").read_bytes(), channels), 12, VIEW)
     scaled = (view[None].astype(np.float32) / 255 - np.float32(0.4)) / np.float32(0.2)
     expected = exported.network.apply(exported.params, jnp.asarray(scaled)).logits
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-4)
-    assert done.stdout.splitlines()[-1] == exported.class_names[int(np.argmax(expected))]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert said == exported.class_names[int(np.argmax(expected))]

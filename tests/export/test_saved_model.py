@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from exports import runtimes_in_this_process
 from support import run_python
 
 from distill.errors import UserError
@@ -16,12 +17,12 @@ from distill.runs.opened import open_model
 from pipelines import export
 from students import vit
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runtimes_in_this_process")]
 
 SERVE = """
 import json, os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-for name in ("jax", "flax", "distill", "optax"): sys.modules[name] = None
+for name in ("jax", "flax", "distill", "optax", "keras"): sys.modules[name] = None
 import numpy as np, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
 serve = model.signatures["serving_default"]
@@ -40,7 +41,8 @@ print(json.dumps({"shape": spec.shape.as_list(), "dtype": spec.dtype.name, "clas
 @pytest.fixture(scope="module")
 def exported(teacher_workdir, tmp_path_factory):
     """The first version of the teacher."""
-    return export.run(teacher_workdir, tmp_path_factory.mktemp("served"))["saved_model"]
+    with runtimes_in_this_process():
+        return export.run(teacher_workdir, tmp_path_factory.mktemp("served"))["saved_model"]
 
 
 def test_exported_model_equals_jax_without_jax(exported, teacher_workdir, tmp_path):

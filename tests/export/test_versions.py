@@ -33,6 +33,7 @@ def worse(form, change):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -213,6 +214,7 @@ def test_a_runtime_that_cannot_be_started_is_said(some, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("runtimes_in_this_process")
 def test_a_lossy_export_that_prefers_other_classes_is_refused(tmp_path, monkeypatch):
     exported = model("map", dtype="bfloat16")
     monkeypatch.setitem(FORMATS, "stablehlo", worse("stablehlo", lambda p: -p))

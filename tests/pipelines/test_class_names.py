@@ -110,6 +110,7 @@ def test_a_run_records_its_classes(made):
     assert re.search(r"classes +blue, green, red", command("inspect", workdir))
 
 
+@pytest.mark.usefixtures("runtimes_in_this_process")
 def test_a_class_that_is_called_otherwise_now_is_said_by_every_command(run, tmp_path):
     data, workdir = run
     rename(data, "red", "a_red")
@@ -233,6 +234,7 @@ def test_stored_targets_are_of_the_classes_of_the_run(made, tmp_path):
     assert read_classes(replay) == ("red", "blue", "green")
 
 
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.slow
 def test_a_student_of_images_without_labels_has_its_teachers_classes(made, tmp_path):
     data, workdir = made

@@ -25,9 +25,11 @@ VALIDATION = {"validation": SplitConfig(split="validation")}
 
 @pytest.fixture(scope="module")
 def student_workdir(teacher_workdir, tmp_path_factory):
+    """Evaluated every other step, of which the best is kept by a metric that is named."""
     path = tmp_path_factory.mktemp("student")
+    config = distill_config(teacher_workdir, train__keep_best="val/cka", train__eval_every=2)
     with (path / "printed.txt").open("w") as out, contextlib.redirect_stderr(out):
-        distill_student.run(distill_config(teacher_workdir), Workdir(path), overview=False)
+        distill_student.run(config, Workdir(path), overview=False)
     return path
 
 
@@ -51,17 +53,16 @@ def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, student
     assert ("cannot be told from guessing" in printed) == (known < 39.5 / 240)
 
 
-@pytest.mark.slow
-def test_the_best_weights_are_kept_by_the_metric_that_is_named(teacher_workdir, tmp_path):
-    every = dict(train__eval_every=2, train__keep_checkpoints=1)
-    config = distill_config(teacher_workdir, train__keep_best="val/cka", **every)
-    distill_student.run(config, Workdir(tmp_path / "run"), overview=False)
-    rows = [row for row in metrics.read(tmp_path / "run") if "val/cka" in row]
+def test_the_best_weights_are_kept_by_the_metric_that_is_named(
+    student_workdir, teacher_workdir, tmp_path
+):
+    rows = [row for row in metrics.read(student_workdir) if "val/cka" in row]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10]
     best = max(rows, key=lambda row: row["val/cka"])
-    assert [path.name for path in (tmp_path / "run" / "best").iterdir()] == [str(best["step"])]
-    found = evaluate.run(tmp_path / "run", VALIDATION, best=True)
+    assert [path.name for path in (student_workdir / "best").iterdir()] == [str(best["step"])]
+    found = evaluate.run(student_workdir, VALIDATION, best=True)
     assert found["validation/cka"] == pytest.approx(best["val/cka"], rel=1e-3)
-    config = distill_config(teacher_workdir, train__keep_best="val/acuracy", **every)
+    config = distill_config(teacher_workdir, train__keep_best="val/acuracy")
     with pytest.raises(UserError, match="'val/acuracy', which is not evaluated; there are val/acc"):
         distill_student.run(config, Workdir(tmp_path / "other"), overview=False)
 
@@ -105,7 +106,6 @@ def test_labels_do_not_reach_the_student(teacher_workdir, student_workdir, tmp_p
     assert scores[0] != scores[1]
 
 
-@pytest.mark.slow
 def test_teacher_in_bfloat16_at_another_resolution(teacher_workdir, tmp_path):
     config = distill_config(
         teacher_workdir, teacher__dtype="bfloat16", model__image_size=16, model__variant="mu/4"

@@ -7,6 +7,7 @@ import os
 import sys
 
 import pytest
+from exports import runtimes_in_this_process
 from support import REPOSITORY, distill_config, run_command, run_python
 
 from distill.config import load_file, resolve
@@ -23,7 +24,7 @@ from distill.runs.opened import open_model
 from distill.train.workdir import Workdir, read_config
 from pipelines import distill_student, export
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runtimes_in_this_process")]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,8 @@ def test_what_a_student_cannot_be_exported_to_is_said_when_its_training_starts(d
 
 @pytest.fixture(scope="module")
 def exported(student):
-    return export.run(student, formats=("stablehlo",), licence="apache-2.0", images=50)
+    with runtimes_in_this_process():
+        return export.run(student, formats=("stablehlo",), licence="apache-2.0", images=50)
 
 
 def test_the_card_names_teacher_recipe_and_figures(student, exported, teacher_workdir):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from support import run_command
+from support import loaded_by_command, run_command
 
 from distill.analysis.debiasing import compare
 from distill.analysis.fairness import Cases
@@ -138,6 +138,11 @@ def test_without_held_out_cases_the_score_alone_is_measured(tables):
     done = run_command("fairness", f"--table={tables[0]}", *COLUMNS)
     assert done.returncode == 0 and "debiased" not in done.stdout
     assert "nothing is debiased without other cases" in done.stderr
+
+
+def test_the_command_needs_no_jax(tables):
+    heavy = {"jax", "flax", "orbax", "grain", "tensorflow", "matplotlib", "pandas"}
+    assert not heavy & loaded_by_command("fairness", f"--table={tables[0]}", *COLUMNS)
 
 
 def test_small_groups_are_warned_of(tmp_path):

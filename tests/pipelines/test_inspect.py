@@ -77,6 +77,20 @@ def test_the_checkpoints_of_a_run(teacher_workdir):
         assert words(row) == f"{step} params, optimizer {size:.2f}"
 
 
+def test_the_best_weights_of_a_run_and_what_they_were_kept_for(workdir, teacher_workdir):
+    best = workdir / "best" / "10"
+    shutil.copytree(teacher_workdir / "checkpoints" / "10" / "params", best / "params")
+    assert "kept for" not in tell(best)
+    (best / "metrics").mkdir()
+    kept = best / "metrics" / "metrics"
+    kept.write_text(json.dumps({"metric": "val/accuracy", "value": 0.71875}))
+    assert "kept for val/accuracy 0.7188" in words(tell(best))
+    assert "best step 10, val/accuracy 0.7188" in words(tell(workdir))
+    kept.write_text("{}")
+    with pytest.raises(UserError, match="metrics is not the description of what weights were kept"):
+        tell(best)
+
+
 def test_runs_in_a_directory(workdir, teacher_workdir):
     runs = workdir.parent
     (runs / "teacher").symlink_to(teacher_workdir)
@@ -260,6 +274,7 @@ def test_stored_targets(tmp_path):
     assert "logits/teacher <f2 [10]" in told
 
 
+@pytest.mark.usefixtures("runtimes_in_this_process")
 @pytest.mark.slow
 def test_an_export(teacher_workdir, tmp_path):
     export.run(teacher_workdir, tmp_path, formats=("stablehlo",), images=20)

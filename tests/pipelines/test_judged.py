@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from distill.analysis.calibration import top_label_calibration
+from distill.analysis.label_spaces.data_files import imagenet_wnids
+from distill.analysis.prediction_files import write_predictions
 from distill.analysis.predictions import Predictions
 from distill.errors import UserError
 from distill.evaluate.calibration import CalibrationConfig
 from distill.evaluate.fairness import FairnessConfig
+from distill.evaluate.label_space import LabelSpaceEvaluation
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.subgroups import SubgroupsConfig
-from distill.runs.evaluated import evaluate
+from distill.runs.evaluated import evaluate, evaluate_predictions
 
 
 def _predictions(count: int = 400, seed: int = 0) -> Predictions:
@@ -49,6 +52,22 @@ def test_a_temperature_is_fitted_where_nothing_is_measured():
 
 def _numbers(text):
     return [word for word in text.replace(",", " ").split() if word.isdecimal()]
+
+
+def test_a_file_of_some_of_imagenets_classes_says_that_all_compete(tmp_path, capsys):
+    wnids, count = imagenet_wnids(), 20
+    scores = np.random.default_rng(0).normal(size=(count, 1000)).astype(np.float32)
+    predictions = Predictions(
+        scores=scores,
+        class_names=wnids,
+        labels=np.arange(count),
+        names=np.array([f"{wnid}/one.jpg" for wnid in wnids[:count]]),
+    )
+    write_predictions(tmp_path / "p.npz", predictions)
+    evaluate_predictions(tmp_path / "p.npz", {"c": CalibrationConfig(held_out=0)})
+    assert "all 1,000 of the model's compete; kind=label_space" in capsys.readouterr().out
+    evaluate_predictions(tmp_path / "p.npz", {"s": LabelSpaceEvaluation(label_space="imagenet")})
+    assert "compete" not in capsys.readouterr().out
 
 
 def test_without_held_out_images_all_are_measured():

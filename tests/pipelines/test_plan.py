@@ -78,7 +78,8 @@ def test_a_plan_of_distillation_counts_the_teacher(tmp_path):
 
 
 def test_what_does_not_fit_exits_1_and_says_what_to_change():
-    flags = tiny() + tiny(model__image_size=64, train__batch_size=2**17, mesh__data=4)
+    large = dict(model__image_size=64, train__batch_size=2**17, mesh__data=4)
+    flags = tiny(**ONE_BLOCK, **large)
     done = plan("--topology=v5e:2x2", *flags)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "GiB a chip are missing" in done.stderr

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from exports import runtimes_in_this_process
 from published import big_vision_arrays
 from support import run_command
 
@@ -28,16 +29,17 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(weights, tmp_path_factory):
     output = tmp_path_factory.mktemp("export")
-    done = run_command(
-        "export",
-        f"--weights={weights}",
-        f"--output={output}",
-        "--format=stablehlo",
-        "--source=digits",
-        "--split=validation[:20]",
-        "--class_map=in_order",
-        "--licence=mit",
-    )
+    with runtimes_in_this_process():
+        done = run_command(
+            "export",
+            f"--weights={weights}",
+            f"--output={output}",
+            "--format=stablehlo",
+            "--source=digits",
+            "--split=validation[:20]",
+            "--class_map=in_order",
+            "--licence=mit",
+        )
     assert done.returncode == 0, done.stderr
     assert "20 images of digits, split validation[:20]" in done.stdout
     return output / "stablehlo" / "1"

@@ -79,15 +79,6 @@ def test_from_the_embedding_of_dinov2(tmp_path):
 
 
 @pytest.mark.slow
-def test_from_the_embedding_of_siglip(tmp_path):
-    weights = tmp_path / "siglip.npz"
-    tower = big_vision_arrays("big_vision", "map", classes=0)
-    np.savez(weights, **{f"params/img/{name}": array for name, array in tower.items()})
-    rows = run(config_for(weights, **EMBEDDING, train__total_steps=20), tmp_path / "run")
-    assert rows[-1]["train/loss"] < rows[0]["train/loss"]
-
-
-@pytest.mark.slow
 def test_a_replay_of_what_published_weights_said_is_the_live_run(vit_npz, tmp_path):
     config = config_for(vit_npz, teacher__dtype="float32")
     run(config, tmp_path / "live")
@@ -96,12 +87,10 @@ def test_a_replay_of_what_published_weights_said_is_the_live_run(vit_npz, tmp_pa
     )
     store = store_targets.run(stored, Workdir(tmp_path / "targets"))
     assert store.contents.about["teachers"]["teacher"]["source"] == str(vit_npz)
-    for name, teacher in {"alone": "none", "compared": None}.items():
-        tree = to_dict(config) | {"targets": str(tmp_path / "targets")}
-        tree["teacher"] = None if teacher else tree["teacher"]
-        run(resolve(DistillConfig, tree), tmp_path / name)
-        live, replayed = final_params(tmp_path / "live"), final_params(tmp_path / name)
-        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, live, replayed)))
+    tree = to_dict(config) | {"targets": str(tmp_path / "targets")}
+    run(resolve(DistillConfig, tree), tmp_path / "replayed")
+    live, replayed = (final_params(tmp_path / name) for name in ("live", "replayed"))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, live, replayed)))
     other = tmp_path / "other.npz"
     arrays = big_vision_arrays("original", "cls", classes=10)
     np.savez(other, **arrays | {"cls": arrays["cls"] + 1})

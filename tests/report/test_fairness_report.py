@@ -6,7 +6,8 @@ import pytest
 from distill.analysis.calibration import equal_mass, equal_width
 from distill.analysis.debiasing import compare
 from distill.analysis.fairness import Cases
-from distill.report.fairness import draw_trade_off, gap_rows, group_rows, write_fairness_report
+from distill.report.fairness import draw_trade_off, write_fairness_report
+from distill.report.fairness_table import gap_rows, group_rows
 from distill.report.reliability import draw_reliability
 
 ABOUT = {"table": "t.csv", "score": "p", "target": "y", "group": "s", "held_out_table": "v.csv"}

@@ -30,7 +30,6 @@ def workdir(tmp_path_factory):
     return path, pretrain.run(config, Workdir(path), overview=False)
 
 
-@pytest.mark.slow
 def test_features_are_evaluated_when_they_are_due(workdir):
     path, _ = workdir
     rows = {row["step"]: row.keys() for row in metrics.read(path)}

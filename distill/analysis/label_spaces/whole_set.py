@@ -12,7 +12,7 @@ from distill.analysis.label_spaces.label_space import (
     known_label_spaces,
     wnid_folder,
 )
-from distill.errors import UserError
+from distill.analysis.predictions import Predictions
 
 
 def remarks_on(
@@ -57,15 +57,19 @@ def remarks_on(
     return remarks
 
 
-def check_declared(names: Sequence[str]) -> None:
-    """Checks that images whose set nobody has declared are of all of ImageNet's classes, or others.
+def remarks_on_undeclared(predictions: Predictions) -> list[str]:
+    """What is to be said of figures in which all classes of a model of ImageNet's compete.
 
-    A model that may say any of 1,000 classes, or is thought to say the ranks of the folders that
-    are there, is right on 0.1 % of a set of fewer.
+    Such a model may say any of 1,000 classes or more; beside figures of a set of fewer its own are
+    low. Where labels are the ranks of the folders that are there, it is right on 0.1 %.
 
-    Raises:
-      UserError: if their folders are some of ImageNet's classes, or their numbers.
+    Args:
+      predictions: of images of which nobody has said which set they are.
     """
+    count = len(predictions.class_names)
+    if count < len(imagenet_numbers()):
+        return []
+    names = predictions.names.tolist()
     found = {wnid_folder(name) for name in names} - {None}
     if found and found < imagenet_numbers().keys():
         fitting = sorted(
@@ -73,19 +77,23 @@ def check_declared(names: Sequence[str]) -> None:
             for name, space in known_label_spaces().items()
             if space.by_label and found <= {*space.class_names}
         )
-        count, best = fitting[0]
-        are = "they are" if count == len(found) else "they are among"
-        raise UserError(
-            f"the images are of {len(found):,} of ImageNet's 1,000 classes, so it has to be said "
-            f"which classes compete: label_space={best} ({are} its {count:,} classes)"
-            + ("" if count == 1000 else "; label_space=imagenet for all 1,000")
-        )
-    nearest = {next(iter(folders(name)), "") for name in names}
-    if nearest and all(one.isascii() and one.isdecimal() for one in nearest):
-        raise UserError(
-            f"the images' folders are numbers, such as {min(nearest)}, whose order is not that of "
-            "their names; say which set they are, such as label_space=imagenet_v2"
-        )
+        classes, best = fitting[0]
+        are = "they are" if classes == len(found) else "they are among"
+        return [
+            f"warning: the images are of {len(found):,} of ImageNet's 1,000 classes, and all "
+            f"{count:,} of the model's compete; kind=label_space says among which, such as "
+            f"label_space={best} ({are} its {classes:,} classes)"
+        ]
+    nearest = np.array([next(iter(folders(name)), "") for name in names])
+    labelled = predictions.labels >= 0
+    said = np.array(predictions.class_names)[predictions.labels[labelled]]
+    numbered = all(one.isascii() and one.isdecimal() for one in nearest.tolist())
+    if numbered and (said != nearest[labelled]).any():
+        return [
+            f"warning: the images' folders are numbers, such as {nearest[0]}, which labels do "
+            "not follow; kind=label_space reads them, such as label_space=imagenet_v2"
+        ]
+    return []
 
 
 def _some(names: Sequence[str]) -> str:

@@ -107,6 +107,10 @@ class Derived:
         """What the source calls the image."""
         return self._source.name(index)
 
+    def attributes(self, index: int) -> dict[str, Any]:
+        """What else the source says of the image."""
+        return attributes_of(self._source, index)
+
     @property
     def found(self) -> str:
         """What the source says that it found."""
@@ -121,6 +125,15 @@ class Derived:
     def proportions(self) -> Mapping[str, tuple[int, float]]:
         """Of a mixture, images and weight of each part by its name; else empty."""
         return getattr(self._source, "proportions", {})
+
+
+def attributes_of(source: Source, index: int) -> dict[str, Any]:
+    """What else a source says of an image: texts, numbers or bools by name, of all images the same.
+
+    It may have them, as its method `attributes(index)`, and need not.
+    """
+    attributes = getattr(source, "attributes", None)
+    return {} if attributes is None else attributes(index)
 
 
 def fingerprint_of(*parts: Any) -> str:

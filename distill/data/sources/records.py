@@ -1,8 +1,10 @@
 """Data sets of TensorFlow Datasets."""
 
+import functools
+import operator
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from absl import logging
 from distill.data.sources.base import (
     MissingSplit,
     cached_property,
+    count,
     fingerprint_of,
     labelled,
     printable,
@@ -23,10 +26,16 @@ from distill.errors import UserError
 
 # Records whose labels are read at once, and seconds between lines that say how far it is.
 _RECORDS, _PATIENCE = 1024, 20.0
+# Features that are said otherwise than as attributes.
+_OWN = (("image",), ("label",), ("file_name",))
 
 
 class TfdsSource:
-    """A TensorFlow Datasets data set prepared as `array_record`, read without TensorFlow."""
+    """A TensorFlow Datasets data set prepared as `array_record`, read without TensorFlow.
+
+    Its classes are those of the feature `label`; without one, images have no labels. What other
+    features say of an image as a whole, such as `attributes/Male`, are its attributes.
+    """
 
     def __init__(
         self,
@@ -47,8 +56,8 @@ class TfdsSource:
             raise UserError(f"TFDS has no data set {name!r}: {_first_line(error)}") from error
         features = builder.info.features
         is_dict = isinstance(features, tfds.features.FeaturesDict)
-        if not is_dict or "image" not in features or "label" not in features:
-            raise UserError(f"TFDS data set {name!r} has no features named image and label")
+        if not is_dict or "image" not in features:
+            raise UserError(f"TFDS data set {name!r} has no feature named image")
         self._named = "file_name" in features
         stored = builder.info.file_format and builder.info.file_format.value
         if not builder.is_prepared():
@@ -75,8 +84,14 @@ class TfdsSource:
                 raise MissingSplit(f"split {split!r} of tfds:{name} holds no images") from error
             wrong = MissingSplit if "Unknown split" in str(error) else UserError
             raise wrong(f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}") from error
-        label: Any = features["label"]
-        self.class_names = tuple(label.names)
+        label: Any = dict(features.items()).get("label")
+        self._labelled = isinstance(label, tfds.features.ClassLabel)
+        self.class_names = tuple(label.names) if self._labelled else ()
+        self._attributes = {
+            "/".join(keys): (keys, feature)
+            for keys, feature in _scalars(features, tfds.features.FeaturesDict)
+            if keys not in _OWN
+        }
         splits = [(s.name, s.num_bytes, s.shard_lengths) for s in builder.info.splits.values()]
         self.fingerprint = fingerprint_of(
             builder.info.full_name, split, sorted(splits), self.class_names
@@ -89,12 +104,16 @@ class TfdsSource:
     @property
     def found(self) -> str:
         """How many images and classes there are."""
+        if not self._labelled:
+            return f"{count(len(self), 'image')} without labels"
         return labelled(len(self), len(self.class_names))
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Of all images, int32 [N]; every record is read for it, once."""
-        labels = np.empty(len(self), np.int32)
+        """Of all images, int32 [N]; every record is read for it, once, if there are any."""
+        labels = np.full(len(self), -1, np.int32)
+        if not self._labelled:
+            return labels
         said = time.monotonic()
         for start in range(0, len(self), _RECORDS):
             indices = range(start, min(start + _RECORDS, len(self)))
@@ -113,7 +132,8 @@ class TfdsSource:
     def read(self, index: int) -> Example:
         """Reads and decodes the record."""
         (record,) = self._fetch([index])
-        return {"image": self._decode(record["image"]), "label": np.int32(record["label"])}
+        label = np.int32(record["label"] if self._labelled else -1)
+        return {"image": self._decode(record["image"]), "label": label}
 
     def encoded(self, index: int) -> bytes:
         """The bytes of the image's file."""
@@ -139,6 +159,39 @@ class TfdsSource:
             return f"{self.split}/{index}"
         (record,) = self._fetch([index])
         return printable(os.fsdecode(record["file_name"]))
+
+    def attributes(self, index: int) -> dict[str, Any]:
+        """What the record says of the image as a whole: texts, numbers and bools by feature.
+
+        Those of features in others are called by their path, such as `attributes/Male`; classes by
+        their names, and one that is not known is empty.
+        """
+        if not self._attributes:
+            return {}
+        (record,) = self._fetch([index])
+        return {
+            path: _plain(feature, record, keys)
+            for path, (keys, feature) in self._attributes.items()
+        }
+
+
+def _scalars(
+    features: Any, nested: type, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The features that are one value each, after their keys; in those of `nested` as well."""
+    for name, feature in features.items():
+        # Sequences have the attributes of what they are of, so that only the type tells.
+        if isinstance(feature, nested):
+            yield from _scalars(feature, nested, (*above, name))
+        elif feature.shape == ():
+            yield (*above, name), feature
+
+
+def _plain(feature: Any, record: Any, keys: tuple[str, ...]) -> Any:
+    value = functools.reduce(operator.getitem, keys, record)
+    if hasattr(feature, "names"):
+        return feature.names[value] if value >= 0 else ""
+    return os.fsdecode(value) if isinstance(value, bytes) else value
 
 
 def _first_line(error: BaseException) -> str:

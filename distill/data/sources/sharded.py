@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 
 from distill.data.sources.base import Source, printable
 from distill.data.sources.class_lists import read_class_names
@@ -20,34 +21,42 @@ def split_of(shard: str) -> str:
     """What a shard's path from the root says of its split: its folder, or a part of its name.
 
     Such as `train` of `train/0.tar`, `train-000.tar` and `imagenet-train-000-of-147.tar`. Of
-    `flowers-000.tar` it is `flowers`, which is no split's usual name.
+    `flowers-000.tar` it is `flowers`, which is no split's usual name. A folder `data`, in which
+    Hugging Face has the shards of all splits, says nothing.
     """
-    folder, name = os.path.split(shard)
-    if folder:
-        return folder.split(os.sep)[0]
+    *folders, name = shard.split(os.sep)
+    if folders and folders[0] != "data":
+        return folders[0]
     named = [part for part in _SEPARATORS.split(name) if standard_name(part)]
     return named[0] if named else _NUMBER.sub("", name)
 
 
 def open_sharded(
-    request: Request, index: ImageIndex, kind: type[IndexedImages] = IndexedImages
+    request: Request,
+    index: ImageIndex,
+    kind: Callable[..., IndexedImages] = IndexedImages,
+    *,
+    class_names: tuple[str, ...] = (),
+    split_of: Callable[[str], str] = split_of,
 ) -> Source:
     """Opens what a request asks for of the images in shards.
 
     Args:
       request: of a split, or slices.
       index: of all shards.
-      kind: reads them.
+      kind: reads them; takes what `IndexedImages` takes.
+      class_names: in order; empty takes those of a list beside the shards, if there is one.
+      split_of: what a shard's path says of its split.
 
     Raises:
       UserError: if there is no such split, or an image has a label that is none of the listed
         classes.
     """
     names = [split_of(shard.name) for shard in index.shards]
-    class_names = read_class_names(index.root)
+    class_names = class_names or read_class_names(index.root)
 
     def whole(split: str) -> IndexedImages:
-        what = f"{index.kind}:{printable(request.argument)}"
+        what = f"{index.kind.partition('-')[0]}:{printable(request.argument)}"
         name, bounds = pick_split(split, list(dict.fromkeys(names)), what)
         chosen = [number for number, one in enumerate(names) if name in (None, one)]
         return kind(

@@ -1,10 +1,17 @@
 """Some images of a source, and several sources one after another."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from distill.data.sources.base import Derived, Source, cached_property, fingerprint_of
+from distill.data.sources.base import (
+    Derived,
+    Source,
+    attributes_of,
+    cached_property,
+    fingerprint_of,
+)
 from distill.data.spec import Example
 
 
@@ -39,6 +46,10 @@ class Subset(Derived):
     def name(self, index: int) -> str:
         """What the source calls the image."""
         return self._source.name(int(self._indices[index]))
+
+    def attributes(self, index: int) -> dict[str, Any]:
+        """What else the source says of the image."""
+        return attributes_of(self._source, int(self._indices[index]))
 
     @property
     def proportions(self) -> Mapping[str, tuple[int, float]]:
@@ -93,6 +104,10 @@ class Joined:
         """What the image's source calls it."""
         source, place = self._locate(index)
         return source.name(place)
+
+    def attributes(self, index: int) -> dict[str, Any]:
+        """What else the image's source says of it."""
+        return attributes_of(*self._locate(index))
 
     @property
     def found(self) -> str:

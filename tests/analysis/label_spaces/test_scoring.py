@@ -11,7 +11,7 @@ from distill.analysis.intervals import wilson_interval
 from distill.analysis.label_spaces.data_files import imagenet21k_wnids, imagenet_wnids
 from distill.analysis.label_spaces.label_space import LabelSpace, known_label_spaces
 from distill.analysis.label_spaces.scoring import LabelSpaceConfig, ScoredSet, score
-from distill.analysis.label_spaces.whole_set import check_declared
+from distill.analysis.label_spaces.whole_set import remarks_on_undeclared
 from distill.analysis.predictions import Predictions
 from distill.errors import UserError
 
@@ -285,24 +285,33 @@ def test_probabilities_that_say_nothing_of_the_set_are_refused():
         score(shown, SPACES["imagenet_a"])
 
 
-def test_some_of_imagenets_classes_have_to_be_declared():
+def undeclared(names, **given) -> str:
+    scores = np.zeros((len(names), 1000), np.float32)
+    return "\n".join(remarks_on_undeclared(predictions(names, scores=scores, **given)))
+
+
+def test_figures_of_some_of_imagenets_classes_say_that_all_compete():
     rendered = [f"{wnid}/1.jpg" for wnid in SPACES["imagenet_r"].class_names]
-    with pytest.raises(
-        UserError, match=r"200 of .*label_space=imagenet_r \(they are its 200 classes\)"
-    ):
-        check_declared(rendered)
-    with pytest.raises(UserError, match=r"imagenet_r \(they are among its 200 classes\); label"):
-        check_declared(rendered[:150])
-    with pytest.raises(UserError, match=r"label_space=imagenet \(they are among its 1,000"):
-        check_declared([f"{wnid}/1.jpg" for wnid in WNIDS[:500]])
-    with pytest.raises(UserError, match=r"folders are numbers, such as 0, .*imagenet_v2"):
-        check_declared([f"{label}/1.jpeg" for label in range(1000)])
+    assert undeclared(rendered).startswith("warning: the images are of 200 of ImageNet's 1,000")
+    assert undeclared(rendered).endswith("label_space=imagenet_r (they are its 200 classes)")
+    assert "imagenet_r (they are among its 200 classes)" in undeclared(rendered[:150])
+    half = [f"{wnid}/1.jpg" for wnid in WNIDS[:500]]
+    assert "label_space=imagenet (they are among its 1,000 classes)" in undeclared(half)
+
+
+def test_labels_that_do_not_follow_numbered_folders_are_said():
+    numbered, ranks = [f"{n}/1.jpeg" for n in range(1000)], sorted(range(1000), key=str)
+    names = tuple(map(str, range(1000)))
+    assert undeclared(numbered, class_names=names, labels=np.arange(1000)) == ""
+    found = undeclared(numbered, class_names=names, labels=np.argsort(ranks))
+    assert "folders are numbers, such as 0, which labels do not follow" in found
 
 
 def test_all_of_imagenets_classes_and_other_classes_need_no_declaration():
-    check_declared([f"train/{wnid}/1.JPEG" for wnid in WNIDS])
-    check_declared(["cat/1.jpg", "dog/1.jpg", "1.jpg"])
-    check_declared([])
+    assert undeclared([f"train/{wnid}/1.JPEG" for wnid in WNIDS]) == ""
+    assert undeclared(["cat/1.jpg", "dog/1.jpg", "1.jpg"]) == undeclared([]) == ""
+    few = predictions(images_of("imagenet_a", 3), class_names=SPACES["imagenet_a"].class_names)
+    assert remarks_on_undeclared(few) == []
 
 
 def test_an_unknown_way_to_combine_is_refused():

@@ -1,0 +1,1 @@
+"""Images in columns of tables: what Parquet files and Arrow streams have in common."""

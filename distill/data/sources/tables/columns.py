@@ -1,0 +1,283 @@
+"""Which columns of a table hold images and labels, and what the classes are called."""
+
+import dataclasses
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.data.sources.base import abbreviate, fingerprint_of, printable
+from distill.errors import UserError, did_you_mean
+from distill.json_files import read_json
+from distill.paths import text_of
+
+# Of several columns that could be meant, the first that is called so; the finer label goes first.
+_IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")
+_LABELS = ("label", "labels", "fine_label", "class", "cls", "target", "category")
+_CHOICE = re.compile(
+    r"(?P<path>.*?)\?(?P<choice>(?:image|label)=[^?&]+(?:&(?:image|label)=[^?&]+)?)"
+)
+
+Features = Mapping[str, Any]
+"""What Hugging Face says of columns, by name."""
+
+
+def arrow() -> Any:
+    """Apache Arrow.
+
+    Raises:
+      UserError: if it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(
+            "parquet:PATH and hf:PATH are read with pyarrow, which is not installed: "
+            "pip install -e '.[arrow]'"
+        ) from error
+    return pyarrow
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Columns that a user names, as in `parquet:PATH?image=photo&label=species`."""
+
+    image: str | None = None
+    label: str | None = None
+
+    @classmethod
+    def parse(cls, argument: str) -> tuple[str, "Choice"]:
+        """The path, and the columns named after it.
+
+        Raises:
+          UserError: if one is named twice.
+        """
+        found = _CHOICE.fullmatch(argument)
+        if found is None:
+            return argument, cls()
+        pairs = [pair.split("=", 1) for pair in found["choice"].split("&")]
+        if len(pairs) > len(dict(pairs)):
+            raise UserError(f"{argument} names the column {pairs[0][0]} twice; name each once")
+        return found["path"], cls(**dict(pairs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Where in a table images and labels are."""
+
+    image: str
+    nested: bool
+    """Whether the column holds bytes and path, as Hugging Face has images, or bytes alone."""
+    has_path: bool
+    label: str | None
+    """None where there is none."""
+    class_names: tuple[str, ...]
+    """What the table calls its classes; empty where their names are the labels themselves."""
+
+    @property
+    def encoded(self) -> str:
+        """The column of the images' bytes, by its path in the table."""
+        return f"{self.image}.bytes" if self.nested else self.image
+
+    @property
+    def digest(self) -> str:
+        """Which tells an index of these columns from one of others."""
+        return fingerprint_of(dataclasses.astuple(self))[:8]
+
+
+def find_columns(schema: Any, features: Features, choice: Choice, where: str) -> Columns:
+    """Finds images and labels in a table.
+
+    Args:
+      schema: of the table, Arrow's.
+      features: what else is known of its columns; may be empty.
+      choice: what the user says.
+      where: the table is, for errors.
+
+    Raises:
+      UserError: if there is no column of images, several could be meant, or one that was named is
+        not there or of another type.
+    """
+    fields = {field.name: field.type for field in schema}
+    images = [name for name, kind in fields.items() if _holds_images(kind)]
+    image = _chosen(choice.image, "image", images, fields, _IMAGES, where)
+    if image is None:
+        raise UserError(
+            f"{where} has no column of images: expected one of bytes, or of bytes and path "
+            f"(struct<bytes: binary, path: string>); it has {_listed(fields)}"
+        )
+    labels = [name for name, kind in fields.items() if name != image and _holds_labels(kind)]
+    known = [name for name in labels if features.get(name, {}).get("_type") == "ClassLabel"]
+    named = [name for name in labels if name in _LABELS]
+    label = _chosen(choice.label, "label", labels, fields, _LABELS, where, known or named)
+    nested = _types().is_struct(fields[image])
+    parts = {part.name for part in fields[image]} if nested else set()
+    names = features.get(label, {}).get("names") if label else None
+    return Columns(image, nested, "path" in parts, label, _class_names(names or (), where))
+
+
+def _class_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
+    try:
+        found = tuple(unicodedata.normalize("NFC", text_of(str(name))) for name in names)
+    except UserError as error:
+        raise UserError(f"{where} names a class that cannot be: {error}") from error
+    if twice := [name for name, times in Counter(found).items() if times > 1]:
+        raise UserError(f"{where} has two classes of the name {twice[0]!r}; give each its own")
+    return found
+
+
+def check_columns(schema: Any, columns: Columns, where: str) -> None:
+    """Checks that a file has the columns of the first.
+
+    Raises:
+      UserError: if it has others, or classes of other names.
+    """
+    chosen = Choice(columns.image, columns.label)
+    own = find_columns(schema, features_of(schema, []), chosen, where)
+    if (own.nested, own.has_path) != (columns.nested, columns.has_path):
+        raise UserError(
+            f"column {columns.image!r} of {where} is of another type than in other files"
+        )
+    if own.label != columns.label:
+        raise UserError(
+            f"{where} has labels in {own.label!r}, but other files in {columns.label!r}; name the "
+            "column after the path: ?label=NAME"
+        )
+    if own.class_names and own.class_names != columns.class_names:
+        raise UserError(f"{where} has other classes than other files of the data set")
+
+
+def _types() -> Any:
+    return arrow().types
+
+
+def _holds_bytes(kind: Any) -> bool:
+    types = _types()
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+
+
+def _holds_images(kind: Any) -> bool:
+    if not _types().is_struct(kind):
+        return _holds_bytes(kind)
+    return any(part.name == "bytes" and _holds_bytes(part.type) for part in kind)
+
+
+def _holds_labels(kind: Any) -> bool:
+    types = _types()
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    # Of which every row is null, such as a file's without labels.
+    return (
+        types.is_null(kind)
+        or types.is_integer(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+    )
+
+
+def _chosen(
+    asked: str | None,
+    what: str,
+    fit: list[str],
+    fields: Mapping[str, Any],
+    usual: tuple[str, ...],
+    where: str,
+    likely: list[str] | None = None,
+) -> str | None:
+    """The column that was asked for, the only likely one, or the first that is called as usual."""
+    if asked is not None:
+        if asked not in fields:
+            near = did_you_mean(asked, fields)
+            raise UserError(f"{where} has no column {asked!r}{near}; it has {_listed(fields)}")
+        if asked not in fit:
+            raise UserError(
+                f"column {asked!r} of {where} is {fields[asked]}, which is no {what}; expected "
+                + ("bytes" if what == "image" else "whole numbers or text")
+            )
+        return asked
+    likely = fit if likely is None else likely
+    called = [name for name in usual if name in likely]
+    if len(likely) <= 1 or called:
+        return (called or likely or [None])[0]
+    raise UserError(
+        f"{where} has several columns that could be the {what}: {abbreviate(tuple(likely))}. Name "
+        f"one after the path: ?{what}={likely[0]}"
+    )
+
+
+def _listed(fields: Mapping[str, Any]) -> str:
+    return (
+        abbreviate(tuple(f"{printable(name)} ({kind})" for name, kind in fields.items())) or "none"
+    )
+
+
+def features_of(schema: Any, folders: list[Path]) -> Features:
+    """What Hugging Face says of a table's columns: in its schema, or in a file beside it.
+
+    Args:
+      schema: Arrow's.
+      folders: where `dataset_info.json` or `README.md` may lie, the nearest first.
+
+    Raises:
+      UserError: if a file is damaged.
+    """
+    metadata = schema.metadata or {}
+    try:
+        info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
+        found = info.get("features") or {}
+    except (ValueError, AttributeError):
+        found = {}
+    if found:
+        return found
+    for folder in folders:
+        for name, read in (("dataset_info.json", read_json), ("README.md", _front_matter)):
+            if (folder / name).is_file():
+                content = read(folder / name)
+                found = _features(content if isinstance(content, dict) else {})
+                if found:
+                    return found
+    return {}
+
+
+def _features(content: dict[str, Any]) -> Features:
+    """As one dictionary, from those of dataset_info.json and of a card's head."""
+    info = content.get("dataset_info", content)
+    if isinstance(info, list):
+        info = info[0] if len(info) == 1 else {}
+    found = info.get("features") if isinstance(info, dict) else None
+    if isinstance(found, dict):
+        return found
+    return dict(map(_of_card, found or []))
+
+
+def _of_card(feature: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    kind = feature.get("dtype")
+    label = kind.get("class_label") if isinstance(kind, dict) else None
+    if label is None:
+        return str(feature.get("name")), {}
+    names = label.get("names", {})
+    # Numbers in quotes, in order.
+    names = list(names.values()) if isinstance(names, dict) else names
+    return str(feature.get("name")), {"_type": "ClassLabel", "names": names}
+
+
+def _front_matter(file: Path) -> Any:
+    """What stands at the head of a data set's card between lines of dashes."""
+    import yaml
+
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    parts = re.split(r"^---\s*$", text, maxsplit=2, flags=re.M)
+    if len(parts) < 3 or parts[0].strip():
+        return {}
+    try:
+        return yaml.safe_load(parts[1])
+    except yaml.YAMLError as error:
+        raise UserError(f"the head of {file} is damaged: {error}") from error
