@@ -12,7 +12,6 @@ where it was interrupted, writes anew what is missing, and does nothing where al
 """
 
 import functools
-import os
 import sys
 from pathlib import Path
 
@@ -66,14 +65,13 @@ def main(arguments: list[str]) -> None:
     parse(FLAGS, [first, *rest], ("source", "output"))
     from distill.data.preparing import Preparation, prepare, verify
 
-    workers = FLAGS.workers
     preparation = Preparation(
         source=FLAGS.source,
         output=Path(FLAGS.output),
         splits=tuple(FLAGS.split or ()),
         data_dir=FLAGS.data_dir,
         restarts=FLAGS.restarts,
-        workers=os.cpu_count() or 1 if workers is None else workers,
+        workers=FLAGS.workers,
     )
     manifest = prepare(preparation, say)
     for name, split in manifest.splits.items():

@@ -16,12 +16,20 @@ import numpy as np
 import distill
 from distill.data.preparing.parts import Part, Written, write_part
 from distill.data.preparing.processes import Progress, in_processes
-from distill.data.sources.base import MissingSplit, Source, count, printable
+from distill.data.sources.base import (
+    MissingSplit,
+    Source,
+    abbreviate,
+    attributes_of,
+    count,
+    printable,
+)
 from distill.data.sources.image_index import ImageIndex, Label, Shard, ShardImages, write_index
 from distill.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, PreparedSplit
 from distill.data.sources.opening import open_source
 from distill.data.sources.prepared import KIND, index_file, order_file
 from distill.data.sources.splits import parse_split, slicing_order
+from distill.data.workers import cores
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
 
@@ -52,10 +60,15 @@ class Preparation:
     """Where TFDS keeps its data sets; None for its default."""
     restarts: bool = True
     """Whether JPEGs are given restart markers, so that parts of them can be decoded alone."""
-    workers: int
-    """Processes; 0 works in this one."""
+    workers: int | None = None
+    """Processes; 0 works in this one, None takes one for each core."""
     images_per_shard: int | None = None
     """None takes 1,024, or more where a split would have more than 256 shards."""
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return cores() if self.workers is None else self.workers
 
     def parts(self, split: str, images: int) -> list[Part]:
         """What of a split of so many images is written into one shard."""
@@ -110,7 +123,10 @@ def open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
             missing.append(error)
             say(f"there is no {split}: {error}")
             continue
-        _check(opened[split], f"split {split!r} of {preparation.source}")
+        what = f"split {split!r} of {preparation.source}"
+        _check(opened[split], what)
+        if attributes := attributes_of(opened[split], 0):
+            say(f"warning: {what} also says {abbreviate(tuple(attributes))}, which is not kept")
     if not opened:
         raise missing[0]
     return opened
@@ -187,7 +203,7 @@ def _write(
 ) -> None:
     progress = Progress(say, "prepared", sum(part.stop - part.start for part in parts))
     about = (sources, preparation.output, preparation.restarts)
-    in_processes(write_part, [(part,) for part in parts], about, preparation.workers, progress)
+    in_processes(write_part, [(part,) for part in parts], about, preparation.processes, progress)
 
 
 def _claim(folder: Path, claim: dict[str, Any]) -> None:

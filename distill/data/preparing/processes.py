@@ -1,15 +1,16 @@
 """Work on images shared out among processes, which end when they are not waited for."""
 
+import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
+from distill.data.workers import end_with_the_parent
 from distill.errors import RunFailed
 
 Result = TypeVar("Result")
@@ -58,7 +59,8 @@ def in_processes(
         min(workers, len(tasks)) or 1, context, _begin, (about, counter, stop)
     )
     try:
-        futures = [executor.submit(_call, work, task) for task in tasks]
+        with _unsignalled():
+            futures = [executor.submit(_call, work, task) for task in tasks]
         pending = set(futures)
         while pending:
             done, pending = wait(pending, _LOOK, FIRST_EXCEPTION)
@@ -76,19 +78,22 @@ def in_processes(
         executor.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _unsignalled() -> Iterator[None]:
+    """Ctrl-C is for this process, and those that are started here do not hear it."""
+    # Starting it lets the signal through.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(about: tuple, counter: Any, stop: Any) -> None:
     global _shared
-    # Ctrl-C is for the parent, which tells its processes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    end_with_the_parent()
     _shared = about, counter, stop
-
-
-def _end_with_the_parent() -> None:
-    """A parent that was killed says nothing."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-    os._exit(1)
 
 
 def _call(work: Callable[..., Result], task: tuple) -> Result:

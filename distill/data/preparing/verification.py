@@ -52,7 +52,7 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
             within = chosen[(chosen >= part.start) & (chosen < part.stop)]
             tasks.append((part, shard.blake2b, within))
     progress = Progress(say, "compared", images)
-    found = in_processes(_verify_part, tasks, (both, folder), preparation.workers, progress)
+    found = in_processes(_verify_part, tasks, (both, folder), preparation.processes, progress)
     if wrong := [one for part in found for one in part]:
         shown = "\n  ".join(wrong[:_NAMED])
         more = f"\n  and {len(wrong) - _NAMED:,} others" if len(wrong) > _NAMED else ""
