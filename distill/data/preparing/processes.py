@@ -45,14 +45,7 @@ def in_processes(
       RunFailed: what a process raises, or if one is killed.
     """
     if not workers:
-        done = 0
-
-        def tick(images: int) -> None:
-            nonlocal done
-            done += images
-            report(done)
-
-        return [work(*about, *task, tick) for task in tasks]
+        return _in_this_one(work, tasks, about, report)
     context = multiprocessing.get_context("spawn")
     counter, stop = context.Value("q", 0), context.Event()
     executor = ProcessPoolExecutor(
@@ -76,6 +69,22 @@ def in_processes(
     finally:
         stop.set()
         executor.shutdown(cancel_futures=True)
+
+
+def _in_this_one(
+    work: Callable[..., Result],
+    tasks: Sequence[tuple],
+    about: tuple,
+    report: Callable[[int], None],
+) -> list[Result]:
+    images = 0
+
+    def tick(more: int) -> None:
+        nonlocal images
+        images += more
+        report(images)
+
+    return [work(*about, *task, tick) for task in tasks]
 
 
 @contextlib.contextmanager

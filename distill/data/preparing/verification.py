@@ -10,6 +10,7 @@ from distill.data.preparing.processes import Progress, in_processes
 from distill.data.sources.base import CorruptImage, Source
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.manifest import Manifest
+from distill.data.sources.marked_jpegs import MarkedJpeg
 from distill.data.sources.prepared import PreparedImages, open_prepared
 from distill.errors import RunFailed
 
@@ -88,10 +89,13 @@ def _difference(source: Source, prepared: PreparedImages, index: int) -> str:
         return "the name"
     if prepared.labels[index] != source.labels[index]:
         return "the label"
-    one, other = _pixels(source, index), _pixels(prepared, index)
-    if (one is None) != (other is None) or (one is not None and not np.array_equal(one, other)):
-        return "a pixel"
-    return ""
+    pixels = _pixels(source, index)
+    try:
+        image = prepared.read(index)["image"]
+        same = pixels is not None and _has_pixels(image, pixels)
+    except CorruptImage:
+        same = pixels is None
+    return "" if same else "a pixel"
 
 
 def _pixels(source: Source, index: int) -> np.ndarray | None:
@@ -100,3 +104,14 @@ def _pixels(source: Source, index: int) -> np.ndarray | None:
         return Decoding()(encoded_image(source, index))
     except CorruptImage:
         return None
+
+
+def _has_pixels(image: MarkedJpeg | np.ndarray, pixels: np.ndarray) -> bool:
+    """Whether the image has these pixels, its middle when it is decoded alone too."""
+    height, width, _ = pixels.shape
+    middle = np.s_[height // 4 : -(-3 * height // 4), width // 4 : -(-3 * width // 4)]
+    return (
+        image.shape == pixels.shape
+        and np.array_equal(image[middle], pixels[middle])
+        and np.array_equal(np.asarray(image), pixels)
+    )

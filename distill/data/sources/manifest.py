@@ -94,8 +94,8 @@ class Manifest:
 
 
 def _read(content: dict[str, Any]) -> Manifest:
-    content = {key: value for key, value in content.items() if key != "version"}
-    splits = {
+    fields = {key: value for key, value in content.items() if key != "version"}
+    splits: Any = {
         name: PreparedSplit(
             **split
             | {
@@ -105,7 +105,7 @@ def _read(content: dict[str, Any]) -> Manifest:
         )
         for name, split in content["splits"].items()
     }
-    return Manifest(**content | {"splits": splits})
+    return Manifest(**fields | {"splits": splits})
 
 
 def _absent(folder: Path) -> str:

@@ -33,9 +33,10 @@ class MarkedJpeg:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """The whole image; raises what `Decoding` does."""
-        if self._whole is None:
-            self._whole = self._decode(self._data)
-        return np.array(self._whole, dtype, copy=copy)
+        whole = self._whole
+        if whole is None:
+            whole = self._whole = self._decode(self._data)
+        return np.array(whole, dtype, copy=copy)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """A part of the image, uint8 [bottom − top, right − left, 3]; raises what `Decoding` does.

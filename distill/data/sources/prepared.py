@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.sources.array_records import RecordImages
-from distill.data.sources.base import MissingSplit, Source, printable
+from distill.data.sources.base import MissingSplit, Source, cached_property, printable
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.image_index import DamagedIndex, ImageIndex
@@ -49,8 +49,7 @@ class PreparedImages(RecordImages):
         super().__init__(index, decoding, class_names=about.class_names, folder=index.root)
         # Those of images without labels, too.
         self.class_names = about.class_names
-        self.fingerprint = about.fingerprint
-        """The source's: images, their order, classes and pixels are the same."""
+        self._fingerprint = about.fingerprint
         self._split = split
 
     def read(self, index: int) -> Example:
@@ -65,6 +64,11 @@ class PreparedImages(RecordImages):
     def name(self, index: int) -> str:
         """What the source calls the image."""
         return self._index.name(self._rows[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The source's: images, their order, classes and pixels are the same."""
+        return self._fingerprint
 
     def slicing_order(self) -> np.ndarray:
         """That of the source, int64 [N]."""
