@@ -196,6 +196,13 @@ def test_what_is_not_as_it_was_prepared_is_named_at_the_start(copy, damage, mess
         opened(f"prepared:{copy}")
 
 
+@pytest.mark.parametrize("size", [0, 3, 140, 200])
+def test_an_order_of_slices_that_is_damaged_is_named(copy, size):
+    os.truncate(copy / "train.order.npy", size)
+    with pytest.raises(UserError, match=r"train.order.npy is damaged"):
+        opened(f"prepared:{copy}", "train[:50%]")
+
+
 def test_a_shard_that_is_damaged_ends_a_run_and_is_named(copy, monkeypatch):
     monkeypatch.setattr(reading, "_PAUSES", (0, 0))
     file = copy / "train-00001-of-00005.array_record"

@@ -134,12 +134,29 @@ def write_part(
         tick(part.stop - part.start)
         return
     unfinished = folder / UNFINISHED / part.file
-    with _writing(folder / part.file):
+    with writing(folder / part.file):
         written = _write(sources[part.split], part, unfinished, restarts, tick)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(folder / part.file)
         write_json(folder / UNFINISHED / _note(part), dataclasses.asdict(written))
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Says that a file could not be written, and why.
+
+    Raises:
+      RunFailed: where the system, or array_record, fails.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise RunFailed(
+            f"{printable(str(file))} cannot be written: {why}. What is finished stays: free space, "
+            "or mend the disk, and run the same command again"
+        ) from error
 
 
 def checksum(file: Path) -> str:
@@ -164,20 +181,6 @@ def _is_finished(folder: Path, part: Part) -> bool:
     # Whatever is wrong with a note or its shard, it is written anew.
     except (UserError, OSError):
         return False
-
-
-@contextlib.contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """Says which file could not be written where the system says why."""
-    try:
-        yield
-    # array_record has errors of its own.
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise RunFailed(
-            f"{printable(str(file))} cannot be written: {why}. What is finished stays: free space, "
-            "or mend the disk, and run the same command again"
-        ) from error
 
 
 def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -> Written:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import distill
-from distill.data.preparing.parts import Part, Written, write_part
+from distill.data.preparing.parts import Part, Written, write_part, writing
 from distill.data.preparing.processes import Progress, in_processes
 from distill.data.sources.base import (
     MissingSplit,
@@ -94,7 +94,7 @@ def prepare(preparation: Preparation, say: Say) -> Manifest:
             manifest = _mended(preparation, sources, say)
         else:
             manifest = _written(preparation, sources, say)
-        shutil.rmtree(folder / UNFINISHED)
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     return manifest
 
 
@@ -166,7 +166,8 @@ def _check_directory(folder: Path, source: str) -> None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps others from writing to the directory."""
-    (folder / UNFINISHED).mkdir(exist_ok=True)
+    with writing(folder / UNFINISHED):
+        (folder / UNFINISHED).mkdir(exist_ok=True)
     with (folder / UNFINISHED / "lock").open("wb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +195,8 @@ def _written(preparation: Preparation, sources: dict[str, Source], say: Say) -> 
         restarts=preparation.restarts,
         splits=found,
     )
-    manifest.write(folder)
+    with writing(folder / MANIFEST):
+        manifest.write(folder)
     return manifest
 
 
@@ -217,7 +219,8 @@ def _claim(folder: Path, claim: dict[str, Any]) -> None:
             f"({', '.join(different)} differ): another source, or one that has changed. Delete it, "
             "or name a new directory"
         )
-    write_json(file, claim)
+    with writing(file):
+        write_json(file, claim)
 
 
 def _check_unchanged(preparation: Preparation, fingerprints: Mapping[str, str]) -> None:
@@ -248,16 +251,12 @@ def _finish(folder: Path, source: Source, parts: list[Part], say: Say) -> Prepar
         corrupt += written.corrupt
     split = parts[0].split
     path = folder / index_file(split)
-    try:
+    with writing(path):
         write_index(str(path), KIND, content)
-        order = slicing_order(source)
-        if (order != np.arange(len(order))).any():
+    order = slicing_order(source)
+    if (order != np.arange(len(order))).any():
+        with writing(folder / order_file(split)):
             np.save(folder / order_file(split), order.astype("<i8"))
-    except OSError as error:
-        raise RunFailed(
-            f"{path} cannot be written: {error.strerror}. Free space, and run the same command "
-            "again"
-        ) from error
     for one in corrupt[:_NAMED]:
         say(f"warning: corrupt image {one}")
     if len(corrupt) > _NAMED:

@@ -11,7 +11,8 @@ from distill.data.sources.base import CorruptImage, Source
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.manifest import Manifest
 from distill.data.sources.marked_jpegs import MarkedJpeg
-from distill.data.sources.prepared import PreparedImages, open_prepared
+from distill.data.sources.prepared import PreparedImages, open_prepared, order_file
+from distill.data.sources.splits import slicing_order
 from distill.errors import RunFailed
 
 # Images of a split that are compared where not all are.
@@ -42,6 +43,11 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
         split: (source, open_prepared(folder, split, Decoding()))
         for split, source in open_sources(preparation, lambda line: None).items()
     }
+    wrong = [
+        f"{order_file(split)}: the order in which slices are taken"
+        for split, (source, prepared) in both.items()
+        if not np.array_equal(slicing_order(source), prepared.slicing_order())
+    ]
     tasks, images = [], 0
     for split in both:
         about = manifest.splits[split]
@@ -54,11 +60,12 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
             tasks.append((part, shard.blake2b, within))
     progress = Progress(say, "compared", images)
     found = in_processes(_verify_part, tasks, (both, folder), preparation.processes, progress)
-    if wrong := [one for part in found for one in part]:
+    wrong += [one for part in found for one in part]
+    if wrong:
         shown = "\n  ".join(wrong[:_NAMED])
         more = f"\n  and {len(wrong) - _NAMED:,} others" if len(wrong) > _NAMED else ""
         raise RunFailed(
-            f"{folder} is not what its source is:\n  {shown}{more}\nDelete the shards named here "
+            f"{folder} is not what its source is:\n  {shown}{more}\nDelete the shards named here, or all of it, "
             "and run the same command again, which writes them anew"
         )
     return images

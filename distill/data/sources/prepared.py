@@ -71,11 +71,21 @@ class PreparedImages(RecordImages):
         return self._fingerprint
 
     def slicing_order(self) -> np.ndarray:
-        """That of the source, int64 [N]."""
+        """That of the source, int64 [N].
+
+        Raises:
+          UserError: if its file is damaged.
+        """
         file = os.path.join(self._index.root, order_file(self._split))
         if not os.path.exists(file):
             return np.arange(len(self))
-        return persistently(lambda: np.load(file, allow_pickle=False), file)
+        try:
+            order = persistently(lambda: np.load(file, allow_pickle=False), file)
+            if len(order) != len(self):
+                raise ValueError(f"it is of {len(order):,} images, not {len(self):,}")
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{printable(file)} is damaged: {error}. Copy it again") from error
+        return order
 
 
 def open_prepared(folder: Path, split: str, decoding: Decoding) -> PreparedImages:
