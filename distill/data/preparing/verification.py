@@ -65,8 +65,8 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
         shown = "\n  ".join(wrong[:_NAMED])
         more = f"\n  and {len(wrong) - _NAMED:,} others" if len(wrong) > _NAMED else ""
         raise RunFailed(
-            f"{folder} is not what its source is:\n  {shown}{more}\nDelete the shards named here, or all of it, "
-            "and run the same command again, which writes them anew"
+            f"{folder} is not what its source is:\n  {shown}{more}\nDelete the shards named here, "
+            "or all of it, and run the same command again, which writes them anew"
         )
     return images
 
