@@ -1,11 +1,13 @@
+import contextlib
 import json
 import re
 from collections import Counter
 
 import numpy as np
 import pytest
+from mixed_data import three_formats
 from PIL import Image
-from support import arguments, run_command
+from support import arguments, pretrain_config, run_command
 
 from distill.data import DataConfig, FewImages, TrainLoader
 from distill.data.classes import renamed
@@ -237,3 +239,33 @@ def test_a_run_trains_on_a_mixture_and_logs_what_it_saw(tmp_path, folder):
     assert last["train/images/scans"] + last["train/images/mine"] == 10 * 32
     assert 60 <= last["train/images/mine"] <= 100
     assert re.search(r"mine, 25\.0% of what is shown: .* \+ scans, 75\.0%", done.stderr)
+
+
+def test_processes_together_read_what_one_reads(tmp_path):
+    """Batches of 12, of which the third to fifth are read; killed processes left off there."""
+    config = pretrain_config(**three_formats(tmp_path)).data
+    source = config.open_training(channels=1)
+
+    def read(rows, start=24):
+        loader = TrainLoader(
+            source,
+            config,
+            size=8,
+            batch_size=12,
+            seed=0,
+            put=lambda batch: batch,
+            rows=rows,
+            next_example=start,
+        )
+        with contextlib.closing(loader):
+            return [next(loader) for _ in range(3)]
+
+    whole = read(range(12))
+    assert len({int(index) for batch in whole for index in batch["index"]}) > 20
+    for processes in (1, 2, 3):
+        parts = [read(range(12)[part * 12 // processes :][: 12 // processes])
+                 for part in range(processes)]  # fmt: skip
+        for number, batch in enumerate(whole):
+            for name, array in batch.items():
+                joined = np.concatenate([part[number][name] for part in parts])
+                np.testing.assert_array_equal(joined, array)

@@ -1,20 +1,19 @@
-"""Runs of two processes are the runs of one, and survive the loss of either."""
+"""Runs of two processes, on a mixture of formats, are those of one, and survive the loss of one."""
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import REPOSITORY, arguments, pretrain_config, run_python, without_timings
+from mixed_data import three_formats
+from processes import complete, ended, output, saved, start, wait_for_a_checkpoint
+from support import arguments, pretrain_config, run_python, without_timings
 
 from distill.errors import UserError
 from distill.parallel import distributed, last_words
@@ -40,77 +39,17 @@ RUN = dict(
     evals__robust__corruptions="('contrast',)",
     evals__robust__severities="(2,)",
 )
-EIGHT = dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
-FOUR = dict(mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
+EIGHT = RUN | dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)
+FOUR = RUN | dict(mesh__data=1, mesh__fsdp=2, mesh__tensor=2)
 
 
-def start(workdir: Path, processes: int = 1, devices: int = 8, mesh: dict = EIGHT) -> list:
-    """Starts the run; each process's output goes to a file beside the workdir."""
-    command = ["-m", "pipelines.pretrain", *arguments("pretrain/digits.py", workdir, **RUN, **mesh)]
-    flags = [[]]
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        together = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", "--lost_after=8"]
-        flags = [[*together, f"--process={number}"] for number in range(processes)]
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices // processes)}
-    started = []
-    for number, own in enumerate(flags):
-        with output(workdir, number).open("a") as out:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, *command, *own],
-                    cwd=REPOSITORY,
-                    env=environment,
-                    stdout=out,
-                    stderr=out,
-                )
-            )
-    return started
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory) -> dict[str, object]:
+    return three_formats(tmp_path_factory.mktemp("mixture"))
 
 
-def output(workdir: Path, process: int) -> Path:
-    return workdir.with_name(f"{workdir.name}.{process}.txt")
-
-
-def ended(workdir: Path, processes: list, timeout: float = 180) -> list[int]:
-    """Exit codes of the processes, which must end by themselves."""
-    codes = []
-    try:
-        for process in processes:
-            codes.append(process.wait(timeout))
-    finally:
-        for process in processes:
-            process.kill()
-    return codes
-
-
-def complete(workdir: Path, *run) -> None:
-    """Runs to the end, as a user would: what hangs is killed, and started again.
-
-    Gloo, by which JAX's processes speak to each other on CPUs, was seen to hang once, where two
-    cores had the work of eight devices and of other tests.
-    """
-    try:
-        codes = ended(workdir, start(workdir, *run))
-    except subprocess.TimeoutExpired:
-        codes = ended(workdir, start(workdir, *run))
-    assert not any(codes), output(workdir, codes.index(max(codes))).read_text()
-
-
-def saved(workdir: Path) -> list[int]:
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(int(n) for n in os.listdir(workdir / "checkpoints") if n.isdigit())
-    return []
-
-
-def wait_for_a_checkpoint(workdir: Path, processes: list) -> None:
-    deadline = time.monotonic() + 240
-    while not saved(workdir):
-        assert all(process.poll() is None for process in processes), "the run ended too early"
-        assert time.monotonic() < deadline, "no checkpoint for four minutes"
-        time.sleep(0.02)
+def flags(workdir: Path, mixture: dict[str, object], run: dict) -> list[str]:
+    return arguments("pretrain/digits.py", workdir, **run, **mixture)
 
 
 def assert_close(workdir: Path, reference: Path) -> None:
@@ -127,17 +66,17 @@ def assert_close(workdir: Path, reference: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def one_device(tmp_path_factory) -> Path:
+def one_device(tmp_path_factory, mixture) -> Path:
     workdir = tmp_path_factory.mktemp("one")
-    pretrain.run(pretrain_config(**RUN), Workdir(workdir), overview=False)
+    pretrain.run(pretrain_config(**RUN, **mixture), Workdir(workdir), overview=False)
     return workdir
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory) -> Path:
+def two_processes(tmp_path_factory, mixture) -> Path:
     """Ended at the first try: evaluations do not block each other, nor steps."""
     workdir = tmp_path_factory.mktemp("two") / "run"
-    codes = ended(workdir, start(workdir, 2), timeout=500)
+    codes = ended(workdir, start(workdir, flags(workdir, mixture, EIGHT), 2), timeout=500)
     assert codes == [0, 0], output(workdir, codes.index(max(codes))).read_text()
     return workdir
 
@@ -186,10 +125,10 @@ def test_evaluations_of_many_batches_do_not_block_each_other(two_processes):
 
 @pytest.mark.slow
 def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
-    two_processes, one_device, tmp_path
+    two_processes, one_device, mixture, tmp_path
 ):
     workdir = tmp_path / "run"
-    processes = start(workdir, 2)
+    processes = start(workdir, flags(workdir, mixture, EIGHT), 2)
     wait_for_a_checkpoint(workdir, processes)
     processes[1].kill()
     codes = ended(workdir, processes, timeout=120)
@@ -203,7 +142,7 @@ def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
 
     fewer = tmp_path / "fewer"
     shutil.copytree(workdir, fewer)
-    complete(workdir, 2)
+    complete(workdir, flags(workdir, mixture, EIGHT), 2)
     assert f"resuming after step {step}" in output(workdir, 0).read_text()
     rows, expected = (without_timings(metrics.read(path)) for path in (workdir, two_processes))
     assert rows == expected
@@ -213,7 +152,7 @@ def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
     assert without_timings(summaries)[0] == without_timings(summaries)[1]
 
     # What two processes of four devices saved goes on in one process of four.
-    complete(fewer, 1, 4, FOUR)
+    complete(fewer, flags(fewer, mixture, FOUR), 1, 4)
     assert "resuming after step" in output(fewer, 0).read_text()
     mesh = read_config(fewer)["mesh"]
     assert {axis: mesh[axis] for axis in ("data", "fsdp", "tensor")} == {
