@@ -11,6 +11,7 @@ the inception crop asks, resized, mirrored and put into batches of uint8.
   torch               its DataLoader, with Pillow in the data set as torchvision has it
   files               folder: as it is by default
   files, Pillow       with config.data.decoder=pillow
+  prepared            what `distill prepare` makes of the files
   cached              with config.data.cache=ram, when all images are there
   cached, shrunk      and with config.data.shrink=256
 
@@ -42,6 +43,7 @@ from benchmarks.arguments import positive_int
 from benchmarks.machine import write_figures
 from distill.data import DataConfig
 from distill.data.loader import EvalLoader, TrainLoader
+from distill.data.preparing import Preparation, prepare
 from distill.data.views import ViewConfig, draw_view, evaluation_view, generator
 from distill.paths import path_argument
 from distill.terminal import accept_any_text
@@ -73,12 +75,12 @@ def make(root: Path, images: int) -> None:
         photograph(rng).save(folder / f"{index:05}.jpg", quality=82, subsampling=2)
 
 
-def ours(root: Path, cores: int, **options: Any) -> Loader:
+def ours(source_name: str, cores: int, **options: Any) -> Loader:
     """Training views of this loader."""
 
     @contextlib.contextmanager
     def opened() -> Iterator[Batches]:
-        config = DataConfig(source=f"folder:{root}", threads=cores, **options)
+        config = DataConfig(source=source_name, threads=cores, **options)
         source = config.open("train", channels=3)
         if config.cache:
             for index in range(len(source)):
@@ -92,12 +94,12 @@ def ours(root: Path, cores: int, **options: Any) -> Loader:
     return opened
 
 
-def ours_evaluated(root: Path, cores: int, **options: Any) -> Loader:
+def ours_evaluated(source_name: str, cores: int, **options: Any) -> Loader:
     """Evaluation views of this loader, over and over."""
 
     @contextlib.contextmanager
     def opened() -> Iterator[Batches]:
-        config = DataConfig(source=f"folder:{root}", threads=cores, **options)
+        config = DataConfig(source=source_name, threads=cores, **options)
         source = config.open("train", channels=3)
         loader = EvalLoader(source, config, size=SIZE, batch_size=BATCH, put=lambda batch: batch)
         again = itertools.chain.from_iterable(itertools.repeat(loader))
@@ -211,8 +213,9 @@ def measure(loader: Loader, batches: int) -> tuple[float, float]:
         return images / (cpu_seconds() - cpu), images / (time.perf_counter() - wall)
 
 
-def loaders(root: Path, cores: int) -> dict[str, dict[str, Loader]]:
+def loaders(root: Path, prepared: Path, cores: int) -> dict[str, dict[str, Loader]]:
     """By what they deliver, by name; the first of each is what others are compared with."""
+    files = f"folder:{root}"
     found: dict[str, dict[str, Loader]] = {"training views": {}, "evaluation views": {}}
     training, evaluation = found.values()
     with contextlib.suppress(ImportError):
@@ -223,19 +226,23 @@ def loaders(root: Path, cores: int) -> dict[str, dict[str, Loader]]:
     with contextlib.suppress(ImportError):
         training["torch"] = torch_loader(root, cores)
         evaluation["torch"] = torch_loader(root, cores, training=False)
-    training["files"] = ours(root, cores)
-    training["files, Pillow"] = ours(root, cores, decoder="pillow")
-    training["cached"] = ours(root, cores, cache="ram")
-    training["cached, shrunk"] = ours(root, cores, cache="ram", shrink=SHORT)
-    evaluation["files"] = ours_evaluated(root, cores)
-    evaluation["files, Pillow"] = ours_evaluated(root, cores, decoder="pillow")
+    training["files"] = ours(files, cores)
+    training["files, Pillow"] = ours(files, cores, decoder="pillow")
+    training["prepared"] = ours(f"prepared:{prepared}", cores)
+    training["cached"] = ours(files, cores, cache="ram")
+    training["cached, shrunk"] = ours(files, cores, cache="ram", shrink=SHORT)
+    evaluation["files"] = ours_evaluated(files, cores)
+    evaluation["files, Pillow"] = ours_evaluated(files, cores, decoder="pillow")
+    evaluation["prepared"] = ours_evaluated(f"prepared:{prepared}", cores)
     return found
 
 
-def run(root: Path, cores: int, batches: int, rounds: int) -> dict[str, dict[str, dict]]:
+def run(
+    root: Path, prepared: Path, cores: int, batches: int, rounds: int
+) -> dict[str, dict[str, dict]]:
     """Measures all in turns and prints a table."""
     figures: dict[str, dict[str, dict]] = {}
-    for what, named in loaders(root, cores).items():
+    for what, named in loaders(root, prepared, cores).items():
         rates: dict[str, list[tuple[float, float]]] = {name: [] for name in named}
         for _ in range(rounds):
             for name, loader in named.items():
@@ -275,11 +282,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=path_argument, metavar="FILE", help="also write it here")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+        root, prepared = Path(folder, "files"), Path(folder, "prepared")
         make(root, args.images)
         size = sum(file.stat().st_size for file in root.glob("train/*/*.jpg")) / args.images
         print(f"{args.images:,} JPEG files of {WIDTH}×{HEIGHT} pixels and {size / 1e3:.0f} kB")
-        write_figures(args.json, run(root, args.cores, args.batches, args.rounds))
+        source = f"folder:{root}"
+        prepare(Preparation(source=source, output=prepared, workers=args.cores), print)
+        figures = run(root, prepared, args.cores, args.batches, args.rounds)
+        write_figures(args.json, figures)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@
   distill shapefinder      --topology=SLICE --widths=LIST --depths=LIST
                                                             the largest models that fit a TPU
   distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted
+  distill prepare          SOURCE --output=DIR              images, written once to be read faster
   distill configs                                           the configs that --config knows by name
   distill demo                                              all of it on digits, in minutes
 
@@ -41,6 +42,7 @@ COMMANDS = (
     "plan",
     "shapefinder",
     "scaling_study",
+    "prepare",
     "configs",
     "demo",
 )

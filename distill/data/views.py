@@ -143,7 +143,7 @@ def cut_view(
       out: where the result may be written, C-contiguous; it is if that is what is returned.
     """
     if not (decoder == "fast" and by == "bilinear" and is_resized(*image.shape[:2])):
-        cut = resize_box(np.asarray(image), view.box, (size, size), by)
+        cut = resize_box(image, view.box, (size, size), by)
         return cut[:, ::-1] if view.flip else cut
     left, top, right, bottom = map(int, view.box)
     part = image[top:bottom, left:right]
@@ -187,7 +187,7 @@ def inception_box(height: int, width: int, config: ViewConfig, rng: np.random.Ge
 
 def resize_box(image: np.ndarray, box: Box, size: tuple[int, int], by: Filter) -> np.ndarray:
     """Resizes the part of `image` within `box` to `size` (height, width)."""
-    grey = image.shape[-1] == 1
+    grey, image = image.shape[-1] == 1, np.asarray(image)
     pixels = Image.fromarray(image[..., 0] if grey else image)
     resized = np.asarray(pixels.resize((size[1], size[0]), _FILTERS[by], box=box))
     return resized[..., None] if grey else resized

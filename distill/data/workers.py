@@ -42,10 +42,16 @@ def chosen_workers(asked: int | None, images: int) -> int:
     """
     if asked is not None:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if not _in_a_command or images < _FEWEST or not cores or cores < 2 * _CORES:
+    if not _in_a_command or images < _FEWEST or cores() < 2 * _CORES:
         return 0
-    return cores // _CORES
+    return cores() // _CORES
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def with_unsignalled_workers(iterator: HostBatches) -> HostBatches:
@@ -81,11 +87,18 @@ def _block_signals() -> None:
 def begin_worker(worker: int, workers: int) -> None:
     """What Grain runs first in a worker."""
     del worker, workers
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    end_with_the_parent()
 
 
-def _end_with_the_parent() -> None:
-    """A parent that was killed says nothing, and a worker would wait for it for ever."""
+def end_with_the_parent() -> None:
+    """Has this process end when its parent does.
+
+    A parent that was killed says nothing, and a worker would wait for it for ever.
+    """
+    threading.Thread(target=_wait_for_the_parent, daemon=True).start()
+
+
+def _wait_for_the_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
     os._exit(1)

@@ -13,7 +13,7 @@ def test_loaders_are_measured_side_by_side(tmp_path):
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found.keys() == {"training views", "evaluation views"}
     for named in found.values():
-        assert {"tf.data", "torch", "files", "files, Pillow"} <= named.keys()
+        assert {"tf.data", "torch", "files", "files, Pillow", "prepared"} <= named.keys()
         assert named["tf.data"]["ratio_to_tf.data"] == 1
         assert all(one["per_cpu_second"] > 0 for one in named.values())
         assert all(name in done.stdout for name in named)

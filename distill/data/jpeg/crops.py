@@ -36,6 +36,13 @@ def crop(
       UnsupportedJpeg: if rows of MCUs do not begin with restart markers.
       ValueError: if the box is empty or not within the image.
     """
+    small, place = _cut(data, header, segments, box)
+    return bytes(small), place
+
+
+def _cut(
+    data: bytes, header: Header, segments: np.ndarray, box: Box
+) -> tuple[bytearray, tuple[int, int]]:
     left, top, right, bottom = box
     if not (0 <= left < right <= header.width and 0 <= top < bottom <= header.height):
         raise ValueError(f"box {box} is not in an image of {header.width} × {header.height} pixels")
@@ -47,18 +54,18 @@ def crop(
     if first and header.width - first * wide < _NARROWEST:
         first -= 1
     upper, lower = _covering(top, bottom, high, rows)
-    within = slice(upper, lower + 1), slice(first, last + 1)
-    begins = segments[:-1].reshape(rows, per_row)[within]
-    ends = segments[1:].reshape(rows, per_row)[within]
-    bounds = zip(begins[:, 0].tolist(), ends[:, -1].tolist(), strict=True)
-    small = bytearray(b"".join([header.head, *(data[begin:end] for begin, end in bounds)]))
+    grid = segments[upper * per_row : (lower + 1) * per_row + 1]
+    begins, ends = grid[first:-1:per_row].tolist(), grid[last + 1 :: per_row].tolist()
+    rows_of_parts = [data[begin:end] for begin, end in zip(begins, ends, strict=True)]
+    small = bytearray().join([header.head, *rows_of_parts])
     height = min((lower + 1) * high, header.height) - upper * high
     width = min((last + 1) * wide, header.width) - first * wide
     struct.pack_into(">HH", small, header.frame, height, width)
-    last_bytes = (ends - begins).cumsum()
+    lengths = (grid[1:] - grid[:-1]).reshape(-1, per_row)[:, first : last + 1]
+    last_bytes = lengths.cumsum()
     last_bytes += len(header.head) - 1
     np.frombuffer(small, np.uint8)[last_bytes] = markers(len(last_bytes))
-    return bytes(small), (left - first * wide, top - upper * high)
+    return small, (left - first * wide, top - upper * high)
 
 
 def decode_crop(
@@ -80,7 +87,7 @@ def decode_crop(
       UnsupportedJpeg: as `crop`, or if the part is damaged.
       ValueError: if the box is empty or not within the image.
     """
-    small, (left, top) = crop(data, header, segments, box)
+    small, (left, top) = _cut(data, header, segments, box)
     try:
         pixels = simplejpeg.decode_jpeg(small, _COLOURS[channels])
     # Whatever damage makes the decoder stumble on.

@@ -1,8 +1,8 @@
 """What stands in a JPEG before its pixels (ITU-T T.81, annex B)."""
 
+import functools
 import re
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -119,72 +119,80 @@ def lengths_segment(lengths: np.ndarray) -> bytes:
 
 
 def _parsed(data: bytes) -> Header:
-    frame, replaced = None, []
-    tables, interval, orientation, lengths, head = {}, 0, 0, b"", bytearray(data[:2])
-    for code, begin, end in _markers(data):
-        body = data[begin + 4 : end]
-        if code in (_BASELINE, _EXTENDED) or code in _OTHER_FRAMES:
+    if data[:2] != bytes((0xFF, _SOI)):
+        raise UnsupportedJpeg("it does not begin as a JPEG")
+    needed, replaced, orientation, lengths = [data[:2]], [], 0, b""
+    at, code = 2, 0
+    while code != _SOS:
+        begin, code, end = _segment(data, at)
+        at = end
+        if code in _NEEDED:
+            needed.append(data[begin:end])
+        if code == _APP1:
+            orientation = orientation or _orientation(data[begin + 4 : end])
+        elif code == _APP9 and data.startswith(_LENGTHS, begin + 4):
+            lengths = data[begin + 4 + len(_LENGTHS) : end]
+        elif code in _OTHER_FRAMES:
+            raise UnsupportedJpeg(f"it is {_OTHER_FRAMES[code]}")
+        if code == _DRI or (code in _OF_SCAN and data.startswith(_OF_SCAN[code], begin + 4)):
+            replaced.append((begin, end))
+    head = b"".join(needed)
+    height, width, components, interval, size_at = _said(head)
+    return Header(
+        height,
+        width,
+        components,
+        interval,
+        orientation or 1,
+        lengths,
+        head,
+        size_at,
+        begin,
+        end,
+        tuple(replaced),
+    )
+
+
+def _segment(data: bytes, at: int) -> tuple[int, int, int]:
+    """Begin, code and end of the marker's segment that begins here."""
+    if data[at] != 0xFF:
+        raise UnsupportedJpeg(f"byte {at} of its header is no marker")
+    # Any number of 0xFF may stand before a marker.
+    while data[at + 1] == 0xFF:
+        at += 1
+    code = data[at + 1]
+    # Those without a length, and what only a damaged header holds.
+    if code <= 0x01 or 0xD0 <= code <= _EOI or code == _DNL:
+        raise UnsupportedJpeg(f"marker {code:#04x} stands in its header")
+    end = at + 2 + (data[at + 2] << 8 | data[at + 3])
+    if end < at + 4 or end > len(data):
+        raise UnsupportedJpeg(f"the length of marker {code:#04x} cannot be")
+    return at, code, end
+
+
+# Images of a data set often come from one encoder, in a few sizes.
+@functools.lru_cache(256)
+def _said(head: bytes) -> tuple[int, int, tuple[Component, ...], int, int]:
+    """Height, width, components, restart interval and `Header.frame` of a `Header.head`."""
+    frame, tables, interval, at, code = None, {}, 0, 2, 0
+    while code != _SOS:
+        begin, code, at = _segment(head, at)
+        body = head[begin + 4 : at]
+        if code in (_BASELINE, _EXTENDED):
             if frame:
                 raise UnsupportedJpeg("it has several frames")
-            frame = _frame(code, body)
-            size_at = len(head) + 5
+            frame, size_at = _frame(body), begin + 5
         elif code == _DHT:
             tables |= _huffman_tables(body)
         elif code == _DRI:
             (interval,) = struct.unpack(">H", body)
-        elif code == _APP1:
-            orientation = orientation or _orientation(body)
-        elif code == _APP9 and body.startswith(_LENGTHS):
-            lengths = body[len(_LENGTHS) :]
-        if code == _DRI or (code in _OF_SCAN and body.startswith(_OF_SCAN[code])):
-            replaced.append((begin, end))
-        if code in _NEEDED:
-            head += data[begin:end]
-        if code == _SOS:
-            break
     if not frame:
         raise UnsupportedJpeg("its frame header is missing")
-    return Header(
-        height=frame[0],
-        width=frame[1],
-        components=_components(frame[2], body, tables),
-        interval=interval,
-        orientation=orientation or 1,
-        lengths=lengths,
-        head=bytes(head),
-        frame=size_at,
-        sos=begin,
-        scan=end,
-        replaced=tuple(replaced),
-    )
+    return *frame[:2], _components(frame[2], body, tables), interval, size_at
 
 
-def _markers(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Code, begin and end of each marker's segment up to the scan's header."""
-    if data[:2] != bytes((0xFF, _SOI)):
-        raise UnsupportedJpeg("it does not begin as a JPEG")
-    at, code = 2, 0
-    while code != _SOS:
-        if data[at] != 0xFF:
-            raise UnsupportedJpeg(f"byte {at} of its header is no marker")
-        # Any number of 0xFF may stand before a marker.
-        while data[at + 1] == 0xFF:
-            at += 1
-        code = data[at + 1]
-        # Those without a length, and what only a damaged header holds.
-        if code <= 0x01 or 0xD0 <= code <= _EOI or code == _DNL:
-            raise UnsupportedJpeg(f"marker {code:#04x} stands in its header")
-        end = at + 2 + struct.unpack_from(">H", data, at + 2)[0]
-        if end < at + 4 or end > len(data):
-            raise UnsupportedJpeg(f"the length of marker {code:#04x} cannot be")
-        yield code, at, end
-        at = end
-
-
-def _frame(code: int, body: bytes) -> tuple[int, int, list[tuple[int, int, int]]]:
+def _frame(body: bytes) -> tuple[int, int, list[tuple[int, int, int]]]:
     """Height, width and of each component the identifier and the sampling factors."""
-    if code in _OTHER_FRAMES:
-        raise UnsupportedJpeg(f"it is {_OTHER_FRAMES[code]}")
     precision, height, width, count = struct.unpack_from(">BHHB", body)
     if precision != 8:
         raise UnsupportedJpeg(f"it has {precision} bits a sample")

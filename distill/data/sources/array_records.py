@@ -46,7 +46,7 @@ class RecordImages(IndexedImages):
         def read() -> bytes:
             check_unchanged(path, shard, os.stat(path))
             (record,) = self._readers.read(path, [int(entry["offset"])])
-            image = _image(record)[0]
+            image = self.image_of(record)
             if len(image) != entry["length"]:
                 raise OSError(
                     f"record {entry['offset']:,} has an image of {len(image):,} bytes, and the "
@@ -58,6 +58,10 @@ class RecordImages(IndexedImages):
         if not image:
             raise CorruptImage("it is empty, 0 bytes")
         return image
+
+    def image_of(self, record: bytes) -> bytes:
+        """The bytes of a record's image."""
+        return _image(record)[0]
 
 
 class _Readers:

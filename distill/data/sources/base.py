@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from distill.data.spec import Example, ExampleSpec
+from distill.errors import UserError
 
 # Type checkers do not take functools' for the property of a protocol that it stands for.
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ else:
 
 class CorruptImage(Exception):
     """An image that cannot be decoded; carries the reason."""
+
+
+class MissingSplit(UserError):
+    """A source has no split of this name, or there is no image in it."""
 
 
 class Source(Protocol):

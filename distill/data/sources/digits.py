@@ -4,11 +4,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from distill.data.sources.base import Source, fingerprint_of, labelled
+from distill.data.sources.base import MissingSplit, Source, fingerprint_of, labelled
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.splits import open_parts
 from distill.data.spec import Example, labelled_images
-from distill.errors import UserError
 
 
 class Digits:
@@ -23,7 +22,7 @@ class Digits:
 
     def __init__(self, split: str, channels: int):
         if split not in self.SIZES:
-            raise UserError(f"digits has no split {split!r}; it has {', '.join(self.SIZES)}")
+            raise MissingSplit(f"digits has no split {split!r}; it has {', '.join(self.SIZES)}")
         from sklearn.datasets import load_digits
 
         self.spec = labelled_images(channels)

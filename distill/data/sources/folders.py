@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.sources.base import (
+    MissingSplit,
     Source,
     abbreviate,
     cached_property,
@@ -64,8 +65,11 @@ class ImageFiles:
 
     def read(self, index: int) -> Example:
         """Reads and decodes the file."""
-        pixels = self._decode(read_file(self._files.path(index)))
-        return {"image": pixels, "label": self.labels[index]}
+        return {"image": self._decode(self.encoded(index)), "label": self.labels[index]}
+
+    def encoded(self, index: int) -> bytes:
+        """The file's bytes."""
+        return read_file(self._files.path(index))
 
     def describe(self, index: int) -> str:
         """The file's path."""
@@ -171,7 +175,7 @@ class UnlabelledImages(ImageFiles):
     def __init__(self, root: Path, split: str, decoding: Decoding):
         open_root(root)
         if split != "train":
-            raise UserError(
+            raise MissingSplit(
                 f"images:{root} has no split {split!r}: images without labels are one split, "
                 "'train'. Set config.data.validation_split=none and config.data.test_split=none, "
                 "or name labelled data in config.data.eval_source"

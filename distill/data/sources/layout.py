@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.data.sources.base import abbreviate, printable
+from distill.data.sources.base import MissingSplit, abbreviate, printable
 from distill.data.sources.scanning import Listing, Run, list_folder
 from distill.errors import UserError
 from distill.paths import text_of
@@ -65,7 +65,7 @@ def find_split(root: Path, split: str) -> Layout:
                 "validation and test are drawn from them"
             )
         )
-        raise UserError(
+        raise MissingSplit(
             f"image folder {where} has no split {split!r}; it has {_names(listing.folders)}. "
             f"Expected root/split/class/image.jpg{drawn}"
         )
@@ -100,11 +100,15 @@ def _folder_of(split: str, folders: list[str], root: Path) -> str | None:
     """The folder of that name, or of another name for the same split."""
     if (root / split).is_dir():
         return split
-    return _named_split(split, folders, f"image folder {printable(str(root))}")
+    return named_split(split, folders, f"image folder {printable(str(root))}")
 
 
-def _named_split(split: str, names: Iterable[str], what: str) -> str | None:
-    """The split's name among several, or the one other name that stands for it."""
+def named_split(split: str, names: Iterable[str], what: str) -> str | None:
+    """The split's name among several, or the one other name that stands for it.
+
+    Raises:
+      UserError: if several others do.
+    """
     if split in names:
         return split
     standard = standard_name(split)
@@ -133,12 +137,12 @@ def pick_split(
     Raises:
       UserError: if there is none, or it is not clear which.
     """
-    if (name := _named_split(split, names, what)) is not None:
+    if (name := named_split(split, names, what)) is not None:
         return name, None
     standard = standard_name(split)
     if standard is None or any(map(standard_name, names)):
         drawn = "" if any(map(standard_name, names)) else "; train, validation and test are drawn"
-        raise UserError(f"{what} has no split {split!r}; it has {_names(list(names))}{drawn}")
+        raise MissingSplit(f"{what} has no split {split!r}; it has {_names(list(names))}{drawn}")
     return None, _DRAWN[standard]
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distill.data.sources.base import (
+    MissingSplit,
     Source,
     cached_property,
     count,
@@ -234,7 +235,7 @@ def open_list(path: str, split: str, decoding: Decoding) -> ListedImages:
     if len(files) > 1:
         name, bounds = pick_split(split, list(files), what)
         if name is None:
-            raise UserError(
+            raise MissingSplit(
                 f"{what} holds the lists {', '.join(files)}, of which none is called {split!r}; "
                 "name one of them in place of the folder, or call lists by their splits"
             )

@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from distill.data.sources.base import (
+    MissingSplit,
     cached_property,
     count,
     fingerprint_of,
@@ -80,10 +81,9 @@ class TfdsSource:
             )
         except (ValueError, AssertionError, NotImplementedError) as error:
             if "0 length" in str(error):
-                raise UserError(f"split {split!r} of tfds:{name} holds no images") from error
-            raise UserError(
-                f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}"
-            ) from error
+                raise MissingSplit(f"split {split!r} of tfds:{name} holds no images") from error
+            wrong = MissingSplit if "Unknown split" in str(error) else UserError
+            raise wrong(f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}") from error
         label: Any = dict(features.items()).get("label")
         self._labelled = isinstance(label, tfds.features.ClassLabel)
         self.class_names = tuple(label.names) if self._labelled else ()
@@ -134,6 +134,10 @@ class TfdsSource:
         (record,) = self._fetch([index])
         label = np.int32(record["label"] if self._labelled else -1)
         return {"image": self._decode(record["image"]), "label": label}
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of the image's file."""
+        return self._fetch([index])[0]["image"]
 
     def _fetch(self, indices: Sequence[int]) -> Sequence[Any]:
         def fetch():

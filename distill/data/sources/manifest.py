@@ -1,0 +1,120 @@
+"""What a directory of prepared images says of itself, in one file."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill.data.sources.base import printable
+from distill.errors import UserError
+from distill.json_files import read_json, write_json
+
+MANIFEST = "manifest.json"
+UNFINISHED = "unfinished"
+"""The folder of what is being prepared, which goes when all is there."""
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparedShard:
+    """A file of images."""
+
+    name: str
+    images: int
+    size: int
+    """In bytes."""
+    blake2b: str
+    """Of its content, 32 hexadecimal digits."""
+
+    def is_in(self, folder: Path) -> bool:
+        """Whether the file is there with its size; its content is not looked at."""
+        try:
+            return (folder / self.name).stat().st_size == self.size
+        except OSError:
+            return False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparedSplit:
+    """A split, whose images are those of the source, in its order."""
+
+    fingerprint: str
+    """The source's, which changes where images, their order or classes do."""
+    class_names: tuple[str, ...]
+    images: int
+    marked: int
+    """How many have restart markers; the others are stored as they were."""
+    corrupt: int
+    """How many of those cannot be decoded."""
+    index: str
+    """The checksum of the split's index."""
+    shards: tuple[PreparedShard, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a directory holds."""
+
+    source: str
+    """The name of the source, as it was given."""
+    distill: str
+    """The version of this project that wrote it."""
+    restarts: bool
+    """Whether JPEGs were given restart markers."""
+    splits: Mapping[str, PreparedSplit]
+
+    def write(self, folder: Path) -> None:
+        """Writes it into the directory; with it, the directory is complete."""
+        write_json(folder / MANIFEST, {"version": _VERSION, **dataclasses.asdict(self)})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """That of a directory.
+
+        Raises:
+          UserError: if there is none, or it is of another version, or damaged.
+        """
+        file = folder / MANIFEST
+        if not file.is_file():
+            raise UserError(_absent(folder))
+        content = read_json(file)
+        version = content.get("version") if isinstance(content, dict) else None
+        if version not in (None, _VERSION):
+            raise UserError(
+                f"{printable(str(folder))} was prepared in format {version}, and this version of "
+                f"the project reads format {_VERSION}. Prepare the source into a new directory"
+            )
+        try:
+            return _read(content)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{printable(str(file))} is not what distill prepare writes; prepare the source "
+                "into a new directory"
+            ) from error
+
+
+def _read(content: dict[str, Any]) -> Manifest:
+    fields = {key: value for key, value in content.items() if key != "version"}
+    splits: Any = {
+        name: PreparedSplit(
+            **split
+            | {
+                "class_names": tuple(split["class_names"]),
+                "shards": tuple(PreparedShard(**shard) for shard in split["shards"]),
+            }
+        )
+        for name, split in content["splits"].items()
+    }
+    return Manifest(**fields | {"splits": splits})
+
+
+def _absent(folder: Path) -> str:
+    where = printable(str(folder))
+    if not folder.is_dir():
+        return f"{where} is no directory; expected one that distill prepare has written"
+    if (folder / UNFINISHED).is_dir():
+        return f"{where} is not prepared to the end; run the same distill prepare command again"
+    return (
+        f"{where} holds no {MANIFEST}, so that it is no prepared data; write it with distill "
+        f"prepare SOURCE --output={where}"
+    )

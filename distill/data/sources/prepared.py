@@ -1,0 +1,132 @@
+"""Images that `distill prepare` has written: shards of them, an index of each split, a manifest."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.sources.array_records import RecordImages
+from distill.data.sources.base import MissingSplit, Source, cached_property, printable
+from distill.data.sources.decoding import Decoding
+from distill.data.sources.formats import Format, Request
+from distill.data.sources.image_index import DamagedIndex, ImageIndex
+from distill.data.sources.layout import named_split
+from distill.data.sources.manifest import Manifest, PreparedSplit
+from distill.data.sources.marked_jpegs import partly_decoded
+from distill.data.sources.reading import persistently
+from distill.data.sources.splits import open_parts
+from distill.data.spec import Example
+from distill.errors import UserError
+from distill.paths import check_reachable, local_path
+
+KIND = "prepared"
+
+
+def index_file(split: str) -> str:
+    """The name of a split's index."""
+    return f"{split}.index"
+
+
+def order_file(split: str) -> str:
+    """The name of the file, int64 [N] of NumPy's, in whose order slices of a split are taken.
+
+    There is none where they are taken in the split's own order.
+    """
+    return f"{split}.order.npy"
+
+
+class PreparedImages(RecordImages):
+    """The images of a split, as those of the source that they were prepared from.
+
+    Args:
+      index: of the split.
+      decoding: how they become pixels.
+      split: its name.
+      about: what the manifest says of it.
+    """
+
+    def __init__(self, index: ImageIndex, decoding: Decoding, split: str, about: PreparedSplit):
+        super().__init__(index, decoding, class_names=about.class_names, folder=index.root)
+        # Those of images without labels, too.
+        self.class_names = about.class_names
+        self._fingerprint = about.fingerprint
+        self._split = split
+
+    def read(self, index: int) -> Example:
+        """The image, of which parts are decoded alone where its file allows it, and its label."""
+        image = partly_decoded(self.encoded(index), self._decode)
+        return {"image": image, "label": self.labels[index]}
+
+    def image_of(self, record: bytes) -> bytes:
+        """The record itself."""
+        return record
+
+    def name(self, index: int) -> str:
+        """What the source calls the image."""
+        return self._index.name(self._rows[index])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The source's: images, their order, classes and pixels are the same."""
+        return self._fingerprint
+
+    def slicing_order(self) -> np.ndarray:
+        """That of the source, int64 [N].
+
+        Raises:
+          UserError: if its file is damaged.
+        """
+        file = os.path.join(self._index.root, order_file(self._split))
+        if not os.path.exists(file):
+            return np.arange(len(self))
+        try:
+            order = persistently(lambda: np.load(file, allow_pickle=False), file)
+            if len(order) != len(self):
+                raise ValueError(f"it is of {len(order):,} images, not {len(self):,}")
+        except (ValueError, EOFError) as error:
+            raise UserError(f"{printable(file)} is damaged: {error}. Copy it again") from error
+        return order
+
+
+def open_prepared(folder: Path, split: str, decoding: Decoding) -> PreparedImages:
+    """Opens a whole split.
+
+    Args:
+      folder: that `distill prepare` has written.
+      split: its name, or another that stands for it.
+      decoding: how images become pixels.
+
+    Raises:
+      UserError: if there is no such split, or it is not as it was written.
+    """
+    where = f"{KIND}:{printable(str(folder))}"
+    manifest = Manifest.read(folder)
+    if (name := named_split(split, manifest.splits, where)) is None:
+        raise MissingSplit(
+            f"{where} has no split {split!r}; it has {', '.join(manifest.splits)}. Prepare the "
+            "source with it into a new directory"
+        )
+    about = manifest.splits[name]
+    path = os.fspath(folder / index_file(name))
+    try:
+        index = ImageIndex(path, os.fspath(folder))
+        if index.digest != about.index:
+            raise DamagedIndex(f"{os.path.basename(path)} is another one than its manifest says")
+        if odd := [shard.name for shard in about.shards if not shard.is_in(folder)]:
+            more = f" and {len(odd) - 1:,} others" if len(odd) > 1 else ""
+            raise DamagedIndex(f"{odd[0]}{more} cannot be found with its size")
+    except (OSError, DamagedIndex) as error:
+        raise UserError(
+            f"{where} is not as it was prepared: {error}. Copy it again, or run the same distill "
+            "prepare command again, which writes anew what is missing"
+        ) from error
+    return PreparedImages(index, decoding, name, about)
+
+
+def _open(request: Request) -> Source:
+    what = "prepared data"
+    folder = check_reachable(Path(local_path(request.argument, what)), what)
+    return open_parts(request.split, lambda whole: open_prepared(folder, whole, request.decoding))
+
+
+FORMATS = (Format(name=KIND, argument="PATH", open=_open),)
