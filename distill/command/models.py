@@ -4,9 +4,10 @@ from pathlib import Path
 
 from absl import flags
 
+from distill.buckets import local
 from distill.command.flags import define_path
 from distill.errors import UserError
-from distill.paths import local_or_remote_path
+from distill.paths import local_or_bucket_path, local_or_remote_path
 from distill.runs.weights import WeightsConfig
 
 
@@ -17,7 +18,7 @@ def define_model(values: flags.FlagValues, purpose: str) -> None:
       values: gets the flags.
       purpose: what a run's is named for, such as "to evaluate".
     """
-    define_path("workdir", f"Of the run {purpose}.", values)
+    define_path("workdir", f"Of the run {purpose}.", values, read=local_or_bucket_path)
     define_path(
         "weights",
         "Published weights instead of a workdir: a file, or the directory that holds it.",
@@ -62,7 +63,7 @@ def read_model(values: flags.FlagValues) -> Path | WeightsConfig:
     if values.weights is None:
         if values.image_size:
             raise UserError("--image_size is for --weights; a run's model has one already")
-        return Path(values.workdir)
+        return local(values.workdir)
     if values.best:
         raise UserError("--best is for --workdir; published weights are one set")
     return WeightsConfig(path=values.weights, image_size=values.image_size)
