@@ -25,7 +25,7 @@ from absl import flags
 from distill.command.evaluations import define_images
 from distill.command.flags import define_path, parse
 from distill.command.launch import launch
-from distill.command.models import define_model, read_model
+from distill.command.models import check_output, define_model, read_model
 from distill.config import resolve
 from distill.data import DataConfig
 from distill.errors import UserError
@@ -36,7 +36,6 @@ from distill.export.samples import data_of, open_samples
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, Version, check_format
 from distill.parallel import MeshConfig, make_mesh
-from distill.paths import in_bucket
 from distill.runs.opened import open_model
 from distill.runs.weights import WeightsConfig
 from distill.train.workdir import read_config
@@ -134,8 +133,7 @@ def run(
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
     parse(FLAGS, arguments)
-    if FLAGS.workdir and in_bucket(FLAGS.workdir) and not FLAGS.output:
-        raise UserError("exports of a run in a bucket are written to this machine; give --output")
+    check_output(FLAGS)
     run(
         read_model(FLAGS),
         Path(FLAGS.output) if FLAGS.output else None,

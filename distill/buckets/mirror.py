@@ -61,6 +61,7 @@ def mirrored(url: str, stop: Callable[[], None]) -> Iterator[Path]:
         except UserError as error:
             lost.append(error)
         if lost:
+            owner.abandon()
             raise RunFailed(
                 f"{lost[0]}\nEverything is kept in {copy.directory}. Run the same command on this "
                 "machine to go on from there"

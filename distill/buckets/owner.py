@@ -52,6 +52,10 @@ class Owner:
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()
 
+    def abandon(self) -> None:
+        """Gives no further sign of life, and asks nothing of the bucket."""
+        self._released.set()
+
     def release(self) -> None:
         """Lets others in; if they are in already, they stay."""
         self._released.set()

@@ -7,7 +7,7 @@ from absl import flags
 from distill.buckets import local
 from distill.command.flags import define_path
 from distill.errors import UserError
-from distill.paths import local_or_bucket_path, local_or_remote_path
+from distill.paths import in_bucket, local_or_bucket_path, local_or_remote_path
 from distill.runs.weights import WeightsConfig
 
 
@@ -48,6 +48,19 @@ def define_reading(values: flags.FlagValues) -> None:
         read=local_or_remote_path,
     )
     flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=values)
+
+
+def check_output(values: flags.FlagValues) -> None:
+    """Checks that --output is given for a run in a bucket, whose workdir is not written to.
+
+    Raises:
+      UserError: if it is not.
+    """
+    if values.workdir and in_bucket(values.workdir) and not values.output:
+        raise UserError(
+            f"--workdir is {values.workdir}, and what is made of a run in a bucket is written to "
+            "this machine; give --output"
+        )
 
 
 def read_model(values: flags.FlagValues) -> Path | WeightsConfig:
