@@ -83,7 +83,13 @@ def local_or_bucket_path(text: str, what: str = "path") -> str:
     if not in_bucket(text):
         return local_path(text, what)
     parts = text.partition("://")[2].rstrip("/").split("/")
-    if not all(parts) or {".", ".."} & {*parts} or _CONTROL.search(text) or "?" in text:
+    if (
+        len(parts) < 2
+        or not all(parts)
+        or {".", ".."} & {*parts}
+        or _CONTROL.search(text)
+        or "?" in text
+    ):
         raise UserError(f"{what} is {text!r}; expected {text[:5]}BUCKET/PATH")
     return text[:5] + "/".join(parts)
 

@@ -83,14 +83,14 @@ def test_what_is_remote_is_told_how_to_become_local():
 
 
 @pytest.mark.parametrize(
-    "text, place", [("gs://bucket/a/b c/", "gs://bucket/a/b c"), ("s3://b", "s3://b")]
+    "text, place", [("gs://bucket/a/b c/", "gs://bucket/a/b c"), ("s3://b/x", "s3://b/x")]
 )
 def test_a_directory_in_a_bucket_is_named_alike(text, place):
     assert local_or_bucket_path(text) == place
     assert local_or_bucket_path("~/x") == os.path.expanduser("~/x")
 
 
-@pytest.mark.parametrize("rest", ["", "/x", "b//x", "b/../x", "b/./x", "b/x\n", "b/x?y"])
+@pytest.mark.parametrize("rest", ["", "b", "b/", "/x", "b//x", "b/../x", "b/./x", "b/x\n", "b/x?y"])
 def test_what_names_no_directory_in_a_bucket_is_refused(rest):
     with pytest.raises(UserError, match="expected s3://BUCKET/PATH"):
         local_or_bucket_path(f"s3://{rest}", "--workdir")

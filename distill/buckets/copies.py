@@ -27,6 +27,7 @@ from distill.paths import check_reachable, in_bucket, local_path
 ABOUT = ".distill/"
 """What is of the bucket's directory, not of the run."""
 WHOLE = f"{ABOUT}whole.json"
+COPY = f"{ABOUT}copy.json"
 
 # Directories that appear and go as one.
 _UNIT = re.compile(r"((?:.*/)?(?:checkpoints|best)/\d+)/.+", re.DOTALL)
@@ -94,6 +95,16 @@ def stamp(file: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
+def names_in(directory: Path) -> list[str]:
+    """Files below a directory that are to be shared, by their names from there."""
+    found = (
+        str((Path(folder) / file).relative_to(directory))
+        for folder, _, files in os.walk(directory)
+        for file in files
+    )
+    return [name for name in found if is_shared(name)]
+
+
 class Copy:
     """A local copy of a bucket's directory, and what is known of how it came to be.
 
@@ -109,7 +120,8 @@ class Copy:
         self.root = staging() / name / purpose
         self.directory = self.root / url.rpartition("/")[2]
         """Called as the bucket's directory is."""
-        self._record = self.root / "copy.json"
+        # In the copy, with which it goes.
+        self._record = self.directory / COPY
 
     @property
     def known(self) -> Known:
@@ -118,7 +130,17 @@ class Copy:
 
     def note(self, known: Known) -> None:
         """Records what is known from now on."""
+        self._record.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._record, dataclasses.asdict(known))
+
+    def _goes_on(self, whole: Whole | None, known: Known) -> bool:
+        """Whether a run has worked here last, in what the bucket holds still.
+
+        A copy whose checkpoints are all gone was emptied; the bucket's must not go with them.
+        """
+        if self._purpose != "run" or whole is None or whole.version not in known.versions:
+            return False
+        return not known.units or any(map(unit_of, names_in(self.directory)))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -141,7 +163,7 @@ class Copy:
         """
         for _ in range(_ATTEMPTS):
             whole, known = Whole.read(bucket), self.known
-            if self._purpose == "run" and whole is not None and whole.version in known.versions:
+            if self._goes_on(whole, known):
                 return whole
             with self._writable():
                 if self._download(bucket, whole, known.units):
@@ -155,14 +177,19 @@ class Copy:
         """Whether everything was there."""
         expected = None if whole is None else whole.units
         names = [name for name in bucket.names() if is_shared(name)]
+        if self._purpose == "run" and names and expected is None:
+            _check_workdir(bucket.url, names)
         if self._purpose == "read":
             names = [name for name in names if not _OF_TRAINING.fullmatch(name)]
         if expected is not None:
             names = [name for name in names if (unit_of(name) or "") in {"", *expected}]
         units = {} if expected is None else {key: one["id"] for key, one in expected.items()}
-        same = {key: one for key, one in units.items() if held.get(key) == one}
+        lacking = {unit_of(name) for name in names if not (self.directory / name).is_file()}
+        same = {
+            key: one for key, one in units.items() if held.get(key) == one and key not in lacking
+        }
         self.note(Known(units=same))
-        _delete_all_but(self.directory, {*names})
+        _delete_all_but(self.directory, {*names, COPY})
         for name, content in bucket.read_all([name for name in names if unit_of(name) not in same]):
             if content is None or not _fits(expected, name, content):
                 return False
@@ -206,7 +233,7 @@ def fetched(url: str) -> Path:
     copy, bucket = Copy(url, "read"), Bucket(url)
     with copy.locked():
         copy.fetch(bucket)
-        if not any(copy.directory.iterdir()):
+        if not names_in(copy.directory):
             raise UserError(f"{url} holds nothing; check its name")
     return copy.directory
 
@@ -219,6 +246,14 @@ def local(place: str) -> Path:
 def send(url: str, name: str) -> None:
     """Writes a file of the copy that was `fetched` to the bucket."""
     Bucket(url).write(name, (fetched(url) / name).read_bytes())
+
+
+def _check_workdir(url: str, names: Sequence[str]) -> None:
+    if not any(name.count("/") < 2 and name.endswith("config.json") for name in names):
+        raise UserError(
+            f"{url} holds {len(names):,} objects, such as {names[0]}, and is not the workdir of a "
+            "run: it has no config.json. Choose another --workdir"
+        )
 
 
 def _fits(expected: Mapping[str, Mapping[str, Any]] | None, name: str, content: bytes) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.buckets.bucket import Bucket
-from distill.buckets.copies import Copy, Known, Whole, is_shared, stamp, unit_of
+from distill.buckets.copies import Copy, Known, Whole, names_in, stamp, unit_of
 from distill.buckets.owner import Owner
 from distill.errors import RunFailed, UserError
 
@@ -161,7 +161,7 @@ class Mirror:
     def _link(self) -> set[str]:
         # A run keeps what was best before it saves a checkpoint: what is seen of the best after
         # the checkpoint is no older. In reverse, `checkpoints` come before `best`.
-        names = sorted(_names(self._copy.directory), reverse=True)
+        names = sorted(names_in(self._copy.directory), reverse=True)
         units = {unit for name in names if (unit := unit_of(name))}
         for name in names:
             unit = unit_of(name)
@@ -174,13 +174,13 @@ class Mirror:
 
     def _files(self) -> dict[str, list[int]]:
         directory = self._copy.directory
-        names = [name for name in _names(directory) if unit_of(name) is None]
+        names = [name for name in names_in(directory) if unit_of(name) is None]
         return {name: stamp(directory / name) for name in names}
 
     def _send_unit(self, unit: str) -> dict[str, Any]:
         """Sends a checkpoint; returns what is said of it once it counts."""
         folder, sizes = self._links / unit, {}
-        for name in sorted(_names(folder)):
+        for name in sorted(names_in(folder)):
             content = (folder / name).read_bytes()
             self._bucket.write(f"{unit}/{name}", content)
             sizes[name] = len(content)
@@ -210,7 +210,7 @@ class Mirror:
     def _adopted(self) -> Whole:
         """What is said of a bucket that was filled by other means, or is empty."""
         units: dict[str, dict[str, Any]] = {}
-        for name in _names(self._copy.directory):
+        for name in names_in(self._copy.directory):
             if unit := unit_of(name):
                 one = units.setdefault(unit, {"id": uuid.uuid4().hex, "files": {}})
                 size = (self._copy.directory / name).stat().st_size
@@ -223,13 +223,3 @@ class Mirror:
             unit = unit_of(name)
             if unit is not None and unit not in self._whole.units:
                 self._bucket.delete(name)
-
-
-def _names(directory: Path) -> list[str]:
-    """Files below a directory that are to be shared, by their names from there."""
-    found = (
-        str((Path(folder) / file).relative_to(directory))
-        for folder, _, files in os.walk(directory)
-        for file in files
-    )
-    return [name for name in found if is_shared(name)]

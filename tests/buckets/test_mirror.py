@@ -12,7 +12,7 @@ import pytest
 import tensorstore
 
 from distill.buckets import Bucket, Copy, fetched, mirror, mirrored, owner, send
-from distill.buckets.copies import WHOLE
+from distill.buckets.copies import WHOLE, names_in
 from distill.errors import RunFailed, UserError
 
 URL = "s3://bucket/runs/one"
@@ -95,12 +95,12 @@ def test_another_machine_has_what_a_run_wrote(another):
     with mirrored(URL, pytest.fail) as workdir:
         run(workdir, send=lambda: None)
         (workdir / ".lock").touch()
-    written = {one.relative_to(workdir) for one in workdir.rglob("*") if one.is_file()}
+    written = {*names_in(workdir)}
     another()
     with mirrored(URL, pytest.fail) as elsewhere:
         assert elsewhere != workdir
-        there = {one.relative_to(elsewhere) for one in elsewhere.rglob("*") if one.is_file()}
-        assert there == written - {Path(".lock")}
+        assert {*names_in(elsewhere)} == written
+        assert not (elsewhere / ".lock").exists()
         assert steps(elsewhere) == {2, 3}
 
 
@@ -213,9 +213,31 @@ def test_a_bucket_that_fails_meanwhile_stops_the_run(monkeypatch):
     assert (workdir / "metrics.jsonl").read_text() == "{}"
 
 
+@pytest.mark.parametrize("rest", [[], [".distill/copy.json"]])
+def test_a_copy_that_was_emptied_empties_no_bucket(rest):
+    with mirrored(URL, pytest.fail) as workdir:
+        save(workdir, 1)
+    for file in workdir.rglob("*"):
+        if file.is_file() and str(file.relative_to(workdir)) not in rest:
+            file.unlink()
+    with mirrored(URL, pytest.fail) as workdir:
+        assert steps(workdir) == {1}
+
+
+def test_a_run_does_not_begin_among_other_things():
+    Bucket(URL).write("photos/1.jpg", b"pixels")
+    with (
+        pytest.raises(UserError, match=r"holds 1 objects, such as photos/1\.jpg"),
+        mirrored(URL, pytest.fail),
+    ):
+        pytest.fail("it was let in")
+    assert Bucket(URL).names() == ["photos/1.jpg"]
+
+
 def test_what_was_copied_there_by_other_means_counts(bucket):
     bucket.mkdir(parents=True)
     save(bucket, 7)
+    (bucket / "config.json").write_text("{}")
     assert steps(open_mirror()[1]) == {7}
     assert json.loads((bucket / WHOLE).read_text())["units"]["checkpoints/7"]["files"] == SIZES
 
@@ -224,7 +246,7 @@ def test_a_copy_to_read_leaves_out_what_only_training_needs(another):
     with mirrored(URL, pytest.fail) as workdir:
         save(workdir, 1)
     another()
-    found = {str(one.relative_to(fetched(URL))) for one in fetched(URL).rglob("*") if one.is_file()}
+    found = {*names_in(fetched(URL))}
     assert found == {"metrics.jsonl", "checkpoints/1/_METADATA", "checkpoints/1/params/d/0"}
     (fetched(URL) / "evaluations.jsonl").write_text("{}")
     send(URL, "evaluations.jsonl")
