@@ -82,8 +82,8 @@ def run(workdir: Path, send) -> None:
         save(workdir, step)
         if step > 2:
             shutil.rmtree(workdir / "checkpoints" / str(step - 2))
+            (workdir / "summary.json").write_text("{}")
         send()
-    (workdir / "summary.json").write_text("{}")
 
 
 def open_mirror() -> tuple[mirror.Mirror, Path]:
