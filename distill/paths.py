@@ -17,6 +17,7 @@ from distill.errors import UserError
 # `Path` makes one slash of two.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOCAL_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
+_BUCKET = re.compile(r"(?:s3|gs)://")
 # Whatever breaks lines is among them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 IN_ORDER = "in_order"
@@ -73,6 +74,31 @@ def local_or_remote_path(text: str, what: str = "path") -> str:
     return text if is_remote else local_path(text, what)
 
 
+def local_or_bucket_path(text: str, what: str = "path") -> str:
+    """As `local_path`, or a directory in a bucket: `s3://BUCKET/PATH` or `gs://BUCKET/PATH`.
+
+    Raises:
+      UserError: if it is neither.
+    """
+    if not in_bucket(text):
+        return local_path(text, what)
+    parts = text.partition("://")[2].rstrip("/").split("/")
+    if (
+        len(parts) < 2
+        or not all(parts)
+        or {".", ".."} & {*parts}
+        or _CONTROL.search(text)
+        or "?" in text
+    ):
+        raise UserError(f"{what} is {text!r}; expected {text[:5]}BUCKET/PATH")
+    return text[:5] + "/".join(parts)
+
+
+def in_bucket(text: str) -> bool:
+    """Whether a text names what lies in a bucket, see `local_or_bucket_path`."""
+    return bool(_BUCKET.match(text))
+
+
 def refuse_remote(text: str, what: str = "path") -> None:
     """Checks that a text that need not be a path does not name one on another machine.
 
@@ -111,6 +137,8 @@ def memory_or_path(text: str, what: str = "cache") -> str:
 
 LocalPath = Annotated[str, local_path]
 """A path on this machine, also WORKDIR@STEP."""
+WorkdirPath = Annotated[str, local_or_bucket_path]
+"""A directory on this machine or in a bucket."""
 AnyPath = Annotated[str, local_or_remote_path]
 """A path that is read by a library that also reads from buckets."""
 ClassMap = Annotated[str, map_or_order]

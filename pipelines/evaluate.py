@@ -26,13 +26,16 @@ from pathlib import Path
 
 from absl import flags
 
+from distill.buckets import send
 from distill.command.evaluations import define_evaluations, read_evaluations
 from distill.command.flags import define_path, parse, split_overrides
 from distill.command.launch import launch
 from distill.command.models import define_model, define_reading, read_model
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
-from distill.runs.evaluated import EvaluateConfig, evaluate_predictions
+from distill.parallel.distributed import is_primary
+from distill.paths import in_bucket
+from distill.runs.evaluated import FILE, EvaluateConfig, evaluate_predictions
 from distill.runs.evaluated import evaluate as run
 
 FLAGS = flags.FlagValues()
@@ -71,6 +74,8 @@ def main(arguments: list[str]) -> None:
         data_dir=FLAGS.data_dir,
         output=output,
     )
+    if FLAGS.workdir and in_bucket(FLAGS.workdir) and not output and is_primary():
+        send(FLAGS.workdir, FILE)
 
 
 if __name__ == "__main__":

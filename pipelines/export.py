@@ -25,7 +25,7 @@ from absl import flags
 from distill.command.evaluations import define_images
 from distill.command.flags import define_path, parse
 from distill.command.launch import launch
-from distill.command.models import define_model, read_model
+from distill.command.models import check_output, define_model, read_model
 from distill.config import resolve
 from distill.data import DataConfig
 from distill.errors import UserError
@@ -133,6 +133,7 @@ def run(
 def main(arguments: list[str]) -> None:
     """Exports what the flags name."""
     parse(FLAGS, arguments)
+    check_output(FLAGS)
     run(
         read_model(FLAGS),
         Path(FLAGS.output) if FLAGS.output else None,

@@ -2,6 +2,7 @@
 
   distill inspect runs                     what lies in it
   distill inspect runs/student
+  distill inspect gs://bucket/runs/student
   distill inspect runs/student/checkpoints
   distill inspect runs/student/checkpoints/10
   distill inspect runs/student/export/1
@@ -11,17 +12,17 @@ Shapes, parameters, step, lineage and signatures, read from descriptions and hea
 loaded, no parameter is read, and nothing is unpickled.
 """
 
-from pathlib import Path
-
 from absl import flags
 
+from distill.buckets import local
 from distill.command.flags import define_path, parse
 from distill.command.launch import launch
 from distill.errors import UserError
 from distill.inspect.path import tell
+from distill.paths import local_or_bucket_path
 
 FLAGS = flags.FlagValues()
-define_path("path", "What to look at; --path= may be left out.", FLAGS)
+define_path("path", "What to look at; --path= may be left out.", FLAGS, read=local_or_bucket_path)
 
 
 def main(arguments: list[str]) -> None:
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("give a path: distill inspect PATH")
     first, *rest = arguments
     parse(FLAGS, [first if first.startswith("-") else f"--path={first}", *rest], ("path",))
-    print(tell(Path(FLAGS.path)))
+    print(tell(local(FLAGS.path)))
 
 
 if __name__ == "__main__":

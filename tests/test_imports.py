@@ -14,7 +14,7 @@ LAYERS = (
     ("errors",),
     ("evaluation_view", "modules", "names", "paths", "references", "terminal"),
     ("json_files", "machine", "shipped"),
-    ("moved", "tensor_files"),
+    ("buckets", "moved", "tensor_files"),
     ("analysis", "config"),
     ("data", "optim", "parallel"),
     ("nn",),

@@ -11,6 +11,7 @@ from distill.data.sources import open_source, source_name
 from distill.errors import UserError
 from distill.paths import (
     check_reachable,
+    local_or_bucket_path,
     local_or_remote_path,
     local_path,
     path_argument,
@@ -79,6 +80,20 @@ def test_links_are_kept(tmp_path):
 def test_what_is_remote_is_told_how_to_become_local():
     with pytest.raises(UserError, match=r"expected a local path.*gcsfuse.*copy"):
         local_path("gs://bucket")
+
+
+@pytest.mark.parametrize(
+    "text, place", [("gs://bucket/a/b c/", "gs://bucket/a/b c"), ("s3://b/x", "s3://b/x")]
+)
+def test_a_directory_in_a_bucket_is_named_alike(text, place):
+    assert local_or_bucket_path(text) == place
+    assert local_or_bucket_path("~/x") == os.path.expanduser("~/x")
+
+
+@pytest.mark.parametrize("rest", ["", "b", "b/", "/x", "b//x", "b/../x", "b/./x", "b/x\n", "b/x?y"])
+def test_what_names_no_directory_in_a_bucket_is_refused(rest):
+    with pytest.raises(UserError, match="expected s3://BUCKET/PATH"):
+        local_or_bucket_path(f"s3://{rest}", "--workdir")
 
 
 @pytest.mark.parametrize("text", ["gs://bucket/x", "s3://b"])
@@ -184,11 +199,12 @@ def test_a_key_that_holds_a_path_is_recorded_absolute(key, text, home):
 
 
 @pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("text", ["gs://bucket/x", "~no-such-user/x"])
+@pytest.mark.parametrize("text", ["gs://bucket/x", "hdfs://host/x", "~no-such-user/x"])
 def test_a_key_that_holds_a_path_refuses_what_is_none(key, text):
     schema, file, others, form = KEYS[key]
     tree = load_file(str(REPOSITORY / "configs" / file))
-    if key.endswith("data_dir") and text.startswith("gs:"):
+    in_a_bucket = text.startswith("gs:") and key.endswith(".workdir")
+    if in_a_bucket or (key.endswith("data_dir") and "://" in text):
         assert _value(resolve(schema, tree, others | {key: text}), key) == text
         return
     with pytest.raises(ConfigError) as caught:
@@ -199,7 +215,7 @@ def test_a_key_that_holds_a_path_refuses_what_is_none(key, text):
 
 def test_problems_with_paths_are_reported_with_all_others():
     schema, file, others = DISTILL
-    overrides = {"teacher.workdir": "gs://b", "data.source": "folder:s3://c", "seed": "many"}
+    overrides = {"teacher.workdir": "hdfs://b", "data.source": "folder:s3://c", "seed": "many"}
     with pytest.raises(ConfigError) as caught:
         resolve(schema, load_file(str(REPOSITORY / "configs" / file)), others | overrides)
     named = {problem.split()[0] for problem in caught.value.problems}
@@ -207,8 +223,8 @@ def test_problems_with_paths_are_reported_with_all_others():
 
 
 def test_fine_tuning_names_the_key_of_a_remote_start():
-    with pytest.raises(UserError, match=r"config\.start.workdir is 'gs://b'"):
-        complete({}, {"start.workdir": "gs://b"})
+    with pytest.raises(UserError, match=r"config\.start.workdir is 'hdfs://b'"):
+        complete({}, {"start.workdir": "hdfs://b"})
 
 
 FLAGS = {
@@ -232,6 +248,9 @@ NEEDED = {
     "depths": "1",
 }
 ASKED = {"shapefinder": ("widths", "depths"), "plan": ("config",), "export": ("workdir",)}
+# Those whose workdir may be in a bucket, or what they look at.
+IN_BUCKETS = ("pretrain", "distill_student", "store_targets", "finetune", "evaluate", "export")
+IN_BUCKETS += ("inspect",)
 TRAINING = ("pretrain", "distill_student", "store_targets", "finetune", "scaling_study")
 
 
@@ -239,12 +258,14 @@ TRAINING = ("pretrain", "distill_student", "store_targets", "finetune", "scaling
 def test_a_flag_that_holds_a_path_refuses_a_remote_one_before_anything_is_written(command):
     asked = ("config", "workdir") if command in TRAINING else ASKED.get(command, ())
     for flag in FLAGS[command]:
-        given = {name: NEEDED[name] for name in asked} | {flag: "gs://bucket/x"}
+        in_a_bucket = command in IN_BUCKETS and flag in ("workdir", "path")
+        text = "hdfs://host/x" if in_a_bucket else "gs://bucket/x"
+        given = {name: NEEDED[name] for name in asked} | {flag: text}
         if flag == "branch_from":
             del given["config"]
         done = run_command(command, *(f"--{name}={value}" for name, value in given.items()))
         assert done.returncode == 2
-        assert f"--{flag} is 'gs://bucket/x'" in done.stderr, (flag, done.stderr)
+        assert f"--{flag} is {text!r}" in done.stderr, (flag, done.stderr)
     assert not list(Path.cwd().iterdir())
 
 

@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
@@ -23,8 +22,10 @@ from distill.command.processes import define_process_flags, join
 from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
+from distill.paths import local_or_bucket_path
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
+from distill.train.bucket_workdir import opened, path_of
 from distill.train.memory import explained
 from distill.train.signals import Terminated, orderly_end
 from distill.train.train_log import PlainFormatter, explain
@@ -50,7 +51,12 @@ def launch_training(
     """
     values = flags.FlagValues()
     define_config(values)
-    define_path("workdir", "Directory the run writes to.", values)
+    define_path(
+        "workdir",
+        "Directory the run writes to; also in a bucket, s3://BUCKET/PATH or gs://BUCKET/PATH.",
+        values,
+        read=local_or_bucket_path,
+    )
     define_path(
         "branch_from",
         "WORKDIR[@STEP] of a run to branch a cooldown off, instead of --config; "
@@ -64,16 +70,16 @@ def launch_training(
         parse(values, rest, required=("workdir",))
         if (values.config is None) == (values.branch_from is None):
             raise UserError("give one of --config=FILE and --branch_from=WORKDIR@STEP\nSee --help")
-        workdir = Path(values.workdir)
-        join(values, workdir=workdir)
-        if values.branch_from:
-            config = branch_config(schema, values.branch_from, overrides, workdir)
-        else:
-            tree = configs.load_file(values.config)
-            with expecting(schema, tree.keys() | {key.partition(".")[0] for key in overrides}):
-                tree = complete(tree, overrides) if complete else tree
-                config = configs.resolve(schema, tree, overrides)
-        run(config, Workdir(workdir))
+        join(values, workdir=path_of(values.workdir))
+        with opened(values.workdir) as workdir:
+            if values.branch_from:
+                config = branch_config(schema, values.branch_from, overrides, workdir)
+            else:
+                tree = configs.load_file(values.config)
+                with expecting(schema, tree.keys() | {key.partition(".")[0] for key in overrides}):
+                    tree = complete(tree, overrides) if complete else tree
+                    config = configs.resolve(schema, tree, overrides)
+            run(config, Workdir(workdir))
 
     launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
 

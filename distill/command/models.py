@@ -4,9 +4,10 @@ from pathlib import Path
 
 from absl import flags
 
+from distill.buckets import local
 from distill.command.flags import define_path
 from distill.errors import UserError
-from distill.paths import local_or_remote_path
+from distill.paths import in_bucket, local_or_bucket_path, local_or_remote_path
 from distill.runs.weights import WeightsConfig
 
 
@@ -17,7 +18,7 @@ def define_model(values: flags.FlagValues, purpose: str) -> None:
       values: gets the flags.
       purpose: what a run's is named for, such as "to evaluate".
     """
-    define_path("workdir", f"Of the run {purpose}.", values)
+    define_path("workdir", f"Of the run {purpose}.", values, read=local_or_bucket_path)
     define_path(
         "weights",
         "Published weights instead of a workdir: a file, or the directory that holds it.",
@@ -49,6 +50,19 @@ def define_reading(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=values)
 
 
+def check_output(values: flags.FlagValues) -> None:
+    """Checks that --output is given for a run in a bucket, whose workdir is not written to.
+
+    Raises:
+      UserError: if it is not.
+    """
+    if values.workdir and in_bucket(values.workdir) and not values.output:
+        raise UserError(
+            f"--workdir is {values.workdir}, and what is made of a run in a bucket is written to "
+            "this machine; give --output"
+        )
+
+
 def read_model(values: flags.FlagValues) -> Path | WeightsConfig:
     """The model that the flags of `define_model` name.
 
@@ -62,7 +76,7 @@ def read_model(values: flags.FlagValues) -> Path | WeightsConfig:
     if values.weights is None:
         if values.image_size:
             raise UserError("--image_size is for --weights; a run's model has one already")
-        return Path(values.workdir)
+        return local(values.workdir)
     if values.best:
         raise UserError("--best is for --workdir; published weights are one set")
     return WeightsConfig(path=values.weights, image_size=values.image_size)

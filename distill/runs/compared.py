@@ -9,12 +9,14 @@ from typing import Any
 
 from distill.analysis.intervals import CONFIDENCE, wilson_interval
 from distill.analysis.prediction_files import SUFFIXES, read_predictions
+from distill.buckets import local
 from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.predicted import PredictionsConfig
 from distill.json_files import read_json, write_json
 from distill.parallel import distributed
 from distill.parallel.printed import say
+from distill.paths import in_bucket
 from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_predictions
 from distill.runs.subject import open_subject
 from distill.runs.weights import WeightsConfig
@@ -32,7 +34,8 @@ def named_models(arguments: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for argument in arguments:
         name, equals, path = argument.partition("=")
-        place = Path(path if equals else argument).expanduser().absolute()
+        path = path if equals else argument
+        place = local(path) if in_bucket(path) else Path(path).expanduser().absolute()
         name = name if equals else place.stem if place.suffix in SUFFIXES else place.name
         if not place.exists():
             raise UserError(f"{place} is not there; give runs, weights or files of predictions")

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from jax.sharding import Mesh
 
+from distill.buckets import local
 from distill.data.classes import Names
 from distill.evaluation_view import EvaluationView
 from distill.nn import Params, VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.parallel import DEFAULT_RULES, RuleTable
-from distill.paths import LocalPath
+from distill.paths import WorkdirPath
 from distill.runs.models import checkpoint_step, read_checkpoint, recorded_model, recorded_view
 from distill.runs.weights import WeightsConfig, place_published
 from distill.train.workdir import read_classes
@@ -26,7 +27,7 @@ class ModelSource:
       ValueError: unless it is in one of them.
     """
 
-    workdir: LocalPath | None = None
+    workdir: WorkdirPath | None = None
     """Of the run that trained the model."""
     weights: WeightsConfig | None = None
     """Published weights, in place of `workdir`."""
@@ -45,16 +46,18 @@ class ModelSource:
     @property
     def source(self) -> str:
         """Where the model is: the workdir or the path of its weights."""
-        return str(self.place) if self.weights is None else self.weights.path
+        if self.weights is not None:
+            return self.weights.path
+        # One of both is given.
+        assert self.workdir is not None
+        return self.workdir
 
     @property
     def place(self) -> Path | WeightsConfig:
         """The same, as `describe_model` and `open_model` take it."""
         if self.weights is not None:
             return self.weights
-        # One of both is given.
-        assert self.workdir is not None
-        return Path(self.workdir)
+        return local(self.source)
 
 
 class Described(NamedTuple):

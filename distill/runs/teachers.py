@@ -69,8 +69,9 @@ class TeacherConfig(ModelSource):
         Raises:
           UserError: if it is not there.
         """
-        if self.weights is None:
-            return read_config(Path(self.source))["model"]
+        place = self.place
+        if isinstance(place, Path):
+            return read_config(place)["model"]
         return describe_network(describe_model(self.weights, dtype=self.dtype).network)
 
 

@@ -1,0 +1,106 @@
+"""Buckets on this machine, in a thread: moto's of Amazon, and gcp-storage-emulator's of Google."""
+
+import contextlib
+import http
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+
+BUCKET = "runs"
+
+# TensorStore asks once in a process where the emulator is.
+with socket.socket() as _free:
+    _free.bind(("127.0.0.1", 0))
+    _GS_PORT = _free.getsockname()[1]
+
+
+class Weather:
+    """Which requests of an emulator fail, and how."""
+
+    def __init__(self):
+        self.status = http.HTTPStatus.SERVICE_UNAVAILABLE
+        self.every: int | None = None
+        """Each of so many; 1 is all of them."""
+        self.count = self.failed = 0
+
+    def fails(self) -> bool:
+        """To be asked once for each request."""
+        self.count += 1
+        if self.every is None or self.count % self.every:
+            return False
+        self.failed += 1
+        return True
+
+
+@contextlib.contextmanager
+def s3(weather: Weather) -> Iterator[dict[str, str]]:
+    """Serves `s3://runs`; what the environment has to say is returned."""
+    pytest.importorskip("moto.server")
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, *_):
+            pass
+
+    served = DomainDispatcherApplication(create_backend_app)
+
+    def application(environ, start_response):
+        if weather.fails():
+            # A connection on which a body waits to be read cannot be used again.
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response(
+                f"{weather.status.value} {weather.status.phrase}", [("Content-Length", "0")]
+            )
+            return []
+        return served(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT")).close()
+    yield {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    server.shutdown()
+    thread.join()
+
+
+@contextlib.contextmanager
+def gs(weather: Weather) -> Iterator[dict[str, str]]:
+    """Serves `gs://runs`, once in a process; what the environment has to say is returned."""
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    read = emulator._read_data
+    handle = emulator.Router.handle
+
+    def weathered(self, method):
+        handler = self._request_handler
+        # It knows prefixes of names, and TensorStore asks for a range of them.
+        handler.path = handler.path.replace("startOffset=", "prefix=")
+        if not weather.fails():
+            return handle(self, method)
+        handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        handler.send_response(weather.status)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with (
+        # It fails at an object without content.
+        mock.patch.object(emulator, "_read_data", lambda *asked: read(*asked) or b""),
+        mock.patch.object(emulator.Router, "handle", weathered),
+    ):
+        server = emulator.create_server("127.0.0.1", _GS_PORT, True, BUCKET)
+        server.start()
+        yield {
+            "TENSORSTORE_GCS_HTTP_URL": f"http://127.0.0.1:{_GS_PORT}",
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
+        }
+        server.stop()
