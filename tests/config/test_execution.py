@@ -7,7 +7,8 @@ from pipelines.pretrain import PretrainConfig
 
 MODEL = ("async_linear", "attention", "fused", "remat", "remat_keep", "unroll")
 RUN = (
-    *("data.data_dir", "data.threads", "data.workers", "evals", "mesh", "transfer"),
+    *("data.cache", "data.cache_gib", "data.data_dir", "data.threads", "data.workers"),
+    *("evals", "mesh", "transfer"),
     *("train.checkpoint_every", "train.eval_every", "train.keep_best", "train.keep_checkpoints"),
     *("train.keep_every", "train.log_every", "train.microbatches"),
 )
