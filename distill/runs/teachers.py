@@ -72,7 +72,7 @@ class TeacherConfig(ModelSource):
         place = self.place
         if isinstance(place, Path):
             return read_config(place)["model"]
-        return describe_network(describe_model(self.weights, dtype=self.dtype).network)
+        return describe_network(describe_model(place, dtype=self.dtype).network)
 
 
 def config_key(name: str) -> str:
