@@ -16,7 +16,7 @@ from distill.data.classes import among
 from distill.data.examples import Altered
 from distill.data.sources import attributes_of
 from distill.errors import RunFailed, UserError
-from distill.evaluate.evaluation import describe_images
+from distill.evaluate.evaluation import describe_images, said_classes
 from distill.evaluate.features import split_loader
 from distill.evaluate.images import open_any, open_images
 from distill.evaluate.of_images import OfImagesConfig, Shown
@@ -184,7 +184,8 @@ class Predictor:
     def about(self) -> dict[str, Any]:
         """The images and how they are shown, as JSON can hold it."""
         source, split = self._shown.data.evaluation_source, self._shown.split
-        return {
+        called = said_classes(self._shown.data.class_map)
+        return ({"class_map": called} if called else {}) | {
             "data": [describe_images(self.images, source, split)],
             "view": dataclasses.asdict(self._shown.view),
             "among": None if self.among is None else [self.class_names[n] for n in self.among],

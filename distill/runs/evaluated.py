@@ -160,6 +160,7 @@ def measure(
         "parameters": fingerprint(opened.params),
         "teachers": {key: fingerprint(params) for key, params in opened.frozen.items()},
         "batch_size": subject.batch_size,
+        "files": config.files(),
     }
     asked = {"name": name, "config": to_dict(config), **model, **evaluation.about()}
     for line in reversed(known):
@@ -183,7 +184,8 @@ def measure_predictions(
     measured = config.measure(predictions)
     metrics = {key: value for key, value in named(name, measured).items() if value is not None}
     seconds = time.perf_counter() - began
-    about = {"predictions": str(file), **predictions.about, "details": dict(measured.details)}
+    about = {"predictions": str(file), **predictions.about, "files": config.files()}
+    about |= {"details": dict(measured.details)}
     undeclared = remarks_on_undeclared(predictions) if config.by_the_models_classes else ()
     seen = [f"{len(predictions):,} images of {file}", *undeclared, *measured.lines]
     return _line(name, config, about, metrics, seconds), seen
@@ -200,13 +202,16 @@ def show(line: Line, seen: Sequence[str], output: Path | None) -> dict[str, floa
 
 
 # What the result of an evaluation depends on.
-_DECIDES = ("name", "parameters", "teachers", "data", "learnt_from", "view", "among", "class_map")
+_DECIDES = (
+    *("name", "parameters", "teachers", "data", "learnt_from", "view", "among", "class_map"),
+    *("files", "predictions"),
+)
 
 
 def _identity(line: Mapping[str, Any]) -> Any:
     """What has to be the same for two evaluations to have one result, as JSON has it."""
     config = {key: value for key, value in line["config"].items() if key != "every"}
-    said = {key: line.get(key) for key in _DECIDES} | {"config": config}
+    said = {key: line.get(key) or None for key in _DECIDES} | {"config": config}
     return json.loads(json.dumps(said))
 
 

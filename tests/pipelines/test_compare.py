@@ -12,6 +12,7 @@ from distill.errors import UserError
 from distill.evaluate.calibration import CalibrationConfig
 from distill.evaluate.corruptions import CorruptionsConfig
 from distill.evaluate.split import SplitConfig
+from distill.evaluate.subgroups import SubgroupsConfig
 from distill.report.compared import rows, write_comparison
 from distill.runs import evaluated
 from distill.runs.compared import RESULT, compare, named_models
@@ -88,6 +89,28 @@ def test_what_was_computed_before_is_not_computed_again(
     changed = EVALS | {"calibration": CalibrationConfig(**IMAGES, held_out=0.0, bins=4)}
     with pytest.raises(AssertionError, match="computed before"):
         compare({"teacher": teacher_workdir}, changed, tmp_path)
+
+
+def test_what_a_changed_file_said_is_computed_again(teacher_workdir, tmp_path):
+    table = tmp_path / "groups.csv"
+    evals = {"groups": SubgroupsConfig(**IMAGES, group="half", table=str(table))}
+
+    def found(first, last):
+        rows = [f"{name},{first if name < 1600 else last}" for name in range(1797)]
+        table.write_text("\n".join(["name,half", *rows]))
+        (model,) = compare({"teacher": teacher_workdir}, evals, tmp_path)["models"]
+        return model["evaluations"]["groups"]
+
+    before, after = found("a", "b"), found("c", "d")
+    assert {"groups/accuracy/a", "groups/accuracy/b"} < before["metrics"].keys()
+    assert {"groups/accuracy/c", "groups/accuracy/d"} < after["metrics"].keys()
+    assert found("c", "d") == after
+
+
+def test_lines_of_before_files_were_recorded_are_known_where_none_is_named():
+    line = {"name": "a", "config": {"kind": "split"}, "parameters": "0", "teachers": {}}
+    assert evaluated._identity(line) == evaluated._identity(line | {"files": {}})
+    assert evaluated._identity(line) != evaluated._identity(line | {"files": {"table": "0"}})
 
 
 def _metrics(result):
