@@ -6,11 +6,12 @@ from typing import Any
 
 from distill.report import html
 from distill.report.compared_figures import DRAWN, Models
-from distill.runs.compared import interval, shares
+from distill.runs.retained import images_of, interval, shares
 from distill.train.progress import format_figure
 
 PAGE = "compare.html"
 NOTHING = "—"
+OTHER_IMAGES = "other images"
 
 SHORT = {
     "corruptions": "mean_accuracy",
@@ -37,9 +38,12 @@ def rows(result: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
     )
     found = []
     for metric in metrics:
-        kept = result["retained"].get(metric, {})
+        kept = {
+            **dict.fromkeys(_elsewhere(result, metric), OTHER_IMAGES),
+            **{name: _ratio(one) for name, one in result["retained"].get(metric, {}).items()},
+        }
         cells = [_cell(one, metric) for one in models]
-        found.append((metric, *cells, *(_ratio(kept.get(name)) for name in names[1:])))
+        found.append((metric, *cells, *(kept.get(name, NOTHING) for name in names[1:])))
     return header, found
 
 
@@ -60,9 +64,28 @@ def _line_with(model: Mapping[str, Any], metric: str) -> Mapping[str, Any] | Non
     return next((line for line in lines if metric in line["metrics"]), None)
 
 
-def _ratio(kept: Mapping[str, Any] | None) -> str:
-    if kept is None:
-        return NOTHING
+def _elsewhere(result: Mapping[str, Any], metric: str) -> list[str]:
+    """The models whose figure is of other images than the first one's."""
+    by_evaluation = result["other_images"]
+    return [
+        one["name"]
+        for one in result["models"]
+        if (line := _line_with(one, metric)) and one["name"] in by_evaluation.get(line["name"], {})
+    ]
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Which figures beside each other are of other images."""
+    first = result["models"][0]["name"]
+    return [
+        f"warning: {evaluation}: {name} is of other images than {first}, {said}; "
+        "nothing is said to be retained"
+        for evaluation, models in result["other_images"].items()
+        for name, said in models.items()
+    ]
+
+
+def _ratio(kept: Mapping[str, Any]) -> str:
     low, high = kept["interval"]
     return f"{kept['ratio']:.1%}\n{low:.1%} to {high:.1%}"
 
@@ -89,6 +112,7 @@ def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
             f"and of what is retained of {models[0]['name']} that of the ratio of two shares. "
             "Where differences are smaller, more images have to tell."
         ),
+        *map(html.paragraph, warnings(result)),
         html.section("In short", html.wide_table(header, [line for line in short if line])),
         *parts,
         html.section("What was run on what", html.wide_table(*_provenance(models))),
@@ -111,8 +135,6 @@ def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:
             if line is None:
                 found.append((one["model"], "", "", name, "needs a model", "", "", ""))
                 continue
-            data = line.get("data", [])
-            images = ", ".join(f"{d['images']:,} of {d['source']} {d['split']}" for d in data)
             view = ", ".join(f"{k} {v}" for k, v in line.get("view", {}).items())
             step, seconds = line.get("step"), f"{line['seconds']:.1f}"
             found.append(
@@ -121,7 +143,7 @@ def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:
                     NOTHING if step is None else f"{step:,}",
                     line.get("weights", NOTHING),
                     name,
-                    images or NOTHING,
+                    images_of(line),
                     view or NOTHING,
                     seconds,
                     line["time"],

@@ -1,13 +1,10 @@
 """Several models evaluated alike: what a student retains of its teacher."""
 
-import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
-from distill.analysis.intervals import CONFIDENCE, wilson_interval
 from distill.analysis.prediction_files import SUFFIXES, read_predictions
 from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
@@ -16,6 +13,7 @@ from distill.json_files import read_json, write_json
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_predictions
+from distill.runs.retained import other_images, retained
 from distill.runs.subject import open_subject
 from distill.runs.weights import WeightsConfig
 
@@ -67,7 +65,7 @@ def compare(
 
     Returns:
       `models`, each with its `name` and its `evaluations` by name, lines as of `FILE`, or null
-      where a file of predictions is not enough; and `retained`.
+      where a file of predictions is not enough; and what `retained` and `other_images` return.
 
     Raises:
       UserError: if a model cannot be opened, or not be evaluated as is asked.
@@ -79,7 +77,11 @@ def compare(
         say(f"{name} ({number} of {len(models)}): {place}")
         lines = _lines(place, evals, known, batch_size=batch_size, data_dir=data_dir)
         found.append({"name": name, "model": str(place), "evaluations": lines})
-        result = {"models": found, "retained": _retained(found)}
+        result = {
+            "models": found,
+            "retained": retained(found),
+            "other_images": other_images(found),
+        }
         # What one model took stands if the next one fails.
         if distributed.is_primary():
             write_json(output / RESULT, result)
@@ -147,41 +149,3 @@ def _of_predictions(file: Path, evals: Mapping[str, EvaluationConfig]) -> dict[s
         for text in seen:
             say(f"  {name}: {text}")
     return found
-
-
-def shares(line: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Of each metric of a line that is a share of images: how many of how many."""
-    counts = line.get("details", {}).get("counts", {})
-    return {f"{line['name']}/{figure}": (one, of) for figure, (one, of) in counts.items()}
-
-
-def interval(correct: int, total: int) -> list[float]:
-    """Wilson's, of a share."""
-    return [*wilson_interval(correct, total)]
-
-
-def _retained(models: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of each share, what part of the first model's each other one reaches.
-
-    The interval is that of the ratio of two shares of independent images, by the delta method on
-    its logarithm (Katz et al. 1978); as models saw the same images, it is wider than it need be.
-    """
-    first, *others = models
-    found: dict[str, dict[str, Any]] = {}
-    theirs = _shares(first)
-    for other in others:
-        for figure, (correct, total) in _shares(other).items():
-            if theirs.get(figure, (0, 0))[0] and correct:
-                ratio = correct / total * theirs[figure][1] / theirs[figure][0]
-                spread = math.sqrt(
-                    1 / correct - 1 / total + 1 / theirs[figure][0] - 1 / theirs[figure][1]
-                )
-                half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * spread
-                ends = [ratio * math.exp(-half), ratio * math.exp(half)]
-                found.setdefault(figure, {})[other["name"]] = {"ratio": ratio, "interval": ends}
-    return found
-
-
-def _shares(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    lines = (line for line in model["evaluations"].values() if line)
-    return {figure: counts for line in lines for figure, counts in shares(line).items()}

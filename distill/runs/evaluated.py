@@ -25,6 +25,7 @@ from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluations import build, say_remarks
+from distill.runs.retained import recorded_images
 from distill.runs.subject import OpenedSubject, open_subject
 from distill.runs.weights import WeightsConfig
 from distill.train.progress import format_figure
@@ -187,8 +188,21 @@ def measure_predictions(
     about = {"predictions": str(file), **predictions.about, "files": config.files()}
     about |= {"details": dict(measured.details)}
     undeclared = remarks_on_undeclared(predictions) if config.by_the_models_classes else ()
-    seen = [f"{len(predictions):,} images of {file}", *undeclared, *measured.lines]
+    ignored = _ignored(config, predictions)
+    seen = [f"{len(predictions):,} images of {file}", *ignored, *undeclared, *measured.lines]
     return _line(name, config, about, metrics, seconds), seen
+
+
+def _ignored(config: PredictionsConfig, predictions: Predictions) -> list[str]:
+    """What the settings say of images and a file of predictions does not say of its own."""
+    recorded = recorded_images(predictions.about)
+    of = recorded[0] if len(recorded) == 1 else {}
+    asked = {"source": config.source, "split": config.split}
+    others = [f"{key}={value}" for key, value in asked.items() if value not in (None, of.get(key))]
+    if not others:
+        return []
+    known = f", of {of['source']} {of['split']}" if of else ""
+    return [f"warning: {' and '.join(others)} ignored: predictions are of the file's images{known}"]
 
 
 def show(line: Line, seen: Sequence[str], output: Path | None) -> dict[str, float]:
