@@ -247,7 +247,9 @@ def _read_parquet(path: Path) -> dict[str, Any]:
             found[name] = values.reshape(len(column), -1)
         else:
             values = column.to_numpy(zero_copy_only=False)
-            found[name] = values.astype(str) if values.dtype == object else values
+            if values.dtype == object:
+                values = np.array(["" if one is None else str(one) for one in values], dtype=str)
+            found[name] = values
     metadata = table.schema.metadata or {}
     for key in ("class_names", "about"):
         if key.encode() in metadata:

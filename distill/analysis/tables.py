@@ -25,6 +25,8 @@ class Table:
     """[N] each, by name: texts, numbers or bools."""
     lines: np.ndarray
     """int64 [N], where in the source a row stands, counted from 1."""
+    elsewhere: Mapping[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    """Of columns that another table brought, by name: its source, and its lines [N]."""
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -43,15 +45,17 @@ class Table:
         return self.columns[name]
 
     def texts(self, name: str) -> np.ndarray:
-        """A column of texts, str [N].
+        """A column of texts, str [N], without spaces around them.
 
         Raises:
-          UserError: if there is none, or a cell is empty.
+          UserError: if there is none, or a cell is empty or NaN, which stands for none.
         """
-        texts = self.column(name).astype(str)
-        empty = np.flatnonzero(texts == "")
+        column = self.column(name)
+        texts = np.strings.strip(column.astype(str))
+        # What is not itself is NaN.
+        empty = np.flatnonzero((texts == "") | (column != column))
         if empty.size:
-            raise self._error(empty[0], f"{name} is empty; expected a text")
+            raise self._error(empty[0], name, f"{name} is empty; expected a text")
         return texts
 
     def numbers(self, name: str, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
@@ -75,7 +79,8 @@ class Table:
             expected = "a number"
             if np.isfinite([low, high]).all():
                 expected += f" from {low:g} to {high:g}"
-            raise self._error(wrong[0], f"{name} is {str(column[wrong[0]])!r}; expected {expected}")
+            text = str(column[wrong[0]])
+            raise self._error(wrong[0], name, f"{name} is {text!r}; expected {expected}")
         return numbers
 
     def binary(self, name: str) -> np.ndarray:
@@ -91,17 +96,25 @@ class Table:
         if wrong.size:
             raise self._error(
                 wrong[0],
+                name,
                 f"{name} is {str(cells[wrong[0]])!r}; expected 1 or 0, 1 or -1, true or false",
             )
         if (codes == 0).any() and (codes == -1).any():
             first = np.flatnonzero(codes == -1)[0]
-            raise self._error(first, f"{name} is -1 here and 0 elsewhere; expected one of them")
+            raise self._error(
+                first, name, f"{name} is -1 here and 0 elsewhere; expected one of them"
+            )
         return codes == 1
 
     def where(self, chosen: np.ndarray) -> Self:
         """Some of the rows: bool [N], or their numbers."""
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        return dataclasses.replace(self, columns=columns, lines=self.lines[chosen])
+        elsewhere = {
+            name: (source, lines[chosen]) for name, (source, lines) in self.elsewhere.items()
+        }
+        return dataclasses.replace(
+            self, columns=columns, lines=self.lines[chosen], elsewhere=elsewhere
+        )
 
     def joined(self, other: "Table", names: str = "name") -> Self:
         """This table with what another one says of its images.
@@ -124,7 +137,9 @@ class Table:
         for row, text in enumerate(other.texts(other_names).tolist()):
             first = rows.setdefault(text, row)
             if first != row:
-                raise other._error(row, f"{text} was on line {other.lines[first]} already")
+                raise other._error(
+                    row, other_names, f"{text} was on line {other.lines[first]} already"
+                )
         mine = self.texts(names).tolist()
         places = [rows.get(text, rows.get(text.rpartition("/")[2], -1)) for text in mine]
         missing = [text for text, place in zip(mine, places, strict=True) if place < 0]
@@ -135,7 +150,10 @@ class Table:
             )
         chosen = np.array(places, np.int64)
         added = {name: other.columns[name][chosen] for name in others}
-        return dataclasses.replace(self, columns={**self.columns, **added})
+        origin = dict.fromkeys(others, (other.source, other.lines[chosen]))
+        return dataclasses.replace(
+            self, columns={**self.columns, **added}, elsewhere={**self.elsewhere, **origin}
+        )
 
     def of_split(self, column: str, split: str) -> Self:
         """The rows that have a text in a column.
@@ -153,8 +171,9 @@ class Table:
         source = f"{self.source} ({split})"
         return dataclasses.replace(self.where(found == split), source=source)
 
-    def _error(self, row: int, message: str) -> UserError:
-        return UserError(f"{self.source}, line {self.lines[row]}: {message}")
+    def _error(self, row: int, column: str, message: str) -> UserError:
+        source, lines = self.elsewhere.get(column, (self.source, self.lines))
+        return UserError(f"{source}, line {lines[row]}: {message}")
 
 
 def read_table(path: Path, positive: str | None = None) -> Table:

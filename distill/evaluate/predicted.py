@@ -5,6 +5,7 @@ a dataclass below `PredictionsConfig` with its own `kind`, and `measure`.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -159,8 +160,9 @@ class Predictor:
         return described
 
     def _by_name(self, names: tuple[str, ...]) -> np.ndarray:
-        """The model's number of each class, −1 of those it does not have, and of none."""
-        number = {name: place for place, name in enumerate(self.class_names)}
+        """The model's number of each class; −1 of none, and of those that it lacks or has twice."""
+        times = Counter(self.class_names)
+        number = {name: n for n, name in enumerate(self.class_names) if times[name] == 1}
         return np.array([*(number.get(name, -1) for name in names), -1], np.int64)
 
     def predictions(self, params: Params, *, altered: Altered | None = None) -> Predictions:

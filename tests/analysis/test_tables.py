@@ -137,6 +137,49 @@ def test_images_that_cannot_be_joined_are_named(write, more, message):
         table.joined(read_csv(write(more, "more.csv")))
 
 
+def test_what_is_wrong_in_a_joined_column_is_named_by_the_file_that_holds_it(write):
+    table = read_csv(write("name,p\na,0.5\nb,0.5\n"))
+    more = read_csv(write("image,y,s\nx,1,m\nb,,m\na,1,m\n", "more.csv"))
+    joined = table.joined(more).where(np.array([False, True]))
+    with pytest.raises(UserError, match=r"more\.csv, line 3: y is ''"):
+        joined.binary("y")
+    with pytest.raises(UserError, match=r"/t\.csv, line 3: p is '0\.5'; expected .* from 0 to 0"):
+        joined.numbers("p", 0, 0)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_a_missing_group_is_refused_by_files_of_predictions_and_by_csv(write, tmp_path, suffix):
+    file = tmp_path / f"p{suffix}"
+    predictions = Predictions(
+        scores=np.eye(2),
+        class_names=("no", "yes"),
+        labels=np.array([0, 1]),
+        names=np.array(["a", "b"]),
+        columns={"sex": np.array(["m ", " "]), "age": np.array([1.0, np.nan])},
+    )
+    write_predictions(file, predictions)
+    for name in ("sex", "age"):
+        with pytest.raises(UserError, match=rf"p\{suffix}, line 2: {name} is empty"):
+            read_table(file, "yes").texts(name)
+    assert read_table(file, "yes").where(np.array([0])).texts("sex").tolist() == ["m"]
+    table = read_csv(write("sex,age\nm ,1\n , \n"))
+    for name in ("sex", "age"):
+        with pytest.raises(UserError, match=rf"t\.csv, line 3: {name} is empty"):
+            table.texts(name)
+    assert table.where(np.array([0])).texts("sex").tolist() == ["m"]
+
+
+def test_what_is_null_in_a_parquet_file_is_missing(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    logits = arrow.FixedSizeListArray.from_arrays(arrow.array([1.0, 0.0, 0.0, 1.0]), 2)
+    columns = {"logits": logits, "text": ["m", None], "number": [1, None], "bool": [None, True]}
+    parquet.write_table(arrow.table(columns), tmp_path / "p.parquet")
+    table = read_table(tmp_path / "p.parquet", "1")
+    for name, line in {"text": 2, "number": 2, "bool": 1}.items():
+        with pytest.raises(UserError, match=f"line {line}: {name} is empty"):
+            table.texts(name)
+
+
 def test_celebas_texts_and_their_copies_as_csv_say_the_same(write):
     as_csv = "image_id,Attractive,Male,Smiling\n000001.jpg,-1,1,1\n000002.jpg,1,-1,-1\n"
     tables = [
