@@ -1,7 +1,8 @@
 """Several models evaluated alike: what a student retains of its teacher."""
 
+import contextlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from distill.json_files import read_json, write_json
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_predictions
+from distill.runs.models import checkpoint_step
+from distill.runs.opened import describe_model
 from distill.runs.retained import other_images, retained
 from distill.runs.subject import open_subject
 from distill.runs.weights import WeightsConfig
+from distill.train.workdir import is_run
 
 RESULT = "compare.json"
 """What is compared, in the directory that a comparison writes to."""
@@ -71,11 +75,15 @@ def compare(
       UserError: if a model cannot be opened, or not be evaluated as is asked.
     """
     output.mkdir(parents=True, exist_ok=True)
+    for name, place in models.items():
+        with _of(name):
+            _check(place, evals)
     known = _known(output / RESULT)
     found = []
     for number, (name, place) in enumerate(models.items(), 1):
         say(f"{name} ({number} of {len(models)}): {place}")
-        lines = _lines(place, evals, known, batch_size=batch_size, data_dir=data_dir)
+        with _of(name):
+            lines = _lines(place, evals, known, batch_size=batch_size, data_dir=data_dir)
         found.append({"name": name, "model": str(place), "evaluations": lines})
         result = {
             "models": found,
@@ -95,6 +103,44 @@ def _known(file: Path) -> list[Line]:
     return [line for one in models for line in one["evaluations"].values() if line]
 
 
+@contextlib.contextmanager
+def _of(name: str) -> Iterator[None]:
+    """Has an error name the model or the evaluation that it is of."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"{name}: {error}", *error.args[1:])
+        raise
+
+
+def _model_at(place: Path) -> Path | WeightsConfig | None:
+    """A run's workdir or published weights; None of a file of predictions."""
+    if place.suffix in SUFFIXES and _holds_predictions(place):
+        return None
+    return place if is_run(place) else WeightsConfig(path=str(place))
+
+
+def _check(place: Path, evals: Mapping[str, EvaluationConfig]) -> None:
+    """Checks what can be known of a model before another one is evaluated.
+
+    Raises:
+      UserError: if it cannot be opened, or an evaluation lacks images.
+    """
+    model = _model_at(place)
+    if model is None:
+        read_predictions(place)
+        return
+    own = [name for name, one in evals.items() if not one.names_data]
+    if isinstance(model, WeightsConfig) and own:
+        raise UserError(
+            f"{place} are published weights, which come without data: give "
+            f"config.evals.{own[0]}.source, which then is that of all models"
+        )
+    describe_model(model)
+    if isinstance(model, Path):
+        checkpoint_step(model)
+
+
 def _lines(
     place: Path,
     evals: Mapping[str, EvaluationConfig],
@@ -104,24 +150,19 @@ def _lines(
     data_dir: str | None,
 ) -> dict[str, Line | None]:
     """What was found of a model, by the evaluation's name."""
-    if place.suffix in SUFFIXES and _holds_predictions(place):
+    model = _model_at(place)
+    if model is None:
         return _of_predictions(place, evals)
-    is_run = (place / "config.json").exists()
-    model = place if is_run else WeightsConfig(path=str(place))
-    if not is_run and (own := [name for name, one in evals.items() if not one.names_data]):
-        raise UserError(
-            f"{place} are published weights, which come without data: give "
-            f"config.evals.{own[0]}.source, which then is that of all models"
-        )
     teachers = any(one.needs_teachers for one in evals.values())
     opened = open_subject(model, batch_size=batch_size, data_dir=data_dir, with_teachers=teachers)
-    known = [*known, *(kept(place / FILE) if is_run else ())]
+    known = [*known, *(kept(place / FILE) if isinstance(model, Path) else ())]
     found = {}
     for name, config in evals.items():
-        line, seen = measure(name, config, opened, known=known)
+        with _of(name):
+            line, seen = measure(name, config, opened, known=known)
         for text in seen:
             say(f"  {name}: {text}")
-        if line not in known and is_run and distributed.is_primary():
+        if line not in known and isinstance(model, Path) and distributed.is_primary():
             keep(place / FILE, line)
         found[name] = line
     return found
@@ -145,7 +186,8 @@ def _of_predictions(file: Path, evals: Mapping[str, EvaluationConfig]) -> dict[s
             say(f"  {name}: needs a model, not its predictions; left out")
             found[name] = None
             continue
-        found[name], seen = measure_predictions(name, config, predictions, file)
+        with _of(name):
+            found[name], seen = measure_predictions(name, config, predictions, file)
         for text in seen:
             say(f"  {name}: {text}")
     return found
