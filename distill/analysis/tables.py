@@ -39,8 +39,8 @@ class Table:
         """
         if name not in self.columns:
             raise UserError(
-                f"{self.source} has no column {name!r}{did_you_mean(name, self.columns)}; it has "
-                f"{', '.join(map(repr, self.columns))}"
+                f"{self.source}: no column {name!r}{did_you_mean(name, self.columns)}; expected "
+                f"one of {', '.join(map(repr, self.columns))}{other_separator([*self.columns])}"
             )
         return self.columns[name]
 
@@ -132,7 +132,7 @@ class Table:
         other_names, *others = other.columns
         both = [name for name in others if name in self.columns]
         if both:
-            raise UserError(f"{self.source} and {other.source} both have the column {both[0]!r}")
+            raise UserError(f"the column {both[0]!r} is in {self.source} and in {other.source}")
         rows: dict[str, int] = {}
         for row, text in enumerate(other.texts(other_names).tolist()):
             first = rows.setdefault(text, row)
@@ -155,8 +155,13 @@ class Table:
             self, columns={**self.columns, **added}, elsewhere={**self.elsewhere, **origin}
         )
 
-    def of_split(self, column: str, split: str) -> Self:
+    def of_split(self, column: str, split: str, flag: str) -> Self:
         """The rows that have a text in a column.
+
+        Args:
+          column: by name.
+          split: the text.
+          flag: that says it, for messages.
 
         Raises:
           UserError: if there is no such column, or none has.
@@ -166,7 +171,7 @@ class Table:
             there = ", ".join(map(repr, sorted(set(found.tolist()))[:5]))
             raise UserError(
                 f"{self.source}: no row has {split!r} in the column {column!r}; expected one of "
-                f"{there}"
+                f"{there}; say which by {flag}="
             )
         source = f"{self.source} ({split})"
         return dataclasses.replace(self.where(found == split), source=source)
@@ -251,12 +256,18 @@ def table_of_rows(
         if len(row) != len(header):
             raise UserError(
                 f"{path}, line {line}: {len(row)} values; expected {len(header)}, as the columns "
-                f"are {', '.join(map(repr, header))}"
+                f"are {', '.join(map(repr, header))}{other_separator(header)}"
             )
     columns = {
         name: np.array(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)
     }
     return Table(source=str(path), columns=columns, lines=np.array(lines[1:], np.int64))
+
+
+def other_separator(header: Sequence[str]) -> str:
+    """The end of a message about the columns of a CSV, where they are separated otherwise."""
+    found = [one for one in ";\t|" if len(header) == 1 and one in header[0]]
+    return f". Columns seem to be separated by {found[0]!r}; expected commas" if found else ""
 
 
 def check_header(path: Path, header: Sequence[str], line: int) -> None:

@@ -96,7 +96,12 @@ def test_a_missing_file_is_said(tmp_path):
         ("p\n1\n\n0\n-1\n", lambda t: t.binary("p"), "line 5: p is -1 here and 0 elsewhere"),
         ("p,q\n1,\n", lambda t: t.texts("q"), "line 2: q is empty"),
         ("score\n1\n", lambda t: t.texts("scor"), "no column 'scor'; did you mean 'score'"),
-        ("s\nval\n", lambda t: t.of_split("s", "test"), "no row has 'test' in the column 's'"),
+        (
+            "s\nval\n",
+            lambda t: t.of_split("s", "test", "--to"),
+            "no row has 'test' in .* expected one of 'val'; say which by --to=",
+        ),
+        ("a;b\n1;2\n", lambda t: t.texts("b"), "no column 'b'.* separated by ';'; expected commas"),
     ],
 )
 def test_a_cell_that_is_not_as_asked_for_is_refused_with_its_line(write, content, ask, message):
@@ -107,7 +112,9 @@ def test_a_cell_that_is_not_as_asked_for_is_refused_with_its_line(write, content
 
 
 def test_a_split_keeps_the_lines_of_its_rows(write):
-    table = read_csv(write("s,p\nval,0\ntest,x\nval,1\ntest,0\n")).of_split("s", "test")
+    table = read_csv(write("s,p\nval,0\ntest,x\nval,1\ntest,0\n")).of_split(
+        "s", "test", "--apply_to"
+    )
     assert table.lines.tolist() == [3, 5] and table.source.endswith("t.csv (test)")
     with pytest.raises(UserError, match=r"\(test\), line 3: p is 'x'"):
         table.numbers("p")
@@ -128,7 +135,7 @@ def test_images_are_joined_by_name_with_or_without_their_path(write):
     [
         ("image,g\na.jpg,x\n", r"more\.csv lacks 1 of 2 images of .*t\.csv, the first 'b\.jpg'"),
         ("image,g\na.jpg,x\nb.jpg,y\na.jpg,x\n", r"line 4: a\.jpg was on line 2 already"),
-        ("image,p\na.jpg,x\nb.jpg,y\n", "both have the column 'p'"),
+        ("image,p\na.jpg,x\nb.jpg,y\n", "the column 'p' is in .*t.csv and in .*"),
     ],
 )
 def test_images_that_cannot_be_joined_are_named(write, more, message):
