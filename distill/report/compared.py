@@ -24,6 +24,10 @@ SHORT = {
 `accuracy`."""
 
 
+LOWER = frozenset({"ece", "parity_gap"})
+"""Of these figures, those that are better the lower they are."""
+
+
 def rows(result: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
     """A header, and a row for each metric: each model's, and what is retained of the first's."""
     models = result["models"]
@@ -93,6 +97,7 @@ def _ratio(kept: Mapping[str, Any]) -> str:
 def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
     """Writes the page of what `distill.runs.compared.compare` found."""
     models: Models = result["models"]
+    first, *others = (one["name"] for one in models)
     header, lines = rows(result)
     parts, short = [], []
     for name in models[0]["evaluations"]:
@@ -104,27 +109,49 @@ def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
         kinds = {line["config"]["kind"] for one in models if (line := one["evaluations"][name])}
         short += [_in_short(name, kind, mine) for kind in sorted(kinds)]
         drawn = [draw(models, name) for kind in sorted(kinds) for draw in DRAWN.get(kind, ())]
-        parts.append(html.section(name, *drawn, html.wide_table(header, mine)))
+        parts.append(html.section(name, *drawn, *_tables(header, mine)))
     content = html.page(
-        f"{' · '.join(one['name'] for one in models)}",
+        f"What is left of {first} in {', '.join(others)}" if others else f"{first}, evaluated",
         html.paragraph(
             f"Intervals hold the true value in 95 of 100 samples of images: Wilson's of a share, "
             f"and of what is retained of {models[0]['name']} that of the ratio of two shares. "
             "Where differences are smaller, more images have to tell."
         ),
         *map(html.paragraph, warnings(result)),
-        html.section("In short", html.wide_table(header, [line for line in short if line])),
+        html.section(
+            "In short",
+            html.wide_table(
+                _ratios_first(header, len(models)),
+                [_ratios_first(line, len(models)) for line in short if line],
+            ),
+        ),
         *parts,
         html.section("What was run on what", html.wide_table(*_provenance(models))),
     )
     return html.write(output / PAGE, content)
 
 
+def _tables(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The figures of an evaluation; those of debiasers, of which there are many, on demand."""
+    debiased = [line for line in lines if line[0].startswith("debiased/")]
+    found = [html.wide_table(header, [line for line in lines if line not in debiased])]
+    if debiased:
+        found.append(html.details("Debiased decisions", html.wide_table(header, debiased)))
+    return found
+
+
+def _ratios_first(cells: Sequence[str], models: int) -> list[str]:
+    """What is retained before what it is of, as a phone shows two columns or three."""
+    return [cells[0], *cells[1 + models :], *cells[1 : 1 + models]]
+
+
 def _in_short(name: str, kind: str, lines: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
     """The row of what matters most of an evaluation."""
     found = {line[0]: line[1:] for line in lines}
     figure = SHORT.get(kind, "accuracy")
-    return (f"{name}: {figure.replace('_', ' ')}", *found[figure]) if figure in found else None
+    better = "lower is better" if figure in LOWER else "higher is better"
+    label = f"{name}: {figure.replace('_', ' ')}\n{better}"
+    return (label, *found[figure]) if figure in found else None
 
 
 def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -55,8 +55,10 @@ def other_images(models: Models) -> dict[str, dict[str, str]]:
 def images_of(line: Mapping[str, Any]) -> str:
     """What a line is of, as far as is recorded."""
     said = [f"{one['images']:,} of {one['source']} {one['split']}" for one in recorded_images(line)]
-    totals = sorted({of for _, of in shares(line).values()})
-    return ", ".join(said) or f"{', '.join(f'{of:,}' for of in totals)} images"
+    if said:
+        return ", ".join(said)
+    totals = sorted({f"{of:,}" for _, of in shares(line).values()})
+    return f"{' or '.join(totals)} images" if totals else "images that nothing is said of"
 
 
 def recorded_images(line: Mapping[str, Any]) -> list[Mapping[str, Any]]:
