@@ -21,7 +21,6 @@ from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.predicted import PredictionsConfig, named
 from distill.evaluate.split import SplitConfig
-from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluations import build, say_remarks
@@ -158,8 +157,8 @@ def measure(
         "model": subject.place,
         "step": opened.step,
         "weights": weights,
-        "parameters": fingerprint(opened.params),
-        "teachers": {key: fingerprint(params) for key, params in opened.frozen.items()},
+        "parameters": opened.parameters,
+        "teachers": opened.teachers,
         "batch_size": subject.batch_size,
         "files": config.files(),
     }
@@ -226,6 +225,9 @@ def _identity(line: Mapping[str, Any]) -> Any:
     """What has to be the same for two evaluations to have one result, as JSON has it."""
     config = {key: value for key, value in line["config"].items() if key != "every"}
     said = {key: line.get(key) or None for key in _DECIDES} | {"config": config}
+    if config.get("kind") == "views":
+        # Mixtures are drawn batch by batch.
+        said["batch_size"] = line.get("batch_size")
     return json.loads(json.dumps(said))
 
 

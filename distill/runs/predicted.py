@@ -11,7 +11,6 @@ from distill.errors import UserError
 from distill.evaluate.of_images import OfImagesConfig
 from distill.evaluate.outputs import Rows
 from distill.evaluate.predicted import Predictor
-from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.subject import open_subject
@@ -64,7 +63,7 @@ def predict(
     about = predictor.about() | {
         "model": opened.subject.place,
         "step": opened.step,
-        "parameters": fingerprint(opened.params),
+        "parameters": opened.parameters,
     }
     refuse_other(output, predictor.class_names, about)
     writer = PredictionsWriter(output, class_names=predictor.class_names, about=about)

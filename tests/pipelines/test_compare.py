@@ -14,7 +14,7 @@ from distill.evaluate.corruptions import CorruptionsConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.subgroups import SubgroupsConfig
 from distill.report.compared import rows, write_comparison
-from distill.runs import evaluated
+from distill.runs import evaluated, subject
 from distill.runs.compared import RESULT, compare, named_models
 from distill.runs.evaluated import FILE, evaluate, kept
 from pipelines.compare import main
@@ -81,11 +81,13 @@ def test_what_was_computed_before_is_not_computed_again(
     def never(*arguments):
         raise AssertionError("it was computed before")
 
+    hashed, fingerprint = [], subject.fingerprint
+    monkeypatch.setattr(subject, "fingerprint", lambda tree: hashed.append(1) or fingerprint(tree))
     monkeypatch.setattr(evaluated, "_line", never)
     before = len(kept(teacher_workdir / FILE))
     again = compare({"teacher": teacher_workdir}, EVALS, tmp_path)
     assert _metrics(again) == _metrics(compared[0])
-    assert len(kept(teacher_workdir / FILE)) == before
+    assert len(kept(teacher_workdir / FILE)) == before and len(hashed) == 1
     changed = EVALS | {"calibration": CalibrationConfig(**IMAGES, held_out=0.0, bins=4)}
     with pytest.raises(AssertionError, match="computed before"):
         compare({"teacher": teacher_workdir}, changed, tmp_path)
@@ -111,6 +113,13 @@ def test_lines_of_before_files_were_recorded_are_known_where_none_is_named():
     line = {"name": "a", "config": {"kind": "split"}, "parameters": "0", "teachers": {}}
     assert evaluated._identity(line) == evaluated._identity(line | {"files": {}})
     assert evaluated._identity(line) != evaluated._identity(line | {"files": {"table": "0"}})
+
+
+def test_views_in_batches_of_another_size_are_others():
+    line = {"name": "a", "config": {"kind": "views"}, "batch_size": 64}
+    assert evaluated._identity(line) != evaluated._identity(line | {"batch_size": 32})
+    split = line | {"config": {"kind": "split"}}
+    assert evaluated._identity(split) == evaluated._identity(split | {"batch_size": 32})
 
 
 def _metrics(result):
