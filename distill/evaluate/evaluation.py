@@ -71,6 +71,11 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
         """Whether it says itself on which images, and takes none from the run."""
         return False
 
+    @property
+    def writes(self) -> bool:
+        """Whether it is to write files, which an earlier evaluation's figures do not stand for."""
+        return False
+
     def files(self) -> dict[str, str]:
         """Of each setting that names a file, 64 bits of a hash of what the file holds."""
         found = {}

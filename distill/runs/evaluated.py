@@ -135,7 +135,7 @@ def measure(
       opened: the model.
       weights: which of a run's they are, `last` or `best`.
       known: lines of earlier evaluations; one of the same parameters, images and settings is
-        returned as it is, the latest first.
+        returned as it is, the latest first, unless the evaluation is to write files.
 
     Returns:
       The line, and what is to be said of the images.
@@ -163,7 +163,7 @@ def measure(
         "files": config.files(),
     }
     asked = {"name": name, "config": to_dict(config), **model, **evaluation.about()}
-    for line in reversed(known):
+    for line in () if config.writes else reversed(known):
         if _identity(line) == _identity(asked):
             return line, [f"as evaluated before, {line['time']}"]
     began = time.perf_counter()

@@ -11,6 +11,7 @@ from distill.analysis.predictions import Predictions
 from distill.errors import UserError
 from distill.evaluate.calibration import CalibrationConfig
 from distill.evaluate.corruptions import CorruptionsConfig
+from distill.evaluate.humans import HumanAlignmentConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.subgroups import SubgroupsConfig
 from distill.report.compared import rows, write_comparison
@@ -113,6 +114,11 @@ def test_lines_of_before_files_were_recorded_are_known_where_none_is_named():
     line = {"name": "a", "config": {"kind": "split"}, "parameters": "0", "teachers": {}}
     assert evaluated._identity(line) == evaluated._identity(line | {"files": {}})
     assert evaluated._identity(line) != evaluated._identity(line | {"files": {"table": "0"}})
+
+
+def test_trials_that_are_asked_for_are_written_again(tmp_path):
+    assert not HumanAlignmentConfig(source="digits").writes
+    assert HumanAlignmentConfig(source="digits", trials=str(tmp_path)).writes
 
 
 def test_views_in_batches_of_another_size_are_others():
