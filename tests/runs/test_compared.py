@@ -12,7 +12,9 @@ from distill.evaluate.calibration import CalibrationConfig
 from distill.evaluate.subgroups import SubgroupsConfig
 from distill.runs import compared
 from distill.runs.compared import compare
+from distill.runs.evaluated import kept
 from distill.train.workdir import is_run, read_config
+from pipelines.evaluate import main
 
 
 @pytest.fixture
@@ -60,3 +62,16 @@ def test_every_model_is_checked_before_one_is_measured(
 def test_an_error_names_the_model_and_the_evaluation(predictions, tmp_path):
     with pytest.raises(UserError, match=r"^theirs: sexes: .*no column 'sex'"):
         compare({"theirs": predictions}, {"sexes": SubgroupsConfig(group="sex")}, tmp_path)
+
+
+def test_figures_are_kept_in_a_folder_that_is_made(predictions, tmp_path):
+    file = tmp_path / "new" / "lines.jsonl"
+    sure = ("kind=calibration", "held_out=0.0")
+    main(
+        [
+            f"--predictions={predictions}",
+            f"--output={file}",
+            *(f"--config.evals.sure.{one}" for one in sure),
+        ]
+    )
+    assert [line["name"] for line in kept(file)] == ["sure"]
