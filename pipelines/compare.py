@@ -28,7 +28,7 @@ from distill.command.models import define_reading
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.parallel import distributed
-from distill.report.compared import rows, write_comparison
+from distill.report.compared import rows, warnings, write_comparison
 from distill.runs.compared import compare as run
 from distill.runs.compared import named_models
 from distill.runs.evaluated import EvaluateConfig
@@ -61,6 +61,8 @@ def main(arguments: list[str]) -> None:
     if distributed.is_primary():
         header, lines = rows(result)
         print(text_table(header, [_on_a_line(line) for line in lines]))
+        for text in warnings(result):
+            print(text)
         print(f"\n{write_comparison(result, output)}")
 
 

@@ -28,7 +28,7 @@ from absl import flags
 
 from distill.buckets import send
 from distill.command.evaluations import define_evaluations, read_evaluations
-from distill.command.flags import define_path, parse, split_overrides
+from distill.command.flags import check_writable, define_path, parse, split_overrides
 from distill.command.launch import launch
 from distill.command.models import define_model, define_reading, read_model
 from distill.command.processes import define_process_flags, join
@@ -60,7 +60,8 @@ def main(arguments: list[str]) -> None:
     overrides, rest = split_overrides(arguments)
     parse(FLAGS, rest)
     join(FLAGS)
-    evals, output = read_evaluations(FLAGS, overrides), FLAGS.output and Path(FLAGS.output)
+    evals, output = read_evaluations(FLAGS, overrides), Path(FLAGS.output) if FLAGS.output else None
+    check_writable("output", output)
     if FLAGS.predictions:
         if FLAGS.workdir or FLAGS.weights:
             raise UserError("give a model, or --predictions of one\nSee --help")

@@ -82,7 +82,8 @@ def _tables() -> tuple[Table, Table | None]:
     if split and FLAGS.held_out:
         raise UserError("give --held_out or a split (--split_column, --partition), not both")
     if split:
-        return table.of_split(split, FLAGS.apply_to), table.of_split(split, FLAGS.fit_on)
+        scored = table.of_split(split, FLAGS.apply_to, "--apply_to")
+        return scored, table.of_split(split, FLAGS.fit_on, "--fit_on")
     if FLAGS.held_out == FLAGS.table:
         raise UserError("--held_out is --table; a debiaser is fitted to other cases than it scores")
     return table, _read(Path(FLAGS.held_out)) if FLAGS.held_out else None

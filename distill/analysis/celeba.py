@@ -53,7 +53,7 @@ def read_partition(path: Path) -> Table:
       UserError: that names file and line of what is not so.
     """
     table = read_csv(path) if path.suffix == ".csv" else _read_text_partition(path)
-    names, numbers = table.texts(NAME), table.column(PARTITION)
+    names, numbers = table.texts(NAME), table.texts(PARTITION)
     wrong = np.flatnonzero(~np.isin(numbers, list(SPLITS)))
     if wrong.size:
         raise UserError(

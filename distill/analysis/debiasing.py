@@ -194,9 +194,9 @@ def compare(
       ValueError: as `DebiaserConfig`.
     """
     curve: list[TradeOff] = []
-    warnings = cases.warnings()
+    warnings = cases.warnings("" if held_out is None else ", measured on")
     if held_out is not None:
-        warnings += held_out.warnings()
+        warnings += held_out.warnings(", fitted to")
         for bias in sorted(set(biases)):
             config = DebiaserConfig(gamma=gamma, bias=bias, rate=rate)
             curve.append(trade_off(cases, held_out, config))

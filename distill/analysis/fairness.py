@@ -112,11 +112,15 @@ class Cases:
         """Which cases are of a group, bool [N]."""
         return self.group == number
 
-    def warnings(self) -> list[str]:
-        """What a reader of figures of these cases has to know."""
+    def warnings(self, use: str = "") -> list[str]:
+        """What a reader of figures of these cases has to know.
+
+        Args:
+          use: what they are for, as `, measured on`.
+        """
         return [
-            f"{self.source}: the group {name} has {count} cases; figures of fewer than {FEW} are "
-            "mostly noise"
+            f"{self.source}{use}: the group {name} has {count} cases; figures of fewer than "
+            f"{FEW} are mostly noise"
             for name, count in zip(self.groups, self.counts().tolist(), strict=True)
             if count < FEW
         ]

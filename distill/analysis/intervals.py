@@ -1,4 +1,7 @@
-"""How sure a share or a mean is: intervals that hold its true value in 95 of 100 samples."""
+"""How sure a share, a ratio of two or a mean is.
+
+An interval holds the true value in 95 of 100 samples.
+"""
 
 import math
 from statistics import NormalDist
@@ -34,6 +37,37 @@ def wilson_interval(correct: int, total: int, confidence: float = CONFIDENCE) ->
     # At the ends the two are equal, but for the last bits.
     low = max(0.0, middle - half) if correct else 0.0
     return Interval(low, min(1.0, middle + half) if correct < total else 1.0)
+
+
+def ratio_interval(
+    share: tuple[int, int], whole: tuple[int, int], confidence: float = CONFIDENCE
+) -> Interval:
+    """That of the ratio of two independent shares, made of their score intervals (MOVER-R).
+
+    It begins at 0 where nothing is correct, and is not empty where all is. Donner and Zou 2012,
+    "Closed-form confidence intervals for functions of the normal mean and standard deviation"; of
+    score intervals it is recommended by Fagerland et al. 2015, "Recommended confidence
+    intervals for two independent binomial proportions".
+
+    Args:
+      share: how many are correct, of how many.
+      whole: the same of the share to compare with.
+      confidence: how often it holds the true ratio.
+
+    Raises:
+      UserError: if one is no share, or none is correct of `whole`.
+    """
+    if not whole[0]:
+        raise UserError("0 is no share to form a ratio with; expected at least one correct case")
+    low, high = wilson_interval(*share, confidence)
+    whole_low, whole_high = wilson_interval(*whole, confidence)
+    over, under = share[0] / share[1], whole[0] / whole[1]
+    middle = over * under
+    # The roots in the form that stays exact where 2·under is the upper end.
+    b, c = low * (2 * over - low), whole_high * (2 * under - whole_high)
+    below = b / (middle + math.sqrt(max(0.0, middle**2 - b * c))) if b else 0.0
+    b, c = high * (2 * over - high), whole_low * (2 * under - whole_low)
+    return Interval(below, (middle + math.sqrt(max(0.0, middle**2 - b * c))) / c)
 
 
 def bootstrap_interval(

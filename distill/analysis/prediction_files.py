@@ -31,14 +31,37 @@ _PARTS = "parts.json"
 
 
 def check_writable(path: Path) -> None:
-    """Checks that there can be such a file, before anybody waits for it.
+    """Checks that there can be such a file, before anybody waits for it; makes its directory.
 
     Raises:
-      UserError: if its name says no known format, or its directory is not there.
+      UserError: if its name says no known format, or its directory cannot be made.
     """
     _check_format(path)
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent} is no directory; make it first")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be made: {error.strerror}") from error
+
+
+def refuse_other(path: Path, class_names: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Checks that no file is replaced but by predictions of the same.
+
+    Args:
+      path: of a file, if there is one.
+      class_names: of what is to be written.
+      about: whose predictions of what are to be written.
+
+    Raises:
+      UserError: if it holds others, or anything else.
+    """
+    if not path.exists():
+        return
+    there = read_predictions(path)
+    if there.class_names != tuple(class_names) or there.about != json.loads(json.dumps(about)):
+        raise UserError(
+            f"{path} holds predictions of another model, of other images or shown otherwise; give "
+            "another --output, or remove it"
+        )
 
 
 def _check_format(path: Path) -> None:
@@ -224,8 +247,17 @@ def _join_parquet(path: Path, parts: Sequence[Path], header: Mapping[str, Any]) 
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        # NumPy takes anything else for a pickle, and says how to load one.
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no .npz file, which is a zip of arrays")
+    found = {}
     with _loaded(path) as arrays:
-        found = {name: arrays[name] for name in arrays}
+        for name in arrays:
+            try:
+                found[name] = arrays[name]
+            except ValueError as error:
+                raise ValueError(f"{name!r} is no array of plain numbers or texts") from error
     if "about" in found:
         found["about"] = json.loads(str(found["about"]))
     return found
@@ -247,7 +279,9 @@ def _read_parquet(path: Path) -> dict[str, Any]:
             found[name] = values.reshape(len(column), -1)
         else:
             values = column.to_numpy(zero_copy_only=False)
-            found[name] = values.astype(str) if values.dtype == object else values
+            if values.dtype == object:
+                values = np.array(["" if one is None else str(one) for one in values], dtype=str)
+            found[name] = values
     metadata = table.schema.metadata or {}
     for key in ("class_names", "about"):
         if key.encode() in metadata:

@@ -44,8 +44,8 @@ class Predictions:
         for name, column in {"labels": self.labels, "names": self.names, **self.columns}.items():
             if column.shape != (len(self),):
                 raise UserError(
-                    f"predictions hold scores of {len(self)} images and {name} of the shape "
-                    f"{column.shape}"
+                    f"predictions hold scores of the shape {self.scores.shape} and {name} of the "
+                    f"shape {column.shape}"
                 )
         self._check_values()
 
@@ -54,7 +54,8 @@ class Predictions:
         if broken.size:
             first = self.names[broken[0]]
             raise UserError(
-                f"predictions of {broken.size} images are not finite, the first of {first}"
+                f"not all scores are finite: in {broken.size} of {len(self)} images, the first "
+                f"{first}"
             )
         wrong = np.flatnonzero((self.labels < -1) | (self.labels >= len(self.class_names)))
         if wrong.size:

@@ -25,6 +25,8 @@ class Table:
     """[N] each, by name: texts, numbers or bools."""
     lines: np.ndarray
     """int64 [N], where in the source a row stands, counted from 1."""
+    elsewhere: Mapping[str, tuple[str, np.ndarray]] = dataclasses.field(default_factory=dict)
+    """Of columns that another table brought, by name: its source, and its lines [N]."""
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -37,21 +39,23 @@ class Table:
         """
         if name not in self.columns:
             raise UserError(
-                f"{self.source} has no column {name!r}{did_you_mean(name, self.columns)}; it has "
-                f"{', '.join(map(repr, self.columns))}"
+                f"{self.source}: no column {name!r}{did_you_mean(name, self.columns)}; expected "
+                f"one of {', '.join(map(repr, self.columns))}{other_separator([*self.columns])}"
             )
         return self.columns[name]
 
     def texts(self, name: str) -> np.ndarray:
-        """A column of texts, str [N].
+        """A column of texts, str [N], without spaces around them.
 
         Raises:
-          UserError: if there is none, or a cell is empty.
+          UserError: if there is none, or a cell is empty or NaN, which stands for none.
         """
-        texts = self.column(name).astype(str)
-        empty = np.flatnonzero(texts == "")
+        column = self.column(name)
+        texts = np.strings.strip(column.astype(str))
+        # What is not itself is NaN.
+        empty = np.flatnonzero((texts == "") | (column != column))
         if empty.size:
-            raise self._error(empty[0], f"{name} is empty; expected a text")
+            raise self._error(empty[0], name, f"{name} is empty; expected a text")
         return texts
 
     def numbers(self, name: str, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
@@ -75,7 +79,8 @@ class Table:
             expected = "a number"
             if np.isfinite([low, high]).all():
                 expected += f" from {low:g} to {high:g}"
-            raise self._error(wrong[0], f"{name} is {str(column[wrong[0]])!r}; expected {expected}")
+            text = str(column[wrong[0]])
+            raise self._error(wrong[0], name, f"{name} is {text!r}; expected {expected}")
         return numbers
 
     def binary(self, name: str) -> np.ndarray:
@@ -91,17 +96,25 @@ class Table:
         if wrong.size:
             raise self._error(
                 wrong[0],
+                name,
                 f"{name} is {str(cells[wrong[0]])!r}; expected 1 or 0, 1 or -1, true or false",
             )
         if (codes == 0).any() and (codes == -1).any():
             first = np.flatnonzero(codes == -1)[0]
-            raise self._error(first, f"{name} is -1 here and 0 elsewhere; expected one of them")
+            raise self._error(
+                first, name, f"{name} is -1 here and 0 elsewhere; expected one of them"
+            )
         return codes == 1
 
     def where(self, chosen: np.ndarray) -> Self:
         """Some of the rows: bool [N], or their numbers."""
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        return dataclasses.replace(self, columns=columns, lines=self.lines[chosen])
+        elsewhere = {
+            name: (source, lines[chosen]) for name, (source, lines) in self.elsewhere.items()
+        }
+        return dataclasses.replace(
+            self, columns=columns, lines=self.lines[chosen], elsewhere=elsewhere
+        )
 
     def joined(self, other: "Table", names: str = "name") -> Self:
         """This table with what another one says of its images.
@@ -119,12 +132,14 @@ class Table:
         other_names, *others = other.columns
         both = [name for name in others if name in self.columns]
         if both:
-            raise UserError(f"{self.source} and {other.source} both have the column {both[0]!r}")
+            raise UserError(f"the column {both[0]!r} is in {self.source} and in {other.source}")
         rows: dict[str, int] = {}
         for row, text in enumerate(other.texts(other_names).tolist()):
             first = rows.setdefault(text, row)
             if first != row:
-                raise other._error(row, f"{text} was on line {other.lines[first]} already")
+                raise other._error(
+                    row, other_names, f"{text} was on line {other.lines[first]} already"
+                )
         mine = self.texts(names).tolist()
         places = [rows.get(text, rows.get(text.rpartition("/")[2], -1)) for text in mine]
         missing = [text for text, place in zip(mine, places, strict=True) if place < 0]
@@ -135,10 +150,18 @@ class Table:
             )
         chosen = np.array(places, np.int64)
         added = {name: other.columns[name][chosen] for name in others}
-        return dataclasses.replace(self, columns={**self.columns, **added})
+        origin = dict.fromkeys(others, (other.source, other.lines[chosen]))
+        return dataclasses.replace(
+            self, columns={**self.columns, **added}, elsewhere={**self.elsewhere, **origin}
+        )
 
-    def of_split(self, column: str, split: str) -> Self:
+    def of_split(self, column: str, split: str, flag: str) -> Self:
         """The rows that have a text in a column.
+
+        Args:
+          column: by name.
+          split: the text.
+          flag: that says it, for messages.
 
         Raises:
           UserError: if there is no such column, or none has.
@@ -148,13 +171,14 @@ class Table:
             there = ", ".join(map(repr, sorted(set(found.tolist()))[:5]))
             raise UserError(
                 f"{self.source}: no row has {split!r} in the column {column!r}; expected one of "
-                f"{there}"
+                f"{there}; say which by {flag}="
             )
         source = f"{self.source} ({split})"
         return dataclasses.replace(self.where(found == split), source=source)
 
-    def _error(self, row: int, message: str) -> UserError:
-        return UserError(f"{self.source}, line {self.lines[row]}: {message}")
+    def _error(self, row: int, column: str, message: str) -> UserError:
+        source, lines = self.elsewhere.get(column, (self.source, self.lines))
+        return UserError(f"{source}, line {lines[row]}: {message}")
 
 
 def read_table(path: Path, positive: str | None = None) -> Table:
@@ -232,12 +256,18 @@ def table_of_rows(
         if len(row) != len(header):
             raise UserError(
                 f"{path}, line {line}: {len(row)} values; expected {len(header)}, as the columns "
-                f"are {', '.join(map(repr, header))}"
+                f"are {', '.join(map(repr, header))}{other_separator(header)}"
             )
     columns = {
         name: np.array(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)
     }
     return Table(source=str(path), columns=columns, lines=np.array(lines[1:], np.int64))
+
+
+def other_separator(header: Sequence[str]) -> str:
+    """The end of a message about the columns of a CSV, where they are separated otherwise."""
+    found = [one for one in ";\t|" if len(header) == 1 and one in header[0]]
+    return f". Columns seem to be separated by {found[0]!r}; expected commas" if found else ""
 
 
 def check_header(path: Path, header: Sequence[str], line: int) -> None:

@@ -93,7 +93,7 @@ def number_list(flag: str, text: str, kind: type = int) -> tuple:
         elif re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d+)?", item):
             found.append(kind(item))
         else:
-            example = "1024,1408 or 1024:2048:256" if kind is int else "2,4"
+            example = "1024,1408 or 1024:2048:256" if kind is int else "0.05 or 0.05,4"
             raise UserError(f"--{flag} has {item!r}; expected numbers such as {example}")
     return tuple(found)
 

@@ -1,6 +1,8 @@
 """An evaluation as a config names it, and as it is run."""
 
 import dataclasses
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -69,6 +71,22 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
         """Whether it says itself on which images, and takes none from the run."""
         return False
 
+    @property
+    def writes(self) -> bool:
+        """Whether it is to write files, which an earlier evaluation's figures do not stand for."""
+        return False
+
+    def files(self) -> dict[str, str]:
+        """Of each setting that names a file, 64 bits of a hash of what the file holds."""
+        found = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            # As configs have paths; a name such as `real` may be that of a file here by chance.
+            if isinstance(value, str) and os.path.isabs(value) and os.path.isfile(value):
+                with open(value, "rb") as file:
+                    found[field.name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return found
+
     def heads(self, name: str) -> tuple[str, ...]:
         """What the names of its metrics begin with, before the first `/`.
 
@@ -131,14 +149,12 @@ class ImagesEvaluation(Evaluator):
 
     def about(self) -> dict[str, Any]:
         """The images with their fingerprint, how they are shown, and the classes that compete."""
-        view, called = self._view, calls(self.images)
-        if self._class_map not in (None, IN_ORDER):
-            called = read_class_map(Path(self._class_map))
+        view = self._view
         return {
             "data": [describe_images(self.images, self._source, self._split)],
             "view": dict(view) if isinstance(view, Mapping) else dataclasses.asdict(view),
             "among": list(present(self.images)) if among(self.images) else None,
-            "class_map": called,
+            "class_map": said_classes(self._class_map) or calls(self.images),
             "details": {"counts": self._shares()},
         }
 
@@ -150,6 +166,11 @@ class ImagesEvaluation(Evaluator):
             for name, count in self.counts.items()
             if name.endswith("accuracy") and name in self.values
         }
+
+
+def said_classes(class_map: str | None) -> dict[str, str]:
+    """What a file says that classes are called; of `DataConfig.class_map`, nothing where none."""
+    return {} if class_map in (None, IN_ORDER) else read_class_map(Path(class_map))
 
 
 def describe_images(images: Source, source: str, split: str) -> dict[str, Any]:

@@ -49,6 +49,11 @@ class HumanAlignmentConfig(PredictionsConfig):
     def _alignment(self) -> AlignmentConfig:
         return AlignmentConfig(resamples=self.resamples, seed=self.seed)
 
+    @property
+    def writes(self) -> bool:
+        """Whether the model's trials are asked for."""
+        return self.trials is not None
+
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `accuracy`, `error_consistency` and `shape_bias`, and those of people."""
         mine = model_trials(predictions, self.name, self.dataset)

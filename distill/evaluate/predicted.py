@@ -5,6 +5,7 @@ a dataclass below `PredictionsConfig` with its own `kind`, and `measure`.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from distill.data.classes import among
 from distill.data.examples import Altered
 from distill.data.sources import attributes_of
 from distill.errors import RunFailed, UserError
-from distill.evaluate.evaluation import describe_images
+from distill.evaluate.evaluation import describe_images, said_classes
 from distill.evaluate.features import split_loader
 from distill.evaluate.images import open_any, open_images
 from distill.evaluate.of_images import OfImagesConfig, Shown
@@ -159,8 +160,9 @@ class Predictor:
         return described
 
     def _by_name(self, names: tuple[str, ...]) -> np.ndarray:
-        """The model's number of each class, −1 of those it does not have, and of none."""
-        number = {name: place for place, name in enumerate(self.class_names)}
+        """The model's number of each class; −1 of none, and of those that it lacks or has twice."""
+        times = Counter(self.class_names)
+        number = {name: n for n, name in enumerate(self.class_names) if times[name] == 1}
         return np.array([*(number.get(name, -1) for name in names), -1], np.int64)
 
     def predictions(self, params: Params, *, altered: Altered | None = None) -> Predictions:
@@ -184,7 +186,8 @@ class Predictor:
     def about(self) -> dict[str, Any]:
         """The images and how they are shown, as JSON can hold it."""
         source, split = self._shown.data.evaluation_source, self._shown.split
-        return {
+        called = said_classes(self._shown.data.class_map)
+        return ({"class_map": called} if called else {}) | {
             "data": [describe_images(self.images, source, split)],
             "view": dataclasses.asdict(self._shown.view),
             "among": None if self.among is None else [self.class_names[n] for n in self.among],

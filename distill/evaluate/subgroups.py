@@ -26,10 +26,11 @@ class SubgroupsConfig(PredictionsConfig):
 
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `accuracy/GROUP`, `accuracy_gap` and `worst_accuracy`."""
-        predictions = predictions.where(predictions.labels >= 0)
-        if not len(predictions):
+        labelled = predictions.labels >= 0
+        if not labelled.any():
             raise UserError("no image has a label to compare with")
-        groups = self._groups(predictions)
+        groups = self._groups(predictions, labelled)
+        predictions = predictions.where(labelled)
         right = predictions.scores.argmax(axis=1) == predictions.labels
         names, places = np.unique(groups, return_inverse=True)
         total = np.bincount(places)
@@ -56,16 +57,30 @@ class SubgroupsConfig(PredictionsConfig):
             {"counts": {"accuracy": [int(right.sum()), len(right)], **counts}},
         )
 
-    def _groups(self, predictions: Predictions) -> np.ndarray:
-        """The group of each image, str [N].
+    def _groups(self, predictions: Predictions, labelled: np.ndarray) -> np.ndarray:
+        """The group of each image that has a label, str [N].
 
         Raises:
-          UserError: if there is no such column, or the table lacks an image.
+          UserError: if there is no such column, the table lacks an image, a group is missing, or
+            two classes that are groups have one name.
         """
+        classes = np.array(predictions.class_names)
         columns = {"name": predictions.names, **predictions.columns}
-        columns["label"] = np.array(predictions.class_names)[predictions.labels]
+        columns["label"] = classes[predictions.labels]
         lines = np.arange(1, len(predictions) + 1)
-        table = Table(source="the predictions", columns=columns, lines=lines)
+        table = Table(source="the predictions", columns=columns, lines=lines).where(labelled)
         if self.table is not None:
             table = table.joined(read_csv(Path(self.table)))
+        if self.group == "label":
+            names = classes[np.unique(predictions.labels[labelled])]
+            _check_distinct(names.tolist())
         return table.texts(self.group)
+
+
+def _check_distinct(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"{names.count(name)} classes are called {name!r}, so that groups by label cannot "
+                "tell them apart; give class_names of their own, or group=COLUMN"
+            )

@@ -8,12 +8,13 @@ import orbax.checkpoint as ocp
 from distill.errors import UserError
 from distill.export.verify import size_of
 from distill.inspect.kind import Kind, blame
-from distill.inspect.lineage import is_run, model_and_lineage
+from distill.inspect.lineage import model_and_lineage
 from distill.inspect.tables import facts, tensor_table
 from distill.tensor_files import Tensor
 from distill.terminal import text_table
 from distill.train import best
 from distill.train.progress import format_figure
+from distill.train.workdir import is_run
 
 _CHECKPOINT = "_CHECKPOINT_METADATA"
 _ITEMS = ("params", "trained", "projections", "optimizer")

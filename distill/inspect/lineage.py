@@ -4,29 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
 from distill.inspect.kind import blame
 from distill.inspect.tables import facts
-from distill.json_files import read_json
 from distill.nn import VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.runs.opened import describe_model
 from distill.runs.start import start_source
 from distill.runs.teachers import recorded_teachers
 from distill.train.workdir import read_config, read_teachers
-
-
-def is_run(path: Path) -> bool:
-    """Whether a directory has the config of a run; published models have another config.json."""
-    file = path / "config.json"
-    if not file.is_file():
-        return False
-    try:
-        config = read_json(file)
-    except UserError:
-        # Whoever reads it says what is wrong.
-        return True
-    return isinstance(config, dict) and {"data", "train"} <= config.keys()
 
 
 def model_and_lineage(workdir: Path) -> tuple[str, str]:

@@ -8,12 +8,12 @@ from distill.data.sources import abbreviate
 from distill.data.store import DESCRIPTION as STORE
 from distill.inspect.checkpoint import arrays, kept_for, steps_in
 from distill.inspect.kind import Kind, blame
-from distill.inspect.lineage import is_run, model_and_lineage
+from distill.inspect.lineage import model_and_lineage
 from distill.inspect.tables import facts, tensor_table
 from distill.json_files import read_json
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
-from distill.train.workdir import read_classes, read_config
+from distill.train.workdir import is_run, read_classes, read_config
 
 # Of a run, the first of these that it has says how good it is.
 _MAIN_METRICS = ("test/accuracy", "val/accuracy")

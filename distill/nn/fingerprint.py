@@ -25,9 +25,7 @@ def fingerprint(params: Params, about: Any = None) -> str:
       about: anything else that makes the model what it is, as JSON can hold it.
     """
     leaves = jax.tree.leaves_with_path(params)
-    sums = jax.device_get(
-        jax.jit(lambda values: [_sums(value) for value in values])([leaf for _, leaf in leaves])
-    )
+    sums = jax.device_get([_sums(leaf) for _, leaf in leaves])
     content = [
         (jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype), *map(int, found))
         for (path, leaf), found in zip(leaves, sums, strict=True)
@@ -35,6 +33,8 @@ def fingerprint(params: Params, about: Any = None) -> str:
     return hashlib.sha256(json.dumps([content, about]).encode()).hexdigest()[:16]
 
 
+# Array by array: what is compiled for a shape serves all arrays and models that have it.
+@jax.jit
 def _sums(values: jax.Array) -> list[jax.Array]:
     """Sums, modulo 2³², of hashes of each value with its place."""
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[values.dtype.itemsize]

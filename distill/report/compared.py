@@ -6,11 +6,12 @@ from typing import Any
 
 from distill.report import html
 from distill.report.compared_figures import DRAWN, Models
-from distill.runs.compared import interval, shares
+from distill.runs.retained import images_of, interval, shares
 from distill.train.progress import format_figure
 
 PAGE = "compare.html"
 NOTHING = "—"
+OTHER_IMAGES = "other images"
 
 SHORT = {
     "corruptions": "mean_accuracy",
@@ -21,6 +22,10 @@ SHORT = {
 }
 """By kind of evaluation, the figure that stands for it at the top of the page; of others it is
 `accuracy`."""
+
+
+LOWER = frozenset({"ece", "parity_gap"})
+"""Of these figures, those that are better the lower they are."""
 
 
 def rows(result: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -37,9 +42,12 @@ def rows(result: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
     )
     found = []
     for metric in metrics:
-        kept = result["retained"].get(metric, {})
+        kept = {
+            **dict.fromkeys(_elsewhere(result, metric), OTHER_IMAGES),
+            **{name: _ratio(one) for name, one in result["retained"].get(metric, {}).items()},
+        }
         cells = [_cell(one, metric) for one in models]
-        found.append((metric, *cells, *(_ratio(kept.get(name)) for name in names[1:])))
+        found.append((metric, *cells, *(kept.get(name, NOTHING) for name in names[1:])))
     return header, found
 
 
@@ -60,9 +68,28 @@ def _line_with(model: Mapping[str, Any], metric: str) -> Mapping[str, Any] | Non
     return next((line for line in lines if metric in line["metrics"]), None)
 
 
-def _ratio(kept: Mapping[str, Any] | None) -> str:
-    if kept is None:
-        return NOTHING
+def _elsewhere(result: Mapping[str, Any], metric: str) -> list[str]:
+    """The models whose figure is of other images than the first one's."""
+    by_evaluation = result["other_images"]
+    return [
+        one["name"]
+        for one in result["models"]
+        if (line := _line_with(one, metric)) and one["name"] in by_evaluation.get(line["name"], {})
+    ]
+
+
+def warnings(result: Mapping[str, Any]) -> list[str]:
+    """Which figures beside each other are of other images."""
+    first = result["models"][0]["name"]
+    return [
+        f"warning: {evaluation}: {name} is of other images than {first}, {said}; "
+        "nothing is said to be retained"
+        for evaluation, models in result["other_images"].items()
+        for name, said in models.items()
+    ]
+
+
+def _ratio(kept: Mapping[str, Any]) -> str:
     low, high = kept["interval"]
     return f"{kept['ratio']:.1%}\n{low:.1%} to {high:.1%}"
 
@@ -70,6 +97,7 @@ def _ratio(kept: Mapping[str, Any] | None) -> str:
 def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
     """Writes the page of what `distill.runs.compared.compare` found."""
     models: Models = result["models"]
+    first, *others = (one["name"] for one in models)
     header, lines = rows(result)
     parts, short = [], []
     for name in models[0]["evaluations"]:
@@ -81,26 +109,49 @@ def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
         kinds = {line["config"]["kind"] for one in models if (line := one["evaluations"][name])}
         short += [_in_short(name, kind, mine) for kind in sorted(kinds)]
         drawn = [draw(models, name) for kind in sorted(kinds) for draw in DRAWN.get(kind, ())]
-        parts.append(html.section(name, *drawn, html.wide_table(header, mine)))
+        parts.append(html.section(name, *drawn, *_tables(header, mine)))
     content = html.page(
-        f"{' · '.join(one['name'] for one in models)}",
+        f"What is left of {first} in {', '.join(others)}" if others else f"{first}, evaluated",
         html.paragraph(
             f"Intervals hold the true value in 95 of 100 samples of images: Wilson's of a share, "
             f"and of what is retained of {models[0]['name']} that of the ratio of two shares. "
             "Where differences are smaller, more images have to tell."
         ),
-        html.section("In short", html.wide_table(header, [line for line in short if line])),
+        *map(html.paragraph, warnings(result)),
+        html.section(
+            "In short",
+            html.wide_table(
+                _ratios_first(header, len(models)),
+                [_ratios_first(line, len(models)) for line in short if line],
+            ),
+        ),
         *parts,
         html.section("What was run on what", html.wide_table(*_provenance(models))),
     )
     return html.write(output / PAGE, content)
 
 
+def _tables(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """The figures of an evaluation; those of debiasers, of which there are many, on demand."""
+    debiased = [line for line in lines if line[0].startswith("debiased/")]
+    found = [html.wide_table(header, [line for line in lines if line not in debiased])]
+    if debiased:
+        found.append(html.details("Debiased decisions", html.wide_table(header, debiased)))
+    return found
+
+
+def _ratios_first(cells: Sequence[str], models: int) -> list[str]:
+    """What is retained before what it is of, as a phone shows two columns or three."""
+    return [cells[0], *cells[1 + models :], *cells[1 : 1 + models]]
+
+
 def _in_short(name: str, kind: str, lines: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
     """The row of what matters most of an evaluation."""
     found = {line[0]: line[1:] for line in lines}
     figure = SHORT.get(kind, "accuracy")
-    return (f"{name}: {figure.replace('_', ' ')}", *found[figure]) if figure in found else None
+    better = "lower is better" if figure in LOWER else "higher is better"
+    label = f"{name}: {figure.replace('_', ' ')}\n{better}"
+    return (label, *found[figure]) if figure in found else None
 
 
 def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -111,8 +162,6 @@ def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:
             if line is None:
                 found.append((one["model"], "", "", name, "needs a model", "", "", ""))
                 continue
-            data = line.get("data", [])
-            images = ", ".join(f"{d['images']:,} of {d['source']} {d['split']}" for d in data)
             view = ", ".join(f"{k} {v}" for k, v in line.get("view", {}).items())
             step, seconds = line.get("step"), f"{line['seconds']:.1f}"
             found.append(
@@ -121,7 +170,7 @@ def _provenance(models: Models) -> tuple[list[str], list[tuple[str, ...]]]:
                     NOTHING if step is None else f"{step:,}",
                     line.get("weights", NOTHING),
                     name,
-                    images or NOTHING,
+                    images_of(line),
                     view or NOTHING,
                     seconds,
                     line["time"],

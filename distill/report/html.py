@@ -18,7 +18,7 @@ th:first-child, td:first-child { text-align: left; }
 th { background: #f3f6f9; }
 figure { margin: 1rem 0; } figure img { max-width: 100%; }
 figcaption { color: #5a6672; font-size: .9rem; }
-small { color: #5a6672; }
+small, summary { color: #5a6672; }
 .wide { overflow-x: auto; font-size: .9rem; }
 .wide td, .wide th { white-space: nowrap; padding: .3rem .6rem; }
 .wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: #fff; }
@@ -65,6 +65,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def wide_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table that scrolls by itself where the page is narrow."""
     return f'<div class="wide">{table(header, rows)}</div>'
+
+
+def details(summary: str, *content: str) -> str:
+    """HTML that is shown when a reader asks for it."""
+    return (
+        f"<details><summary>{html.escape(summary)}</summary>\n" + "\n".join(content) + "</details>"
+    )
 
 
 def preformatted(text: str) -> str:

@@ -1,13 +1,11 @@
 """Several models evaluated alike: what a student retains of its teacher."""
 
-import math
+import contextlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
-from distill.analysis.intervals import CONFIDENCE, wilson_interval
 from distill.analysis.prediction_files import SUFFIXES, read_predictions
 from distill.buckets import local
 from distill.errors import UserError
@@ -18,8 +16,12 @@ from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.paths import in_bucket
 from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_predictions
+from distill.runs.models import checkpoint_step
+from distill.runs.opened import describe_model
+from distill.runs.retained import other_images, retained
 from distill.runs.subject import open_subject
 from distill.runs.weights import WeightsConfig
+from distill.train.workdir import is_run
 
 RESULT = "compare.json"
 """What is compared, in the directory that a comparison writes to."""
@@ -70,19 +72,27 @@ def compare(
 
     Returns:
       `models`, each with its `name` and its `evaluations` by name, lines as of `FILE`, or null
-      where a file of predictions is not enough; and `retained`.
+      where a file of predictions is not enough; and what `retained` and `other_images` return.
 
     Raises:
       UserError: if a model cannot be opened, or not be evaluated as is asked.
     """
     output.mkdir(parents=True, exist_ok=True)
+    for name, place in models.items():
+        with _of(name):
+            _check(place, evals)
     known = _known(output / RESULT)
     found = []
     for number, (name, place) in enumerate(models.items(), 1):
         say(f"{name} ({number} of {len(models)}): {place}")
-        lines = _lines(place, evals, known, batch_size=batch_size, data_dir=data_dir)
+        with _of(name):
+            lines = _lines(place, evals, known, batch_size=batch_size, data_dir=data_dir)
         found.append({"name": name, "model": str(place), "evaluations": lines})
-        result = {"models": found, "retained": _retained(found)}
+        result = {
+            "models": found,
+            "retained": retained(found),
+            "other_images": other_images(found),
+        }
         # What one model took stands if the next one fails.
         if distributed.is_primary():
             write_json(output / RESULT, result)
@@ -96,6 +106,44 @@ def _known(file: Path) -> list[Line]:
     return [line for one in models for line in one["evaluations"].values() if line]
 
 
+@contextlib.contextmanager
+def _of(name: str) -> Iterator[None]:
+    """Has an error name the model or the evaluation that it is of."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"{name}: {error}", *error.args[1:])
+        raise
+
+
+def _model_at(place: Path) -> Path | WeightsConfig | None:
+    """A run's workdir or published weights; None of a file of predictions."""
+    if place.suffix in SUFFIXES and _holds_predictions(place):
+        return None
+    return place if is_run(place) else WeightsConfig(path=str(place))
+
+
+def _check(place: Path, evals: Mapping[str, EvaluationConfig]) -> None:
+    """Checks what can be known of a model before another one is evaluated.
+
+    Raises:
+      UserError: if it cannot be opened, or an evaluation lacks images.
+    """
+    model = _model_at(place)
+    if model is None:
+        read_predictions(place)
+        return
+    own = [name for name, one in evals.items() if not one.names_data]
+    if isinstance(model, WeightsConfig) and own:
+        raise UserError(
+            f"{place} are published weights, which come without data: give "
+            f"config.evals.{own[0]}.source, which then is that of all models"
+        )
+    describe_model(model)
+    if isinstance(model, Path):
+        checkpoint_step(model)
+
+
 def _lines(
     place: Path,
     evals: Mapping[str, EvaluationConfig],
@@ -105,24 +153,19 @@ def _lines(
     data_dir: str | None,
 ) -> dict[str, Line | None]:
     """What was found of a model, by the evaluation's name."""
-    if place.suffix in SUFFIXES and _holds_predictions(place):
+    model = _model_at(place)
+    if model is None:
         return _of_predictions(place, evals)
-    is_run = (place / "config.json").exists()
-    model = place if is_run else WeightsConfig(path=str(place))
-    if not is_run and (own := [name for name, one in evals.items() if not one.names_data]):
-        raise UserError(
-            f"{place} are published weights, which come without data: give "
-            f"config.evals.{own[0]}.source, which then is that of all models"
-        )
     teachers = any(one.needs_teachers for one in evals.values())
     opened = open_subject(model, batch_size=batch_size, data_dir=data_dir, with_teachers=teachers)
-    known = [*known, *(kept(place / FILE) if is_run else ())]
+    known = [*known, *(kept(place / FILE) if isinstance(model, Path) else ())]
     found = {}
     for name, config in evals.items():
-        line, seen = measure(name, config, opened, known=known)
+        with _of(name):
+            line, seen = measure(name, config, opened, known=known)
         for text in seen:
             say(f"  {name}: {text}")
-        if line not in known and is_run and distributed.is_primary():
+        if line not in known and isinstance(model, Path) and distributed.is_primary():
             keep(place / FILE, line)
         found[name] = line
     return found
@@ -146,45 +189,8 @@ def _of_predictions(file: Path, evals: Mapping[str, EvaluationConfig]) -> dict[s
             say(f"  {name}: needs a model, not its predictions; left out")
             found[name] = None
             continue
-        found[name], seen = measure_predictions(name, config, predictions, file)
+        with _of(name):
+            found[name], seen = measure_predictions(name, config, predictions, file)
         for text in seen:
             say(f"  {name}: {text}")
     return found
-
-
-def shares(line: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """Of each metric of a line that is a share of images: how many of how many."""
-    counts = line.get("details", {}).get("counts", {})
-    return {f"{line['name']}/{figure}": (one, of) for figure, (one, of) in counts.items()}
-
-
-def interval(correct: int, total: int) -> list[float]:
-    """Wilson's, of a share."""
-    return [*wilson_interval(correct, total)]
-
-
-def _retained(models: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of each share, what part of the first model's each other one reaches.
-
-    The interval is that of the ratio of two shares of independent images, by the delta method on
-    its logarithm (Katz et al. 1978); as models saw the same images, it is wider than it need be.
-    """
-    first, *others = models
-    found: dict[str, dict[str, Any]] = {}
-    theirs = _shares(first)
-    for other in others:
-        for figure, (correct, total) in _shares(other).items():
-            if theirs.get(figure, (0, 0))[0] and correct:
-                ratio = correct / total * theirs[figure][1] / theirs[figure][0]
-                spread = math.sqrt(
-                    1 / correct - 1 / total + 1 / theirs[figure][0] - 1 / theirs[figure][1]
-                )
-                half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * spread
-                ends = [ratio * math.exp(-half), ratio * math.exp(half)]
-                found.setdefault(figure, {})[other["name"]] = {"ratio": ratio, "interval": ends}
-    return found
-
-
-def _shares(model: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    lines = (line for line in model["evaluations"].values() if line)
-    return {figure: counts for line in lines for figure, counts in shares(line).items()}

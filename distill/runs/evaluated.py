@@ -21,10 +21,10 @@ from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.predicted import PredictionsConfig, named
 from distill.evaluate.split import SplitConfig
-from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluations import build, say_remarks
+from distill.runs.retained import recorded_images
 from distill.runs.subject import OpenedSubject, open_subject
 from distill.runs.weights import WeightsConfig
 from distill.train.progress import format_figure
@@ -135,7 +135,7 @@ def measure(
       opened: the model.
       weights: which of a run's they are, `last` or `best`.
       known: lines of earlier evaluations; one of the same parameters, images and settings is
-        returned as it is, the latest first.
+        returned as it is, the latest first, unless the evaluation is to write files.
 
     Returns:
       The line, and what is to be said of the images.
@@ -157,12 +157,13 @@ def measure(
         "model": subject.place,
         "step": opened.step,
         "weights": weights,
-        "parameters": fingerprint(opened.params),
-        "teachers": {key: fingerprint(params) for key, params in opened.frozen.items()},
+        "parameters": opened.parameters,
+        "teachers": opened.teachers,
         "batch_size": subject.batch_size,
+        "files": config.files(),
     }
     asked = {"name": name, "config": to_dict(config), **model, **evaluation.about()}
-    for line in reversed(known):
+    for line in () if config.writes else reversed(known):
         if _identity(line) == _identity(asked):
             return line, [f"as evaluated before, {line['time']}"]
     began = time.perf_counter()
@@ -183,10 +184,24 @@ def measure_predictions(
     measured = config.measure(predictions)
     metrics = {key: value for key, value in named(name, measured).items() if value is not None}
     seconds = time.perf_counter() - began
-    about = {"predictions": str(file), **predictions.about, "details": dict(measured.details)}
+    about = {"predictions": str(file), **predictions.about, "files": config.files()}
+    about |= {"details": dict(measured.details)}
     undeclared = remarks_on_undeclared(predictions) if config.by_the_models_classes else ()
-    seen = [f"{len(predictions):,} images of {file}", *undeclared, *measured.lines]
+    ignored = _ignored(config, predictions)
+    seen = [f"{len(predictions):,} images of {file}", *ignored, *undeclared, *measured.lines]
     return _line(name, config, about, metrics, seconds), seen
+
+
+def _ignored(config: PredictionsConfig, predictions: Predictions) -> list[str]:
+    """What the settings say of images and a file of predictions does not say of its own."""
+    recorded = recorded_images(predictions.about)
+    of = recorded[0] if len(recorded) == 1 else {}
+    asked = {"source": config.source, "split": config.split}
+    others = [f"{key}={value}" for key, value in asked.items() if value not in (None, of.get(key))]
+    if not others:
+        return []
+    known = f", of {of['source']} {of['split']}" if of else ""
+    return [f"warning: {' and '.join(others)} ignored: predictions are of the file's images{known}"]
 
 
 def show(line: Line, seen: Sequence[str], output: Path | None) -> dict[str, float]:
@@ -200,13 +215,19 @@ def show(line: Line, seen: Sequence[str], output: Path | None) -> dict[str, floa
 
 
 # What the result of an evaluation depends on.
-_DECIDES = ("name", "parameters", "teachers", "data", "learnt_from", "view", "among", "class_map")
+_DECIDES = (
+    *("name", "parameters", "teachers", "data", "learnt_from", "view", "among", "class_map"),
+    *("files", "predictions"),
+)
 
 
 def _identity(line: Mapping[str, Any]) -> Any:
     """What has to be the same for two evaluations to have one result, as JSON has it."""
     config = {key: value for key, value in line["config"].items() if key != "every"}
-    said = {key: line.get(key) for key in _DECIDES} | {"config": config}
+    said = {key: line.get(key) or None for key in _DECIDES} | {"config": config}
+    if config.get("kind") == "views":
+        # Mixtures are drawn batch by batch.
+        said["batch_size"] = line.get("batch_size")
     return json.loads(json.dumps(said))
 
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from distill.analysis.prediction_files import PredictionsWriter, check_writable
+from distill.analysis.prediction_files import PredictionsWriter, check_writable, refuse_other
 from distill.errors import UserError
 from distill.evaluate.of_images import OfImagesConfig
 from distill.evaluate.outputs import Rows
 from distill.evaluate.predicted import Predictor
-from distill.nn.fingerprint import fingerprint
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.subject import open_subject
@@ -44,8 +43,8 @@ def predict(
       data_dir: see `DataConfig`; None takes the run's.
 
     Raises:
-      UserError: if model or images cannot be opened, or parts of other predictions lie beside the
-        file.
+      UserError: if model or images cannot be opened, or the file holds other predictions, or
+        parts of others lie beside it.
     """
     check_writable(output)
     if isinstance(model, WeightsConfig) and not images.names_data:
@@ -64,8 +63,9 @@ def predict(
     about = predictor.about() | {
         "model": opened.subject.place,
         "step": opened.step,
-        "parameters": fingerprint(opened.params),
+        "parameters": opened.parameters,
     }
+    refuse_other(output, predictor.class_names, about)
     writer = PredictionsWriter(output, class_names=predictor.class_names, about=about)
     start = distributed.agree(writer.position)
     if start:
@@ -102,4 +102,5 @@ def _write_part(
         return
     rows = Rows(*(np.concatenate(parts) for parts in zip(*held, strict=True)))
     described = predictor.columns(rows)
-    writer.write({**described, "logits": rows.values, "index": rows.index}, end)
+    index = rows.index.astype(np.int64)
+    writer.write({**described, "logits": rows.values, "index": index}, end)

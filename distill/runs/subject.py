@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from jax.sharding import Mesh
 
@@ -14,6 +13,7 @@ from distill.data.classes import Names, all_chosen, among
 from distill.errors import UserError
 from distill.evaluate.distillation import distillation_metrics
 from distill.nn import Params, VisionNetwork
+from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.parallel.printed import say
 from distill.runs.opened import open_model
@@ -25,7 +25,8 @@ from distill.tasks.matching.function_matching import same_mixture
 from distill.train.workdir import read_config
 
 
-class OpenedSubject(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class OpenedSubject:
     """A finished model and the parameters that its evaluations are given."""
 
     subject: Subject
@@ -34,6 +35,16 @@ class OpenedSubject(NamedTuple):
     """Of its teachers, by name; empty where it has none, or they are not there."""
     step: int | None
     """Of its checkpoint; None of published weights."""
+
+    @functools.cached_property
+    def parameters(self) -> str:
+        """Their fingerprint."""
+        return fingerprint(self.params)
+
+    @functools.cached_property
+    def teachers(self) -> dict[str, str]:
+        """The fingerprints of its teachers' parameters, by name."""
+        return {name: fingerprint(params) for name, params in self.frozen.items()}
 
 
 def open_subject(

@@ -19,7 +19,7 @@ from distill.paths import local_path
 from distill.train.checkpoints import Checkpoints
 from distill.train.loop import TrainConfig
 from distill.train.state import TrainState
-from distill.train.workdir import differences, read_config, read_images
+from distill.train.workdir import differences, is_run, read_config, read_images
 
 T = TypeVar("T")
 
@@ -210,7 +210,7 @@ def _parse(origin: str) -> tuple[Path, int | None]:
 
 def _begun(workdir: Path, parent: Path) -> int | None:
     """The step at which a branch in `workdir` left `parent`, if there is one."""
-    if not (workdir / "config.json").exists():
+    if not is_run(workdir):
         return None
     origin = read_config(workdir).get("branch_from")
     if origin is None:

@@ -218,6 +218,22 @@ def read_images(workdir: Path, split: str) -> int | None:
     return recorded.get(split, {}).get("images")
 
 
+def is_run(directory: Path) -> bool:
+    """Whether a directory has the config of a run; published models have another config.json."""
+    file = directory / "config.json"
+    if not file.is_file():
+        return False
+    try:
+        return _of_run(read_json(file))
+    except UserError:
+        # Whoever reads it says what is wrong.
+        return True
+
+
+def _of_run(config: Any) -> bool:
+    return isinstance(config, dict) and not config.keys().isdisjoint(("data", "train"))
+
+
 def read_config(workdir: Path) -> dict[str, Any]:
     """The resolved config of the run in `workdir`; what moved with it is found where it is now.
 
@@ -234,7 +250,13 @@ def read_config(workdir: Path) -> dict[str, Any]:
         below = sorted(one.parent.name for one in workdir.glob("*/config.json"))
         name = f"; name one in it: {', '.join(below[:_MOST_NAMED])}" if below else ""
         raise UserError(f"{workdir} is not the workdir of a run: it has no config.json{name}")
-    return _as_it_ran(read_recorded(file))
+    recorded = read_recorded(file)
+    if not _of_run(recorded):
+        raise UserError(
+            f"{workdir} is not the workdir of a run: its config.json says neither data nor train; "
+            "of a published model, say --weights, config.KEY.weights.path"
+        )
+    return _as_it_ran(recorded)
 
 
 def _as_it_ran(recorded: dict[str, Any]) -> dict[str, Any]:

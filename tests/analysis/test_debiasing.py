@@ -173,6 +173,12 @@ def test_a_debiaser_sees_nothing_of_the_cases_it_is_applied_to():
     assert [a.debiaser for a in one.curve] == [b.debiaser for b in other.curve]
 
 
+def test_a_remark_says_which_cases_it_is_of():
+    found = compare(drawn(80, 2), drawn(90, 2, seed=1))
+    assert [one.count(", measured on: the group") for one in found.warnings] == [1, 1, 0, 0]
+    assert [one.count(", fitted to: the group") for one in found.warnings] == [0, 0, 1, 1]
+
+
 def test_without_held_out_cases_nothing_is_debiased():
     found = compare(drawn(80, 2))
     assert found.curve == () and found.held_out is None

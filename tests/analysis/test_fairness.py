@@ -121,5 +121,5 @@ def test_predictions_have_a_score_for_a_class_and_a_group_by_name():
     assert found.groups == ("Male=-1", "Male=1") and found.group.tolist() == [1, 0, 1]
     other = cases_of_predictions(predictions, positive="yes", group="Male", target="Smiling")
     assert other.target.tolist() == [False, True, True]
-    with pytest.raises(UserError, match="has no column 'Mal'; did you mean 'Male'"):
+    with pytest.raises(UserError, match="no column 'Mal'; did you mean 'Male'"):
         cases_of_predictions(predictions, positive="yes", group="Mal")

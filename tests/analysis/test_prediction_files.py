@@ -9,7 +9,9 @@ import pytest
 
 from distill.analysis.prediction_files import (
     PredictionsWriter,
+    check_writable,
     read_predictions,
+    refuse_other,
     write_predictions,
 )
 from distill.analysis.predictions import Predictions
@@ -112,7 +114,7 @@ def _zip(file: Path, members: dict[str, bytes]):
         ({"logits": np.zeros((1, 2)), "class_names": np.array(["a"])}, "1 names of classes"),
         (
             {"logits": np.array([[0.0, np.nan]]), "name": np.array(["x.jpg"])},
-            "predictions of 1 images are not finite, the first of x.jpg",
+            "not all scores are finite: in 1 of ",
         ),
         ({"probabilities": np.array([[0.2, 0.7]])}, "are no probabilities: they sum up to 0.9"),
         ({"probabilities": np.array([[-0.5, 1.5]])}, "the least is -0.5"),
@@ -128,7 +130,7 @@ def test_what_is_no_predictions_is_refused_with_the_files_name(tmp_path, arrays,
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.npz", b"no zip", "cannot be read as predictions"),
+        ("p.npz", b"no zip", "cannot be read as predictions: it is no .npz file, which is a zip"),
         ("p.parquet", b"PAR1 no parquet", "cannot be read as predictions"),
         ("p.csv", b"", r"must end in one of .npz, .parquet"),
     ],
@@ -147,7 +149,7 @@ def test_a_missing_file_is_said(tmp_path):
 def test_objects_in_a_file_are_not_unpickled(tmp_path):
     file = tmp_path / "p.npz"
     np.savez(file, logits=np.array([[{"a": 1}]], dtype=object))
-    with pytest.raises(UserError, match="cannot be read as predictions"):
+    with pytest.raises(UserError, match="cannot be read as predictions: 'logits' is no array of"):
         read_predictions(file)
 
 
@@ -156,3 +158,22 @@ def test_what_is_said_of_predictions_is_json(tmp_path):
     write_predictions(file, _predictions())
     with np.load(file) as arrays:
         assert json.loads(str(arrays["about"])) == {"model": "runs/one", "step": 3}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_a_file_of_other_predictions_is_not_replaced(tmp_path, suffix):
+    file, mine = tmp_path / f"p{suffix}", _predictions()
+    refuse_other(file, mine.class_names, mine.about)
+    write_predictions(file, mine)
+    refuse_other(file, mine.class_names, mine.about)
+    for names, about in ((mine.class_names, {"step": 4}), (("x", *mine.class_names), mine.about)):
+        with pytest.raises(UserError, match=r"another model, .*another --output"):
+            refuse_other(file, names, about)
+
+
+def test_the_directory_of_a_file_is_made(tmp_path):
+    check_writable(tmp_path / "new" / "er" / "p.npz")
+    assert (tmp_path / "new" / "er").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file cannot be made: "):
+        check_writable(tmp_path / "file" / "p.npz")

@@ -96,7 +96,12 @@ def test_a_missing_file_is_said(tmp_path):
         ("p\n1\n\n0\n-1\n", lambda t: t.binary("p"), "line 5: p is -1 here and 0 elsewhere"),
         ("p,q\n1,\n", lambda t: t.texts("q"), "line 2: q is empty"),
         ("score\n1\n", lambda t: t.texts("scor"), "no column 'scor'; did you mean 'score'"),
-        ("s\nval\n", lambda t: t.of_split("s", "test"), "no row has 'test' in the column 's'"),
+        (
+            "s\nval\n",
+            lambda t: t.of_split("s", "test", "--to"),
+            "no row has 'test' in .* expected one of 'val'; say which by --to=",
+        ),
+        ("a;b\n1;2\n", lambda t: t.texts("b"), "no column 'b'.* separated by ';'; expected commas"),
     ],
 )
 def test_a_cell_that_is_not_as_asked_for_is_refused_with_its_line(write, content, ask, message):
@@ -107,7 +112,9 @@ def test_a_cell_that_is_not_as_asked_for_is_refused_with_its_line(write, content
 
 
 def test_a_split_keeps_the_lines_of_its_rows(write):
-    table = read_csv(write("s,p\nval,0\ntest,x\nval,1\ntest,0\n")).of_split("s", "test")
+    table = read_csv(write("s,p\nval,0\ntest,x\nval,1\ntest,0\n")).of_split(
+        "s", "test", "--apply_to"
+    )
     assert table.lines.tolist() == [3, 5] and table.source.endswith("t.csv (test)")
     with pytest.raises(UserError, match=r"\(test\), line 3: p is 'x'"):
         table.numbers("p")
@@ -128,13 +135,56 @@ def test_images_are_joined_by_name_with_or_without_their_path(write):
     [
         ("image,g\na.jpg,x\n", r"more\.csv lacks 1 of 2 images of .*t\.csv, the first 'b\.jpg'"),
         ("image,g\na.jpg,x\nb.jpg,y\na.jpg,x\n", r"line 4: a\.jpg was on line 2 already"),
-        ("image,p\na.jpg,x\nb.jpg,y\n", "both have the column 'p'"),
+        ("image,p\na.jpg,x\nb.jpg,y\n", "the column 'p' is in .*t.csv and in .*"),
     ],
 )
 def test_images_that_cannot_be_joined_are_named(write, more, message):
     table = read_csv(write("name,p\na.jpg,0\nb.jpg,1\n"))
     with pytest.raises(UserError, match=message):
         table.joined(read_csv(write(more, "more.csv")))
+
+
+def test_what_is_wrong_in_a_joined_column_is_named_by_the_file_that_holds_it(write):
+    table = read_csv(write("name,p\na,0.5\nb,0.5\n"))
+    more = read_csv(write("image,y,s\nx,1,m\nb,,m\na,1,m\n", "more.csv"))
+    joined = table.joined(more).where(np.array([False, True]))
+    with pytest.raises(UserError, match=r"more\.csv, line 3: y is ''"):
+        joined.binary("y")
+    with pytest.raises(UserError, match=r"/t\.csv, line 3: p is '0\.5'; expected .* from 0 to 0"):
+        joined.numbers("p", 0, 0)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_a_missing_group_is_refused_by_files_of_predictions_and_by_csv(write, tmp_path, suffix):
+    file = tmp_path / f"p{suffix}"
+    predictions = Predictions(
+        scores=np.eye(2),
+        class_names=("no", "yes"),
+        labels=np.array([0, 1]),
+        names=np.array(["a", "b"]),
+        columns={"sex": np.array(["m ", " "]), "age": np.array([1.0, np.nan])},
+    )
+    write_predictions(file, predictions)
+    for name in ("sex", "age"):
+        with pytest.raises(UserError, match=rf"p\{suffix}, line 2: {name} is empty"):
+            read_table(file, "yes").texts(name)
+    assert read_table(file, "yes").where(np.array([0])).texts("sex").tolist() == ["m"]
+    table = read_csv(write("sex,age\nm ,1\n , \n"))
+    for name in ("sex", "age"):
+        with pytest.raises(UserError, match=rf"t\.csv, line 3: {name} is empty"):
+            table.texts(name)
+    assert table.where(np.array([0])).texts("sex").tolist() == ["m"]
+
+
+def test_what_is_null_in_a_parquet_file_is_missing(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    logits = arrow.FixedSizeListArray.from_arrays(arrow.array([1.0, 0.0, 0.0, 1.0]), 2)
+    columns = {"logits": logits, "text": ["m", None], "number": [1, None], "bool": [None, True]}
+    parquet.write_table(arrow.table(columns), tmp_path / "p.parquet")
+    table = read_table(tmp_path / "p.parquet", "1")
+    for name, line in {"text": 2, "number": 2, "bool": 1}.items():
+        with pytest.raises(UserError, match=f"line {line}: {name} is empty"):
+            table.texts(name)
 
 
 def test_celebas_texts_and_their_copies_as_csv_say_the_same(write):

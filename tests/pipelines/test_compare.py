@@ -1,19 +1,21 @@
 """`distill compare`: several models evaluated alike, and what they retain of the first."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 
+from distill.analysis.intervals import ratio_interval
 from distill.analysis.prediction_files import write_predictions
 from distill.analysis.predictions import Predictions
 from distill.errors import UserError
 from distill.evaluate.calibration import CalibrationConfig
 from distill.evaluate.corruptions import CorruptionsConfig
+from distill.evaluate.humans import HumanAlignmentConfig
 from distill.evaluate.split import SplitConfig
+from distill.evaluate.subgroups import SubgroupsConfig
 from distill.report.compared import rows, write_comparison
-from distill.runs import evaluated
+from distill.runs import evaluated, subject
 from distill.runs.compared import RESULT, compare, named_models
 from distill.runs.evaluated import FILE, evaluate, kept
 from pipelines.compare import main
@@ -68,9 +70,9 @@ def test_what_is_retained_is_a_ratio_of_shares(compared):
     theirs = result["models"][0]["evaluations"]["calibration"]["metrics"]["calibration/accuracy"]
     assert kept_of["again"]["ratio"] == 1
     assert kept_of["elsewhere"]["ratio"] == pytest.approx(0.9 / theirs)
-    low, high = kept_of["elsewhere"]["interval"]
-    spread = math.sqrt(1 / 324 - 1 / 360 + 1 / round(theirs * 360) - 1 / 360)
-    assert math.log(high / low) == pytest.approx(2 * 1.959964 * spread, rel=1e-6)
+    whole = (round(theirs * 360), 360)
+    assert kept_of["elsewhere"]["interval"] == [*ratio_interval((324, 360), whole)]
+    assert result["other_images"] == {}
     assert "calibration/ece" not in result["retained"]
 
 
@@ -80,14 +82,50 @@ def test_what_was_computed_before_is_not_computed_again(
     def never(*arguments):
         raise AssertionError("it was computed before")
 
+    hashed, fingerprint = [], subject.fingerprint
+    monkeypatch.setattr(subject, "fingerprint", lambda tree: hashed.append(1) or fingerprint(tree))
     monkeypatch.setattr(evaluated, "_line", never)
     before = len(kept(teacher_workdir / FILE))
     again = compare({"teacher": teacher_workdir}, EVALS, tmp_path)
     assert _metrics(again) == _metrics(compared[0])
-    assert len(kept(teacher_workdir / FILE)) == before
+    assert len(kept(teacher_workdir / FILE)) == before and len(hashed) == 1
     changed = EVALS | {"calibration": CalibrationConfig(**IMAGES, held_out=0.0, bins=4)}
     with pytest.raises(AssertionError, match="computed before"):
         compare({"teacher": teacher_workdir}, changed, tmp_path)
+
+
+def test_what_a_changed_file_said_is_computed_again(teacher_workdir, tmp_path):
+    table = tmp_path / "groups.csv"
+    evals = {"groups": SubgroupsConfig(**IMAGES, group="half", table=str(table))}
+
+    def found(first, last):
+        rows = [f"{name},{first if name < 1600 else last}" for name in range(1797)]
+        table.write_text("\n".join(["name,half", *rows]))
+        (model,) = compare({"teacher": teacher_workdir}, evals, tmp_path)["models"]
+        return model["evaluations"]["groups"]
+
+    before, after = found("a", "b"), found("c", "d")
+    assert {"groups/accuracy/a", "groups/accuracy/b"} < before["metrics"].keys()
+    assert {"groups/accuracy/c", "groups/accuracy/d"} < after["metrics"].keys()
+    assert found("c", "d") == after
+
+
+def test_lines_of_before_files_were_recorded_are_known_where_none_is_named():
+    line = {"name": "a", "config": {"kind": "split"}, "parameters": "0", "teachers": {}}
+    assert evaluated._identity(line) == evaluated._identity(line | {"files": {}})
+    assert evaluated._identity(line) != evaluated._identity(line | {"files": {"table": "0"}})
+
+
+def test_trials_that_are_asked_for_are_written_again(tmp_path):
+    assert not HumanAlignmentConfig(source="digits").writes
+    assert HumanAlignmentConfig(source="digits", trials=str(tmp_path)).writes
+
+
+def test_views_in_batches_of_another_size_are_others():
+    line = {"name": "a", "config": {"kind": "views"}, "batch_size": 64}
+    assert evaluated._identity(line) != evaluated._identity(line | {"batch_size": 32})
+    split = line | {"config": {"kind": "split"}}
+    assert evaluated._identity(split) == evaluated._identity(split | {"batch_size": 32})
 
 
 def _metrics(result):

@@ -156,7 +156,7 @@ def test_small_groups_are_warned_of(tmp_path):
     [
         (["--bias=1.5"], "--bias must be in [0, 1], not 1.5"),
         (["--gamma=0"], "--gamma must be a number from 1e-6 on, not 0"),
-        (["--group=t"], "has no column 't'"),
+        (["--group=t"], "no column 't'"),
         (["--held_out=VAL", "--split_column=s"], "give --held_out or a split"),
         (["--held_out=TEST"], "--held_out is --table"),
         (["--split_column=s"], "no row has 'test' in the column 's'"),

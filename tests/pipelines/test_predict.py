@@ -123,7 +123,6 @@ def test_logits_that_are_not_finite_are_refused_with_the_images_name(
     [
         (None, "p.txt", "p.txt must end in one of .npz, .parquet"),
         ("weights", "p.npz", "published weights come without data"),
-        (None, "missing/p.npz", "missing is no directory"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_opened(
@@ -132,3 +131,13 @@ def test_what_cannot_be_done_is_said_before_anything_is_opened(
     model = WeightsConfig(path=str(tmp_path)) if model else teacher_workdir
     with pytest.raises(UserError, match=message):
         predict(model, OfImagesConfig(), tmp_path / output)
+
+
+def test_a_finished_file_of_other_images_is_not_replaced(teacher_workdir, written):
+    with pytest.raises(UserError, match=r"another model, of other images.*another --output"):
+        predict(teacher_workdir, OfImagesConfig(split="train"), written, batch_size=64)
+    assert read_predictions(written).about["data"][0]["split"] == "test"
+
+
+def test_places_in_the_source_are_int64(written):
+    assert read_predictions(written).columns["index"].dtype == np.int64

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.analysis.human.datasets import CATEGORIES, DATASETS, HUMAN, NO_ANSWER
+from distill.analysis.tables import other_separator
 from distill.errors import UserError
 
 COLUMNS = (
@@ -158,7 +159,7 @@ def _rows(file: Path) -> tuple[list[tuple[str, ...]], list[int]]:
             if missing := [name for name in COLUMNS if name not in header]:
                 raise UserError(
                     f"{file}, line 1: {', '.join(missing)} missing; expected the columns "
-                    f"{','.join(COLUMNS)}"
+                    f"{','.join(COLUMNS)}{other_separator(header)}"
                 )
             places = [header.index(name) for name in COLUMNS]
             for row in reader:

@@ -26,6 +26,11 @@ def remarks_on(
       accepted: the numbers of the classes that each may be taken for.
     """
     remarks = []
+    if len(space.class_names) == 1:
+        remarks.append(
+            f"warning: {space.name} has one class only, {space.class_names[0]!r}: nothing to tell "
+            "apart"
+        )
     if space.images is not None and len(names) != space.images:
         amount = "less" if len(names) < space.images else "more"
         remarks.append(

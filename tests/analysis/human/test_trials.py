@@ -68,6 +68,7 @@ def test_files_that_say_the_same_are_read_the_same(lines, how, written):
         ((), r"line 1: subj, session, .* missing; expected the columns subj,session"),
         ((HEADER,), "holds no trials"),
         ((HEADER.replace("imagename", "image"), ROW), "line 1: imagename missing"),
+        ((HEADER.replace(",", ";"), ROW), "separated by ';'; expected commas"),
         ((HEADER, ROW, "resnet50,1,2"), "line 3: 3 values; expected 8"),
         ((HEADER, ROW, NEXT.replace("na,", "nan,")), "line 3: object_response is 'nan'; expected"),
         ((HEADER, ROW.replace("knife", "Knife"), NEXT), "line 2: object_response is 'Knife'"),

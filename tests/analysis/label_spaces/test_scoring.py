@@ -183,6 +183,14 @@ def test_a_set_of_ones_own_says_classes_of_images_and_folders(tmp_path):
     assert found.as_json()["among_all"]["classes"] == 4
 
 
+def test_a_set_of_ones_own_with_one_class_is_warned_of(tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text('{"cats": "cat", "dogs": "cat"}')
+    shown = predictions(["cats/1", "dogs/1"], scores=np.eye(2), class_names=("cat", "dog"))
+    found = LabelSpaceConfig(label_space=str(file)).score(shown)
+    assert "warning: own has one class only, 'cat': nothing to tell apart" in found.remarks
+
+
 def test_a_set_of_ones_own_may_be_of_imagenets_classes(tmp_path):
     file = tmp_path / "own.json"
     file.write_text('{"fish": ["n01440764", "n01443537"], "hens": "n01514859"}')
