@@ -141,7 +141,7 @@ class DataConfig:
         if not self.mixture:
             return self.open(self.train_split, channels=channels)
         opened = {
-            name: self._open(part.source, part.split or self.train_split, channels)
+            name: self._open(part.source, part.split or self.train_split, channels, mapped=False)
             for name, part in sorted(self.mixture.items())
         }
         return Mixture({name: (opened[name], self.mixture[name].weight) for name in opened})
@@ -162,14 +162,16 @@ class DataConfig:
         Raises:
           UserError: if there is no such source, split or class, nothing in it, or no labels.
         """
-        images = self._open(self.evaluation_source, split, channels)
+        own = not self.mixture and self.eval_source in (None, self.source)
+        images = self._open(self.evaluation_source, split, channels, mapped=own)
         if labelled and not images.class_names:
             raise UserError(
                 f"{self.evaluation_source} has no labels to evaluate against; name labelled data"
             )
         return images
 
-    def _open(self, name: str, split: str, channels: int) -> Source:
+    def _open(self, name: str, split: str, channels: int, *, mapped: bool = True) -> Source:
+        """Opens a split; `mapped` is whether `class_map` has to know one of its classes."""
         source = open_source(
             name,
             split,
@@ -186,7 +188,8 @@ class DataConfig:
             names = read_class_map(Path(self.class_map))
             # One map may be for the names of both.
             strict = not self.mixture and self.eval_source in (None, self.source)
-            source = renamed(source, names, strict=strict)
+            if mapped or not names.keys().isdisjoint(source.class_names):
+                source = renamed(source, names, strict=strict)
         if not self.classes:
             return source
         chosen = ChosenClasses(source, self.classes)

@@ -56,6 +56,13 @@ def test_images_are_those_of_the_lines_in_their_order(images):
     assert source.name(1) == "even/8.png" and source.describe(1) == f"{images}/even/8.png"
 
 
+def test_two_lists_of_one_name_are_refused(images):
+    (images / "train.csv").write_text(f"{path(0)},x\n")
+    (images / "train.tsv").write_text(f"{path(1)}\tx\n")
+    with pytest.raises(UserError, match=r"train\.csv and train\.tsv, and either could be"):
+        opened(images)
+
+
 def test_columns_go_by_their_names_and_others_are_left_alone(images):
     text = f'width\tlabel\tnote\tfile\n9\t5\t"a\tb"\t{path(4)}\n9\t12\t\t{path(5)}\n'
     for name in ("train.csv", "train.tsv"):

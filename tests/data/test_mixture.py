@@ -222,6 +222,21 @@ def folder(tmp_path):
     return tmp_path / "digits"
 
 
+def test_a_map_of_classes_may_be_for_one_part(tmp_path, folder):
+    (tmp_path / "map.json").write_text(json.dumps({"0": "zero", "1": "one"}))
+    for index in range(4):
+        path = tmp_path / "words" / "train" / ("zero", "one")[index % 2]
+        path.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(path / f"{index}.png")
+    parts = {name: PartConfig(source=f"folder:{tmp_path / name}") for name in ("digits", "words")}
+    config = DataConfig(
+        mixture=parts, class_map=str(tmp_path / "map.json"), eval_source=f"folder:{folder}"
+    )
+    source = config.open_training(channels=1)
+    assert source.class_names == ("zero", "one", *map(str, range(2, 10)))
+    assert source.labels[-4:].tolist() == [1, 1, 0, 0]
+
+
 def test_a_run_trains_on_a_mixture_and_logs_what_it_saw(tmp_path, folder):
     flags = [
         *arguments("pretrain/digits.py", tmp_path / "run"),

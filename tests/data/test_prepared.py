@@ -203,6 +203,18 @@ def test_an_order_of_slices_that_is_damaged_is_named(copy, size):
         opened(f"prepared:{copy}", "train[:50%]")
 
 
+def test_an_order_of_slices_that_is_missing_or_another_is_named(copy):
+    file = copy / "train.order.npy"
+    order = np.load(file)
+    np.save(file, order[::-1])
+    with pytest.raises(UserError, match=r"train.order.npy is damaged: it is another one"):
+        opened(f"prepared:{copy}", "train[:50%]")
+    file.unlink()
+    with pytest.raises(UserError, match=r"train.order.npy is missing"):
+        opened(f"prepared:{copy}", "train[:50%]")
+    assert len(opened(f"prepared:{copy}")) == len(order)
+
+
 def test_a_shard_that_is_damaged_ends_a_run_and_is_named(copy, monkeypatch):
     monkeypatch.setattr(reading, "_PAUSES", (0, 0))
     file = copy / "train-00001-of-00005.array_record"

@@ -27,7 +27,7 @@ from distill.data.sources.base import (
 from distill.data.sources.image_index import ImageIndex, Label, Shard, ShardImages, write_index
 from distill.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, PreparedSplit
 from distill.data.sources.opening import open_source
-from distill.data.sources.prepared import KIND, index_file, order_file
+from distill.data.sources.prepared import KIND, has_order, index_file, order_checksum, order_file
 from distill.data.sources.splits import parse_split, slicing_order
 from distill.data.workers import cores
 from distill.errors import RunFailed, UserError
@@ -253,10 +253,7 @@ def _finish(folder: Path, source: Source, parts: list[Part], say: Say) -> Prepar
     path = folder / index_file(split)
     with writing(path):
         write_index(str(path), KIND, content)
-    order = slicing_order(source)
-    if (order != np.arange(len(order))).any():
-        with writing(folder / order_file(split)):
-            np.save(folder / order_file(split), order.astype("<i8"))
+    order = _write_order(folder, split, source)
     for one in corrupt[:_NAMED]:
         say(f"warning: corrupt image {one}")
     if len(corrupt) > _NAMED:
@@ -268,8 +265,19 @@ def _finish(folder: Path, source: Source, parts: list[Part], say: Say) -> Prepar
         marked=marked,
         corrupt=len(corrupt),
         index=ImageIndex(str(path), str(folder)).digest,
+        order=order,
         shards=tuple(shards),
     )
+
+
+def _write_order(folder: Path, split: str, source: Source) -> str | None:
+    """Writes the order of slices, where that is not the split's own; its checksum."""
+    order = slicing_order(source).astype("<i8")
+    if (order == np.arange(len(order))).all():
+        return None
+    with writing(folder / order_file(split)):
+        np.save(folder / order_file(split), order)
+    return order_checksum(order)
 
 
 def _mended(preparation: Preparation, sources: dict[str, Source], say: Say) -> Manifest:
@@ -282,6 +290,8 @@ def _mended(preparation: Preparation, sources: dict[str, Source], say: Say) -> M
         about = manifest.splits[split]
         parts = zip(parts_of(split, about), about.shards, strict=True)
         missing |= {part: shard for part, shard in parts if not shard.is_in(folder)}
+        if about.order is not None and not has_order(folder, split, about.order):
+            _write_order(folder, split, sources[split])
     if missing:
         _write(preparation, sources, [*missing], say)
     for part, shard in missing.items():

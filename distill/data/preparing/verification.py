@@ -11,7 +11,7 @@ from distill.data.sources.base import CorruptImage, Source
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.manifest import Manifest
 from distill.data.sources.marked_jpegs import MarkedJpeg
-from distill.data.sources.prepared import PreparedImages, open_prepared, order_file
+from distill.data.sources.prepared import PreparedImages, has_order, open_prepared, order_file
 from distill.data.sources.splits import slicing_order
 from distill.errors import RunFailed
 
@@ -46,7 +46,11 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
     wrong = [
         f"{order_file(split)}: the order in which slices are taken"
         for split, (source, prepared) in both.items()
-        if not np.array_equal(slicing_order(source), prepared.slicing_order())
+        if (
+            (order := manifest.splits[split].order) is not None
+            and not has_order(folder, split, order)
+        )
+        or not np.array_equal(slicing_order(source), prepared.slicing_order())
     ]
     tasks, images = [], 0
     for split in both:

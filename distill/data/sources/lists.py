@@ -217,7 +217,16 @@ def _files(path: str) -> dict[str, str]:
             f"{printable(path)} holds no lists; expected one, or files such as train.csv and "
             "val.csv"
         )
-    return {os.path.splitext(name)[0]: os.path.join(path, name) for name in names}
+    files: dict[str, str] = {}
+    for name in names:
+        stem = os.path.splitext(name)[0]
+        if stem in files:
+            raise UserError(
+                f"{printable(path)} holds {os.path.basename(files[stem])} and {name}, and either "
+                f"could be the list {stem}; keep one of them there"
+            )
+        files[stem] = os.path.join(path, name)
+    return files
 
 
 def open_list(path: str, split: str, decoding: Decoding) -> ListedImages:

@@ -48,6 +48,9 @@ class PreparedSplit:
     """How many of those cannot be decoded."""
     index: str
     """The checksum of the split's index."""
+    order: str | None
+    """That of the order in which slices are taken, which is a file of its own; None where they are
+    taken in the split's."""
     shards: tuple[PreparedShard, ...]
 
 

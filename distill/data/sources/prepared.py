@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.sources.array_records import RecordImages
-from distill.data.sources.base import MissingSplit, Source, cached_property, printable
+from distill.data.sources.base import (
+    MissingSplit,
+    Source,
+    cached_property,
+    fingerprint_of,
+    printable,
+)
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.image_index import DamagedIndex, ImageIndex
@@ -35,6 +41,19 @@ def order_file(split: str) -> str:
     return f"{split}.order.npy"
 
 
+def order_checksum(order: np.ndarray) -> str:
+    """Of the order in which slices are taken."""
+    return fingerprint_of(order.dtype.str, order.tobytes())
+
+
+def has_order(folder: Path, split: str, checksum: str) -> bool:
+    """Whether the order in which slices of a split are taken is there as it was written."""
+    try:
+        return order_checksum(np.load(folder / order_file(split), allow_pickle=False)) == checksum
+    except (OSError, ValueError, EOFError):
+        return False
+
+
 class PreparedImages(RecordImages):
     """The images of a split, as those of the source that they were prepared from.
 
@@ -50,7 +69,8 @@ class PreparedImages(RecordImages):
         # Those of images without labels, too.
         self.class_names = about.class_names
         self._fingerprint = about.fingerprint
-        self._split = split
+        self._order_file = os.path.join(index.root, order_file(split))
+        self._order = about.order
 
     def read(self, index: int) -> Example:
         """The image, of which parts are decoded alone where its file allows it, and its label."""
@@ -76,15 +96,17 @@ class PreparedImages(RecordImages):
         Raises:
           UserError: if its file is damaged.
         """
-        file = os.path.join(self._index.root, order_file(self._split))
-        if not os.path.exists(file):
+        if self._order is None:
             return np.arange(len(self))
+        file, again = self._order_file, "Copy it again, or run the same distill prepare command"
+        if not os.path.exists(file):
+            raise UserError(f"{printable(file)} is missing. {again}")
         try:
             order = persistently(lambda: np.load(file, allow_pickle=False), file)
-            if len(order) != len(self):
-                raise ValueError(f"it is of {len(order):,} images, not {len(self):,}")
+            if order_checksum(order) != self._order:
+                raise ValueError("it is another one than its manifest says")
         except (ValueError, EOFError) as error:
-            raise UserError(f"{printable(file)} is damaged: {error}. Copy it again") from error
+            raise UserError(f"{printable(file)} is damaged: {error}. {again}") from error
         return order
 
 

@@ -18,17 +18,18 @@ _NUMBER = re.compile(r"[-_.]*\d*([-_.]of[-_.]\d+)?(\.[a-z_]+)*$", re.IGNORECASE)
 
 
 def split_of(shard: str) -> str:
-    """What a shard's path from the root says of its split: its folder, or a part of its name.
+    """What a shard's path from the root says of its split: a folder, or a part of its name.
 
-    Such as `train` of `train/0.tar`, `train-000.tar` and `imagenet-train-000-of-147.tar`. Of
-    `flowers-000.tar` it is `flowers`, which is no split's usual name. A folder `data`, in which
-    Hugging Face has the shards of all splits, says nothing.
+    Such as `train` of `train/0.tar`, `train-000.tar`, `more/train-001.tar` and
+    `imagenet-train-000-of-147.tar`. Where none of them is a split's usual name, it is the outermost
+    folder, but for `data`, in which Hugging Face has the shards of all splits; without one, of
+    `flowers-000.tar`, it is `flowers`.
     """
     *folders, name = shard.split(os.sep)
-    if folders and folders[0] != "data":
-        return folders[0]
-    named = [part for part in _SEPARATORS.split(name) if standard_name(part)]
-    return named[0] if named else _NUMBER.sub("", name)
+    usual = [part for part in (*folders, *_SEPARATORS.split(name)) if standard_name(part)]
+    if usual:
+        return usual[0]
+    return folders[0] if folders and folders[0] != "data" else _NUMBER.sub("", name)
 
 
 def open_sharded(
