@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from support import run_command
 
 from distill.analysis.prediction_files import write_predictions
 from distill.analysis.predictions import Predictions
@@ -14,7 +15,6 @@ from distill.runs import compared
 from distill.runs.compared import compare
 from distill.runs.evaluated import kept
 from distill.train.workdir import is_run, read_config
-from pipelines.evaluate import main
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def test_an_error_names_the_model_and_the_evaluation(predictions, tmp_path):
 def test_figures_are_kept_in_a_folder_that_is_made(predictions, tmp_path):
     file = tmp_path / "new" / "lines.jsonl"
     sure = ("kind=calibration", "held_out=0.0")
-    main(
-        [
-            f"--predictions={predictions}",
-            f"--output={file}",
-            *(f"--config.evals.sure.{one}" for one in sure),
-        ]
+    done = run_command(
+        "evaluate",
+        f"--predictions={predictions}",
+        f"--output={file}",
+        *(f"--config.evals.sure.{one}" for one in sure),
     )
+    assert done.returncode == 0, done.stderr
     assert [line["name"] for line in kept(file)] == ["sure"]
