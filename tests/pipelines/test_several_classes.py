@@ -34,7 +34,7 @@ class Several(Transformed):
 @pytest.fixture(autouse=True)
 def several(monkeypatch):
     opened = DataConfig._open
-    monkeypatch.setattr(DataConfig, "_open", lambda *args: Several(opened(*args)))
+    monkeypatch.setattr(DataConfig, "_open", lambda *args, **how: Several(opened(*args, **how)))
 
 
 def test_a_teacher_is_trained_on_them_and_accuracies_are_said_to_be_missing(tmp_path, caplog):
