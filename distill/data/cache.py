@@ -16,6 +16,7 @@ leaves is read right or decoded again.
 import contextlib
 import dataclasses
 import fcntl
+import math
 import mmap
 import os
 import struct
@@ -45,6 +46,11 @@ _BLOCK = 2**26
 # Of the memory, or the file system, that is free.
 _SHARE = 0.5
 _GIB = 2**30
+# Sizes of images of which the layout is remembered.
+_SIZES = 4096
+
+_Layout = tuple[dict[str, tuple[np.dtype, tuple[int, ...], int]], int]
+"""Of each array of an example dtype, shape and place, and how many bytes all take."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,7 @@ class DecodedImages:
         self._boot = _this_boot()
         self._next = self._end = 0
         self._full = False
+        self._layouts: dict[tuple[int, int], _Layout] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("_files", "_spec", "_images")}
@@ -99,7 +106,7 @@ class DecodedImages:
         offset, height, width, crc, boot, _, checked = _SLOT.unpack(slot)
         if not height or checked != zlib.crc32(slot[:_CHECKED]):
             return None
-        arrays, size = _layout(self._spec, height, width)
+        arrays, size = self._layout(height, width)
         pixels = self._mapped(offset + size)
         if pixels is None:
             return None
@@ -109,7 +116,7 @@ class DecodedImages:
                 return None
             self._note(index, offset, height, width, crc)
         return {
-            name: np.frombuffer(pixels, dtype, _items(shape), offset + place).reshape(shape)[()]
+            name: np.ndarray(shape, dtype, pixels, offset + place)[()]
             for name, (dtype, shape, place) in arrays.items()
         }
 
@@ -128,7 +135,7 @@ class DecodedImages:
     def put(self, index: int, example: Example) -> None:
         """Keeps an example, if there is room."""
         height, width = example["image"].shape[:2]
-        arrays, size = _layout(self._spec, height, width)
+        arrays, size = self._layout(height, width)
         offset = self._place(size)
         if offset is None:
             return
@@ -139,6 +146,14 @@ class DecodedImages:
                 os.pwrite(file.fileno(), data, offset + place)
                 crc = zlib.crc32(data, crc)
         self._note(index, offset, height, width, crc)
+
+    def _layout(self, height: int, width: int) -> _Layout:
+        found = self._layouts.get((height, width))
+        if found is None:
+            if len(self._layouts) >= _SIZES:
+                self._layouts.clear()
+            found = self._layouts[height, width] = _layout(self._spec, height, width)
+        return found
 
     def _note(self, index: int, offset: int, height: int, width: int, crc: int) -> None:
         slot = _SLOT.pack(offset, height, width, crc, self._boot, 0, 0)[:_CHECKED]
@@ -310,21 +325,14 @@ def _locked(path: str | Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _layout(
-    spec: ExampleSpec, height: int, width: int
-) -> tuple[dict[str, tuple[np.dtype, tuple[int, ...], int]], int]:
-    """Of each array of an example dtype, shape and place, and how many bytes all take."""
+def _layout(spec: ExampleSpec, height: int, width: int) -> _Layout:
     found, place = {}, 0
     for name, one in spec.items():
         sides = iter((height, width))
         shape = tuple(next(sides) if side is None else side for side in one.shape)
         found[name] = (one.dtype, shape, place)
-        place += one.dtype.itemsize * _items(shape)
+        place += one.dtype.itemsize * math.prod(shape)
     return found, place
-
-
-def _items(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def _this_boot() -> int:

@@ -110,6 +110,9 @@ class TrainingViews:
             rng = generator(self.seed, epoch, index)
             try:
                 example = read_example(self.source, index)
+                if self.teacher_view != "same":
+                    # Looked at twice: two parts of it take longer to decode.
+                    example = {**example, "image": np.asarray(example["image"])}
                 image = example["image"]
                 height, width = image.shape[:2]
                 view = draw_view(height, width, self.view, rng, self.decoder)
@@ -159,7 +162,8 @@ class TrainingViews:
 def _cutting(
     view: View, size: int, own: Filter, decoder: Decoder, out: np.ndarray | None = None
 ) -> Cut:
-    def cut(pixels: np.ndarray, by: Filter | None) -> np.ndarray:
+    # Not annotated: Python would make the annotation's union anew for each view.
+    def cut(pixels, by):
         # Only the image itself is resized by the view's own filter.
         return cut_view(pixels, view, size, by or own, decoder, None if by else out)
 

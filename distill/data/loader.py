@@ -95,7 +95,7 @@ def _join(chunks: Sequence[Batch]) -> Batch:
 def _reason(source: Source, index: int) -> str:
     """Why an image cannot be decoded; only batches come from the workers that found it out."""
     try:
-        source.read(index)
+        np.asarray(source.read(index)["image"])
     except CorruptImage as error:
         return str(error)
     return "it could not be decoded, but can now"

@@ -39,7 +39,8 @@ class Transformed(_SameImages):
 
     def read(self, index: int) -> Example:
         """Reads the example from the source; the result is what the function makes of it."""
-        return self._function(self._source.read(index))
+        example = self._source.read(index)
+        return self._function({**example, "image": np.asarray(example["image"])})
 
 
 class Shrunk(_SameImages):
@@ -72,12 +73,11 @@ class Shrunk(_SameImages):
     def read(self, index: int) -> Example:
         """Reads the example from the source."""
         example = self._source.read(index)
-        image = np.asarray(example["image"])
-        height, width = image.shape[:2]
+        height, width = example["image"].shape[:2]
         share = self._side / min(height, width)
         if share >= 1:
             return example
-        size = round(height * share), round(width * share)
+        image, size = np.asarray(example["image"]), (round(height * share), round(width * share))
         if self._decoder == "fast":
             small = resize(image, size)
         else:

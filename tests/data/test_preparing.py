@@ -15,7 +15,7 @@ from support import Damaged, run_python, wait_for
 from distill.data import open_source
 from distill.data.preparing import Preparation, parts, preparation, prepare, processes, verify
 from distill.data.preparing.processes import in_processes
-from distill.data.sources import marked_jpegs
+from distill.data.sources import jpeg_images
 from distill.data.sources.base import MissingSplit
 from distill.data.sources.decoding import Decoding
 from distill.errors import RunFailed, UserError
@@ -306,7 +306,7 @@ def test_what_differs_from_the_source_is_named(whole, lines):
 
 def test_a_part_that_is_otherwise_when_it_is_decoded_alone_is_named(whole, lines, monkeypatch):
     prepare(whole, lines.append)
-    monkeypatch.setattr(marked_jpegs, "decode_crop", lambda *arguments: np.zeros((35, 45, 3)))
+    monkeypatch.setattr(jpeg_images, "decode_crop", lambda *arguments: np.zeros((35, 45, 3)))
     with pytest.raises(RunFailed, match="a pixel of "):
         verify(whole, lines.append, all_images=True)
 

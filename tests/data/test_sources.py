@@ -172,7 +172,7 @@ def read_one(root, path, image, channels, **options):
     save(root / "train" / "x" / path, image, **options)
     pixels = open_source(f"folder:{root}", "train", channels=channels).read(0)["image"]
     assert pixels.dtype == np.uint8 and pixels.shape == (16, 16, channels)
-    return pixels.astype(float)
+    return np.asarray(pixels, float)
 
 
 def test_colour_image_becomes_grey_by_its_luma(tmp_path):

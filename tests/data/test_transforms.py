@@ -84,7 +84,7 @@ def test_a_border_is_left_out_before_anything_else(image_folder):
     images = open_source(f"folder:{image_folder}", "train", channels=3)
     found, whole = WithoutBorder(images, 2).read(1), images.read(1)
     np.testing.assert_array_equal(found["image"], whole["image"][2:-2, 2:-2])
-    assert found["label"] == whole["label"] and found["image"].size < whole["image"].size
+    assert found["label"] == whole["label"] and found["image"].shape < whole["image"].shape
 
 
 def test_images_without_a_border_are_others(image_folder):

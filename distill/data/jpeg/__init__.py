@@ -1,6 +1,6 @@
-"""Crops of JPEGs decoded alone, from files whose parts are marked for it without loss."""
+"""Parts of JPEGs decoded alone: crops of files that are marked for it without loss, and tops."""
 
-from distill.data.jpeg.crops import crop, decode_crop
+from distill.data.jpeg.crops import crop, decode_crop, decode_top
 from distill.data.jpeg.errors import UnsupportedJpeg
 from distill.data.jpeg.header import Header, parse
 from distill.data.jpeg.restarts import restart_interval, with_restarts
@@ -11,6 +11,7 @@ __all__ = [
     "UnsupportedJpeg",
     "crop",
     "decode_crop",
+    "decode_top",
     "parse",
     "restart_interval",
     "segments",

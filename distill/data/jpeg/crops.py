@@ -1,5 +1,6 @@
-"""Parts of a JPEG that has restart markers, decoded without the rest of it."""
+"""Parts of a JPEG, decoded without the rest of it."""
 
+import re
 import struct
 
 import numpy as np
@@ -14,6 +15,10 @@ _MARGIN = 1
 # Of narrower images libjpeg-turbo does not smooth colour.
 _NARROWEST = 5
 _COLOURS = {1: "GRAY", 3: "RGB"}
+_END = b"\xff\xd9"
+# What a decoder says of a sound file whose scan goes on after the last row that it looks for. It
+# tells what it found wrong first, so that nothing was before.
+_GOES_ON = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 
 Box = tuple[int, int, int, int]
 
@@ -64,7 +69,11 @@ def _cut(
     lengths = (grid[1:] - grid[:-1]).reshape(-1, per_row)[:, first : last + 1]
     last_bytes = lengths.cumsum()
     last_bytes += len(header.head) - 1
-    np.frombuffer(small, np.uint8)[last_bytes] = markers(len(last_bytes))
+    there = markers(len(segments) - 1)[upper * per_row : (lower + 1) * per_row]
+    file = np.frombuffer(small, np.uint8)
+    if (file[last_bytes] != there.reshape(-1, per_row)[:, first : last + 1].ravel()).any():
+        raise UnsupportedJpeg("its parts do not end with restart markers")
+    file[last_bytes] = markers(len(last_bytes))
     return small, (left - first * wide, top - upper * high)
 
 
@@ -94,6 +103,45 @@ def decode_crop(
     except Exception as error:
         raise UnsupportedJpeg(str(error) or type(error).__name__) from error
     return pixels[top : top + box[3] - box[1], left : left + box[2] - box[0]]
+
+
+def decode_top(data: bytes, header: Header, bottom: int, channels: int = 3) -> np.ndarray:
+    """The first rows of a JPEG as simplejpeg decodes them of the whole file, to the bit.
+
+    What is coded below them is passed over: the header is made to say that there is no more.
+
+    Args:
+      data: of the whole file.
+      header: of `parse`, without restart markers.
+      bottom: how many rows, at least 1.
+      channels: 1 for grey or 3 for colour.
+
+    Returns:
+      uint8 [bottom, width, channels].
+
+    Raises:
+      UnsupportedJpeg: if it takes the whole file to decode them, the rows are damaged, or the file
+        has no end.
+      ValueError: if there are not as many rows.
+    """
+    if not 0 < bottom <= header.height:
+        raise ValueError(f"an image of {header.height} rows has no {bottom}")
+    high = header.mcu[0]
+    height = -(-(bottom + _MARGIN) // high) * high
+    if height >= header.height:
+        raise UnsupportedJpeg("the whole of it is decoded")
+    if header.interval or not data.endswith(_END):
+        raise UnsupportedJpeg("it has restart markers, or no end")
+    small = bytearray().join([header.head, memoryview(data)[header.scan :]])
+    struct.pack_into(">H", small, header.frame, height)
+    pixels = np.empty((height, header.width, channels), np.uint8)
+    try:
+        simplejpeg.decode_jpeg(small, _COLOURS[channels], buffer=pixels)
+    # Whatever damage makes the decoder stumble on, and that the scan goes on.
+    except Exception as error:
+        if not _GOES_ON.match(str(error)):
+            raise UnsupportedJpeg(str(error) or type(error).__name__) from error
+    return pixels[:bottom]
 
 
 def _covering(begin: int, end: int, size: int, count: int) -> tuple[int, int]:

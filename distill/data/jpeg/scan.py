@@ -54,6 +54,8 @@ def segments(data: bytes, header: Header) -> np.ndarray:
       uint32 [segments + 1]: their first bytes, and at last that after the image. The marker of two
       bytes after each part is counted to it.
 
+    Where their lengths are recorded only the last is looked at, as all are when they are cut out.
+
     Raises:
       UnsupportedJpeg: if there are not as many as there should be, or the image does not end.
     """
@@ -61,7 +63,7 @@ def segments(data: bytes, header: Header) -> np.ndarray:
     if len(recorded) == _part_count(header):
         bounds = np.concatenate([[header.scan], recorded]).cumsum()
         # Another program may have written the scan anew and kept what it does not know.
-        if bounds[-1] <= len(data) and _are_there(np.frombuffer(data, np.uint8), bounds[1:]):
+        if data[bounds[-1] - 2 : bounds[-1]] == bytes((0xFF, _EOI)):
             return bounds.astype(np.uint32)
     return _found_segments(data, header)
 

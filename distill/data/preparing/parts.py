@@ -217,7 +217,7 @@ def _prepared(source: Source, index: int, restarts: bool) -> tuple[bytes, bool, 
     if restarts and (anew := marked(data)) is not None:
         return anew, True, ""
     try:
-        Decoding()(data)
+        Decoding().whole(data)
     except CorruptImage as error:
         return data, False, str(error)
     return data, False, ""

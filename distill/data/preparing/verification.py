@@ -9,8 +9,8 @@ from distill.data.preparing.preparation import Preparation, Say, open_sources, p
 from distill.data.preparing.processes import Progress, in_processes
 from distill.data.sources.base import CorruptImage, Source
 from distill.data.sources.decoding import Decoding
+from distill.data.sources.jpeg_images import JpegImage
 from distill.data.sources.manifest import Manifest
-from distill.data.sources.marked_jpegs import MarkedJpeg
 from distill.data.sources.prepared import PreparedImages, has_order, open_prepared, order_file
 from distill.data.sources.splits import slicing_order
 from distill.errors import RunFailed
@@ -112,12 +112,12 @@ def _difference(source: Source, prepared: PreparedImages, index: int) -> str:
 def _pixels(source: Source, index: int) -> np.ndarray | None:
     """Those of the whole image; None where it cannot be decoded."""
     try:
-        return Decoding()(encoded_image(source, index))
+        return Decoding().whole(encoded_image(source, index))
     except CorruptImage:
         return None
 
 
-def _has_pixels(image: MarkedJpeg | np.ndarray, pixels: np.ndarray) -> bool:
+def _has_pixels(image: np.ndarray | JpegImage, pixels: np.ndarray) -> bool:
     """Whether the image has these pixels, its middle when it is decoded alone too."""
     height, width, _ = pixels.shape
     middle = np.s_[height // 4 : -(-3 * height // 4), width // 4 : -(-3 * width // 4)]

@@ -51,8 +51,11 @@ class Source(Protocol):
     def read(self, index: int) -> Example:
         """The image and what goes with it, as `spec` says.
 
+        The image may be what stands for an array, with its `shape` and `dtype`, and is decoded
+        where it is looked at: `np.asarray` makes it one, a slice of rows and columns a part of it.
+
         Raises:
-          CorruptImage: if the image cannot be decoded.
+          CorruptImage: if the image cannot be decoded, or when it is looked at.
           RunFailed: if the system cannot read it.
         """
         ...

@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
 from distill.data.fast import Decoder, decode_jpeg
 from distill.data.sources.base import CorruptImage
+from distill.data.sources.jpeg_images import JpegImage, jpeg_image
 from distill.errors import RunFailed
 
 # What Pillow decodes by itself, whatever a file is called: no EPS, for which it runs Ghostscript,
@@ -76,7 +77,20 @@ class Decoding:
     decoder: Decoder = "fast"
     """The pixels are the same; see `distill.data.fast`."""
 
-    def __call__(self, data: bytes) -> np.ndarray:
+    def __call__(self, data: bytes) -> np.ndarray | JpegImage:
+        """The image of a file, uint8 [height, width, channels], decoded where it is looked at.
+
+        Raises:
+          CorruptImage: as `decode`; what stands for a JPEG raises it when it is looked at.
+        """
+        if self.decoder == "fast" and self.channels == 3:
+            most = Image.MAX_IMAGE_PIXELS or 2**62
+            image = jpeg_image(data, self.whole, upright=self.exif_orientation, most_pixels=most)
+            if image is not None:
+                return image
+        return self.whole(data)
+
+    def whole(self, data: bytes) -> np.ndarray:
         """Decodes a whole file to uint8 [height, width, channels]; raises what `decode` does."""
         if self.decoder == "fast" and self.channels == 3:
             pixels = decode_jpeg(data)

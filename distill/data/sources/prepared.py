@@ -18,10 +18,8 @@ from distill.data.sources.formats import Format, Request
 from distill.data.sources.image_index import DamagedIndex, ImageIndex
 from distill.data.sources.layout import named_split
 from distill.data.sources.manifest import Manifest, PreparedSplit
-from distill.data.sources.marked_jpegs import partly_decoded
 from distill.data.sources.reading import persistently
 from distill.data.sources.splits import open_parts
-from distill.data.spec import Example
 from distill.errors import UserError
 from distill.paths import check_reachable, local_path
 
@@ -71,11 +69,6 @@ class PreparedImages(RecordImages):
         self._fingerprint = about.fingerprint
         self._order_file = os.path.join(index.root, order_file(split))
         self._order = about.order
-
-    def read(self, index: int) -> Example:
-        """The image, of which parts are decoded alone where its file allows it, and its label."""
-        image = partly_decoded(self.encoded(index), self._decode)
-        return {"image": image, "label": self.labels[index]}
 
     def image_of(self, record: bytes) -> bytes:
         """The record itself."""
