@@ -39,6 +39,20 @@ def test_every_image_is_read_with_its_label(shards):
     assert numbers(opened(shards, "validation")) == list(range(30, 36))
 
 
+def test_what_is_no_shard_by_its_name_is_counted(shards):
+    pack(shards / "train-000002.TAR", samples(range(20, 22)))
+    pack(shards / "more" / "deeper" / "train-000003.tar", samples([50]))
+    for name in ("train-000000.tar.bak", "0.webdataset", "1.webdataset", "classes.txt", ".hidden"):
+        (shards / name).write_text("0\n1\n2\n", encoding="utf-8")
+    source = opened(shards)
+    assert numbers(source) == list(range(22))
+    assert source.found == (
+        "22 images in 3 classes in 3 shards; left out beside the shards 2 .webdataset, 1 .bak, "
+        "1 folder in a folder"
+    )
+    assert opened(shards / "*.tar").found == "20 images in 3 classes in 2 shards"
+
+
 def test_splits_are_slices_as_of_any_source(shards):
     assert len(opened(shards, "train[:50%]")) == 10
     both = numbers(opened(shards, "train[:7]")) + numbers(opened(shards, "train[7:]"))

@@ -19,7 +19,7 @@ from distill.data.sources.sharded import open_sharded
 from distill.data.sources.shards import find_shards
 from distill.errors import UserError
 
-_FILE = re.compile(r"\.array_?record(-\d+-of-\d+)?$")
+_FILE = re.compile(r"\.array_?record(-\d+-of-\d+)?$", re.IGNORECASE)
 # What features may be called: by TFDS, and in the ImageNet records of TensorFlow's models.
 _IMAGE = ("image", "image/encoded")
 _LABEL = ("label", "image/class/label")
@@ -178,7 +178,7 @@ def _open(request: Request) -> Source:
         "a folder with *.array_record, or *.array_record-00000-of-00001 as TFDS names them",
     )
     index = open_index("array_record", shards, scan_records)
-    return open_sharded(request, index, RecordImages)
+    return open_sharded(request, shards, index, RecordImages)
 
 
 FORMATS = (Format(name="array_record", argument="PATH", open=_open),)

@@ -14,7 +14,7 @@ from distill.json_files import read_json
 from distill.paths import text_of
 
 # What a list of classes may be called, where a data set lies; the last is what TFDS writes.
-_LISTS = ("classes.txt", "classes.json", "dataset_info.json", "label.labels.txt")
+LISTS = ("classes.txt", "classes.json", "dataset_info.json", "label.labels.txt")
 
 
 def label_text(value: Any) -> str | None:
@@ -43,7 +43,7 @@ def read_class_names(folder: str) -> tuple[str, ...]:
     Raises:
       UserError: if the list cannot be read, is empty or has a name twice.
     """
-    for name in _LISTS:
+    for name in LISTS:
         path = Path(folder, name)
         if path.is_file() and (names := _read(path)):
             names = tuple(unicodedata.normalize("NFC", text_of(one)) for one in names)
@@ -102,7 +102,7 @@ def classes_of(
 def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> UserError:
     """The error for a label that is none of the classes listed in a folder."""
     shown = ", ".join(names[:8]) + (f", … {names[-1]}" if len(names) > 8 else "")
-    lists = next(name for name in _LISTS if os.path.exists(os.path.join(folder, name)))
+    lists = next(name for name in LISTS if os.path.exists(os.path.join(folder, name)))
     return UserError(
         f"{where} has the label {text!r}, which is none of the {len(names):,} classes of "
         f"{printable(os.path.join(folder, lists))} ({shown}), nor one's number from 0"

@@ -22,7 +22,8 @@ _NAMED = 5
 OUTSIDE = "image outside the folders of classes"
 _DANGLING, _LOOPING = "dangling link", "looping link"
 _UNREADABLE, _SPECIAL = "unreadable folder", "special file"
-_PLURALS = {OUTSIDE: "images outside the folders of classes"}
+DEEPER = "folder in a folder"
+_PLURALS = {OUTSIDE: "images outside the folders of classes", DEEPER: "folders in folders"}
 
 _FILE, _FOLDER = "file", "folder"
 

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from distill.data.sources.base import printable
+from distill.data.sources.class_lists import LISTS
+from distill.data.sources.scanning import DEEPER, LeftOut
 from distill.errors import UserError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _SPECIAL = re.compile(r"[{*?\[]")
+# What lies beside shards and says something of them.
+_ABOUT = (*LISTS, "README.md", "dataset_dict.json", "features.json", "state.json")
 
 
 class Shards(NamedTuple):
@@ -23,6 +27,8 @@ class Shards(NamedTuple):
     """Their paths from the root."""
     pattern: str
     """What chose them of the root; empty for all."""
+    left_out: LeftOut
+    """What else lies in a folder of them, by suffix."""
 
 
 def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -> Shards:
@@ -38,7 +44,7 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
       UserError: if there are none, or one that braces name is not there.
     """
     if os.path.isdir(argument):
-        return Shards(argument, _in_folder(argument, is_shard, expected), "")
+        return _in_folder(argument, is_shard, expected)
     special = _SPECIAL.search(argument)
     if special is None or os.path.lexists(argument):
         files = [argument]
@@ -52,11 +58,11 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
         more = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
         raise UserError(f"{printable(missing[0])}{more} of {printable(argument)} cannot be found")
     names = tuple(os.path.relpath(file, root) for file in dict.fromkeys(files))
-    return Shards(root, names, os.path.relpath(argument, root))
+    return Shards(root, names, os.path.relpath(argument, root), LeftOut())
 
 
-def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> tuple[str, ...]:
-    names, others = [], []
+def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> Shards:
+    names, others, left_out = [], [], LeftOut()
     for name in sorted(_visible(folder)):
         path = os.path.join(folder, name)
         inside = [""] if not os.path.isdir(path) else sorted(_visible(path))
@@ -66,7 +72,12 @@ def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> t
     if not names:
         there = ", ".join(map(printable, others[:5])) or "nothing"
         raise UserError(f"{printable(folder)} holds {there}, and no shards; expected {expected}")
-    return tuple(names)
+    for file in others:
+        if os.path.isdir(os.path.join(folder, file)):
+            left_out[DEEPER] += 1
+        elif os.path.basename(file) not in _ABOUT:
+            left_out[os.path.splitext(file)[1].lower()] += 1
+    return Shards(folder, tuple(names), "", left_out)
 
 
 def _visible(folder: str) -> list[str]:

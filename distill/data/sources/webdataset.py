@@ -244,7 +244,7 @@ def _open(request: Request) -> Source:
         "a folder with *.tar, a pattern such as train-{000000..000146}.tar, or train-*.tar",
     )
     index = open_index("wds", shards, scan_tar)
-    return open_sharded(request, index)
+    return open_sharded(request, shards, index)
 
 
 FORMATS = (Format(name="wds", argument="PATH", open=_open),)
