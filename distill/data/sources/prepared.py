@@ -64,6 +64,11 @@ class PreparedImages(RecordImages):
       about: what the manifest says of it.
     """
 
+    mend = (
+        "Copy it again, or delete it and run the same distill prepare command again, which writes "
+        "it anew; with --verify it also says what else is damaged"
+    )
+
     def __init__(self, index: ImageIndex, decoding: Decoding, split: str, about: PreparedSplit):
         super().__init__(index, decoding, class_names=about.class_names, folder=index.root)
         # Those of images without labels, too.
