@@ -200,6 +200,19 @@ def test_of_several_images_of_a_key_one_is_taken_and_the_rest_is_counted(tmp_pat
     )
 
 
+def test_links_are_counted_and_not_followed(tmp_path):
+    path = pack(tmp_path / "train-0.tar", samples([0]))
+    with tarfile.open(path, "a") as tar:
+        for name, kind in (("a.png", tarfile.LNKTYPE), ("b.png", tarfile.SYMTYPE)):
+            for copy in "12":
+                link = tarfile.TarInfo(copy + name)
+                link.type, link.linkname = kind, "0000.png"
+                tar.addfile(link)
+    source = opened(path)
+    assert numbers(source) == [0]
+    assert source.found.endswith("; left out 2 hard links, 2 symbolic links")
+
+
 def test_a_key_that_is_there_twice_is_named(tmp_path):
     pack(tmp_path / "train-0.tar", [*samples([1, 2]), *samples([1])])
     message = refused(tmp_path)

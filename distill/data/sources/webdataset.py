@@ -66,7 +66,7 @@ def _scan(path: str, shard: Shard) -> ShardImages:
             raise UserError(f"{printable(path)} {error}. Copy or pack it again") from error
         except UserError as error:
             raise UserError(f"{printable(path)}: {error}") from error
-    return samples.in_shard(shard, ended=walk.ended)
+    return samples.in_shard(shard, walk.left_out, ended=walk.ended)
 
 
 def _refuse_compressed(path: str, beginning: bytes) -> None:
@@ -166,13 +166,19 @@ class _Samples:
             self._stated[known] = label
         return self._stated[known]
 
-    def in_shard(self, shard: Shard, *, ended: bool) -> ShardImages:
-        """The images, and what else there is; `ended` says whether the tar has its end mark."""
+    def in_shard(self, shard: Shard, left_out: Counter[str], *, ended: bool) -> ShardImages:
+        """The images, and what else there is.
+
+        Args:
+          shard: in which they lie.
+          left_out: what of the tar is no file.
+          ended: whether it has its end mark.
+        """
         places = [place for place, rank in enumerate(self._ranks) if rank < _NONE]
         remarks = [] if places else [f"{shard.name} holds no images"]
         if not ended:
             remarks.append(f"{shard.name} lacks the mark at its end and may be cut off")
-        others = self._left_out + self._suffixes.left_out(self._seen, self._ranks)
+        others = left_out + self._left_out + self._suffixes.left_out(self._seen, self._ranks)
         about = dataclasses.replace(
             shard, left_out=dict(sorted(others.items())), remarks=tuple(remarks)
         )
