@@ -1,5 +1,6 @@
 """Prepared images are their source's."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -76,6 +77,17 @@ def compare(one, other):
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_a_directory_of_decoded_images_is_shared_with_the_source(both, tmp_path):
+    for name in both:
+        source = DataConfig(source=name, cache=str(tmp_path), cache_gib=0.1).open(
+            "validation", channels=3
+        )
+        for index in range(len(source)):
+            with contextlib.suppress(CorruptImage):
+                source.read(index)
+    assert len(list(tmp_path.glob("*/index"))) == 1
 
 
 @pytest.mark.parametrize("cache", [None, "ram"])

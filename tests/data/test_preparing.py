@@ -235,11 +235,11 @@ def test_it_does_not_go_on_with_a_source_that_has_changed(whole, lines, monkeypa
         prepare(whole, lines.append)
 
 
-def test_a_source_that_changes_meanwhile_is_noticed(whole, lines, monkeypatch, photos):
-    def write(*arguments):
-        (photos / "train/a/0.jpg").write_bytes(b"other")
-
-    monkeypatch.setattr(preparation, "in_processes", write)
+@pytest.mark.parametrize("same_size", [False, True])
+def test_a_source_that_changes_meanwhile_is_noticed(whole, lines, monkeypatch, photos, same_size):
+    file = photos / "train/a/0.jpg"
+    content = bytes(file.stat().st_size) if same_size else b"other"
+    monkeypatch.setattr(preparation, "in_processes", lambda *arguments: file.write_bytes(content))
     with pytest.raises(RunFailed, match="has changed while it was prepared"):
         prepare(whole, lines.append)
     assert not (whole.output / "manifest.json").exists()

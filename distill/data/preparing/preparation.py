@@ -23,6 +23,7 @@ from distill.data.sources.base import (
     attributes_of,
     count,
     printable,
+    version_of,
 )
 from distill.data.sources.image_index import ImageIndex, Label, Shard, ShardImages, write_index
 from distill.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, PreparedSplit
@@ -187,7 +188,7 @@ def _written(preparation: Preparation, sources: dict[str, Source], say: Say) -> 
     }
     _claim(folder, claim)
     _write(preparation, sources, [*itertools.chain(*plan.values())], say)
-    _check_unchanged(preparation, claim["splits"])
+    _check_unchanged(preparation, sources)
     found = {split: _finish(folder, sources[split], plan[split], say) for split in sources}
     manifest = Manifest(
         source=preparation.source,
@@ -223,11 +224,11 @@ def _claim(folder: Path, claim: dict[str, Any]) -> None:
         write_json(file, claim)
 
 
-def _check_unchanged(preparation: Preparation, fingerprints: Mapping[str, str]) -> None:
+def _check_unchanged(preparation: Preparation, sources: Mapping[str, Source]) -> None:
     """Checks that the source is what was read at the start."""
-    for split, fingerprint in fingerprints.items():
+    for split, before in sources.items():
         again = open_source(preparation.source, split, channels=3, data_dir=preparation.data_dir)
-        if again.fingerprint != fingerprint:
+        if (again.fingerprint, version_of(again)) != (before.fingerprint, version_of(before)):
             raise RunFailed(
                 f"split {split!r} of {preparation.source} has changed while it was prepared. "
                 f"Delete {printable(str(preparation.output))}, and run the same command again"
@@ -260,6 +261,7 @@ def _finish(folder: Path, source: Source, parts: list[Part], say: Say) -> Prepar
         say(f"warning: {len(corrupt) - _NAMED:,} other images of {split} are corrupt")
     return PreparedSplit(
         fingerprint=source.fingerprint,
+        version=version_of(source),
         class_names=source.class_names,
         images=len(source),
         marked=marked,

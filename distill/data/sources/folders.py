@@ -89,21 +89,39 @@ class ImageFiles:
     def _images(self) -> str:
         raise NotImplementedError
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Of the files' paths from the root and sizes in order, and the classes' names."""
+        return self._asked[0]
+
+    @property
+    def version(self) -> str:
+        """Of the files' times of change."""
+        return self._asked[1]
+
+    @cached_property
+    def _asked(self) -> tuple[str, str]:
+        """Fingerprint and version, for which each file is asked once."""
         root = os.path.join(self._files.root, "")
         paths = self._files.relative()
 
-        def sizes(relative: list[bytes]) -> list[int]:
-            part = [root + os.fsdecode(path) for path in relative]
-            return [persistently(functools.partial(os.stat, path), path).st_size for path in part]
+        def statuses(relative: list[bytes]) -> list[tuple[int, int]]:
+            # Those of a list may lie elsewhere.
+            part = [
+                path if os.path.isabs(path) else root + path for path in map(os.fsdecode, relative)
+            ]
+            found = (persistently(functools.partial(os.stat, path), path) for path in part)
+            return [(one.st_size, one.st_mtime_ns) for one in found]
 
         # A task for each file would cost several times what asking for its size does.
         parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
         with ThreadPoolExecutor(_STAT_THREADS) as threads:
-            found = np.array([one for part in threads.map(sizes, parts) for one in part], "<i8")
-        return fingerprint_of(b"\0".join(paths), found.tobytes(), self.class_names)
+            found = [one for part in threads.map(statuses, parts) for one in part]
+        sizes, times = np.array(found, "<i8").reshape(-1, 2).T
+        return (
+            fingerprint_of(b"\0".join(paths), sizes.tobytes(), self.class_names),
+            fingerprint_of(times.tobytes()),
+        )
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""

@@ -121,6 +121,11 @@ class IndexedImages:
         paths = b"\0".join(self._index.paths(self._rows))
         return fingerprint_of(paths, lengths, self.labels.astype("<i4").tobytes(), self.class_names)
 
+    @property
+    def version(self) -> str:
+        """Of the shards' times of change."""
+        return fingerprint_of([shard.mtime_ns for shard in self._shards])
+
     def slicing_order(self) -> np.ndarray:
         """By a hash of the images' paths: any slice holds images of all classes, int64 [N]."""
         return np.argsort(hashed(self._index.paths(self._rows)), kind="stable")

@@ -40,6 +40,8 @@ class PreparedSplit:
 
     fingerprint: str
     """The source's, which changes where images, their order or classes do."""
+    version: str = ""
+    """The source's when it was prepared, by which images that were decoded are known again."""
     class_names: tuple[str, ...]
     images: int
     marked: int

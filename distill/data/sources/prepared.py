@@ -73,7 +73,7 @@ class PreparedImages(RecordImages):
         super().__init__(index, decoding, class_names=about.class_names, folder=index.root)
         # Those of images without labels, too.
         self.class_names = about.class_names
-        self._fingerprint = about.fingerprint
+        self._fingerprint, self._version = about.fingerprint, about.version
         self._order_file = os.path.join(index.root, order_file(split))
         self._order = about.order
 
@@ -94,6 +94,11 @@ class PreparedImages(RecordImages):
     def fingerprint(self) -> str:
         """The source's: images, their order, classes and pixels are the same."""
         return self._fingerprint
+
+    @property
+    def version(self) -> str:
+        """The source's when it was prepared: what was decoded of the one is that of the other."""
+        return self._version
 
     def slicing_order(self) -> np.ndarray:
         """That of the source, int64 [N].
