@@ -76,6 +76,7 @@ def test_paths_may_be_quoted_and_absolute_and_files_end_as_windows_ends_them(ima
     source = listed(images, text)
     assert numbers(source) == [77, 2] and source.labels.tolist() == [1, 0]
     assert source.describe(1) == f"{images}/{path(2)}"
+    assert len(source.fingerprint) == 16
 
 
 def test_images_without_a_label(images):

@@ -172,6 +172,16 @@ def no_manifest(folder):
     (folder / "manifest.json").write_text("[]")
 
 
+def noted(key, value):
+    def change(folder):
+        file = folder / "manifest.json"
+        content = json.loads(file.read_text())
+        content["splits"]["train"][key] = value
+        file.write_text(json.dumps(content))
+
+    return change
+
+
 def unfinished(folder):
     (folder / "manifest.json").unlink()
     (folder / "unfinished").mkdir()
@@ -195,6 +205,8 @@ def flipped(folder):
         (unfinished, "is not prepared to the end; run the same distill prepare command again"),
         (other_version, "was prepared in format 2, and this version of the project reads format 1"),
         (no_manifest, "is not what distill prepare writes"),
+        (noted("fingerprint", None), r"is not what distill prepare writes \(fingerprint is None\)"),
+        (noted("images", "20"), r"is not what distill prepare writes \(images is '20'\)"),
         (remove("train.index"), "is not as it was prepared: .*train.index"),
         (other_index, "train.index is another one than its manifest says"),
         (flipped, "its content does not have its checksum"),

@@ -78,6 +78,15 @@ def test_a_shard_that_braces_name_must_be_there(shards):
     assert "train-000002.tar and 1 others of" in message and "cannot be found" in message
 
 
+@pytest.mark.parametrize(
+    ("braces", "number"),
+    [("{0..99999999999}", "100,000,000,000"), ("{0..2000}-{2000..0}", "4,004,001")],
+)
+def test_braces_that_name_too_many_are_refused(shards, braces, number):
+    message = refused(shards / f"train-{braces}.tar")
+    assert f"train-{braces}.tar stands for {number} files; expected at most 1,000,000" in message
+
+
 def test_splits_are_folders(tmp_path):
     for split, start in (("train", 0), ("valid", 50)):
         for place in range(2):
@@ -143,13 +152,15 @@ def test_images_without_a_label_among_others_have_none(tmp_path):
     ("name", "content"),
     [
         ("classes.txt", "ant\nbee\ncat\n"),
+        ("classes.txt", "\ufeffant\r\nbee\r\n  \r\ncat\r\n"),
+        ("classes.json", '\ufeff["ant", "bee", "cat"]'),
         ("classes.json", '["ant", "bee", "cat"]'),
         ("classes.json", '{"1": "bee", "0": "ant", "2": "cat"}'),
         ("dataset_info.json", '{"features": {"label": {"names": ["ant", "bee", "cat"]}}}'),
     ],
 )
 def test_class_names_lie_beside_the_shards(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode())
     stated = [b"2", b"ant", b"1", b"02"]
     members = [
         one
@@ -162,6 +173,30 @@ def test_class_names_lie_beside_the_shards(tmp_path, name, content):
     pack(tmp_path / "train-1.tar", [("d.png", encoded(0)), ("d.cls", b"3")])
     message = refused(tmp_path)
     assert f"{tmp_path}/train-1.tar/d.png has the label '3', which is none of the 3" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("classes.txt", "", "lists no classes"),
+        ("classes.txt", "\n \n", "lists no classes"),
+        ("classes.json", "[]", "lists no classes"),
+        ("classes.txt", "ant\nbee\nant\n", "has the class 'ant' twice"),
+        ("classes.json", '{"0": "ant", "0": "bee"}', "it says '0' more than once"),
+    ],
+)
+def test_a_list_of_classes_that_is_none_is_named(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    pack(tmp_path / "train-0.tar", samples([0]))
+    message = refused(tmp_path)
+    assert f"{tmp_path}/{name} " in message and said in message
+
+
+def test_a_label_may_begin_with_the_mark_of_editors_on_windows(tmp_path):
+    members = [("0.png", encoded(0)), ("0.json", b'\xef\xbb\xbf{"label": "ant"}')]
+    members += [("1.png", encoded(1)), ("1.cls", b"\xef\xbb\xbfbee")]
+    pack(tmp_path / "train-0.tar", members)
+    assert opened(tmp_path).class_names == ("ant", "bee")
 
 
 def test_numbers_are_classes_in_their_order(tmp_path):

@@ -45,7 +45,9 @@ def read_class_names(folder: str) -> tuple[str, ...]:
     """
     for name in LISTS:
         path = Path(folder, name)
-        if path.is_file() and (names := _read(path)):
+        if path.is_file() and (names := _read(path)) is not None:
+            if not names:
+                raise UserError(f"{path} lists no classes; write their names into it, or delete it")
             names = tuple(unicodedata.normalize("NFC", text_of(one)) for one in names)
             if twice := [one for place, one in enumerate(names) if one in names[:place]]:
                 raise UserError(f"{path} has the class {twice[0]!r} twice")
@@ -53,10 +55,13 @@ def read_class_names(folder: str) -> tuple[str, ...]:
     return ()
 
 
-def _read(path: Path) -> list[str]:
+def _read(path: Path) -> list[str] | None:
+    """The names; None of a file that is about something else."""
     if path.suffix == ".txt":
         try:
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line]
+            # Editors on Windows begin files with a mark.
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            return [line.strip() for line in lines if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}") from error
     content = read_json(path)
@@ -65,7 +70,7 @@ def _read(path: Path) -> list[str]:
             return [str(name) for name in content["features"]["label"]["names"]]
         # Of a data set of another kind, which has no such feature.
         except (KeyError, TypeError):
-            return []
+            return None
     if isinstance(content, dict) and set(content) == {str(n) for n in range(len(content))}:
         content = [content[str(number)] for number in range(len(content))]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):

@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from distill.errors import UserError
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _SPECIAL = re.compile(r"[{*?\[]")
+# Files that braces may stand for; more is a mistake, and would take all memory.
+_MOST = 1_000_000
 # What lies beside shards and says something of them.
 _ABOUT = (*LISTS, "README.md", "dataset_dict.json", "features.json", "state.json")
 
@@ -41,7 +44,7 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
       expected: what they are called, for errors.
 
     Raises:
-      UserError: if there are none, or one that braces name is not there.
+      UserError: if there are none, one that braces name is not there, or they name too many.
     """
     if os.path.isdir(argument):
         return _in_folder(argument, is_shard, expected)
@@ -90,10 +93,23 @@ def _visible(folder: str) -> list[str]:
 def _expanded(pattern: str) -> list[str]:
     """The patterns that braces stand for, in their order, as the shell has them."""
     parts = _BRACES.split(pattern)
+    number = math.prod(map(_count, parts[1::2]))
+    if number > _MOST:
+        raise UserError(
+            f"{printable(pattern)} stands for {number:,} files; expected at most {_MOST:,}. Name "
+            "those that there are, or a pattern such as train-*.tar"
+        )
     choices = [[part] for part in parts]
     for place in range(1, len(parts), 2):
         choices[place] = _alternatives(parts[place])
     return ["".join(choice) for choice in itertools.product(*choices)]
+
+
+def _count(inside: str) -> int:
+    """How many alternatives there are in braces."""
+    if not (found := _RANGE.fullmatch(inside)):
+        return inside.count(",") + 1
+    return abs(int(found[1]) - int(found[2])) + 1
 
 
 def _alternatives(inside: str) -> list[str]:

@@ -236,7 +236,7 @@ def _shown(name: bytes) -> str:
 
 
 def _stated(content: bytes, suffix: str) -> str | None:
-    text = content.decode("utf-8")
+    text = content.decode("utf-8-sig")
     if suffix == ".cls":
         return label_text(text)
     about = json.loads(text)
