@@ -94,6 +94,12 @@ def test_without_restart_markers_files_stay_as_they_are(whole, lines):
         prepare(whole, lines.append)
 
 
+def test_what_a_source_leaves_out_is_said(whole, lines, photos):
+    (photos / "train" / "a" / "note.heic").write_bytes(b"x")
+    prepare(whole, lines.append)
+    assert "train: 7 images in 2 classes; left out 1 .heic" in lines
+
+
 def test_where_marking_changes_a_pixel_the_file_stays_as_it_is(whole, lines, monkeypatch):
     other = jpegs.pillow(jpegs.photograph(70, 90, seed=99), quality=80)
     monkeypatch.setattr(parts, "with_restarts", lambda data: other)
@@ -109,6 +115,7 @@ def test_a_file_that_takes_too_much_memory_stays_as_it_is(whole, lines, monkeypa
 def test_splits_that_a_source_lacks_are_left_out_unless_they_are_named(whole, lines):
     prepare(dataclasses.replace(whole, splits=()), lines.append)
     assert [line.partition(":")[0] for line in lines] == [
+        "train",
         "there is no validation",
         "there is no test",
     ]

@@ -126,6 +126,7 @@ def open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
             continue
         what = f"split {split!r} of {preparation.source}"
         _check(opened[split], what)
+        say(f"{split}: {opened[split].found}")
         if attributes := attributes_of(opened[split], 0):
             say(f"warning: {what} also says {abbreviate(tuple(attributes))}, which is not kept")
     if not opened:

@@ -26,6 +26,10 @@ class MissingSplit(UserError):
     """A source has no split of this name, or there is no image in it."""
 
 
+class EmptySplit(MissingSplit):
+    """There is no image in a split."""
+
+
 class Source(Protocol):
     """A fixed, ordered collection of images, read by index."""
 

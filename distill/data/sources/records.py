@@ -12,6 +12,7 @@ from absl import logging
 
 from distill.data.sources.array_records import DamagedRecords, record_failure
 from distill.data.sources.base import (
+    EmptySplit,
     MissingSplit,
     cached_property,
     count,
@@ -82,7 +83,7 @@ class TfdsSource:
             )
         except (ValueError, AssertionError, NotImplementedError) as error:
             if "0 length" in str(error):
-                raise MissingSplit(f"split {split!r} of tfds:{name} holds no images") from error
+                raise EmptySplit(f"split {split!r} of tfds:{name} holds no images") from error
             wrong = MissingSplit if "Unknown split" in str(error) else UserError
             raise wrong(f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}") from error
         label: Any = dict(features.items()).get("label")
