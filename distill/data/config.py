@@ -22,6 +22,7 @@ from distill.data.labels import check_labels
 from distill.data.mixture import Mixture, PartConfig, rare
 from distill.data.sources import Source, SourceName, abbreviate, open_source
 from distill.data.sources.base import EmptySplit
+from distill.data.sources.together import opened_together
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.transforms import Shrunk
 from distill.data.views import ViewConfig
@@ -207,6 +208,20 @@ class DataConfig:
           UserError: if one is missing or empty, there are fewer images to train on than asked for,
             or those to evaluate on have no labels, or classes that the first of them does not have.
         """
+        with opened_together():
+            splits = self._all_splits(channels)
+        places = {
+            "train": f"split {self.train_split!r} of {self.training_source}",
+            "validation": f"split {self.validation_split!r} of {self.evaluation_source}",
+            "test": f"split {self.test_split!r} of {self.evaluation_source}",
+        }
+        first = next((name for name, source in splits.opened.items() if source.class_names), None)
+        if first is None:
+            return splits
+        model, whose = splits.opened[first].class_names, places[first]
+        return splits.numbered(model, whose, in_order=self.in_order, places=places)
+
+    def _all_splits(self, channels: int) -> "Splits":
         try:
             train = self.open_training(channels=channels)
         except EmptySplit as error:
@@ -219,17 +234,7 @@ class DataConfig:
         held_out = [
             self._open_held_out(key, channels) for key in ("validation_split", "test_split")
         ]
-        splits = Splits(train, *held_out)
-        places = {
-            "train": f"split {self.train_split!r} of {self.training_source}",
-            "validation": f"split {self.validation_split!r} of {self.evaluation_source}",
-            "test": f"split {self.test_split!r} of {self.evaluation_source}",
-        }
-        first = next((name for name, source in splits.opened.items() if source.class_names), None)
-        if first is None:
-            return splits
-        model, whose = splits.opened[first].class_names, places[first]
-        return splits.numbered(model, whose, in_order=self.in_order, places=places)
+        return Splits(train, *held_out)
 
     def _open_held_out(self, key: str, channels: int) -> Source | None:
         split = getattr(self, key)

@@ -30,6 +30,7 @@ from distill.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, Prepar
 from distill.data.sources.opening import open_source
 from distill.data.sources.prepared import KIND, has_order, index_file, order_checksum, order_file
 from distill.data.sources.splits import parse_split, slicing_order
+from distill.data.sources.together import opened_together
 from distill.data.workers import cores
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
@@ -105,6 +106,11 @@ def open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
     Raises:
       UserError: if one cannot be opened, or holds more than images and labels.
     """
+    with opened_together():
+        return _open_sources(preparation, say)
+
+
+def _open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
     opened, missing = {}, []
     for split in preparation.splits or _SPLITS:
         if len(parts := parse_split(split)) > 1 or parts[0].start is not parts[0].stop:
@@ -227,8 +233,13 @@ def _claim(folder: Path, claim: dict[str, Any]) -> None:
 
 def _check_unchanged(preparation: Preparation, sources: Mapping[str, Source]) -> None:
     """Checks that the source is what was read at the start."""
+    with opened_together():
+        opened = {
+            split: open_source(preparation.source, split, channels=3, data_dir=preparation.data_dir)
+            for split in sources
+        }
     for split, before in sources.items():
-        again = open_source(preparation.source, split, channels=3, data_dir=preparation.data_dir)
+        again = opened[split]
         if (again.fingerprint, version_of(again)) != (before.fingerprint, version_of(before)):
             raise RunFailed(
                 f"split {split!r} of {preparation.source} has changed while it was prepared. "
