@@ -100,6 +100,13 @@ def test_what_a_source_leaves_out_is_said(whole, lines, photos):
     assert "train: 7 images in 2 classes; left out 1 .heic" in lines
 
 
+def test_what_is_not_kept_of_a_source_is_said(whole, lines, monkeypatch):
+    monkeypatch.setattr(preparation, "attributes_of", lambda *_: {"identity": 3, "smiling": True})
+    prepare(whole, lines.append)
+    (warning,) = (line for line in lines if line.startswith("warning"))
+    assert "also says of its images identity, smiling, which prepared data does not" in warning
+
+
 def test_where_marking_changes_a_pixel_the_file_stays_as_it_is(whole, lines, monkeypatch):
     other = jpegs.pillow(jpegs.photograph(70, 90, seed=99), quality=80)
     monkeypatch.setattr(parts, "with_restarts", lambda data: other)

@@ -134,7 +134,10 @@ def _open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
         _check(opened[split], what)
         say(f"{split}: {opened[split].found}")
         if attributes := attributes_of(opened[split], 0):
-            say(f"warning: {what} also says {abbreviate(tuple(attributes))}, which is not kept")
+            say(
+                f"warning: {what} also says of its images {abbreviate(tuple(attributes))}, which "
+                "prepared data does not hold: what asks for it has to read the source itself"
+            )
     if not opened:
         raise missing[0]
     return opened
