@@ -101,6 +101,7 @@ def test_classes_that_are_listed_beside_it(images):
     [
         ("path,label\na.png,1\nb.png\n", "line 3 has 1 column and not 2"),
         ("path,label\na.png,1\nb.png,2,3\n", "line 3 has 3 columns and not 2"),
+        ("a.png,1\n ,2\n", "line 2 has ' ' in place of an image's path"),
         ("a.png,1\n,2\n", "line 2 has '' in place of an image's path"),
         ('a.png,1\n"b.png,2\n', "line 2 cannot be read: unexpected end of data"),
         ('path,label\na.png,"two\nlines"\n', "line 3 has a label that is none"),

@@ -137,6 +137,9 @@ def _places(images: Any, columns: Columns, first: int, size: int, where: str) ->
     held = places.starts != NULL
     if not held.any() or not places.sizes.any():
         return places
+    stops = places.starts + places.sizes
+    if (places.sizes < 0).any() or (places.starts < NULL).any() or (stops > data.size).any():
+        raise _damaged(where, "an image would lie outside of its column")
     start = data.address - first
     if not 0 <= start <= size - data.size:
         raise UserError(

@@ -91,7 +91,7 @@ def _table(file: str, rows: Any) -> Table:
         if len(row) != width:
             raise _wrong(file, line, f"has {count(len(row), 'column')} and not {width}")
         path = row[path_at]
-        if not path or "\0" in path:
+        if not path.strip() or "\0" in path:
             raise _wrong(file, line, f"has {path!r} in place of an image's path")
         if label_at is not None and row[label_at] not in texts:
             texts[row[label_at]] = _label(file, line, row[label_at])

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from distill.data.sources.base import printable
+from distill.data.sources.base import count, printable
 from distill.data.sources.class_lists import LISTS
 from distill.data.sources.scanning import DEEPER, LeftOut
 from distill.errors import UserError
@@ -58,7 +58,7 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
     if not files:
         raise UserError(f"no file is called {printable(argument)}; expected {expected}")
     if missing := [file for file in files if not os.path.isfile(file)]:
-        more = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
+        more = f" and {count(len(missing) - 1, 'other')}" if len(missing) > 1 else ""
         raise UserError(f"{printable(missing[0])}{more} of {printable(argument)} cannot be found")
     names = tuple(os.path.relpath(file, root) for file in dict.fromkeys(files))
     return Shards(root, names, os.path.relpath(argument, root), LeftOut())

@@ -70,8 +70,8 @@ class Choice:
         for option, column in pairs:
             if option not in _OPTIONS:
                 raise UserError(
-                    f"{printable(argument)} names {option!r}{did_you_mean(option, _OPTIONS)}; "
-                    "expected PATH?image=COLUMN&label=COLUMN, or one of them"
+                    f"{printable(argument)} names {option!r}; expected PATH?image=COLUMN&label="
+                    f"COLUMN, or one of both{did_you_mean(option, _OPTIONS)}"
                 )
             if not column:
                 raise UserError(f"{printable(argument)} names no column after {option}=")
@@ -166,8 +166,9 @@ def _refuse_other_labels(named: list[str], fields: Mapping[str, Any], where: str
         if not _holds_images(fields[name]):
             raise UserError(
                 f"column {name!r} of {where} is {fields[name]}, and labels are whole numbers or "
-                "text. Write it as such (pyarrow.compute.cast(column, 'int64')), name another "
-                "column after the path, ?label=NAME, or read images without labels, ?label=none"
+                "text. Write it as such (numbers, bools: pyarrow.compute.cast(column, 'int64')), "
+                "name another column after the path, ?label=NAME, or read images without labels, "
+                "?label=none"
             )
 
 
