@@ -75,7 +75,7 @@ def test_order_is_that_of_braces(shards):
 
 def test_a_shard_that_braces_name_must_be_there(shards):
     message = refused(shards / "train-{000000..000003}.tar")
-    assert "train-000002.tar and 1 others of" in message and "cannot be found" in message
+    assert "train-000002.tar and 1 other of" in message and "cannot be found" in message
 
 
 @pytest.mark.parametrize(
