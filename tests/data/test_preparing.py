@@ -94,15 +94,11 @@ def test_without_restart_markers_files_stay_as_they_are(whole, lines):
         prepare(whole, lines.append)
 
 
-def test_what_a_source_leaves_out_is_said(whole, lines, photos):
+def test_what_is_left_out_and_what_is_not_kept_is_said(whole, lines, photos, monkeypatch):
     (photos / "train" / "a" / "note.heic").write_bytes(b"x")
-    prepare(whole, lines.append)
-    assert "train: 7 images in 2 classes; left out 1 .heic" in lines
-
-
-def test_what_is_not_kept_of_a_source_is_said(whole, lines, monkeypatch):
     monkeypatch.setattr(preparation, "attributes_of", lambda *_: {"identity": 3, "smiling": True})
     prepare(whole, lines.append)
+    assert "train: 7 images in 2 classes; left out 1 .heic" in lines
     (warning,) = (line for line in lines if line.startswith("warning"))
     assert "also says of its images identity, smiling, which prepared data does not" in warning
 
