@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,27 @@ def read_json(file: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      UserError: if it cannot be read or is not JSON.
+      UserError: if it cannot be read, is not JSON, or an object in it has a key twice.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        # Editors on Windows begin files with a mark.
+        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=each_once)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of keys and values, for `object_pairs_hook`; by itself, JSON takes the last.
+
+    Raises:
+      ValueError: if a key is there twice.
+    """
+    twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
+    if twice:
+        raise ValueError(f"it says {twice[0]!r} more than once")
+    return dict(pairs)
 
 
 def write_json(file: Path, content: Any) -> None:

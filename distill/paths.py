@@ -117,9 +117,9 @@ def map_or_order(text: str, what: str = "class_map") -> str:
       what: the key or flag that holds it, for errors.
 
     Raises:
-      UserError: if it is no path on this machine.
+      UserError: if it is no path on this machine, or the word in other characters.
     """
-    return text if text == IN_ORDER else local_path(text, what)
+    return _word_or_path(text, IN_ORDER, what)
 
 
 def memory_or_path(text: str, what: str = "cache") -> str:
@@ -130,9 +130,18 @@ def memory_or_path(text: str, what: str = "cache") -> str:
       what: the key or flag that holds it, for errors.
 
     Raises:
-      UserError: if it is no path on this machine.
+      UserError: if it is no path on this machine, or the word in other characters.
     """
-    return text if text == IN_MEMORY else local_path(text, what)
+    return _word_or_path(text, IN_MEMORY, what)
+
+
+def _word_or_path(text: str, word: str, what: str) -> str:
+    letters = re.sub(r"[\W_]", "", text).lower()
+    if text != word and os.sep not in text and letters == word.replace("_", ""):
+        raise UserError(
+            f"{what} is {text!r}; did you mean {word!r}? A path of this name is ./{text}"
+        )
+    return text if text == word else local_path(text, what)
 
 
 LocalPath = Annotated[str, local_path]

@@ -14,6 +14,8 @@ from distill.paths import (
     local_or_bucket_path,
     local_or_remote_path,
     local_path,
+    map_or_order,
+    memory_or_path,
     path_argument,
     text_of,
 )
@@ -182,6 +184,21 @@ def _value(config, key):
     for part in key.split("."):
         value = value[part]
     return value[0] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("read", "word", "others"),
+    [
+        (memory_or_path, "ram", ("ram:", "RAM", " ram")),
+        (map_or_order, "in_order", ("in-order", "inorder", "In_Order")),
+    ],
+)
+def test_a_word_in_place_of_a_path_is_told_from_what_resembles_it(read, word, others):
+    assert read(word) == word
+    assert read(f"./{word}") == f"{Path.cwd()}/{word}"
+    for text in others:
+        with pytest.raises(UserError, match=rf"is '{text}'; did you mean '{word}'\?"):
+            read(text)
 
 
 @pytest.mark.parametrize("key", KEYS)

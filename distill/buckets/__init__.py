@@ -6,7 +6,7 @@ a time may do (`owner`). `bucket` reads and writes objects.
 """
 
 from distill.buckets.bucket import Bucket
-from distill.buckets.copies import Copy, fetched, local, send
+from distill.buckets.copies import Copy, fetched, local, place_of, send
 from distill.buckets.mirror import mirrored
 
-__all__ = ["Bucket", "Copy", "fetched", "local", "mirrored", "send"]
+__all__ = ["Bucket", "Copy", "fetched", "local", "mirrored", "place_of", "send"]

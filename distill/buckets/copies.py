@@ -105,6 +105,10 @@ def names_in(directory: Path) -> list[str]:
     return [name for name in found if is_shared(name)]
 
 
+# Of all copies of this process.
+_urls: dict[Path, str] = {}
+
+
 class Copy:
     """A local copy of a bucket's directory, and what is known of how it came to be.
 
@@ -120,6 +124,7 @@ class Copy:
         self.root = staging() / name / purpose
         self.directory = self.root / url.rpartition("/")[2]
         """Called as the bucket's directory is."""
+        _urls[self.directory] = url
         # In the copy, with which it goes.
         self._record = self.directory / COPY
 
@@ -241,6 +246,11 @@ def fetched(url: str) -> Path:
 def local(place: str) -> Path:
     """A path as it is, or a local copy to read of a bucket's directory; see `fetched`."""
     return fetched(place) if in_bucket(place) else Path(place)
+
+
+def place_of(directory: Path) -> str:
+    """What a user calls a directory: the URL of which it is a copy, or its path."""
+    return _urls.get(directory, str(directory))
 
 
 def send(url: str, name: str) -> None:

@@ -8,9 +8,9 @@ the bit with a cache, without one, or with one that is full.
 A set of images is three files: `index`, a slot of 32 bytes for each image (see `_SLOT`), written
 after what it stands for; `pixels`, which grows by blocks that a process has for itself; and
 `usage`, the bytes of all blocks of all sets that share a bound. A set is found again by the
-fingerprint of its source. Slots carry a checksum of their own, and one of the pixels, which is
-looked at again after the machine was started anew: whatever a killed process or a power failure
-leaves is read right or decoded again.
+fingerprint of its source and its files' times of change. Slots carry a checksum of their own, and
+one of the pixels, which is looked at again after the machine was started anew: whatever a killed
+process or a power failure leaves is read right or decoded again.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from distill.data.sources.base import Derived, Source, fingerprint_of
+from distill.data.sources.base import Derived, Source, fingerprint_of, version_of
 from distill.data.spec import Example, ExampleSpec, TextSpec
 from distill.errors import UserError
 from distill.machine import free_memory
@@ -249,7 +249,8 @@ def cached(source: Source, place: str, gib: float | None, *decoding: Any) -> Cac
         files, held = _in_memory(len(source), gib)
     else:
         shapes = {name: str(one) for name, one in source.spec.items()}
-        key = fingerprint_of(source.fingerprint, shapes, *decoding)
+        # A file that is written anew may have the size that it had.
+        key = fingerprint_of(source.fingerprint, version_of(source), shapes, *decoding)
         files, held = _in_directory(Path(place), key, len(source), gib), ()
     decoded = DecodedImages(files, source.spec, len(source))
     for descriptor in held:

@@ -15,6 +15,7 @@ from distill.data.sources import Source, abbreviate
 from distill.data.sources.base import Derived, cached_property, fingerprint_of
 from distill.data.spec import ClassesSpec, Example
 from distill.errors import UserError, did_you_mean
+from distill.json_files import each_once
 from distill.paths import IN_ORDER
 
 Names = tuple[str, ...]
@@ -26,17 +27,10 @@ def read_class_map(file: Path) -> dict[str, str]:
     Raises:
       UserError: if the file is anything else, or names a class twice.
     """
-
-    def once(pairs):
-        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-        if twice:
-            raise ValueError(f"it says {twice[0]!r} more than once")
-        return dict(pairs)
-
     try:
         # Editors on Windows begin files with a mark.
         text = file.read_text(encoding="utf-8-sig")
-        content = json.loads(text, object_pairs_hook=once)
+        content = json.loads(text, object_pairs_hook=each_once)
         if not (isinstance(content, dict) and all(isinstance(n, str) for n in content.values())):
             raise ValueError("it is no such object")
         if not content:

@@ -19,8 +19,10 @@ from distill.data.classes import (
 )
 from distill.data.fast import Decoder
 from distill.data.labels import check_labels
-from distill.data.mixture import Mixture, PartConfig
+from distill.data.mixture import Mixture, PartConfig, rare
 from distill.data.sources import Source, SourceName, abbreviate, open_source
+from distill.data.sources.base import EmptySplit
+from distill.data.sources.together import opened_together
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.transforms import Shrunk
 from distill.data.views import ViewConfig
@@ -206,14 +208,8 @@ class DataConfig:
           UserError: if one is missing or empty, there are fewer images to train on than asked for,
             or those to evaluate on have no labels, or classes that the first of them does not have.
         """
-        train = self.open_training(channels=channels)
-        if self.train_images is not None:
-            train = FewImages(train, self.train_images)
-        held_out = [
-            self.open_evaluation(name, channels=channels) if name else None
-            for name in (self.validation_split, self.test_split)
-        ]
-        splits = Splits(train, *held_out)
+        with opened_together():
+            splits = self._all_splits(channels)
         places = {
             "train": f"split {self.train_split!r} of {self.training_source}",
             "validation": f"split {self.validation_split!r} of {self.evaluation_source}",
@@ -224,6 +220,30 @@ class DataConfig:
             return splits
         model, whose = splits.opened[first].class_names, places[first]
         return splits.numbered(model, whose, in_order=self.in_order, places=places)
+
+    def _all_splits(self, channels: int) -> "Splits":
+        try:
+            train = self.open_training(channels=channels)
+        except EmptySplit as error:
+            raise EmptySplit(
+                f"{error}. There is nothing to train on: name other data, or in "
+                "config.data.train_split another part of it"
+            ) from error
+        if self.train_images is not None:
+            train = FewImages(train, self.train_images)
+        held_out = [
+            self._open_held_out(key, channels) for key in ("validation_split", "test_split")
+        ]
+        return Splits(train, *held_out)
+
+    def _open_held_out(self, key: str, channels: int) -> Source | None:
+        split = getattr(self, key)
+        try:
+            return self.open_evaluation(split, channels=channels) if split else None
+        except EmptySplit as error:
+            raise EmptySplit(
+                f"{error}. A run does without images to evaluate on: config.data.{key}=none"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,8 +296,9 @@ class Splits:
         return dataclasses.replace(self, **found)
 
     def remarks(self) -> Iterator[str]:
-        """What is odd about the classes, and not wrong."""
+        """What is odd about the images and their classes, and not wrong."""
         names = self.class_names
+        yield from rare(self.train)
         if len(names) == 1:
             yield f"the data has one class only, {names[0]!r}: there is nothing to tell apart"
         for split, source in self.opened.items():

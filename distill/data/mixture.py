@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 
 from distill.data.classes import Relabelled
 from distill.data.sources import Source, SourceName
@@ -61,12 +62,28 @@ class Mixture(Joined):
     @property
     def found(self) -> str:
         """What each part found, and its share of what is shown."""
-        total = sum(weight for _, weight in self.proportions.values())
-        shares = ((name, weight / total) for name, (_, weight) in self.proportions.items())
+        shares = _shares(self.proportions).items()
         return " + ".join(
             f"{name}, {share:.1%} of what is shown: {source.found}"
             for (name, share), source in zip(shares, self._sources, strict=True)
         )
+
+
+def _shares(proportions: Mapping[str, tuple[int, float]]) -> dict[str, float]:
+    """Of each part, how much of what is shown is its."""
+    # Sums of the largest floats are none.
+    weights = {name: Fraction(weight) for name, (_, weight) in proportions.items()}
+    return {name: float(weight / sum(weights.values())) for name, weight in weights.items()}
+
+
+def rare(source: Source) -> Iterator[str]:
+    """Says which parts of a mixture are hardly shown: not once in each 1,024 images."""
+    for name, share in _shares(getattr(source, "proportions", {})).items():
+        if share < 1 / 1024:
+            yield (
+                f"{name} has {share:.1e} of what is shown, fewer than one image in 1,024, by its "
+                f"weight in config.data.mixture.{name}.weight"
+            )
 
 
 def _described(source: Source) -> str:

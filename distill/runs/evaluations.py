@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 
+from distill.buckets import place_of
 from distill.data import Splits
 from distill.data.classes import Names, among
 from distill.errors import UserError
@@ -43,7 +44,7 @@ def subject_of(
       view_size: side of the views in pixels.
     """
     return Subject(
-        place=str(workdir.path),
+        place=place_of(workdir.path),
         network=network,
         class_names=class_names,
         view=config.data.view.evaluation,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import jax
 
+from distill.buckets import place_of
 from distill.config import execution_keys, resolve
 from distill.config.tagged import members
 from distill.data import DataConfig
@@ -125,19 +126,20 @@ def checkpoint_step(workdir: Path, step: int | None = None, *, best: bool = Fals
         saved = checkpoints.steps
     if best and not saved:
         raise UserError(
-            f"no best weights in {workdir}; a run keeps them if it is told by which metric, "
-            "such as --config.train.keep_best=val/accuracy"
+            f"no best weights in {place_of(workdir)}; a run keeps them if it is told by which "
+            "metric, such as --config.train.keep_best=val/accuracy"
         )
     if not saved:
-        raise UserError(f"no checkpoint in {workdir}; train it first")
+        raise UserError(f"no checkpoint in {place_of(workdir)}; train it first")
     if step is None and not (workdir / "summary.json").exists():
         raise UserError(
-            f"the run in {workdir} is not complete (its newest checkpoint is of step "
+            f"the run in {place_of(workdir)} is not complete (its newest checkpoint is of step "
             f"{saved[-1]}). Run it to the end, or name a checkpoint by its step"
         )
     if step is not None and step not in saved:
         raise UserError(
-            f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, saved))}"
+            f"{place_of(workdir)} has no checkpoint of step {step}; it has "
+            f"{', '.join(map(str, saved))}"
         )
     return saved[-1] if step is None else step
 
@@ -168,6 +170,6 @@ def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> Non
     ]
     if differences:
         raise UserError(
-            f"the model in {workdir} is not the one config.teacher.model describes: "
+            f"the model in {place_of(workdir)} is not the one config.teacher.model describes: "
             + "; ".join(differences)
         )

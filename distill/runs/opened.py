@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jax.sharding import Mesh
 
-from distill.buckets import local
+from distill.buckets import local, place_of
 from distill.data.classes import Names
 from distill.evaluation_view import EvaluationView
 from distill.nn import Params, VisionNetwork
@@ -140,7 +140,7 @@ def open_model(
     found = describe_model(model, dtype=dtype, expected=expected)
     network = found.network.placed(mesh, rules)
     if isinstance(model, Path):
-        place, step = str(model), checkpoint_step(model, step, best=best)
+        place, step = place_of(model), checkpoint_step(model, step, best=best)
         params = read_checkpoint(model, network, step, best=best, dtype=dtype)
     else:
         assert found.published is not None

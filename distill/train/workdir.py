@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.buckets import place_of
 from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
@@ -154,10 +155,10 @@ def check_same_data(
     Raises:
       UserError: naming what differs.
     """
-    there = read_classes(workdir)
+    there, where = read_classes(workdir), place_of(workdir)
     if there and classes is not None and there != tuple(classes):
         raise UserError(
-            f"the run in {workdir} is of the classes {abbreviate(there)}, and the data now has "
+            f"the run in {where} is of the classes {abbreviate(there)}, and the data now has "
             f"{abbreviate(tuple(classes))}{_first_difference(there, classes)}. Name the classes as "
             "they were, or train on these in a new --workdir"
         )
@@ -171,7 +172,7 @@ def check_same_data(
     if changed:
         listing = "\n".join(changed)
         raise UserError(
-            f"the data of the run in {workdir} has changed since it was begun\n{listing}\n"
+            f"the data of the run in {where} has changed since it was begun\n{listing}\n"
             "Restore it, or train on what is there now in a new --workdir. If the change does not "
             f"matter, delete {file} to go on with the data as it is"
         )
@@ -241,19 +242,20 @@ def read_config(workdir: Path) -> dict[str, Any]:
       UserError: if no run has been started there.
     """
     check_reachable(workdir, "workdir")
+    where = place_of(workdir)
     if not workdir.is_dir():
         missing = "is not a directory" if workdir.exists() else "does not exist"
-        raise UserError(f"workdir {workdir} {missing}")
+        raise UserError(f"workdir {where} {missing}")
     file = workdir / "config.json"
     if not file.is_file():
         # As those of several students lie in one.
         below = sorted(one.parent.name for one in workdir.glob("*/config.json"))
         name = f"; name one in it: {', '.join(below[:_MOST_NAMED])}" if below else ""
-        raise UserError(f"{workdir} is not the workdir of a run: it has no config.json{name}")
+        raise UserError(f"{where} is not the workdir of a run: it has no config.json{name}")
     recorded = read_recorded(file)
     if not _of_run(recorded):
         raise UserError(
-            f"{workdir} is not the workdir of a run: its config.json says neither data nor train; "
+            f"{where} is not the workdir of a run: its config.json says neither data nor train; "
             "of a published model, say --weights, config.KEY.weights.path"
         )
     return _as_it_ran(recorded)

@@ -1,6 +1,7 @@
 """Whole runs in buckets, by the stores' own protocols."""
 
 import http
+import json
 import os
 import signal
 import subprocess
@@ -114,7 +115,9 @@ def test_a_run_killed_in_bad_weather_ends_elsewhere_as_one_that_was_not(
     assert_same_run(fetched(url), uninterrupted)
     done = run_command("evaluate", f"--workdir={url}")
     assert done.returncode == 0, done.stderr
-    assert b'"accuracy"' in (Bucket(url).read("evaluations.jsonl") or b"")
+    line = json.loads(Bucket(url).read("evaluations.jsonl") or b"")
+    assert line["model"] == url and "test/accuracy" in line["metrics"]
+    assert f"{url} is shown" in done.stderr
     store.weather.every = None
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from tar_shards import encoded, pack
 
 from distill.data import DataConfig, TrainLoader, cache
 from distill.data.cache import Cached, cached
@@ -117,6 +118,28 @@ def test_another_run_finds_it_and_other_data_does_not(tmp_path):
         source = Counting(name=name)
         cached(source, str(tmp_path), None, *decoding).read(0)
         assert source.read_of == expected
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "wds"])
+def test_a_file_that_is_written_anew_with_its_size_is_decoded_anew(tmp_path, kind):
+    def write(number):
+        if kind == "wds":
+            pack(tmp_path / "train-0.tar", [("a.bmp", encoded(number, "bmp"))])
+            return f"wds:{tmp_path}"
+        file = tmp_path / "train" / "a" / "0.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(number, "bmp"))
+        (tmp_path / "train.csv").write_text(f"{file},a\n")
+        return f"folder:{tmp_path}" if kind == "folder" else f"list:{tmp_path}"
+
+    def seen(source):
+        config = DataConfig(source=source, cache=str(tmp_path / ".cache"), decoder="pillow")
+        images = config.open("train", channels=3)
+        joined = config.open("train[:100%]+train", channels=3)
+        return images.fingerprint, *(int(one.read(0)["image"][0, 0, 0]) for one in (images, joined))
+
+    before, after = seen(write(3)), seen(write(4))
+    assert before == (before[0], 3, 3) and after == (before[0], 4, 4)
 
 
 def test_it_is_bounded_and_what_finds_no_room_is_decoded(place, monkeypatch):

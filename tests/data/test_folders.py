@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from distill.config import load_file, resolve
-from distill.data import open_source
+from distill.data import DataConfig, open_source
+from distill.data.sources import layout, scanning
 from distill.data.sources.file_table import FileTable
 from distill.data.sources.layout import hashed
 from distill.data.sources.scanning import Run
@@ -314,6 +315,31 @@ def test_the_imagenet_configs_run_on_a_folder_with_train_and_val(tmp_path):
     splits = config.data.open_splits(channels=3)
     assert [len(split) for split in (splits.train, splits.validation, splits.test)] == [198, 2, 12]
     assert splits.class_names == ("n0", "n1", "n2", "n3")
+
+
+def test_a_runs_splits_list_a_folder_once_and_the_next_run_lists_it_again(tmp_path, monkeypatch):
+    listed = []
+    bare = scanning.list_folder
+    for module in (scanning, layout):
+        monkeypatch.setattr(module, "list_folder", lambda path: listed.append(path) or bare(path))
+    touch(tmp_path, *(f"{name}/{number}.jpg" for name in "ab" for number in range(40)))
+    config = DataConfig(
+        source=f"folder:{tmp_path}", train_split="train[:50%]+train[60%:]", validation_split="train"
+    )
+    drawn = config.open_splits(channels=3)
+    places = [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "b")]
+    assert sorted(listed) == places
+    alone = [
+        config.open(split, channels=3)
+        for split in (config.train_split, config.validation_split, config.test_split)
+    ]
+    for one, other in zip(drawn.opened.values(), alone, strict=True):
+        assert one.fingerprint == other.fingerprint and one.found == other.found
+    touch(tmp_path, *(f"b/{number}.jpg" for number in range(40, 80)))
+    listed.clear()
+    again = config.open_splits(channels=3)
+    assert sorted(listed) == places
+    assert len(again.validation) + len(again.test) > len(drawn.validation) + len(drawn.test)
 
 
 def test_a_source_is_handed_to_other_processes_without_an_object_for_each_file(tmp_path):

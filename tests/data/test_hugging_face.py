@@ -182,6 +182,19 @@ def test_a_damaged_stream_is_named(tmp_path):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("offset", [-7, 1 << 30])
+def test_an_image_that_would_lie_elsewhere_is_named(tmp_path, offset):
+    blobs = [blob(0), blob(1)]
+    file = write(tmp_path / "train.arrow", table(blobs))
+    first, both = len(blobs[0]), len(blobs[0] + blobs[1])
+    before, after = (np.array([0, one, both], "<i4").tobytes() for one in (first, offset))
+    data = file.read_bytes()
+    assert data.count(before) == 1
+    file.write_bytes(data.replace(before, after))
+    with pytest.raises(UserError, match=r"train\.arrow is damaged.*an image would lie outside"):
+        opened(tmp_path)
+
+
 def test_other_files_are_named_by_what_reads_them(tmp_path):
     (tmp_path / "train.parquet").write_bytes(io.BytesIO().getvalue())
     with pytest.raises(UserError, match=r"holds train\.parquet.*parquet:PATH"):

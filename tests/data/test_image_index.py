@@ -156,9 +156,14 @@ def test_where_data_cannot_be_written_the_index_lies_in_the_cache(
         opened(shards)
 
 
-def test_others_may_read_an_index(shards):
-    opened(shards)
-    assert stat.S_IMODE(os.stat(shards / INDEX).st_mode) == 0o644
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_an_index_has_the_rights_that_the_umask_leaves(shards, umask):
+    before = os.umask(umask)
+    try:
+        opened(shards)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(shards / INDEX).st_mode) == 0o666 & ~umask
 
 
 def test_an_index_whose_writing_is_interrupted_leaves_nothing(shards, monkeypatch):

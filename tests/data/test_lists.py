@@ -76,6 +76,7 @@ def test_paths_may_be_quoted_and_absolute_and_files_end_as_windows_ends_them(ima
     source = listed(images, text)
     assert numbers(source) == [77, 2] and source.labels.tolist() == [1, 0]
     assert source.describe(1) == f"{images}/{path(2)}"
+    assert len(source.fingerprint) == 16
 
 
 def test_images_without_a_label(images):
@@ -100,6 +101,7 @@ def test_classes_that_are_listed_beside_it(images):
     [
         ("path,label\na.png,1\nb.png\n", "line 3 has 1 column and not 2"),
         ("path,label\na.png,1\nb.png,2,3\n", "line 3 has 3 columns and not 2"),
+        ("a.png,1\n ,2\n", "line 2 has ' ' in place of an image's path"),
         ("a.png,1\n,2\n", "line 2 has '' in place of an image's path"),
         ('a.png,1\n"b.png,2\n', "line 2 cannot be read: unexpected end of data"),
         ('path,label\na.png,"two\nlines"\n', "line 3 has a label that is none"),

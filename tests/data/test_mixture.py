@@ -211,6 +211,16 @@ def test_weights_are_above_nothing(weight):
         PartConfig(source="digits", weight=weight)
 
 
+@pytest.mark.parametrize("weights", [(1e-9, 1.0), (1e-320, 1e308), (1e305, 1e308)])
+def test_a_part_that_is_hardly_shown_is_named(weights):
+    parts = {n: PartConfig(source="digits", weight=w) for n, w in zip("ab", weights, strict=True)}
+    config = DataConfig(mixture={**parts, "c": parts["b"]}, eval_source="digits", test_split=None)
+    splits = config.open_splits(channels=1)
+    (remark,) = splits.remarks()
+    assert remark.startswith(f"a has {weights[0] / weights[1] / 2:.1e} of what is shown")
+    assert "; c, 50.0% of what is shown" in splits.train.found.replace(" + ", "; ")
+
+
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)

@@ -1,9 +1,11 @@
 """Prepared images are their source's."""
 
+import contextlib
 import json
 import os
 import pickle
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from distill.data import DataConfig, open_source
 from distill.data.examples import EvaluationViews, TrainingViews
 from distill.data.jpeg import UnsupportedJpeg, parse
 from distill.data.preparing import Preparation, prepare
-from distill.data.sources import CorruptImage, reading
+from distill.data.sources import CorruptImage
 from distill.data.views import ViewConfig
 from distill.errors import RunFailed, UserError
 
@@ -75,6 +77,17 @@ def compare(one, other):
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def test_a_directory_of_decoded_images_is_shared_with_the_source(both, tmp_path):
+    for name in both:
+        source = DataConfig(source=name, cache=str(tmp_path), cache_gib=0.1).open(
+            "validation", channels=3
+        )
+        for index in range(len(source)):
+            with contextlib.suppress(CorruptImage):
+                source.read(index)
+    assert len(list(tmp_path.glob("*/index"))) == 1
 
 
 @pytest.mark.parametrize("cache", [None, "ram"])
@@ -159,6 +172,16 @@ def no_manifest(folder):
     (folder / "manifest.json").write_text("[]")
 
 
+def noted(key, value):
+    def change(folder):
+        file = folder / "manifest.json"
+        content = json.loads(file.read_text())
+        content["splits"]["train"][key] = value
+        file.write_text(json.dumps(content))
+
+    return change
+
+
 def unfinished(folder):
     (folder / "manifest.json").unlink()
     (folder / "unfinished").mkdir()
@@ -182,6 +205,8 @@ def flipped(folder):
         (unfinished, "is not prepared to the end; run the same distill prepare command again"),
         (other_version, "was prepared in format 2, and this version of the project reads format 1"),
         (no_manifest, "is not what distill prepare writes"),
+        (noted("fingerprint", None), r"is not what distill prepare writes \(fingerprint is None\)"),
+        (noted("images", "20"), r"is not what distill prepare writes \(images is '20'\)"),
         (remove("train.index"), "is not as it was prepared: .*train.index"),
         (other_index, "train.index is another one than its manifest says"),
         (flipped, "its content does not have its checksum"),
@@ -216,14 +241,14 @@ def test_an_order_of_slices_that_is_missing_or_another_is_named(copy):
 
 
 def test_a_shard_that_is_damaged_ends_a_run_and_is_named(copy, monkeypatch):
-    monkeypatch.setattr(reading, "_PAUSES", (0, 0))
+    monkeypatch.setattr(time, "sleep", pytest.fail)
     file = copy / "train-00001-of-00005.array_record"
     data = bytearray(file.read_bytes())
     data[70_000:] = os.urandom(len(data) - 70_000)
     data[500:1500] = bytes(1000)
     file.write_bytes(data)
     source = opened(f"prepared:{copy}")
-    with pytest.raises(RunFailed, match=r"train-00001-of-00005.array_record cannot be read"):
+    with pytest.raises(RunFailed, match=r"train-00001-.*_record is damaged: .*distill prepare"):
         for index in range(4, 8):
             np.asarray(source.read(index)["image"])
 

@@ -94,6 +94,15 @@ def test_without_restart_markers_files_stay_as_they_are(whole, lines):
         prepare(whole, lines.append)
 
 
+def test_what_is_left_out_and_what_is_not_kept_is_said(whole, lines, photos, monkeypatch):
+    (photos / "train" / "a" / "note.heic").write_bytes(b"x")
+    monkeypatch.setattr(preparation, "attributes_of", lambda *_: {"identity": 3, "smiling": True})
+    prepare(whole, lines.append)
+    assert "train: 7 images in 2 classes; left out 1 .heic" in lines
+    (warning,) = (line for line in lines if line.startswith("warning"))
+    assert "also says of its images identity, smiling, which prepared data does not" in warning
+
+
 def test_where_marking_changes_a_pixel_the_file_stays_as_it_is(whole, lines, monkeypatch):
     other = jpegs.pillow(jpegs.photograph(70, 90, seed=99), quality=80)
     monkeypatch.setattr(parts, "with_restarts", lambda data: other)
@@ -109,6 +118,7 @@ def test_a_file_that_takes_too_much_memory_stays_as_it_is(whole, lines, monkeypa
 def test_splits_that_a_source_lacks_are_left_out_unless_they_are_named(whole, lines):
     prepare(dataclasses.replace(whole, splits=()), lines.append)
     assert [line.partition(":")[0] for line in lines] == [
+        "train",
         "there is no validation",
         "there is no test",
     ]
@@ -235,11 +245,11 @@ def test_it_does_not_go_on_with_a_source_that_has_changed(whole, lines, monkeypa
         prepare(whole, lines.append)
 
 
-def test_a_source_that_changes_meanwhile_is_noticed(whole, lines, monkeypatch, photos):
-    def write(*arguments):
-        (photos / "train/a/0.jpg").write_bytes(b"other")
-
-    monkeypatch.setattr(preparation, "in_processes", write)
+@pytest.mark.parametrize("same_size", [False, True])
+def test_a_source_that_changes_meanwhile_is_noticed(whole, lines, monkeypatch, photos, same_size):
+    file = photos / "train/a/0.jpg"
+    content = bytes(file.stat().st_size) if same_size else b"other"
+    monkeypatch.setattr(preparation, "in_processes", lambda *arguments: file.write_bytes(content))
     with pytest.raises(RunFailed, match="has changed while it was prepared"):
         prepare(whole, lines.append)
     assert not (whole.output / "manifest.json").exists()

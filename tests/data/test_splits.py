@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill.data import open_source
+from distill.data import DataConfig, open_source
 from distill.data.sources.splits import open_parts, parse_split
 from distill.data.spec import labelled_images
 from distill.errors import UserError
@@ -93,6 +93,15 @@ def test_a_slice_beyond_the_split_says_how_many_images_there_are():
 def test_a_slice_without_images_says_so():
     with pytest.raises(UserError, match=r"'train\[:0\]' of digits holds no images"):
         open_source("digits", "train[:0]", channels=1)
+
+
+def test_a_run_says_what_to_do_without_images():
+    with pytest.raises(UserError) as caught:
+        DataConfig(test_split="test[:0]").open_splits(channels=1)
+    assert str(caught.value).endswith("to evaluate on: config.data.test_split=none")
+    with pytest.raises(UserError, match="There is nothing to train on") as caught:
+        DataConfig(train_split="train[:0]").open_splits(channels=1)
+    assert "test_split" not in str(caught.value)
 
 
 def descriptions(source):

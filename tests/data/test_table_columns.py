@@ -129,7 +129,8 @@ def test_no_column_of_images_is_an_error_that_lists_what_there_is(tmp_path):
 def test_columns_of_all_files_are_those_of_the_first(tmp_path):
     write_parquet(tmp_path / "train-0.parquet", table([png(0)]))
     write_parquet(tmp_path / "train-1.parquet", table([png(0)], nested=False))
-    with pytest.raises(UserError, match=r"'image' of .*train-1\.parquet is of another type"):
+    other = r"'image' of .*train-1\.parquet is of another type than that of .*train-0\.parquet"
+    with pytest.raises(UserError, match=other):
         opened(tmp_path)
     write_parquet(tmp_path / "train-1.parquet", table([png(0)]).drop_columns("label"))
     with pytest.raises(UserError, match=r"has no column 'label'"):
@@ -138,6 +139,51 @@ def test_columns_of_all_files_are_those_of_the_first(tmp_path):
     write_parquet(tmp_path / "train-1.parquet", table([png(0)], features=other))
     with pytest.raises(UserError, match=r"train-1\.parquet has other classes"):
         opened(tmp_path)
+
+
+def test_labels_of_all_files_are_numbers_or_text(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", table([png(0)] * 2, [0, 1], features=None))
+    text = write_parquet(tmp_path / "train-1.parquet", table([png(0)], ["1"], features=None))
+    said = r"'label' of .*train-1\.parquet is string, but that of .*train-0\.parquet is int64"
+    with pytest.raises(UserError, match=said):
+        opened(tmp_path)
+    text.unlink()
+    numbers = pa.array([1, None], pa.int8()).dictionary_encode()
+    write_parquet(tmp_path / "train-2.parquet", table([png(0)] * 2, numbers, features=None))
+    nothing = pa.array([None], pa.null())
+    write_parquet(tmp_path / "train-3.parquet", table([png(0)], nothing, features=None))
+    assert opened(tmp_path).labels.tolist() == [0, 1, 1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"), [([0.0, 1.0], "double"), ([True, False], "bool"), ([[0], [1]], "list")]
+)
+def test_a_column_of_labels_that_cannot_be_them_is_named(tmp_path, labels, kind):
+    file = write_parquet(tmp_path / "train.parquet", table([png(0)] * 2, labels, features=None))
+    with pytest.raises(UserError, match=rf"'label' of .*train\.parquet is {kind}.*label=none"):
+        opened(file)
+    assert opened(f"{file}?label=none").labels.tolist() == [-1, -1]
+    assert opened(f"{tmp_path}?label=id").labels.tolist() == [0, 1]
+
+
+def test_no_labels_are_asked_for_of_all_files(tmp_path):
+    write_parquet(tmp_path / "train-0.parquet", table([png(0)]).drop_columns("label"))
+    write_parquet(tmp_path / "train-1.parquet", table([png(0)]))
+    with pytest.raises(UserError, match=r"train-1\.parquet has labels in 'label', but .*train-0"):
+        opened(tmp_path)
+    assert opened(f"{tmp_path}?label=none").labels.tolist() == [-1, -1]
+
+
+def test_what_is_named_after_the_path_is_known(tmp_path):
+    file = write_parquet(tmp_path / "train.parquet", table([png(0)]))
+    with pytest.raises(UserError, match=r"names 'lable'; expected PATH.*did you mean 'label'\?"):
+        opened(f"{file}?lable=id")
+    with pytest.raises(UserError, match=r"names 'split'; expected PATH"):
+        opened(f"{file}?label=id&split=train")
+    with pytest.raises(UserError, match="names no column after label="):
+        opened(f"{file}?image=image&label=")
+    odd = write_parquet(tmp_path / "odd?lable=id" / "train.parquet", table([png(0)]))
+    assert len(opened(odd.parent)) == 1
 
 
 @pytest.mark.parametrize("label", [3, -2])

@@ -1,5 +1,6 @@
 import io
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -179,6 +180,18 @@ def test_fingerprints_are_of_data_set_and_split(open_pictures, prepared, tmp_pat
     elsewhere = shutil.copytree(prepared["array_record"], tmp_path / "elsewhere")
     moved = open_source("tfds:distill_test_pictures", "train", channels=3, data_dir=str(elsewhere))
     assert moved.fingerprint == found[0]
+
+
+def test_a_damaged_shard_ends_a_run_at_once(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", pytest.fail)
+    elsewhere = shutil.copytree(prepared["array_record"], tmp_path / "elsewhere")
+    (shard,) = elsewhere.rglob("distill_test_pictures-train.array_record*")
+    data = bytearray(shard.read_bytes())
+    data[200:60_000] = bytes(59_800)
+    shard.write_bytes(data)
+    source = open_source("tfds:distill_test_pictures", "train", channels=3, data_dir=str(elsewhere))
+    with pytest.raises(RunFailed, match=r"record 3: the data set's files are damaged: Corrupted"):
+        source.read(3)
 
 
 def test_a_record_that_cannot_be_read_is_not_a_corrupt_image(prepared, tmp_path, monkeypatch):

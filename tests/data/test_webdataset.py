@@ -39,6 +39,20 @@ def test_every_image_is_read_with_its_label(shards):
     assert numbers(opened(shards, "validation")) == list(range(30, 36))
 
 
+def test_what_is_no_shard_by_its_name_is_counted(shards):
+    pack(shards / "train-000002.TAR", samples(range(20, 22)))
+    pack(shards / "more" / "deeper" / "train-000003.tar", samples([50]))
+    for name in ("train-000000.tar.bak", "0.webdataset", "1.webdataset", "classes.txt", ".hidden"):
+        (shards / name).write_text("0\n1\n2\n", encoding="utf-8")
+    source = opened(shards)
+    assert numbers(source) == list(range(22))
+    assert source.found == (
+        "22 images in 3 classes in 3 shards; left out beside the shards 2 .webdataset, 1 .bak, "
+        "1 folder in a folder"
+    )
+    assert opened(shards / "*.tar").found == "20 images in 3 classes in 2 shards"
+
+
 def test_splits_are_slices_as_of_any_source(shards):
     assert len(opened(shards, "train[:50%]")) == 10
     both = numbers(opened(shards, "train[:7]")) + numbers(opened(shards, "train[7:]"))
@@ -61,7 +75,16 @@ def test_order_is_that_of_braces(shards):
 
 def test_a_shard_that_braces_name_must_be_there(shards):
     message = refused(shards / "train-{000000..000003}.tar")
-    assert "train-000002.tar and 1 others of" in message and "cannot be found" in message
+    assert "train-000002.tar and 1 other of" in message and "cannot be found" in message
+
+
+@pytest.mark.parametrize(
+    ("braces", "number"),
+    [("{0..99999999999}", "100,000,000,000"), ("{0..2000}-{2000..0}", "4,004,001")],
+)
+def test_braces_that_name_too_many_are_refused(shards, braces, number):
+    message = refused(shards / f"train-{braces}.tar")
+    assert f"train-{braces}.tar stands for {number} files; expected at most 1,000,000" in message
 
 
 def test_splits_are_folders(tmp_path):
@@ -129,13 +152,15 @@ def test_images_without_a_label_among_others_have_none(tmp_path):
     ("name", "content"),
     [
         ("classes.txt", "ant\nbee\ncat\n"),
+        ("classes.txt", "\ufeffant\r\nbee\r\n  \r\ncat\r\n"),
+        ("classes.json", '\ufeff["ant", "bee", "cat"]'),
         ("classes.json", '["ant", "bee", "cat"]'),
         ("classes.json", '{"1": "bee", "0": "ant", "2": "cat"}'),
         ("dataset_info.json", '{"features": {"label": {"names": ["ant", "bee", "cat"]}}}'),
     ],
 )
 def test_class_names_lie_beside_the_shards(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content.encode())
     stated = [b"2", b"ant", b"1", b"02"]
     members = [
         one
@@ -148,6 +173,30 @@ def test_class_names_lie_beside_the_shards(tmp_path, name, content):
     pack(tmp_path / "train-1.tar", [("d.png", encoded(0)), ("d.cls", b"3")])
     message = refused(tmp_path)
     assert f"{tmp_path}/train-1.tar/d.png has the label '3', which is none of the 3" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("classes.txt", "", "lists no classes"),
+        ("classes.txt", "\n \n", "lists no classes"),
+        ("classes.json", "[]", "lists no classes"),
+        ("classes.txt", "ant\nbee\nant\n", "has the class 'ant' twice"),
+        ("classes.json", '{"0": "ant", "0": "bee"}', "it says '0' more than once"),
+    ],
+)
+def test_a_list_of_classes_that_is_none_is_named(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    pack(tmp_path / "train-0.tar", samples([0]))
+    message = refused(tmp_path)
+    assert f"{tmp_path}/{name} " in message and said in message
+
+
+def test_a_label_may_begin_with_the_mark_of_editors_on_windows(tmp_path):
+    members = [("0.png", encoded(0)), ("0.json", b'\xef\xbb\xbf{"label": "ant"}')]
+    members += [("1.png", encoded(1)), ("1.cls", b"\xef\xbb\xbfbee")]
+    pack(tmp_path / "train-0.tar", members)
+    assert opened(tmp_path).class_names == ("ant", "bee")
 
 
 def test_numbers_are_classes_in_their_order(tmp_path):
@@ -184,6 +233,19 @@ def test_of_several_images_of_a_key_one_is_taken_and_the_rest_is_counted(tmp_pat
         "2 images in 1 shard; all without labels; left out 2 .png, 2 .txt, 1 without a suffix, "
         "1 .cls, 1 .seg.png"
     )
+
+
+def test_links_are_counted_and_not_followed(tmp_path):
+    path = pack(tmp_path / "train-0.tar", samples([0]))
+    with tarfile.open(path, "a") as tar:
+        for name, kind in (("a.png", tarfile.LNKTYPE), ("b.png", tarfile.SYMTYPE)):
+            for copy in "12":
+                link = tarfile.TarInfo(copy + name)
+                link.type, link.linkname = kind, "0000.png"
+                tar.addfile(link)
+    source = opened(path)
+    assert numbers(source) == [0]
+    assert source.found.endswith("; left out 2 hard links, 2 symbolic links")
 
 
 def test_a_key_that_is_there_twice_is_named(tmp_path):

@@ -23,12 +23,14 @@ from distill.data.sources.base import (
     attributes_of,
     count,
     printable,
+    version_of,
 )
 from distill.data.sources.image_index import ImageIndex, Label, Shard, ShardImages, write_index
 from distill.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, PreparedSplit
 from distill.data.sources.opening import open_source
 from distill.data.sources.prepared import KIND, has_order, index_file, order_checksum, order_file
 from distill.data.sources.splits import parse_split, slicing_order
+from distill.data.sources.together import opened_together
 from distill.data.workers import cores
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
@@ -104,6 +106,11 @@ def open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
     Raises:
       UserError: if one cannot be opened, or holds more than images and labels.
     """
+    with opened_together():
+        return _open_sources(preparation, say)
+
+
+def _open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
     opened, missing = {}, []
     for split in preparation.splits or _SPLITS:
         if len(parts := parse_split(split)) > 1 or parts[0].start is not parts[0].stop:
@@ -125,8 +132,12 @@ def open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
             continue
         what = f"split {split!r} of {preparation.source}"
         _check(opened[split], what)
+        say(f"{split}: {opened[split].found}")
         if attributes := attributes_of(opened[split], 0):
-            say(f"warning: {what} also says {abbreviate(tuple(attributes))}, which is not kept")
+            say(
+                f"warning: {what} also says of its images {abbreviate(tuple(attributes))}, which "
+                "prepared data does not hold: what asks for it has to read the source itself"
+            )
     if not opened:
         raise missing[0]
     return opened
@@ -187,7 +198,7 @@ def _written(preparation: Preparation, sources: dict[str, Source], say: Say) -> 
     }
     _claim(folder, claim)
     _write(preparation, sources, [*itertools.chain(*plan.values())], say)
-    _check_unchanged(preparation, claim["splits"])
+    _check_unchanged(preparation, sources)
     found = {split: _finish(folder, sources[split], plan[split], say) for split in sources}
     manifest = Manifest(
         source=preparation.source,
@@ -223,11 +234,16 @@ def _claim(folder: Path, claim: dict[str, Any]) -> None:
         write_json(file, claim)
 
 
-def _check_unchanged(preparation: Preparation, fingerprints: Mapping[str, str]) -> None:
+def _check_unchanged(preparation: Preparation, sources: Mapping[str, Source]) -> None:
     """Checks that the source is what was read at the start."""
-    for split, fingerprint in fingerprints.items():
-        again = open_source(preparation.source, split, channels=3, data_dir=preparation.data_dir)
-        if again.fingerprint != fingerprint:
+    with opened_together():
+        opened = {
+            split: open_source(preparation.source, split, channels=3, data_dir=preparation.data_dir)
+            for split in sources
+        }
+    for split, before in sources.items():
+        again = opened[split]
+        if (again.fingerprint, version_of(again)) != (before.fingerprint, version_of(before)):
             raise RunFailed(
                 f"split {split!r} of {preparation.source} has changed while it was prepared. "
                 f"Delete {printable(str(preparation.output))}, and run the same command again"
@@ -260,6 +276,7 @@ def _finish(folder: Path, source: Source, parts: list[Part], say: Say) -> Prepar
         say(f"warning: {len(corrupt) - _NAMED:,} other images of {split} are corrupt")
     return PreparedSplit(
         fingerprint=source.fingerprint,
+        version=version_of(source),
         class_names=source.class_names,
         images=len(source),
         marked=marked,

@@ -26,6 +26,10 @@ class MissingSplit(UserError):
     """A source has no split of this name, or there is no image in it."""
 
 
+class EmptySplit(MissingSplit):
+    """There is no image in a split."""
+
+
 class Source(Protocol):
     """A fixed, ordered collection of images, read by index."""
 
@@ -125,6 +129,11 @@ class Derived:
         return self._source.fingerprint
 
     @property
+    def version(self) -> str:
+        """The source's."""
+        return version_of(self._source)
+
+    @property
     def proportions(self) -> Mapping[str, tuple[int, float]]:
         """Of a mixture, images and weight of each part by its name; else empty."""
         return getattr(self._source, "proportions", {})
@@ -137,6 +146,14 @@ def attributes_of(source: Source, index: int) -> dict[str, Any]:
     """
     attributes = getattr(source, "attributes", None)
     return {} if attributes is None else attributes(index)
+
+
+def version_of(source: Source) -> str:
+    """What changes on this machine where files were written to, though the fingerprint stays.
+
+    A source may have it, as its property `version`, and need not; empty where nothing is known.
+    """
+    return getattr(source, "version", "")
 
 
 def fingerprint_of(*parts: Any) -> str:

@@ -14,7 +14,7 @@ from distill.json_files import read_json
 from distill.paths import text_of
 
 # What a list of classes may be called, where a data set lies; the last is what TFDS writes.
-_LISTS = ("classes.txt", "classes.json", "dataset_info.json", "label.labels.txt")
+LISTS = ("classes.txt", "classes.json", "dataset_info.json", "label.labels.txt")
 
 
 def label_text(value: Any) -> str | None:
@@ -43,9 +43,11 @@ def read_class_names(folder: str) -> tuple[str, ...]:
     Raises:
       UserError: if the list cannot be read, is empty or has a name twice.
     """
-    for name in _LISTS:
+    for name in LISTS:
         path = Path(folder, name)
-        if path.is_file() and (names := _read(path)):
+        if path.is_file() and (names := _read(path)) is not None:
+            if not names:
+                raise UserError(f"{path} lists no classes; write their names into it, or delete it")
             names = tuple(unicodedata.normalize("NFC", text_of(one)) for one in names)
             if twice := [one for place, one in enumerate(names) if one in names[:place]]:
                 raise UserError(f"{path} has the class {twice[0]!r} twice")
@@ -53,10 +55,13 @@ def read_class_names(folder: str) -> tuple[str, ...]:
     return ()
 
 
-def _read(path: Path) -> list[str]:
+def _read(path: Path) -> list[str] | None:
+    """The names; None of a file that is about something else."""
     if path.suffix == ".txt":
         try:
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line]
+            # Editors on Windows begin files with a mark.
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            return [line.strip() for line in lines if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{path} cannot be read: {error}") from error
     content = read_json(path)
@@ -65,7 +70,7 @@ def _read(path: Path) -> list[str]:
             return [str(name) for name in content["features"]["label"]["names"]]
         # Of a data set of another kind, which has no such feature.
         except (KeyError, TypeError):
-            return []
+            return None
     if isinstance(content, dict) and set(content) == {str(n) for n in range(len(content))}:
         content = [content[str(number)] for number in range(len(content))]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
@@ -102,7 +107,7 @@ def classes_of(
 def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> UserError:
     """The error for a label that is none of the classes listed in a folder."""
     shown = ", ".join(names[:8]) + (f", … {names[-1]}" if len(names) > 8 else "")
-    lists = next(name for name in _LISTS if os.path.exists(os.path.join(folder, name)))
+    lists = next(name for name in LISTS if os.path.exists(os.path.join(folder, name)))
     return UserError(
         f"{where} has the label {text!r}, which is none of the {len(names):,} classes of "
         f"{printable(os.path.join(folder, lists))} ({shown}), nor one's number from 0"

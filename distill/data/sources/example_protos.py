@@ -6,17 +6,19 @@ Protocol Buffers' wire format (https://protobuf.dev/programming-guides/encoding/
 
 from collections.abc import Iterator
 
+import numpy as np
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_BYTES_LIST, _INT64_LIST = 1, 3
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 
 
-def parse_example(record: bytes) -> dict[str, list[bytes] | list[int]]:
-    """The features that are bytes or whole numbers, by name.
+def parse_example(record: bytes) -> dict[str, list[bytes] | list[float] | list[int]]:
+    """The features by name.
 
     Raises:
       ValueError: if the record is no `tf.train.Example`.
     """
-    features: dict[str, list[bytes] | list[int]] = {}
+    features: dict[str, list[bytes] | list[float] | list[int]] = {}
     for _, part in _fields(record):
         for _, entry in _fields(_bytes(part)):
             named = dict(_fields(_bytes(entry)))
@@ -25,6 +27,9 @@ def parse_example(record: bytes) -> dict[str, list[bytes] | list[int]]:
             for kind, content in kinds:
                 if kind == _BYTES_LIST:
                     values += [_bytes(value) for _, value in _fields(_bytes(content))]
+                elif kind == _FLOAT_LIST:
+                    for _, some in _fields(_bytes(content)):
+                        values += np.frombuffer(_bytes(some), "<f4").tolist()
                 elif kind == _INT64_LIST:
                     values += _whole_numbers(_bytes(content))
             features[_bytes(named.get(1, b"")).decode("utf-8")] = values

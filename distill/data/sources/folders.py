@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,16 +23,18 @@ from distill.data.sources.decoding import Decoding, suffixes
 from distill.data.sources.file_table import FileTable
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.layout import (
+    Layout,
     check_drawn,
     class_names,
-    drawn,
     find_split,
     hashed,
     open_root,
+    within,
 )
 from distill.data.sources.reading import persistently, read_file
 from distill.data.sources.scanning import OUTSIDE, LeftOut, identity, scan
 from distill.data.sources.splits import open_parts
+from distill.data.sources.together import once
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
 from distill.paths import check_reachable, local_path
@@ -89,25 +92,83 @@ class ImageFiles:
     def _images(self) -> str:
         raise NotImplementedError
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Of the files' paths from the root and sizes in order, and the classes' names."""
+        return self._asked[0]
+
+    @property
+    def version(self) -> str:
+        """Of the files' times of change."""
+        return self._asked[1]
+
+    @cached_property
+    def _asked(self) -> tuple[str, str]:
+        """Fingerprint and version, for which each file is asked once."""
         root = os.path.join(self._files.root, "")
         paths = self._files.relative()
 
-        def sizes(relative: list[bytes]) -> list[int]:
-            part = [root + os.fsdecode(path) for path in relative]
-            return [persistently(functools.partial(os.stat, path), path).st_size for path in part]
+        def statuses(relative: list[bytes]) -> list[tuple[int, int]]:
+            # Those of a list may lie elsewhere.
+            part = [
+                path if os.path.isabs(path) else root + path for path in map(os.fsdecode, relative)
+            ]
+            found = (persistently(functools.partial(os.stat, path), path) for path in part)
+            return [(one.st_size, one.st_mtime_ns) for one in found]
 
         # A task for each file would cost several times what asking for its size does.
         parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
         with ThreadPoolExecutor(_STAT_THREADS) as threads:
-            found = np.array([one for part in threads.map(sizes, parts) for one in part], "<i8")
-        return fingerprint_of(b"\0".join(paths), found.tobytes(), self.class_names)
+            found = [one for part in threads.map(statuses, parts) for one in part]
+        sizes, times = np.array(found, "<i8").reshape(-1, 2).T
+        return (
+            fingerprint_of(b"\0".join(paths), sizes.tobytes(), self.class_names),
+            fingerprint_of(times.tobytes()),
+        )
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""
-        return np.argsort(hashed(self._files.relative()), kind="stable")
+        return np.argsort(_hashes(self._files), kind="stable")
+
+
+class _Classes(NamedTuple):
+    """What lies in the folders of classes."""
+
+    class_names: tuple[str, ...]
+    files: FileTable
+    labels: np.ndarray
+    """Of the files, int32 [N]."""
+    left_out: LeftOut
+
+
+def _in_classes(top: str, layout: Layout) -> _Classes:
+    """Scans the folders of classes.
+
+    Raises:
+      UserError: if there are no images, or splits in place of classes.
+    """
+    folders, place = layout.listing.folders, os.path.join(top, layout.folder)
+    names = class_names(folders, place)
+    left_out = LeftOut(layout.listing.left_out)
+    if layout.listing.images:
+        left_out[OUTSIDE] = len(layout.listing.images)
+    ancestors = (identity(top), identity(place))
+    runs, label_of_run = [], []
+    for label, folder in enumerate(folders):
+        there = list(scan(top, os.path.join(layout.folder, folder), left_out, ancestors))
+        runs += there
+        label_of_run += [label] * len(there)
+    files = FileTable.of(top, runs)
+    if not len(files):
+        raise _no_images(place, "class/image.jpg", left_out)
+    if layout.drawn:
+        check_drawn(runs, top)
+    return _Classes(names, files, np.array(label_of_run, np.int32)[files.folder], left_out)
+
+
+def _hashes(files: FileTable) -> np.ndarray:
+    """Of the files' paths from the root, uint64 [N]."""
+    return once(("hashes", files), lambda: hashed(files.relative()))
 
 
 class ImageFolder(ImageFiles):
@@ -127,29 +188,16 @@ class ImageFolder(ImageFiles):
 
     def __init__(self, root: Path, split: str, decoding: Decoding):
         layout = find_split(root, split)
-        top, place = os.fspath(root), os.path.join(root, layout.folder)
-        folders = layout.listing.folders
-        self.class_names = class_names(folders, place)
-        left_out = LeftOut(layout.listing.left_out)
-        if layout.listing.images:
-            left_out[OUTSIDE] = len(layout.listing.images)
-        ancestors = (identity(top), identity(place))
-        runs, label_of_run = [], []
-        for label, folder in enumerate(folders):
-            there = list(scan(top, os.path.join(layout.folder, folder), left_out, ancestors))
-            runs += there
-            label_of_run += [label] * len(there)
-        files = FileTable.of(top, runs)
-        if not len(files):
-            raise _no_images(place, "class/image.jpg", left_out)
-        labels = np.array(label_of_run, np.int32)[files.folder]
+        top = os.fspath(root)
+        # Splits that are drawn lie in one place, and slices of a split too.
+        found = once(("classes", top, layout.folder), lambda: _in_classes(top, layout))
+        self.class_names, files, labels = found.class_names, found.files, found.labels
         self._drawn_from = ""
         if layout.drawn:
-            check_drawn(runs, top)
             self._drawn_from = f", drawn from {len(files):,}"
-            chosen = drawn(files.relative(), layout.drawn)
+            chosen = within(_hashes(files), layout.drawn)
             files, labels = files.take(chosen), labels[chosen]
-        super().__init__(files, labels, left_out, decoding)
+        super().__init__(files, labels, found.left_out, decoding)
 
     def _images(self) -> str:
         counts = np.bincount(self.labels, minlength=len(self.class_names))

@@ -137,6 +137,9 @@ def _places(images: Any, columns: Columns, first: int, size: int, where: str) ->
     held = places.starts != NULL
     if not held.any() or not places.sizes.any():
         return places
+    stops = places.starts + places.sizes
+    if (places.sizes < 0).any() or (places.starts < NULL).any() or (stops > data.size).any():
+        raise _damaged(where, "an image would lie outside of its column")
     start = data.address - first
     if not 0 <= start <= size - data.size:
         raise UserError(
@@ -156,7 +159,7 @@ def _open(request: Request) -> Source:
         )
     shards = find_shards(
         path,
-        lambda name: name.endswith(".arrow") and not name.startswith(_NOT_DATA),
+        lambda name: name.lower().endswith(".arrow") and not name.startswith(_NOT_DATA),
         "a folder that Dataset.save_to_disk wrote, with *.arrow; a folder of *.parquet is "
         "parquet:PATH",
     )
@@ -166,6 +169,8 @@ def _open(request: Request) -> Source:
     names = tuple(name for name in shards.names if _belongs(root / name, states))
     if not names:
         raise UserError(f"{printable(path)} holds no rows: its state.json names no files")
+    if left_out := len(shards.names) - len(names):
+        shards.left_out[".arrow"] += left_out
     shards = shards._replace(names=names)
     first = root / names[0]
     schema = _schema(first)
@@ -176,6 +181,7 @@ def _open(request: Request) -> Source:
     own = (states.get(root) or {}).get("_split")
     return open_sharded(
         request,
+        shards,
         index,
         TableImages,
         class_names=columns.class_names,

@@ -5,12 +5,13 @@ header (8 bytes), the header in JSON, an entry of 32 bytes for each image, from 
 and all their names.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import mmap
 import os
-import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -238,18 +239,17 @@ def _used(images: ShardImages) -> list[Label]:
 
 
 def _write(path: str, parts: Iterable[bytes]) -> None:
-    folder, name = os.path.split(path)
-    file, temporary = tempfile.mkstemp(prefix=f"{name}.", suffix=".tmp", dir=folder)
+    # Several may write at once. What tempfile makes only its owner may read, whatever the umask.
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
-        with os.fdopen(file, "wb") as out:
+        with open(temporary, "xb") as out:
             out.writelines(parts)
             out.flush()
             os.fsync(out.fileno())
-        # mkstemp lets nobody else read, but data that others read has an index that they read.
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
 
 

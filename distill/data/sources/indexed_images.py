@@ -36,6 +36,7 @@ class IndexedImages:
       folder: where `class_names` are listed, for errors.
       shards: the numbers of the shards, in order; None takes all.
       bounds: only images of which the hash of their path lies between these fractions.
+      beside: what lies beside the shards and is none.
 
     Raises:
       UserError: if an image's label is none of `class_names`.
@@ -50,11 +51,13 @@ class IndexedImages:
         folder: str = "",
         shards: Sequence[int] | None = None,
         bounds: tuple[float, float] | None = None,
+        beside: LeftOut | None = None,
     ):
         self.spec = labelled_images(decoding.channels)
         self._index = index
         self._decode = decoding
         numbers = range(len(index.shards)) if shards is None else shards
+        self._beside = str(beside or "")
         self._shards = tuple(index.shards[number] for number in numbers)
         starts = index.starts
         ranges = [np.arange(starts[number], starts[number + 1]) for number in numbers]
@@ -103,6 +106,8 @@ class IndexedImages:
             parts.append(f"{number} without labels")
         if others := LeftOut(left_out(self._shards)):
             parts.append(f"left out {others}")
+        if self._beside:
+            parts.append(f"left out beside the shards {self._beside}")
         remarks = [remark for shard in self._shards for remark in shard.remarks]
         parts += map(printable, remarks[:_REMARKS])
         if len(remarks) > _REMARKS:
@@ -115,6 +120,11 @@ class IndexedImages:
         lengths = self._index.entries["length"][self._rows].tobytes()
         paths = b"\0".join(self._index.paths(self._rows))
         return fingerprint_of(paths, lengths, self.labels.astype("<i4").tobytes(), self.class_names)
+
+    @property
+    def version(self) -> str:
+        """Of the shards' times of change."""
+        return fingerprint_of([shard.mtime_ns for shard in self._shards])
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the images' paths: any slice holds images of all classes, int64 [N]."""

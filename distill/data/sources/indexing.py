@@ -25,6 +25,7 @@ from distill.data.sources.image_index import (
 )
 from distill.data.sources.reading import persistently
 from distill.data.sources.shards import Shards
+from distill.data.sources.together import once
 from distill.errors import UserError
 
 # The system answers many questions at once, which a network file system needs.
@@ -48,6 +49,10 @@ def open_index(kind: str, shards: Shards, scan: Scan) -> ImageIndex:
       UserError: if a shard is damaged or changes meanwhile, or the index cannot be written.
       RunFailed: if the system fails to read one.
     """
+    return once(("index", kind, shards.root, shards.names), lambda: _open_index(kind, shards, scan))
+
+
+def _open_index(kind: str, shards: Shards, scan: Scan) -> ImageIndex:
     root = shards.root
     with ThreadPoolExecutor(_THREADS) as threads:
         wanted = list(threads.map(lambda name: _shard(root, name), shards.names))

@@ -18,6 +18,7 @@ import numpy as np
 
 from distill.data.sources.base import MissingSplit, abbreviate, printable
 from distill.data.sources.scanning import Listing, Run, list_folder
+from distill.data.sources.together import once
 from distill.errors import UserError
 from distill.paths import text_of
 
@@ -88,7 +89,11 @@ def open_root(root: Path) -> Listing:
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"image folder {printable(str(root))} {what}")
-    return list_folder(os.fspath(root))
+    return _listed(os.fspath(root))
+
+
+def _listed(path: str) -> Listing:
+    return once(("listing", path), lambda: list_folder(path))
 
 
 def standard_name(name: str) -> str | None:
@@ -148,7 +153,7 @@ def pick_split(
 
 def _classes(root: Path, folder: str) -> Listing:
     """What lies in a split's folder."""
-    listing = list_folder(os.path.join(root, folder))
+    listing = _listed(os.path.join(root, folder))
     if listing.images and not listing.folders:
         place = printable(os.path.join(root, folder))
         raise UserError(
@@ -214,8 +219,13 @@ def hashed(paths: Sequence[bytes]) -> np.ndarray:
 
 def drawn(paths: Sequence[bytes], bounds: tuple[float, float]) -> np.ndarray:
     """Which files the hash of their path puts between two fractions, int64 [M]."""
+    return within(hashed(paths), bounds)
+
+
+def within(hashes: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """Which hashes, uint64 [N], lie between two fractions, int64 [M]."""
     # As many bits as a float holds exactly, so that nothing is rounded up to 1.
-    fraction = (hashed(paths) >> np.uint64(11)) / 2.0**53
+    fraction = (hashes >> np.uint64(11)) / 2.0**53
     return np.flatnonzero((bounds[0] <= fraction) & (fraction < bounds[1]))
 
 

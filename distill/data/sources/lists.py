@@ -29,6 +29,7 @@ from distill.data.sources.formats import Format, Request
 from distill.data.sources.layout import drawn, pick_split
 from distill.data.sources.scanning import LeftOut
 from distill.data.sources.splits import open_parts
+from distill.data.sources.together import once
 from distill.errors import UserError
 
 # What columns may be called, in capitals or not; Hugging Face's image folders say file_name.
@@ -90,7 +91,7 @@ def _table(file: str, rows: Any) -> Table:
         if len(row) != width:
             raise _wrong(file, line, f"has {count(len(row), 'column')} and not {width}")
         path = row[path_at]
-        if not path or "\0" in path:
+        if not path.strip() or "\0" in path:
             raise _wrong(file, line, f"has {path!r} in place of an image's path")
         if label_at is not None and row[label_at] not in texts:
             texts[row[label_at]] = _label(file, line, row[label_at])
@@ -248,14 +249,18 @@ def open_list(path: str, split: str, decoding: Decoding) -> ListedImages:
                 f"{what} holds the lists {', '.join(files)}, of which none is called {split!r}; "
                 "name one of them in place of the folder, or call lists by their splits"
             )
-        return _images(read_table(files[name]), None, None, decoding)
+        return _images(_table_in(files[name]), None, None, decoding)
     ((stem, file),) = files.items()
-    table = read_table(file)
+    table = _table_in(file)
     if table.splits is not None:
         name, bounds = pick_split(split, list(dict.fromkeys(table.splits)), what)
         return _images(table, bounds, name, decoding)
     _, bounds = pick_split(split, [stem], what)
     return _images(table, bounds, None, decoding)
+
+
+def _table_in(file: str) -> Table:
+    return once(("list", file), lambda: read_table(file))
 
 
 def _images(

@@ -1,13 +1,17 @@
 """What a directory of prepared images says of itself, in one file."""
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from distill.data.sources.base import printable
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
+
+T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"
@@ -40,6 +44,8 @@ class PreparedSplit:
 
     fingerprint: str
     """The source's, which changes where images, their order or classes do."""
+    version: str = ""
+    """The source's when it was prepared, by which images that were decoded are known again."""
     class_names: tuple[str, ...]
     images: int
     marked: int
@@ -91,24 +97,35 @@ class Manifest:
             return _read(content)
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(
-                f"{printable(str(file))} is not what distill prepare writes; prepare the source "
-                "into a new directory"
+                f"{printable(str(file))} is not what distill prepare writes ({error}); prepare the "
+                "source into a new directory"
             ) from error
 
 
 def _read(content: dict[str, Any]) -> Manifest:
     fields = {key: value for key, value in content.items() if key != "version"}
     splits: Any = {
-        name: PreparedSplit(
-            **split
+        name: _typed(
+            PreparedSplit,
+            split
             | {
-                "class_names": tuple(split["class_names"]),
-                "shards": tuple(PreparedShard(**shard) for shard in split["shards"]),
-            }
+                "class_names": tuple(map(str, split["class_names"])),
+                "shards": tuple(_typed(PreparedShard, shard) for shard in split["shards"]),
+            },
         )
         for name, split in content["splits"].items()
     }
-    return Manifest(**fields | {"splits": splits})
+    return _typed(Manifest, fields | {"splits": splits})
+
+
+def _typed(kind: type[T], values: dict[str, Any]) -> T:
+    """One of these, whose values are of the types of its fields."""
+    made = kind(**values)
+    for name, hint in typing.get_type_hints(kind).items():
+        expected = hint if isinstance(hint, types.UnionType) else typing.get_origin(hint) or hint
+        if not isinstance(value := getattr(made, name), expected):
+            raise TypeError(f"{name} is {value!r}")
+    return made
 
 
 def _absent(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """The source that a config names."""
 
 from distill.data.fast import Decoder
-from distill.data.sources.base import MissingSplit, Source
+from distill.data.sources.base import EmptySplit, Source
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Request, known_formats
 from distill.errors import UserError
@@ -27,7 +27,7 @@ def open_source(
       decoder: what decodes JPEG files.
 
     Raises:
-      MissingSplit: if there is no such split, or it is empty.
+      MissingSplit: if there is no such split, or, an `EmptySplit`, no image in it.
       UserError: if there is no such source, or it cannot be opened.
     """
     formats = known_formats()
@@ -46,8 +46,5 @@ def open_source(
         )
     )
     if not len(source):
-        raise MissingSplit(
-            f"split {split!r} of {name} holds no images ({source.found}). A run does without "
-            "images to evaluate on: config.data.test_split=none, config.data.validation_split=none"
-        )
+        raise EmptySplit(f"split {split!r} of {name} holds no images ({source.found})")
     return source

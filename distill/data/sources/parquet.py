@@ -44,6 +44,7 @@ from distill.data.sources.tables.images import (
 from distill.data.sources.tables.values import InFile, InMemory, Kept
 from distill.errors import UserError
 
+_SUFFIXES = (".parquet", ".parq", ".pq")
 # What each thread keeps of pages, decompressed.
 _KEPT = 64 << 20
 # What each process keeps of where in pages images lie, in bytes an image.
@@ -303,7 +304,7 @@ def _open(request: Request) -> Source:
     path, choice = Choice.parse(request.argument)
     shards = find_shards(
         path,
-        lambda name: name.lower().endswith(".parquet"),
+        lambda name: name.lower().endswith(_SUFFIXES),
         "a folder with *.parquet, or a pattern such as data/train-*.parquet",
     )
     first = os.path.join(shards.root, shards.names[0])
@@ -314,7 +315,7 @@ def _open(request: Request) -> Source:
     scan = functools.partial(scan_parquet, columns=columns)
     index = open_index(f"parquet-{columns.digest}", shards, scan)
     kind: Callable[..., ParquetImages] = functools.partial(ParquetImages, columns=columns)
-    return open_sharded(request, index, kind, class_names=columns.class_names)
+    return open_sharded(request, shards, index, kind, class_names=columns.class_names)
 
 
 FORMATS = (Format(name="parquet", argument="PATH", open=_open),)

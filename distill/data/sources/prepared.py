@@ -62,11 +62,16 @@ class PreparedImages(RecordImages):
       about: what the manifest says of it.
     """
 
+    mend = (
+        "Copy it again, or delete it and run the same distill prepare command again, which writes "
+        "it anew; with --verify it also says what else is damaged"
+    )
+
     def __init__(self, index: ImageIndex, decoding: Decoding, split: str, about: PreparedSplit):
         super().__init__(index, decoding, class_names=about.class_names, folder=index.root)
         # Those of images without labels, too.
         self.class_names = about.class_names
-        self._fingerprint = about.fingerprint
+        self._fingerprint, self._version = about.fingerprint, about.version
         self._order_file = os.path.join(index.root, order_file(split))
         self._order = about.order
 
@@ -82,6 +87,11 @@ class PreparedImages(RecordImages):
     def fingerprint(self) -> str:
         """The source's: images, their order, classes and pixels are the same."""
         return self._fingerprint
+
+    @property
+    def version(self) -> str:
+        """The source's when it was prepared: what was decoded of the one is that of the other."""
+        return self._version
 
     def slicing_order(self) -> np.ndarray:
         """That of the source, int64 [N].

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from distill.data.sources.array_records import DamagedRecords, record_failure
 from distill.data.sources.base import (
+    EmptySplit,
     MissingSplit,
     cached_property,
     count,
@@ -22,7 +24,7 @@ from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
 from distill.data.spec import Example, labelled_images
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 
 # Records whose labels are read at once, and seconds between lines that say how far it is.
 _RECORDS, _PATIENCE = 1024, 20.0
@@ -81,7 +83,7 @@ class TfdsSource:
             )
         except (ValueError, AssertionError, NotImplementedError) as error:
             if "0 length" in str(error):
-                raise MissingSplit(f"split {split!r} of tfds:{name} holds no images") from error
+                raise EmptySplit(f"split {split!r} of tfds:{name} holds no images") from error
             wrong = MissingSplit if "Unknown split" in str(error) else UserError
             raise wrong(f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}") from error
         label: Any = dict(features.items()).get("label")
@@ -145,9 +147,15 @@ class TfdsSource:
                 return self._records.__getitems__(indices)
             # What array_record raises where the system fails and where a file is damaged.
             except RuntimeError as error:
-                raise OSError(_first_line(error)) from error
+                raise record_failure(error) from error
 
-        return persistently(fetch, self.describe(indices[0]))
+        what = self.describe(indices[0])
+        try:
+            return persistently(fetch, what)
+        except DamagedRecords as error:
+            raise RunFailed(
+                f"{what}: the data set's files are damaged: {error}. Prepare or copy it again"
+            ) from error
 
     def describe(self, index: int) -> str:
         """The record's place in its split."""

@@ -7,6 +7,7 @@ asked for anything that the list does not tell.
 import bisect
 import collections
 import errno
+import functools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,7 +23,8 @@ _NAMED = 5
 OUTSIDE = "image outside the folders of classes"
 _DANGLING, _LOOPING = "dangling link", "looping link"
 _UNREADABLE, _SPECIAL = "unreadable folder", "special file"
-_PLURALS = {OUTSIDE: "images outside the folders of classes"}
+DEEPER = "folder in a folder"
+_PLURALS = {OUTSIDE: "images outside the folders of classes", DEEPER: "folders in folders"}
 
 _FILE, _FOLDER = "file", "folder"
 
@@ -128,20 +130,33 @@ def _visible(names: list[str]) -> list[str]:
 
 def _images(names: list[str], left_out: LeftOut) -> list[str]:
     """Which files are images by their suffixes; the others are counted."""
-    known = suffixes()
-    short, long = ({s for s in known if len(s) == length} for length in (4, 5))
-    # Most names end like these, and looking at an end is faster than looking for the last dot.
+    short, long = _usual_ends()
     images = [name for name in names if name[-4:] in short or name[-5:] in long]
     if len(images) == len(names):
         return images
+    known, usual = suffixes(), set(images)
     images = []
     for name in names:
+        if name in usual:
+            images.append(name)
+            continue
         suffix = os.path.splitext(name)[1].lower()
         if suffix in known:
             images.append(name)
         else:
             left_out[suffix] += 1
     return images
+
+
+@functools.cache
+def _usual_ends() -> tuple[frozenset[str], frozenset[str]]:
+    """How most names of images end, in 4 characters and in 5.
+
+    Looking at an end is faster than looking for the last dot, and ImageNet has .JPEG.
+    """
+    known = {written for one in suffixes() for written in (one, one.upper())}
+    short, long = (frozenset(one for one in known if len(one) == size) for size in (4, 5))
+    return short, long
 
 
 def scan(

@@ -10,6 +10,7 @@ from distill.data.sources.formats import Request
 from distill.data.sources.image_index import ImageIndex
 from distill.data.sources.indexed_images import IndexedImages
 from distill.data.sources.layout import pick_split, standard_name
+from distill.data.sources.shards import Shards
 from distill.data.sources.splits import open_parts
 
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -34,6 +35,7 @@ def split_of(shard: str) -> str:
 
 def open_sharded(
     request: Request,
+    shards: Shards,
     index: ImageIndex,
     kind: Callable[..., IndexedImages] = IndexedImages,
     *,
@@ -44,7 +46,8 @@ def open_sharded(
 
     Args:
       request: of a split, or slices.
-      index: of all shards.
+      shards: which there are.
+      index: of all of them.
       kind: reads them; takes what `IndexedImages` takes.
       class_names: in order; empty takes those of a list beside the shards, if there is one.
       split_of: what a shard's path says of its split.
@@ -67,6 +70,7 @@ def open_sharded(
             folder=index.root,
             shards=chosen,
             bounds=bounds,
+            beside=shards.left_out,
         )
 
     return open_parts(request.split, whole)

@@ -2,17 +2,24 @@
 
 import glob
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from distill.data.sources.base import printable
+from distill.data.sources.base import count, printable
+from distill.data.sources.class_lists import LISTS
+from distill.data.sources.scanning import DEEPER, LeftOut
 from distill.errors import UserError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _SPECIAL = re.compile(r"[{*?\[]")
+# Files that braces may stand for; more is a mistake, and would take all memory.
+_MOST = 1_000_000
+# What lies beside shards and says something of them.
+_ABOUT = (*LISTS, "README.md", "dataset_dict.json", "features.json", "state.json")
 
 
 class Shards(NamedTuple):
@@ -23,6 +30,8 @@ class Shards(NamedTuple):
     """Their paths from the root."""
     pattern: str
     """What chose them of the root; empty for all."""
+    left_out: LeftOut
+    """What else lies in a folder of them, by suffix."""
 
 
 def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -> Shards:
@@ -35,10 +44,10 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
       expected: what they are called, for errors.
 
     Raises:
-      UserError: if there are none, or one that braces name is not there.
+      UserError: if there are none, one that braces name is not there, or they name too many.
     """
     if os.path.isdir(argument):
-        return Shards(argument, _in_folder(argument, is_shard, expected), "")
+        return _in_folder(argument, is_shard, expected)
     special = _SPECIAL.search(argument)
     if special is None or os.path.lexists(argument):
         files = [argument]
@@ -49,14 +58,14 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
     if not files:
         raise UserError(f"no file is called {printable(argument)}; expected {expected}")
     if missing := [file for file in files if not os.path.isfile(file)]:
-        more = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
+        more = f" and {count(len(missing) - 1, 'other')}" if len(missing) > 1 else ""
         raise UserError(f"{printable(missing[0])}{more} of {printable(argument)} cannot be found")
     names = tuple(os.path.relpath(file, root) for file in dict.fromkeys(files))
-    return Shards(root, names, os.path.relpath(argument, root))
+    return Shards(root, names, os.path.relpath(argument, root), LeftOut())
 
 
-def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> tuple[str, ...]:
-    names, others = [], []
+def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> Shards:
+    names, others, left_out = [], [], LeftOut()
     for name in sorted(_visible(folder)):
         path = os.path.join(folder, name)
         inside = [""] if not os.path.isdir(path) else sorted(_visible(path))
@@ -66,7 +75,12 @@ def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> t
     if not names:
         there = ", ".join(map(printable, others[:5])) or "nothing"
         raise UserError(f"{printable(folder)} holds {there}, and no shards; expected {expected}")
-    return tuple(names)
+    for file in others:
+        if os.path.isdir(os.path.join(folder, file)):
+            left_out[DEEPER] += 1
+        elif os.path.basename(file) not in _ABOUT:
+            left_out[os.path.splitext(file)[1].lower()] += 1
+    return Shards(folder, tuple(names), "", left_out)
 
 
 def _visible(folder: str) -> list[str]:
@@ -79,10 +93,23 @@ def _visible(folder: str) -> list[str]:
 def _expanded(pattern: str) -> list[str]:
     """The patterns that braces stand for, in their order, as the shell has them."""
     parts = _BRACES.split(pattern)
+    number = math.prod(map(_count, parts[1::2]))
+    if number > _MOST:
+        raise UserError(
+            f"{printable(pattern)} stands for {number:,} files; expected at most {_MOST:,}. Name "
+            "those that there are, or a pattern such as train-*.tar"
+        )
     choices = [[part] for part in parts]
     for place in range(1, len(parts), 2):
         choices[place] = _alternatives(parts[place])
     return ["".join(choice) for choice in itertools.product(*choices)]
+
+
+def _count(inside: str) -> int:
+    """How many alternatives there are in braces."""
+    if not (found := _RANGE.fullmatch(inside)):
+        return inside.count(",") + 1
+    return abs(int(found[1]) - int(found[2])) + 1
 
 
 def _alternatives(inside: str) -> list[str]:

@@ -11,6 +11,7 @@ from distill.data.sources.base import (
     attributes_of,
     cached_property,
     fingerprint_of,
+    version_of,
 )
 from distill.data.spec import Example
 
@@ -118,3 +119,8 @@ class Joined:
     def fingerprint(self) -> str:
         """Of the sources' fingerprints."""
         return fingerprint_of(*(source.fingerprint for source in self._sources))
+
+    @property
+    def version(self) -> str:
+        """Of the sources' versions."""
+        return fingerprint_of(*(version_of(source) for source in self._sources))

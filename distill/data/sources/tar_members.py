@@ -7,6 +7,7 @@ numbers (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
 
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 
 from distill.errors import UserError
@@ -19,6 +20,8 @@ _WINDOW = 4096
 _CHECKSUM_MODULUS = 65521
 
 _FILES = (b"0", b"\0", b"7")
+_FOLDER = b"5"
+_LINKS = {b"1": "hard link", b"2": "symbolic link"}
 _LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
 _PAX, _GLOBAL_PAX, _SOLARIS_PAX = b"x", b"g", b"X"
 _EXTENDING = (_LONG_NAME, _LONG_LINK, _PAX, _GLOBAL_PAX, _SOLARIS_PAX)
@@ -48,6 +51,8 @@ class TarWalk:
         self._window, self._window_at = b"", 0
         self.ended = False
         """Whether the mark at the end of a tar was met."""
+        self.left_out: Counter[str] = Counter()
+        """What is neither file nor folder, counted as it is iterated over."""
 
     def read(self, offset: int, size: int) -> bytes:
         """A part of the tar; short parts are read along with what follows."""
@@ -89,7 +94,9 @@ class TarWalk:
                 self._refuse_sparse(kind, extended)
                 extended = dict(common)
             # As in V7, a name that ends with a slash is a folder's.
-            if kind in _FILES and name[-1:] != b"/":
+            if kind not in _FILES and kind != _FOLDER:
+                self.left_out[_LINKS.get(kind, "special file")] += 1
+            elif kind != _FOLDER and name[-1:] != b"/":
                 yield name, data, size
         if offset > self._size:
             raise self._damaged(f"is cut off before byte {offset:,}")

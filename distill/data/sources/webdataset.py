@@ -66,7 +66,7 @@ def _scan(path: str, shard: Shard) -> ShardImages:
             raise UserError(f"{printable(path)} {error}. Copy or pack it again") from error
         except UserError as error:
             raise UserError(f"{printable(path)}: {error}") from error
-    return samples.in_shard(shard, ended=walk.ended)
+    return samples.in_shard(shard, walk.left_out, ended=walk.ended)
 
 
 def _refuse_compressed(path: str, beginning: bytes) -> None:
@@ -166,13 +166,19 @@ class _Samples:
             self._stated[known] = label
         return self._stated[known]
 
-    def in_shard(self, shard: Shard, *, ended: bool) -> ShardImages:
-        """The images, and what else there is; `ended` says whether the tar has its end mark."""
+    def in_shard(self, shard: Shard, left_out: Counter[str], *, ended: bool) -> ShardImages:
+        """The images, and what else there is.
+
+        Args:
+          shard: in which they lie.
+          left_out: what of the tar is no file.
+          ended: whether it has its end mark.
+        """
         places = [place for place, rank in enumerate(self._ranks) if rank < _NONE]
         remarks = [] if places else [f"{shard.name} holds no images"]
         if not ended:
             remarks.append(f"{shard.name} lacks the mark at its end and may be cut off")
-        others = self._left_out + self._suffixes.left_out(self._seen, self._ranks)
+        others = left_out + self._left_out + self._suffixes.left_out(self._seen, self._ranks)
         about = dataclasses.replace(
             shard, left_out=dict(sorted(others.items())), remarks=tuple(remarks)
         )
@@ -230,7 +236,7 @@ def _shown(name: bytes) -> str:
 
 
 def _stated(content: bytes, suffix: str) -> str | None:
-    text = content.decode("utf-8")
+    text = content.decode("utf-8-sig")
     if suffix == ".cls":
         return label_text(text)
     about = json.loads(text)
@@ -244,7 +250,7 @@ def _open(request: Request) -> Source:
         "a folder with *.tar, a pattern such as train-{000000..000146}.tar, or train-*.tar",
     )
     index = open_index("wds", shards, scan_tar)
-    return open_sharded(request, index)
+    return open_sharded(request, shards, index)
 
 
 FORMATS = (Format(name="wds", argument="PATH", open=_open),)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -17,9 +18,10 @@ from distill.paths import text_of
 # Of several columns that could be meant, the first that is called so; the finer label goes first.
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")
 _LABELS = ("label", "labels", "fine_label", "class", "cls", "target", "category")
-_CHOICE = re.compile(
-    r"(?P<path>.*?)\?(?P<choice>(?:image|label)=[^?&]+(?:&(?:image|label)=[^?&]+)?)"
-)
+_OPTIONS = ("image", "label")
+_CHOICE = re.compile(r"(?P<path>.*?)\?(?P<choice>\w+=[^?&/]*(?:&\w+=[^?&/]*)*)")
+# In place of a column's name.
+_NONE = "none"
 
 Features = Mapping[str, Any]
 """What Hugging Face says of columns, by name."""
@@ -46,7 +48,10 @@ def arrow() -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Columns that a user names, as in `parquet:PATH?image=photo&label=species`."""
+    """Columns that a user names, as in `parquet:PATH?image=photo&label=species`.
+
+    `label=none` names no column: images have no labels, whatever else the table holds.
+    """
 
     image: str | None = None
     label: str | None = None
@@ -56,12 +61,20 @@ class Choice:
         """The path, and the columns named after it.
 
         Raises:
-          UserError: if one is named twice.
+          UserError: if one is named twice, or what is named is neither, or nothing.
         """
         found = _CHOICE.fullmatch(argument)
-        if found is None:
+        if found is None or os.path.lexists(argument):
             return argument, cls()
         pairs = [pair.split("=", 1) for pair in found["choice"].split("&")]
+        for option, column in pairs:
+            if option not in _OPTIONS:
+                raise UserError(
+                    f"{printable(argument)} names {option!r}; expected PATH?image=COLUMN&label="
+                    f"COLUMN, or one of both{did_you_mean(option, _OPTIONS)}"
+                )
+            if not column:
+                raise UserError(f"{printable(argument)} names no column after {option}=")
         if len(pairs) > len(dict(pairs)):
             raise UserError(f"{argument} names the column {pairs[0][0]} twice; name each once")
         return found["path"], cls(**dict(pairs))
@@ -79,6 +92,14 @@ class Columns:
     """None where there is none."""
     class_names: tuple[str, ...]
     """What the table calls its classes; empty where their names are the labels themselves."""
+    is_text: bool | None
+    """Whether labels are text, or whole numbers; None where there are none or all are null."""
+    label_type: str
+    """Of the column, as Arrow calls it."""
+    choice: Choice
+    """What the user named."""
+    file: str
+    """Where they were found, for errors."""
 
     @property
     def encoded(self) -> str:
@@ -88,7 +109,8 @@ class Columns:
     @property
     def digest(self) -> str:
         """Which tells an index of these columns from one of others."""
-        return fingerprint_of(dataclasses.astuple(self))[:8]
+        alike = dataclasses.replace(self, label_type="", choice=Choice(), file="")
+        return fingerprint_of(dataclasses.astuple(alike))[:8]
 
 
 def find_columns(schema: Any, features: Features, choice: Choice, where: str) -> Columns:
@@ -101,8 +123,8 @@ def find_columns(schema: Any, features: Features, choice: Choice, where: str) ->
       where: the table is, for errors.
 
     Raises:
-      UserError: if there is no column of images, several could be meant, or one that was named is
-        not there or of another type.
+      UserError: if there is no column of images, several could be meant, one that was named is
+        not there or of another type, or one that is called as labels are cannot be them.
     """
     fields = {field.name: field.type for field in schema}
     images = [name for name, kind in fields.items() if _holds_images(kind)]
@@ -115,11 +137,39 @@ def find_columns(schema: Any, features: Features, choice: Choice, where: str) ->
     labels = [name for name, kind in fields.items() if name != image and _holds_labels(kind)]
     known = [name for name in labels if features.get(name, {}).get("_type") == "ClassLabel"]
     named = [name for name in labels if name in _LABELS]
-    label = _chosen(choice.label, "label", labels, fields, _LABELS, where, known or named)
+    label = None
+    if choice.label != _NONE or _NONE in fields:
+        label = _chosen(choice.label, "label", labels, fields, _LABELS, where, known or named)
+        if label is None:
+            _refuse_other_labels([name for name in _LABELS if name in fields], fields, where)
     nested = _types().is_struct(fields[image])
     parts = {part.name for part in fields[image]} if nested else set()
     names = features.get(label, {}).get("names") if label else None
-    return Columns(image, nested, "path" in parts, label, _class_names(names or (), where))
+    kind = fields.get(label) if label else None
+    return Columns(
+        image=image,
+        nested=nested,
+        has_path="path" in parts,
+        label=label,
+        class_names=_class_names(names or (), where),
+        is_text=None if kind is None or _types().is_null(kind) else not _holds_numbers(kind),
+        label_type=str(kind),
+        choice=choice,
+        file=where,
+    )
+
+
+def _refuse_other_labels(named: list[str], fields: Mapping[str, Any], where: str) -> None:
+    """Checks that no column is called as labels are, of a table in which none can be them."""
+    for name in named:
+        # Images may be called so too.
+        if not _holds_images(fields[name]):
+            raise UserError(
+                f"column {name!r} of {where} is {fields[name]}, and labels are whole numbers or "
+                "text. Write it as such (numbers, bools: pyarrow.compute.cast(column, 'int64')), "
+                "name another column after the path, ?label=NAME, or read images without labels, "
+                "?label=none"
+            )
 
 
 def _class_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
@@ -138,19 +188,24 @@ def check_columns(schema: Any, columns: Columns, where: str) -> None:
     Raises:
       UserError: if it has others, or classes of other names.
     """
-    chosen = Choice(columns.image, columns.label)
+    chosen = Choice(columns.image, columns.label or columns.choice.label)
     own = find_columns(schema, features_of(schema, []), chosen, where)
     if (own.nested, own.has_path) != (columns.nested, columns.has_path):
         raise UserError(
-            f"column {columns.image!r} of {where} is of another type than in other files"
+            f"column {columns.image!r} of {where} is of another type than that of {columns.file}"
         )
     if own.label != columns.label:
         raise UserError(
-            f"{where} has labels in {own.label!r}, but other files in {columns.label!r}; name the "
-            "column after the path: ?label=NAME"
+            f"{where} has labels in {own.label!r}, but {columns.file} in {columns.label!r}; name "
+            "the column after the path: ?label=NAME"
+        )
+    if None not in (own.is_text, columns.is_text) and own.is_text != columns.is_text:
+        raise UserError(
+            f"column {own.label!r} of {where} is {own.label_type}, but that of {columns.file} is "
+            f"{columns.label_type}; write whole numbers in all files, or text"
         )
     if own.class_names and own.class_names != columns.class_names:
-        raise UserError(f"{where} has other classes than other files of the data set")
+        raise UserError(f"{where} has other classes than {columns.file}")
 
 
 def _types() -> Any:
@@ -170,14 +225,19 @@ def _holds_images(kind: Any) -> bool:
 
 def _holds_labels(kind: Any) -> bool:
     types = _types()
-    kind = kind.value_type if types.is_dictionary(kind) else kind
+    value = kind.value_type if types.is_dictionary(kind) else kind
     # Of which every row is null, such as a file's without labels.
     return (
-        types.is_null(kind)
-        or types.is_integer(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
+        types.is_null(value)
+        or types.is_string(value)
+        or types.is_large_string(value)
+        or _holds_numbers(kind)
     )
+
+
+def _holds_numbers(kind: Any) -> bool:
+    types = _types()
+    return types.is_integer(kind.value_type if types.is_dictionary(kind) else kind)
 
 
 def _chosen(
