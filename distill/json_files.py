@@ -15,11 +15,26 @@ def read_json(file: Path) -> Any:
       UserError: if it cannot be read or is not JSON.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged: {error}") from error
+        content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    return parse_json(content, str(file))
+
+
+def parse_json(content: bytes, file: str) -> Any:
+    """What the content of a JSON file says.
+
+    Args:
+      content: in UTF-8.
+      file: it is of, for errors.
+
+    Raises:
+      UserError: if it is not JSON.
+    """
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
 
 
 def write_json(file: Path, content: Any) -> None:

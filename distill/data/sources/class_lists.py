@@ -3,14 +3,14 @@
 import os
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distill.data.sources.base import printable
+from distill.data.sources.places import read_if_there, storage_of
 from distill.errors import UserError
-from distill.json_files import read_json
+from distill.json_files import parse_json
 from distill.paths import text_of
 
 # What a list of classes may be called, where a data set lies; the last is what TFDS writes.
@@ -44,8 +44,8 @@ def read_class_names(folder: str) -> tuple[str, ...]:
       UserError: if the list cannot be read, is empty or has a name twice.
     """
     for name in _LISTS:
-        path = Path(folder, name)
-        if path.is_file() and (names := _read(path)):
+        path = os.path.join(folder, name)
+        if (content := read_if_there(path)) is not None and (names := _read(path, content)):
             names = tuple(unicodedata.normalize("NFC", text_of(one)) for one in names)
             if twice := [one for place, one in enumerate(names) if one in names[:place]]:
                 raise UserError(f"{path} has the class {twice[0]!r} twice")
@@ -53,14 +53,14 @@ def read_class_names(folder: str) -> tuple[str, ...]:
     return ()
 
 
-def _read(path: Path) -> list[str]:
-    if path.suffix == ".txt":
+def _read(path: str, encoded: bytes) -> list[str]:
+    if path.endswith(".txt"):
         try:
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line]
-        except (OSError, UnicodeDecodeError) as error:
+            return [line.strip() for line in encoded.decode("utf-8").splitlines() if line]
+        except UnicodeDecodeError as error:
             raise UserError(f"{path} cannot be read: {error}") from error
-    content = read_json(path)
-    if path.name == "dataset_info.json":
+    content = parse_json(encoded, path)
+    if os.path.basename(path) == "dataset_info.json":
         try:
             return [str(name) for name in content["features"]["label"]["names"]]
         # Of a data set of another kind, which has no such feature.
@@ -102,7 +102,8 @@ def classes_of(
 def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> UserError:
     """The error for a label that is none of the classes listed in a folder."""
     shown = ", ".join(names[:8]) + (f", … {names[-1]}" if len(names) > 8 else "")
-    lists = next(name for name in _LISTS if os.path.exists(os.path.join(folder, name)))
+    files = storage_of(folder)
+    lists = next(name for name in _LISTS if files.exists(os.path.join(folder, name)))
     return UserError(
         f"{where} has the label {text!r}, which is none of the {len(names):,} classes of "
         f"{printable(os.path.join(folder, lists))} ({shown}), nor one's number from 0"

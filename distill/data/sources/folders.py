@@ -1,6 +1,5 @@
 """Images in files: in a folder for each class, or without labels."""
 
-import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +28,12 @@ from distill.data.sources.layout import (
     hashed,
     open_root,
 )
-from distill.data.sources.reading import persistently, read_file
+from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import OUTSIDE, LeftOut, identity, scan
 from distill.data.sources.splits import open_parts
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
-from distill.paths import check_reachable, local_path
+from distill.paths import data_path
 
 # A network file system answers many questions at once; how many files each thread asks about.
 _STAT_THREADS = 16
@@ -69,7 +68,8 @@ class ImageFiles:
 
     def encoded(self, index: int) -> bytes:
         """The file's bytes."""
-        return read_file(self._files.path(index))
+        path = self._files.path(index)
+        return storage_of(path).read(path)
 
     def describe(self, index: int) -> str:
         """The file's path."""
@@ -91,19 +91,21 @@ class ImageFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the files' paths from the root and sizes in order, and the classes' names."""
-        root = os.path.join(self._files.root, "")
-        paths = self._files.relative()
+        """Of the files' paths from the root and sizes in order, and the classes' names.
 
-        def sizes(relative: list[bytes]) -> list[int]:
-            part = [root + os.fsdecode(path) for path in relative]
-            return [persistently(functools.partial(os.stat, path), path).st_size for path in part]
+        Sizes are not looked at in buckets.
+        """
+        relative = b"\0".join(self._files.relative())
+        paths = self._files.paths()
+
+        def sizes(paths: list[bytes]) -> list[int]:
+            return [storage_of(path).size(path) for path in map(os.fsdecode, paths)]
 
         # A task for each file would cost several times what asking for its size does.
         parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
         with ThreadPoolExecutor(_STAT_THREADS) as threads:
             found = np.array([one for part in threads.map(sizes, parts) for one in part], "<i8")
-        return fingerprint_of(b"\0".join(paths), found.tobytes(), self.class_names)
+        return fingerprint_of(relative, found.tobytes(), self.class_names)
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""
@@ -125,9 +127,10 @@ class ImageFolder(ImageFiles):
         that of a class.
     """
 
-    def __init__(self, root: Path, split: str, decoding: Decoding):
-        layout = find_split(root, split)
-        top, place = os.fspath(root), os.path.join(root, layout.folder)
+    def __init__(self, root: Path | str, split: str, decoding: Decoding):
+        top = os.fspath(root)
+        layout = find_split(top, split)
+        place = os.path.join(top, layout.folder)
         folders = layout.listing.folders
         self.class_names = class_names(folders, place)
         left_out = LeftOut(layout.listing.left_out)
@@ -172,8 +175,9 @@ class UnlabelledImages(ImageFiles):
 
     class_names = ()
 
-    def __init__(self, root: Path, split: str, decoding: Decoding):
-        open_root(root)
+    def __init__(self, root: Path | str, split: str, decoding: Decoding):
+        top = os.fspath(root)
+        open_root(top)
         if split != "train":
             raise MissingSplit(
                 f"images:{root} has no split {split!r}: images without labels are one split, "
@@ -181,9 +185,9 @@ class UnlabelledImages(ImageFiles):
                 "or name labelled data in config.data.eval_source"
             )
         left_out = LeftOut()
-        files = FileTable.of(os.fspath(root), scan(os.fspath(root), "", left_out))
+        files = FileTable.of(top, scan(top, "", left_out))
         if not len(files):
-            raise _no_images(os.fspath(root), "image.jpg", left_out)
+            raise _no_images(top, "image.jpg", left_out)
         labels = np.full(len(files), -1, np.int32)
         super().__init__(files, labels, left_out, decoding)
 
@@ -202,7 +206,8 @@ def _no_images(place: str, expected: str, left_out: LeftOut) -> UserError:
 def _opener(kind: type[ImageFolder | UnlabelledImages]) -> Callable[[Request], Source]:
     def opened(request: Request) -> Source:
         what = "image folder"
-        root = check_reachable(Path(local_path(request.argument, what)), what)
+        root = data_path(request.argument, what)
+        storage_of(root).check_reachable(root, what)
         return open_parts(
             request.split,
             lambda whole: kind(root, whole, request.decoding),
@@ -212,6 +217,6 @@ def _opener(kind: type[ImageFolder | UnlabelledImages]) -> Callable[[Request], S
 
 
 FORMATS = (
-    Format(name="folder", argument="PATH", open=_opener(ImageFolder)),
-    Format(name="images", argument="PATH", open=_opener(UnlabelledImages)),
+    Format(name="folder", argument="PATH", in_buckets=True, open=_opener(ImageFolder)),
+    Format(name="images", argument="PATH", in_buckets=True, open=_opener(UnlabelledImages)),
 )

@@ -23,6 +23,8 @@ _MAGIC = b"distill image index 1\n"
 _DIGEST = 16
 _START = len(_MAGIC) + _DIGEST + 8
 _ALIGNMENT = 64
+UNKNOWN = -1
+"""In place of a size that only reading tells."""
 
 ENTRY = np.dtype(
     [
@@ -58,8 +60,10 @@ class Shard:
     name: str
     """Its path from the root."""
     size: int
+    """In bytes; may be `UNKNOWN` of an object in a bucket."""
     mtime_ns: int
-    """When it was changed, in nanoseconds since 1970; 0 where that is not looked at."""
+    """When it was changed, in nanoseconds since 1970, or a number of an object's content; 0 where
+    that is not looked at."""
     images: int = 0
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """What else lies in it, counted by suffix."""
@@ -68,7 +72,8 @@ class Shard:
 
     def is_as(self, other: "Shard") -> bool:
         """Whether both are of the same file, unchanged."""
-        return (self.name, self.size, self.mtime_ns) == (other.name, other.size, other.mtime_ns)
+        sizes = {self.size, other.size} - {UNKNOWN}
+        return (self.name, self.mtime_ns) == (other.name, other.mtime_ns) and len(sizes) < 2
 
 
 class ShardImages(NamedTuple):

@@ -151,4 +151,4 @@ def _open(request: Request) -> Source:
     return open_parts(request.split, lambda whole: open_prepared(folder, whole, request.decoding))
 
 
-FORMATS = (Format(name=KIND, argument="PATH", open=_open),)
+FORMATS = (Format(name=KIND, argument="PATH", in_buckets=True, open=_open),)

@@ -1,6 +1,5 @@
 """Shards of a data set: the files that a path, a pattern or a folder names."""
 
-import glob
 import itertools
 import os
 import re
@@ -8,6 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from distill.data.sources.base import printable
+from distill.data.sources.places import storage_of
+from distill.data.sources.storage import Storage
 from distill.errors import UserError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -37,18 +38,19 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
     Raises:
       UserError: if there are none, or one that braces name is not there.
     """
-    if os.path.isdir(argument):
+    there = storage_of(argument)
+    if there.is_folder(argument):
         return Shards(argument, _in_folder(argument, is_shard, expected), "")
     special = _SPECIAL.search(argument)
-    if special is None or os.path.lexists(argument):
+    if special is None or there.exists(argument):
         files = [argument]
         root = os.path.dirname(argument)
     else:
-        files = [file for pattern in _expanded(argument) for file in _matching(pattern)]
+        files = [file for pattern in _expanded(argument) for file in _matching(there, pattern)]
         root = os.path.dirname(argument[: special.start()])
     if not files:
         raise UserError(f"no file is called {printable(argument)}; expected {expected}")
-    if missing := [file for file in files if not os.path.isfile(file)]:
+    if missing := there.missing(files):
         more = f" and {len(missing) - 1:,} others" if len(missing) > 1 else ""
         raise UserError(f"{printable(missing[0])}{more} of {printable(argument)} cannot be found")
     names = tuple(os.path.relpath(file, root) for file in dict.fromkeys(files))
@@ -57,9 +59,10 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
 
 def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> tuple[str, ...]:
     names, others = [], []
+    is_folder = storage_of(folder).is_folder
     for name in sorted(_visible(folder)):
         path = os.path.join(folder, name)
-        inside = [""] if not os.path.isdir(path) else sorted(_visible(path))
+        inside = [""] if not is_folder(path) else sorted(_visible(path))
         files = [os.path.join(name, one) if one else name for one in inside]
         names += [file for file in files if is_shard(file)]
         others += [file for file in files if not is_shard(file)]
@@ -71,7 +74,7 @@ def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> t
 
 def _visible(folder: str) -> list[str]:
     try:
-        return [name for name in os.listdir(folder) if not name.startswith(".")]
+        return [name for name in storage_of(folder).names(folder) if not name.startswith(".")]
     except OSError as error:
         raise UserError(f"{printable(folder)} cannot be listed: {error.strerror}") from error
 
@@ -95,5 +98,5 @@ def _alternatives(inside: str) -> list[str]:
     return [f"{number:0{width}}" for number in range(first, last + step, step)]
 
 
-def _matching(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern)) if re.search(r"[*?\[]", pattern) else [pattern]
+def _matching(files: Storage, pattern: str) -> list[str]:
+    return files.matching(pattern) if re.search(r"[*?\[]", pattern) else [pattern]
