@@ -21,6 +21,7 @@ from distill.data.fast import Decoder
 from distill.data.labels import check_labels
 from distill.data.mixture import Mixture, PartConfig
 from distill.data.sources import Source, SourceName, abbreviate, open_source
+from distill.data.sources.places import listing_once
 from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.transforms import Shrunk
 from distill.data.views import ViewConfig
@@ -62,8 +63,9 @@ class DataConfig:
     workers: int | None = how_it_runs(None)
     """Processes that decode; 0 decodes in threads. None takes, in a command, one for every four
     cores where there are at least eight, and 10,000 images; else 0."""
-    threads: int = how_it_runs(4)
-    """Threads that decode, in each process."""
+    threads: int | None = how_it_runs(None)
+    """Threads that read and decode, in each process. None takes 4, of images in a bucket 32, as
+    each of them is waited for."""
     decoder: Decoder = "fast"
     """What decodes JPEG files and resizes training views: `fast`, simplejpeg and OpenCV, or
     `pillow`. The pixels that files hold are the same, those of training views a little different;
@@ -84,7 +86,7 @@ class DataConfig:
 
     def __post_init__(self):
         check_choices(self)
-        if (self.workers or 0) < 0 or self.threads < 1:
+        if (self.workers or 0) < 0 or (self.threads is not None and self.threads < 1):
             raise ValueError(
                 f"workers must be 0 or more and threads 1 or more, not {self.workers} and "
                 f"{self.threads}"
@@ -206,13 +208,14 @@ class DataConfig:
           UserError: if one is missing or empty, there are fewer images to train on than asked for,
             or those to evaluate on have no labels, or classes that the first of them does not have.
         """
-        train = self.open_training(channels=channels)
-        if self.train_images is not None:
-            train = FewImages(train, self.train_images)
-        held_out = [
-            self.open_evaluation(name, channels=channels) if name else None
-            for name in (self.validation_split, self.test_split)
-        ]
+        with listing_once():
+            train = self.open_training(channels=channels)
+            if self.train_images is not None:
+                train = FewImages(train, self.train_images)
+            held_out = [
+                self.open_evaluation(name, channels=channels) if name else None
+                for name in (self.validation_split, self.test_split)
+            ]
         splits = Splits(train, *held_out)
         places = {
             "train": f"split {self.train_split!r} of {self.training_source}",

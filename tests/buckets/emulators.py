@@ -2,10 +2,11 @@
 
 import contextlib
 import http
+import re
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
@@ -74,10 +75,35 @@ def s3(weather: Weather) -> Iterator[dict[str, str]]:
     thread.join()
 
 
+def _downloaded(download: Callable[..., None]) -> Callable[..., None]:
+    """With what Google's server says of an object, and parts from its end, and none beyond it."""
+
+    def downloaded(request, response, storage, *rest, **options):
+        download(request, response, storage, *rest, **options)
+        if response.status == http.HTTPStatus.NOT_FOUND:
+            return
+        name = request.params["bucket_name"], request.params["object_id"]
+        response["x-goog-generation"] = storage.get_file_obj(*name)["generation"]
+        content = storage.get_file(*name)
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.get_header("range", None) or "")
+        if asked and not asked[1]:
+            start = max(len(content) - int(asked[2]), 0)
+            response["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            response.status = http.HTTPStatus.PARTIAL_CONTENT
+            response.write_file(content[start:])
+        elif asked and int(asked[1]) >= len(content):
+            response["Content-Range"] = f"bytes */{len(content)}"
+            response.status = http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            response.write_file(b"")
+
+    return downloaded
+
+
 @contextlib.contextmanager
 def gs(weather: Weather) -> Iterator[dict[str, str]]:
     """Serves `gs://runs`, once in a process; what the environment has to say is returned."""
     emulator = pytest.importorskip("gcp_storage_emulator.server")
+    objects = emulator.objects
     read = emulator._read_data
     handle = emulator.Router.handle
 
@@ -96,6 +122,7 @@ def gs(weather: Weather) -> Iterator[dict[str, str]]:
         # It fails at an object without content.
         mock.patch.object(emulator, "_read_data", lambda *asked: read(*asked) or b""),
         mock.patch.object(emulator.Router, "handle", weathered),
+        mock.patch.object(objects, "download", _downloaded(objects.download)),
     ):
         server = emulator.create_server("127.0.0.1", _GS_PORT, True, BUCKET)
         server.start()

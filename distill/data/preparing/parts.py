@@ -20,9 +20,10 @@ from PIL import Image
 
 from distill.data.fast import decode_jpeg
 from distill.data.jpeg import UnsupportedJpeg, with_restarts
+from distill.data.preparing.tars import TarWriter
 from distill.data.sources.base import CorruptImage, Source, printable
 from distill.data.sources.decoding import Decoding
-from distill.data.sources.manifest import UNFINISHED, PreparedShard
+from distill.data.sources.manifest import FORMS, UNFINISHED, Form, PreparedShard
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
 
@@ -43,11 +44,13 @@ class Part(NamedTuple):
     """How many parts the split has."""
     start: int
     stop: int
+    form: Form = FORMS[0]
+    """Kind of its shard."""
 
     @property
     def file(self) -> str:
         """The name of its shard."""
-        return f"{self.split}-{self.number:05d}-of-{self.parts:05d}.array_record"
+        return f"{self.split}-{self.number:05d}-of-{self.parts:05d}.{self.form}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,8 @@ class Written:
     size: int
     """In bytes."""
     blake2b: str
+    offsets: list[int] = dataclasses.field(default_factory=list)
+    """Where in a tar they begin; of records, none."""
     lengths: list[int]
     """Of its images, in bytes."""
     names: list[str]
@@ -184,13 +189,18 @@ def _is_finished(folder: Path, part: Part) -> bool:
 
 
 def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -> Written:
-    lengths, names, corrupt, count = [], [], [], 0
+    offsets, lengths, names, corrupt, count = [], [], [], [], 0
     # Groups of one record are read at random without reading their neighbours.
-    writer: Any = ArrayRecordWriter(str(file), "group_size:1,uncompressed")
+    writer: Any = (
+        TarWriter(file)
+        if part.form == "tar"
+        else ArrayRecordWriter(str(file), "group_size:1,uncompressed")
+    )
     try:
         for index in range(part.start, part.stop):
             data, is_marked, wrong = _prepared(source, index, restarts)
-            writer.write(data)
+            if (offset := writer.write(data)) is not None:
+                offsets.append(offset)
             lengths.append(len(data))
             names.append(source.name(index))
             count += is_marked
@@ -201,6 +211,7 @@ def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -
     return Written(
         size=file.stat().st_size,
         blake2b=checksum(file),
+        offsets=offsets,
         lengths=lengths,
         names=names,
         marked=count,

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from distill.buckets.bucket import Bucket, Part
 from distill.data.sources.base import printable
-from distill.data.sources.image_index import UNKNOWN, Shard
+from distill.data.sources.image_index import UNKNOWN, Shard, write_whole
 from distill.data.sources.storage import Entries, Status, changed
 from distill.errors import RunFailed
 from distill.paths import has_control
@@ -128,6 +128,18 @@ class BucketFiles:
     def size(self, path: str) -> int:
         """Unknown."""
         return UNKNOWN
+
+    def has_size(self, path: str, size: int) -> bool:
+        """Whether there is an object of this size."""
+        rest = self._bucket.read_rest(self._name(path), size - 1)
+        return rest is not None and len(rest.content) == 1
+
+    def local_copy(self, path: str, place: str) -> str:
+        """The path of the copy."""
+        if not os.path.exists(place):
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            write_whole(place, [self.read(path)])
+        return place
 
     def open(self, path: str) -> BinaryIO:
         """The object, read whole."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from distill.data.sources.places import joined
+from distill.data.sources.places import joined, storage_of
 from distill.data.sources.scanning import Run
 
 _END = b"\0"
@@ -59,6 +59,11 @@ class FileTable:
 
     def __len__(self) -> int:
         return len(self.ends)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether any of the files lie in a bucket."""
+        return any(storage_of(path).is_remote for path in (self.root, *self.folders))
 
     def path(self, index: int) -> str:
         """The file's path."""

@@ -80,6 +80,11 @@ class ImageFiles:
         return printable(self._files.relative_path(index))
 
     @property
+    def is_remote(self) -> bool:
+        """Whether files lie in a bucket."""
+        return self._files.is_remote
+
+    @property
     def found(self) -> str:
         """How many images there are, and what else lies there."""
         return "; ".join(

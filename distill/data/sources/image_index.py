@@ -234,7 +234,7 @@ def write_index(path: str, kind: str, content: Iterable[ShardImages]) -> None:
     padding = bytes(_aligned(_START + len(header)) - _START - len(header))
     parts = [len(header).to_bytes(8, "little"), header, padding]
     parts += [entries.tobytes() for entries in joined] + [one.names for one in content]
-    _write(path, [_MAGIC, bytes.fromhex(_digest(*parts)), *parts])
+    write_whole(path, [_MAGIC, bytes.fromhex(_digest(*parts)), *parts])
 
 
 def _used(images: ShardImages) -> list[Label]:
@@ -242,7 +242,12 @@ def _used(images: ShardImages) -> list[Label]:
     return [images.labels[n] for n in np.unique(images.entries["label"]) if n >= 0]
 
 
-def _write(path: str, parts: Iterable[bytes]) -> None:
+def write_whole(path: str, parts: Iterable[bytes]) -> None:
+    """Writes a file: whoever opens it finds all of it, or what was there before.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
     folder, name = os.path.split(path)
     file, temporary = tempfile.mkstemp(prefix=f"{name}.", suffix=".tmp", dir=folder)
     try:

@@ -93,6 +93,11 @@ class IndexedImages:
         return printable(self._index.path_of(self._rows[index]))
 
     @property
+    def is_remote(self) -> bool:
+        """Whether shards lie in a bucket."""
+        return self._storage.is_remote
+
+    @property
     def found(self) -> str:
         """How many images there are, what else lies in the shards, and what is odd about them."""
         classes = len(self.class_names)

@@ -98,6 +98,14 @@ class Storage(Protocol):
         """A file's; `UNKNOWN` where that would have to be asked for over a network."""
         ...
 
+    def has_size(self, path: str, size: int) -> bool:
+        """Whether there is a file of this size, at least 1."""
+        ...
+
+    def local_copy(self, path: str, place: str) -> str:
+        """The path of a file on this machine: its own, or of a copy that is put at `place` once."""
+        ...
+
     def open(self, path: str) -> BinaryIO:
         """A file to be read once, from its beginning, with `OSError` if there is none."""
         ...
