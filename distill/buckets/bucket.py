@@ -14,7 +14,7 @@ _URL = re.compile(r"(s3|gs)://([^/]+)/?(.*)", re.DOTALL)
 # What a user can mend. TensorStore's errors are plain ValueErrors that begin with the status, but
 # for what the list of a bucket that is not there gives.
 _REFUSED = re.compile(r"PERMISSION_DENIED|UNAUTHENTICATED|[Cc]redential")
-_NO_BUCKET = re.compile(r"NOT_FOUND")
+_NO_BUCKET = re.compile(r"NOT_FOUND|INTERNAL: Failed to parse response metadata")
 _BEYOND = re.compile(r"OUT_OF_RANGE")
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE of ~/.aws, or the role of "
@@ -136,6 +136,9 @@ class Bucket:
     def names(self, prefix: str = "") -> list[str]:
         """The names of all objects, or of those that begin so, sorted."""
         found = self._await(self._store.list(_range(prefix)), f"{self.url}/{prefix}".rstrip("/"))
+        if not found:
+            # To TensorStore Google's refusal to list is a list of nothing, but not one to read.
+            self.generation(prefix.rstrip("/") or "0")
         names = (name.decode("utf-8", "surrogateescape") for name in found)
         return sorted(name for name in names if name.startswith(prefix))
 

@@ -2,14 +2,20 @@
 
 import contextlib
 import http
+import json
 import re
 import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import pytest
+
+from distill.buckets import bucket
+from distill.data.sources.bucket_files import bucket_files
 
 BUCKET = "runs"
 
@@ -115,8 +121,10 @@ def gs(weather: Weather) -> Iterator[dict[str, str]]:
             return handle(self, method)
         handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         handler.send_response(weather.status)
-        handler.send_header("Content-Length", "0")
+        body = json.dumps({"error": {"code": weather.status.value}}).encode()
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
+        handler.wfile.write(body)
 
     with (
         # It fails at an object without content.
@@ -131,3 +139,33 @@ def gs(weather: Weather) -> Iterator[dict[str, str]]:
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
         }
         server.stop()
+
+
+@contextlib.contextmanager
+def store(scheme: str) -> Iterator["Store"]:
+    """A bucket of a scheme, `s3` or `gs`, that this process and those that it starts use."""
+    weather = Weather()
+    serve = {"s3": s3, "gs": gs}[scheme]
+    with serve(weather) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setitem(bucket.RETRIES, "initial_delay", "10ms")
+        patch.setitem(bucket.RETRIES, "max_delay", "50ms")
+        bucket_files.cache_clear()
+        yield Store(f"{scheme}://{BUCKET}", weather)
+    bucket_files.cache_clear()
+
+
+class Store(NamedTuple):
+    """Where a bucket is, and the weather there."""
+
+    url: str
+    weather: Weather
+
+    def upload(self, folder: Path, name: str) -> str:
+        """Copies a folder, hidden files too; its URL."""
+        objects = bucket.Bucket(f"{self.url}/{name}")
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                objects.write(str(file.relative_to(folder)), file.read_bytes())
+        return objects.url

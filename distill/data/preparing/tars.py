@@ -16,7 +16,7 @@ class TarWriter:
     """
 
     def __init__(self, file: Path):
-        self._tar = tarfile.open(file, "w", format=tarfile.USTAR_FORMAT)
+        self._tar = tarfile.TarFile(file, "w", format=tarfile.USTAR_FORMAT)
         self._count = 0
 
     def write(self, data: bytes) -> int:

@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import hashlib
 import io
+import itertools
 import os
 import posixpath
 import re
@@ -92,8 +93,10 @@ class BucketFiles:
         if len(paths) == 1:
             gone = self._bucket.generation(self._name(paths[0])) is None
             return paths if gone else []
-        there = {*self._bucket.names(os.path.commonprefix([*map(self._name, paths)]))}
-        return [path for path in paths if self._name(path) not in there]
+        names = [*map(self._name, paths)]
+        # What the first and the last of all have in common, all have.
+        there = {*self._bucket.names(_common(min(names), max(names)))}
+        return [path for path, name in zip(paths, names, strict=True) if name not in there]
 
     def names(self, folder: str) -> list[str]:
         """What files and folders in a folder are called."""
@@ -250,6 +253,12 @@ class _Objects:
                     (folders if slash else files).append(first)
             place = stop
         return Entries(folders, files, others)
+
+
+def _common(one: str, other: str) -> str:
+    """What two texts both begin with."""
+    pairs = zip(one, other, strict=False)
+    return "".join(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _is_path(name: str) -> bool:

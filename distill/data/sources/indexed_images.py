@@ -15,7 +15,7 @@ from distill.data.sources.base import (
 )
 from distill.data.sources.class_lists import classes_of, unknown_class
 from distill.data.sources.decoding import Decoding
-from distill.data.sources.image_index import ImageIndex, Shard, left_out
+from distill.data.sources.image_index import ImageIndex, left_out
 from distill.data.sources.layout import drawn, hashed
 from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import LeftOut

@@ -11,8 +11,8 @@ from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 from distill.data.sources.base import count, printable
-from distill.data.sources.decoding import suffixes
 from distill.data.sources.bucket_files import ODD
+from distill.data.sources.decoding import suffixes
 from distill.data.sources.places import storage_of
 
 # Kinds of files that a `LeftOut` names; the others it counts together.

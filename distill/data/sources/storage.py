@@ -135,7 +135,7 @@ class Storage(Protocol):
         ...
 
     def index_place(self, root: str, name: str) -> str | None:
-        """Where an index of a folder's shards lies beside them; None if nothing is written there."""
+        """Where an index of a folder's shards lies beside them; None where nothing is written."""
         ...
 
     def real(self, path: str) -> str:
