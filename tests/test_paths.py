@@ -11,6 +11,7 @@ from distill.data.sources import open_source, source_name
 from distill.errors import UserError
 from distill.paths import (
     check_reachable,
+    data_path,
     local_or_bucket_path,
     local_or_remote_path,
     local_path,
@@ -94,6 +95,25 @@ def test_a_directory_in_a_bucket_is_named_alike(text, place):
 def test_what_names_no_directory_in_a_bucket_is_refused(rest):
     with pytest.raises(UserError, match="expected s3://BUCKET/PATH"):
         local_or_bucket_path(f"s3://{rest}", "--workdir")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("gs://bucket", "gs://bucket"),
+        ("s3://b//", "s3://b"),
+        ("s3://b/{a,b}-?.tar/", "s3://b/{a,b}-?.tar"),
+        ("~/x/../y", os.path.expanduser("~/y")),
+    ],
+)
+def test_data_in_a_bucket_is_named_alike(text, place):
+    assert data_path(text) == place
+
+
+@pytest.mark.parametrize("rest", ["", "/x", "b//x", "b/../x", "b/./x", "b/\n"])
+def test_what_names_no_data_in_a_bucket_is_refused(rest):
+    with pytest.raises(UserError, match=r"source is 's3://.*'; expected s3://BUCKET/PATH"):
+        data_path(f"s3://{rest}", "source")
 
 
 @pytest.mark.parametrize("text", ["gs://bucket/x", "s3://b"])

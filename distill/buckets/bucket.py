@@ -15,6 +15,7 @@ _URL = re.compile(r"(s3|gs)://([^/]+)/?(.*)", re.DOTALL)
 # for what the list of a bucket that is not there gives.
 _REFUSED = re.compile(r"PERMISSION_DENIED|UNAUTHENTICATED|[Cc]redential")
 _NO_BUCKET = re.compile(r"NOT_FOUND|INTERNAL: Failed to parse response metadata")
+_NO_NAME = re.compile(r"Invalid \w+ object name")
 _BEYOND = re.compile(r"OUT_OF_RANGE")
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE of ~/.aws, or the role of "
@@ -68,7 +69,11 @@ class Bucket:
             spec |= {"driver": "gcs", "gcs_request_retries": RETRIES}
         else:
             spec |= {"driver": "s3", "s3_request_retries": RETRIES} | _of_environment()
-        return self._await(tensorstore.KvStore.open(spec), self.url)
+        try:
+            opening = tensorstore.KvStore.open(spec)
+        except ValueError as error:
+            raise UserError(f"{self.url} is no bucket: {_reason(error)}") from error
+        return self._await(opening, self.url)
 
     def read(self, name: str) -> bytes | None:
         """The content of an object; None if there is none."""
@@ -154,9 +159,11 @@ class Bucket:
         try:
             return future.result()
         except ValueError as error:
-            reason = str(error).partition(" [")[0]
+            reason = _reason(error)
             if _BEYOND.match(reason):
                 raise _BeyondTheEnd from error
+            if _NO_NAME.match(reason):
+                raise UserError(f"{what} can be no object: {reason}") from error
             if _REFUSED.search(reason):
                 raise UserError(
                     f"{what} may not be used: {reason}. Check the credentials "
@@ -171,6 +178,11 @@ class Bucket:
                 f"{what} cannot be reached: {reason}. Check the network and "
                 f"{_ENDPOINT[self._scheme]}"
             ) from error
+
+
+def _reason(error: ValueError) -> str:
+    """What an error of TensorStore's says, without what only its authors understand."""
+    return str(error).partition(" [")[0]
 
 
 def _range(prefix: str) -> Any:

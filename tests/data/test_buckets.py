@@ -4,10 +4,12 @@ import http
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from buckets import emulators
 from image_tables import png, table, write_parquet
+from support import final_params, pretrain_config, run_command, without_timings
 from tar_shards import encoded, pack, samples
 
 from distill.config import ConfigError, resolve
@@ -17,6 +19,9 @@ from distill.data.sources import bucket_files, source_name
 from distill.data.sources.base import is_remote
 from distill.data.workers import chosen_threads
 from distill.errors import RunFailed, UserError
+from distill.train import metrics
+from distill.train.workdir import Workdir
+from pipelines import pretrain
 
 COUNT = 90
 
@@ -200,6 +205,8 @@ def test_odd_names_are_left_out_or_said(store):
 
 def test_a_bucket_that_may_not_be_used_is_said(store):
     url = f"{store.url}-of-nobody"
+    with pytest.raises(UserError, match=f"{store.url[:5]}a is no bucket: .*bucket name"):
+        open_source(f"folder:{store.url[:5]}a/data", "train", channels=3)
     with pytest.raises(UserError, match=f"there is a bucket '{emulators.BUCKET}-of-nobody'"):
         open_source(f"folder:{url}/data", "train", channels=3)
     store.weather.every, store.weather.status = 1, http.HTTPStatus.FORBIDDEN
@@ -245,6 +252,32 @@ def test_decoded_images_are_kept(store, url, tmp_path):
     again = config.open("train", channels=3)
     np.testing.assert_equal([again.read(n)["image"] for n in range(len(again))], first)
     assert store.weather.count - before == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
+def test_a_run_with_workers_is_that_of_a_disk_to_the_bit(store, url, local, tmp_path):
+    store.weather.every, store.weather.failed = 10, 0
+    for place, workers in ((local, 0), (url, 2)):
+        workdir = tmp_path / str(workers)
+        config = pretrain_config(
+            data__source=f"folder:{place}/folder/drawn/",
+            data__workers=workers,
+            data__threads="none",
+            model__num_classes=3,
+            train__batch_size=8,
+        )
+        pretrain.run(config, Workdir(workdir), overview=False)
+        if workers:
+            store.weather.every = None
+            recorded = json.loads((workdir / "config.json").read_text())
+            assert recorded["data"]["source"] == f"folder:{url}/folder/drawn"
+            told = run_command("inspect", workdir)
+            assert f"folder:{url}/folder/drawn, split train" in told.stdout, told.stderr
+    assert store.weather.failed > 5
+    one, two = (tmp_path / name for name in "02")
+    assert without_timings(metrics.read(one)) == without_timings(metrics.read(two))
+    jax.tree.map(np.testing.assert_array_equal, final_params(one), final_params(two))
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,12 @@ import itertools
 import os
 import posixpath
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
+
+from absl import logging
 
 from distill.buckets.bucket import Bucket, Part
 from distill.data.sources.base import printable
@@ -26,6 +29,8 @@ from distill.paths import has_control
 _BLOCK = 2**22
 # Blocks of an object that is indexed which are on their way while one is looked at.
 _AHEAD = 2
+# Seconds before a line says that a list takes long.
+_PATIENCE = 5.0
 ODD = "object whose name is no path"
 """What is left out for its name."""
 _SPECIAL = re.compile(r"[*?\[]")
@@ -213,7 +218,13 @@ class BucketFiles:
             for known, objects in kept.items():
                 if url.startswith(known):
                     return objects
-        objects = _Objects(self._bucket.names(prefix))
+        line = "listing %s, 1,000 objects with each request"
+        waiting = threading.Timer(_PATIENCE, logging.warning, (line, printable(url)))
+        waiting.start()
+        try:
+            objects = _Objects(self._bucket.names(prefix))
+        finally:
+            waiting.cancel()
         if kept is not None:
             kept[url] = objects
         return objects
