@@ -17,6 +17,7 @@ from distill.errors import UserError
 # `Path` makes one slash of two.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOCAL_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
+_SCHEMES = ("s3://", "gs://")
 _BUCKET = re.compile(r"(?:s3|gs)://[^/]*")
 # Whatever breaks lines is among them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -115,12 +116,13 @@ def has_control(text: str) -> bool:
 
 def in_bucket(text: str) -> bool:
     """Whether a text names what lies in a bucket, see `local_or_bucket_path`."""
-    return bool(_BUCKET.match(text))
+    return text.startswith(_SCHEMES)
 
 
 def bucket_of(text: str) -> str | None:
     """The URL of the bucket that a text names something in, such as `s3://bucket`, if it does."""
-    found = _BUCKET.match(text)
+    # Asked of each image: most texts are told faster than by the expression.
+    found = _BUCKET.match(text) if text.startswith(_SCHEMES) else None
     return found[0] if found else None
 
 

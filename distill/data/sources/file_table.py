@@ -8,6 +8,7 @@ import numpy as np
 
 from distill.data.sources.places import joined, storage_of
 from distill.data.sources.scanning import Run
+from distill.data.sources.storage import Storage
 
 _END = b"\0"
 
@@ -61,9 +62,10 @@ class FileTable:
         return len(self.ends)
 
     @property
-    def is_remote(self) -> bool:
-        """Whether any of the files lie in a bucket."""
-        return any(storage_of(path).is_remote for path in (self.root, *self.folders))
+    def storage(self) -> Storage | None:
+        """What all of the files lie in; None where that differs."""
+        found = {storage_of(joined(self.root, folder)) for folder in self.folders}
+        return found.pop() if len(found) == 1 else None
 
     def path(self, index: int) -> str:
         """The file's path."""

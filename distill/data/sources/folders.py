@@ -56,6 +56,7 @@ class ImageFiles:
         self.labels = labels
         """Of all images, int32 [N]; no file is opened."""
         self._files = files
+        self._storage = files.storage
         self._left_out = str(left_out)
         self._decode = decoding
 
@@ -69,7 +70,7 @@ class ImageFiles:
     def encoded(self, index: int) -> bytes:
         """The file's bytes."""
         path = self._files.path(index)
-        return storage_of(path).read(path)
+        return (self._storage or storage_of(path)).read(path)
 
     def describe(self, index: int) -> str:
         """The file's path."""
@@ -82,7 +83,7 @@ class ImageFiles:
     @property
     def is_remote(self) -> bool:
         """Whether files lie in a bucket."""
-        return self._files.is_remote
+        return self._storage is None or self._storage.is_remote
 
     @property
     def found(self) -> str:
@@ -104,7 +105,8 @@ class ImageFiles:
         paths = self._files.paths()
 
         def sizes(paths: list[bytes]) -> list[int]:
-            return [storage_of(path).size(path) for path in map(os.fsdecode, paths)]
+            texts = map(os.fsdecode, paths)
+            return [(self._storage or storage_of(path)).size(path) for path in texts]
 
         # A task for each file would cost several times what asking for its size does.
         parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
