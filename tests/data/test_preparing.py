@@ -1,6 +1,7 @@
 """A source is written once, whatever happens meanwhile."""
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -290,7 +291,8 @@ def test_corrupt_images_are_kept_and_said(whole, lines, photos):
 
 def test_images_that_cannot_be_decoded_by_a_source_without_files_are_empty():
     source = Damaged(open_source("digits", "test", channels=1), {3})
-    assert parts._prepared(source, 3, True) == (b"", False, "truncated")
+    encoded = functools.partial(parts.encoded_image, source, 3)
+    assert parts._prepared(encoded, True) == (b"", False, "truncated")
 
 
 def test_what_differs_from_the_source_is_named(whole, lines):

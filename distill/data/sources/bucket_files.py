@@ -133,9 +133,9 @@ class BucketFiles:
             raise _gone(path)
         return Status(UNKNOWN, _version(generation))
 
-    def size(self, path: str) -> int:
-        """Unknown."""
-        return UNKNOWN
+    def known(self, path: str) -> Status:
+        """Nothing."""
+        return Status(UNKNOWN, 0)
 
     def has_size(self, path: str, size: int) -> bool:
         """Whether there is an object of this size."""

@@ -106,7 +106,7 @@ class ImageFiles:
 
         def sizes(paths: list[bytes]) -> list[int]:
             texts = map(os.fsdecode, paths)
-            return [(self._storage or storage_of(path)).size(path) for path in texts]
+            return [(self._storage or storage_of(path)).known(path).size for path in texts]
 
         # A task for each file would cost several times what asking for its size does.
         parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]

@@ -65,12 +65,12 @@ class LocalFiles:
 
     def status(self, path: str) -> Status:
         """Size and time of change."""
-        status = persistently(lambda: os.stat(path), path)
+        status = persistently(functools.partial(os.stat, path), path)
         return Status(status.st_size, status.st_mtime_ns)
 
-    def size(self, path: str) -> int:
-        """The file's."""
-        return persistently(functools.partial(os.stat, path), path).st_size
+    def known(self, path: str) -> Status:
+        """Size and time of change."""
+        return self.status(path)
 
     def has_size(self, path: str, size: int) -> bool:
         """Whether there is a file of this size."""

@@ -94,8 +94,8 @@ class Storage(Protocol):
         """What tells a file from what it may become."""
         ...
 
-    def size(self, path: str) -> int:
-        """A file's; `UNKNOWN` where that would have to be asked for over a network."""
+    def known(self, path: str) -> Status:
+        """As `status`, or `UNKNOWN` and 0 where that would have to be asked for over a network."""
         ...
 
     def has_size(self, path: str, size: int) -> bool:
