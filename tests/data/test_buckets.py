@@ -15,7 +15,7 @@ from tar_shards import encoded, pack, samples
 from distill.config import ConfigError, resolve
 from distill.data import DataConfig, EvalLoader, open_source
 from distill.data.preparing import Preparation, prepare, verify
-from distill.data.sources import bucket_files, source_name
+from distill.data.sources import bucket_files, indexing, source_name
 from distill.data.sources.base import is_remote
 from distill.data.workers import chosen_threads
 from distill.errors import RunFailed, UserError
@@ -167,12 +167,16 @@ def test_an_object_that_is_written_anew_is_named(store, local, name):
         again.read(len(again) - 1 if len(files) == 2 else 10)
 
 
-def test_an_index_is_found_again(store, local, url, monkeypatch):
-    open_source(f"wds:{url}/wds", "train", channels=3)
+@pytest.mark.parametrize("name", ["wds:{}/wds", "parquet:{}/packed"])
+def test_an_index_is_found_again(store, url, name, monkeypatch):
+    first = open_source(name.format(url), "train", channels=3)
+    monkeypatch.setattr(indexing, "_scanned_shard", lambda *_: pytest.fail("it is read again"))
     before = store.weather.count
-    open_source(f"wds:{url}/wds", "train", channels=3)
-    # A list, a status of each of the four shards, and the class list.
-    assert store.weather.count - before == 6
+    again = open_source(name.format(url), "train", channels=3)
+    assert again.fingerprint == first.fingerprint
+    if name.startswith("wds"):
+        # A list, a status of each of the four shards, and the list of classes.
+        assert store.weather.count - before == 6
 
 
 def test_odd_names_are_left_out_or_said(store):
@@ -213,6 +217,8 @@ def test_a_bucket_that_may_not_be_used_is_said(store):
     try:
         with pytest.raises(UserError, match="Check the credentials"):
             open_source(f"wds:{store.url}/data", "train", channels=3)
+        with pytest.raises(UserError, match="Check the credentials"):
+            emulators.bucket.Bucket(store.url).names("data/")
     finally:
         store.weather.every, store.weather.status = None, http.HTTPStatus.SERVICE_UNAVAILABLE
 
