@@ -242,6 +242,14 @@ def test_a_prepared_shard_that_is_missing_or_shorter_is_said(store, local, tmp_p
         open_source(f"prepared:{url}", "train", channels=3)
 
 
+def test_a_cache_that_cannot_be_written_is_said(url, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for name in ("prepared:{}/prepared", "wds:{}/wds"):
+        with pytest.raises(UserError, match="Set XDG_CACHE_HOME to a directory"):
+            open_source(name.format(url), "train", channels=3)
+
+
 def test_a_source_in_a_bucket_is_prepared(store, url, local, tmp_path):
     source = f"wds:{url}/wds"
     about = Preparation(source=source, output=tmp_path / "p", workers=0, splits=("train",))

@@ -23,7 +23,7 @@ from distill.buckets.bucket import Bucket, Part
 from distill.data.sources.base import printable
 from distill.data.sources.image_index import UNKNOWN, Shard, write_whole
 from distill.data.sources.storage import Entries, Status, changed
-from distill.errors import RunFailed
+from distill.errors import RunFailed, UserError
 from distill.paths import has_control
 
 _BLOCK = 2**22
@@ -144,9 +144,17 @@ class BucketFiles:
 
     def local_copy(self, path: str, place: str) -> str:
         """The path of the copy."""
-        if not os.path.exists(place):
+        if os.path.exists(place):
+            return place
+        content = self.read(path)
+        try:
             os.makedirs(os.path.dirname(place), exist_ok=True)
-            write_whole(place, [self.read(path)])
+            write_whole(place, [content])
+        except OSError as error:
+            raise UserError(
+                f"a copy of {printable(path)} cannot be written to {printable(place)}: "
+                f"{error.strerror}. Set XDG_CACHE_HOME to a directory that can be written"
+            ) from error
         return place
 
     def open(self, path: str) -> BinaryIO:
