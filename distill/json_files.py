@@ -17,12 +17,27 @@ def read_json(file: Path) -> Any:
       UserError: if it cannot be read, is not JSON, or an object in it has a key twice.
     """
     try:
-        # Editors on Windows begin files with a mark.
-        return json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=each_once)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged: {error}") from error
+        content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    return parse_json(content, str(file))
+
+
+def parse_json(content: bytes, file: str) -> Any:
+    """What the content of a JSON file says.
+
+    Args:
+      content: in UTF-8.
+      file: it is of, for errors.
+
+    Raises:
+      UserError: if it is not JSON, or an object in it has a key twice.
+    """
+    try:
+        # Editors on Windows begin files with a mark.
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=each_once)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
 
 
 def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

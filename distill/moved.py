@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
-from distill.paths import native
+from distill.paths import in_bucket, native
 
 CLAIM = "claim.json"
 
@@ -140,7 +140,7 @@ def _read(directory: Path) -> dict[str, Any]:
 
 def _is_path(text: str, keys: tuple[str, ...]) -> bool:
     kind, path, _ = _split(text)
-    if "\0" in path:
+    if "\0" in path or in_bucket(path):
         return False
     # The names of other data sources are no paths.
     of_data = keys[-1:] == ("source",) and _OF_DATA & {*keys}

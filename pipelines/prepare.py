@@ -39,6 +39,14 @@ flags.DEFINE_bool(
     "restarts", True, "Restart markers; without them files stay as they are.", flag_values=FLAGS
 )
 flags.DEFINE_enum(
+    "shards",
+    "array_record",
+    ["array_record", "tar"],
+    "Kind of files: ArrayRecord, of which each record has a checksum, or tar, which is also read "
+    "from a bucket.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
     "verify",
     None,
     ["sample", "all"],
@@ -71,6 +79,7 @@ def main(arguments: list[str]) -> None:
         splits=tuple(FLAGS.split or ()),
         data_dir=FLAGS.data_dir,
         restarts=FLAGS.restarts,
+        form=FLAGS.shards,
         workers=FLAGS.workers,
     )
     manifest = prepare(preparation, say)

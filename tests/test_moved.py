@@ -74,6 +74,12 @@ def test_a_path_recorded_as_typed_is_looked_for_here_and_above_the_directory(
     assert moved.found({"name": "runs/teacher"}) == {"name": "runs/teacher"}
 
 
+def test_what_lies_in_a_bucket_stays_whatever_lies_here(moved, tmp_path):
+    for name in ("folder:s3://bucket/x", "wds:gs://bucket/x"):
+        os.makedirs(tmp_path / name.partition(":")[2])
+        assert moved.found({"data": {"source": name}}) == {"data": {"source": name}}
+
+
 def test_the_name_of_a_data_source_is_no_path(moved, tmp_path):
     (tmp_path / "digits").mkdir()
     for recorded in ({"data": {"source": "digits"}}, {"evals": {"own": {"source": "digits"}}}):

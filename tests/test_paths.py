@@ -11,6 +11,7 @@ from distill.data.sources import open_source, source_name
 from distill.errors import UserError
 from distill.paths import (
     check_reachable,
+    data_path,
     local_or_bucket_path,
     local_or_remote_path,
     local_path,
@@ -98,6 +99,25 @@ def test_what_names_no_directory_in_a_bucket_is_refused(rest):
         local_or_bucket_path(f"s3://{rest}", "--workdir")
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("gs://bucket", "gs://bucket"),
+        ("s3://b//", "s3://b"),
+        ("s3://b/{a,b}-?.tar/", "s3://b/{a,b}-?.tar"),
+    ],
+)
+def test_data_in_a_bucket_is_named_alike(text, place):
+    assert data_path(text) == place
+    assert data_path("~/x") == os.path.expanduser("~/x")
+
+
+@pytest.mark.parametrize("rest", ["", "/x", "b//x", "b/../x", "b/./x", "b/\n"])
+def test_what_names_no_data_in_a_bucket_is_refused(rest):
+    with pytest.raises(UserError, match=r"source is 's3://.*'; expected s3://BUCKET/PATH"):
+        data_path(f"s3://{rest}", "source")
+
+
 @pytest.mark.parametrize("text", ["gs://bucket/x", "s3://b"])
 def test_remote_paths_are_kept_where_they_can_be_read(text):
     assert local_or_remote_path(text) == text
@@ -107,8 +127,9 @@ def test_remote_paths_are_kept_where_they_can_be_read(text):
 @pytest.mark.parametrize("kind", ["folder", "images"])
 def test_a_path_in_the_name_of_a_data_source_is_one(kind, home):
     assert source_name(f"{kind}:~/data") == f"{kind}:{home}/data"
-    with pytest.raises(UserError, match="gs://b"):
-        source_name(f"{kind}:gs://b")
+    assert source_name(f"{kind}:gs://b/data/") == f"{kind}:gs://b/data"
+    with pytest.raises(UserError, match="hdfs://b"):
+        source_name(f"{kind}:hdfs://b")
 
 
 @pytest.mark.parametrize("name", ["digits", "tfds:cifar10", "tfds:a/b:1.0.0", "folder:"])
@@ -220,9 +241,12 @@ def test_a_key_that_holds_a_path_is_recorded_absolute(key, text, home):
 def test_a_key_that_holds_a_path_refuses_what_is_none(key, text):
     schema, file, others, form = KEYS[key]
     tree = load_file(str(REPOSITORY / "configs" / file))
-    in_a_bucket = text.startswith("gs:") and key.endswith(".workdir")
+    of_data = ":{}" in form
+    in_a_bucket = text.startswith("gs:") and (key.endswith(".workdir") or of_data)
     if in_a_bucket or (key.endswith("data_dir") and "://" in text):
-        assert _value(resolve(schema, tree, others | {key: text}), key) == text
+        given = form.format(text)
+        expected = given if "(" not in form else f"folder:{text}"
+        assert _value(resolve(schema, tree, others | {key: given}), key) == expected
         return
     with pytest.raises(ConfigError) as caught:
         resolve(schema, tree, others | {key: form.format(text)})
@@ -232,7 +256,7 @@ def test_a_key_that_holds_a_path_refuses_what_is_none(key, text):
 
 def test_problems_with_paths_are_reported_with_all_others():
     schema, file, others = DISTILL
-    overrides = {"teacher.workdir": "hdfs://b", "data.source": "folder:s3://c", "seed": "many"}
+    overrides = {"teacher.workdir": "hdfs://b", "data.source": "folder:s3://", "seed": "many"}
     with pytest.raises(ConfigError) as caught:
         resolve(schema, load_file(str(REPOSITORY / "configs" / file)), others | overrides)
     named = {problem.split()[0] for problem in caught.value.problems}

@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from distill.errors import RunFailed, UserError
 
@@ -14,7 +14,9 @@ _URL = re.compile(r"(s3|gs)://([^/]+)/?(.*)", re.DOTALL)
 # What a user can mend. TensorStore's errors are plain ValueErrors that begin with the status, but
 # for what the list of a bucket that is not there gives.
 _REFUSED = re.compile(r"PERMISSION_DENIED|UNAUTHENTICATED|[Cc]redential")
-_NO_BUCKET = re.compile(r"NOT_FOUND")
+_NO_BUCKET = re.compile(r"NOT_FOUND|INTERNAL: Failed to parse response metadata")
+_NO_NAME = re.compile(r"Invalid \w+ object name")
+_BEYOND = re.compile(r"OUT_OF_RANGE")
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE of ~/.aws, or the role of "
     "the machine",
@@ -22,6 +24,18 @@ _CREDENTIALS = {
     "service account of the machine",
 }
 _ENDPOINT = {"s3": "AWS_ENDPOINT_URL and AWS_REGION", "gs": "TENSORSTORE_GCS_HTTP_URL"}
+
+
+class Part(NamedTuple):
+    """A part of an object."""
+
+    content: bytes
+    generation: bytes
+    """Another one whenever the object is written anew."""
+
+
+class _BeyondTheEnd(Exception):
+    """A part was asked for that an object does not have, or not all of."""
 
 
 class Bucket:
@@ -55,7 +69,11 @@ class Bucket:
             spec |= {"driver": "gcs", "gcs_request_retries": RETRIES}
         else:
             spec |= {"driver": "s3", "s3_request_retries": RETRIES} | _of_environment()
-        return self._await(tensorstore.KvStore.open(spec), self.url)
+        try:
+            opening = tensorstore.KvStore.open(spec)
+        except ValueError as error:
+            raise UserError(f"{self.url} is no bucket: {_reason(error)}") from error
+        return self._await(opening, self.url)
 
     def read(self, name: str) -> bytes | None:
         """The content of an object; None if there is none."""
@@ -71,6 +89,47 @@ class Bucket:
                 following = names[place + at_once]
                 asked.append((following, self._store.read(following)))
 
+    def ask(self, name: str, start: int, stop: int) -> Callable[[], Part | None]:
+        """Asks for a part of an object; what is returned waits for it.
+
+        Args:
+          name: of the object.
+          start: its first byte.
+          stop: the byte after its last; the part is shorter where the object ends before.
+
+        Returns:
+          A function that returns the part, or None if there is no such object.
+        """
+        future = self._store.read(name, byte_range=slice(start, stop))
+
+        def wait() -> Part | None:
+            try:
+                return self._part(future, name)
+            except _BeyondTheEnd:
+                return self.read_rest(name, start)
+
+        return wait
+
+    def read_rest(self, name: str, start: int) -> Part | None:
+        """What an object holds from a byte on, which may be nothing; None if there is no object."""
+        try:
+            return self._part(self._store.read(name, byte_range=slice(start, None)), name)
+        except _BeyondTheEnd:
+            generation = self.generation(name)
+            return None if generation is None else Part(b"", generation)
+
+    def read_end(self, name: str, size: int) -> Part | None:
+        """The last bytes of an object, all of a shorter one; None if there is none."""
+        try:
+            return self._part(self._store.read(name, byte_range=slice(-size, None)), name)
+        except _BeyondTheEnd:
+            return self._part(self._store.read(name), name)
+
+    def generation(self, name: str) -> bytes | None:
+        """What tells one content of an object from another; None if there is no object."""
+        part = self._part(self._store.read(name, byte_range=slice(0, 0)), name)
+        return None if part is None else part.generation
+
     def write(self, name: str, content: bytes) -> None:
         """Writes an object, whole or not at all."""
         self._await(self._store.write(name, content), f"{self.url}/{name}")
@@ -79,10 +138,18 @@ class Bucket:
         """Deletes an object, if there is one."""
         self._await(self._store.write(name, None), f"{self.url}/{name}")
 
-    def names(self) -> list[str]:
-        """The names of all objects, sorted."""
-        found = self._await(self._store.list(), self.url)
-        return sorted(name.decode("utf-8", "surrogateescape") for name in found)
+    def names(self, prefix: str = "") -> list[str]:
+        """The names of all objects, or of those that begin so, sorted."""
+        found = self._await(self._store.list(_range(prefix)), f"{self.url}/{prefix}".rstrip("/"))
+        if not found:
+            # To TensorStore Google's refusal to list is a list of nothing, but not one to read.
+            self.generation(prefix.rstrip("/") or "0")
+        names = (name.decode("utf-8", "surrogateescape") for name in found)
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def _part(self, future: Any, name: str) -> Part | None:
+        found = self._await(future, f"{self.url}/{name}")
+        return None if found.state == "missing" else Part(found.value, found.stamp.generation)
 
     def _value(self, future: Any, name: str) -> bytes | None:
         found = self._await(future, f"{self.url}/{name}")
@@ -92,7 +159,11 @@ class Bucket:
         try:
             return future.result()
         except ValueError as error:
-            reason = str(error).partition(" [")[0]
+            reason = _reason(error)
+            if _BEYOND.match(reason):
+                raise _BeyondTheEnd from error
+            if _NO_NAME.match(reason):
+                raise UserError(f"{what} can be no object: {reason}") from error
             if _REFUSED.search(reason):
                 raise UserError(
                     f"{what} may not be used: {reason}. Check the credentials "
@@ -107,6 +178,23 @@ class Bucket:
                 f"{what} cannot be reached: {reason}. Check the network and "
                 f"{_ENDPOINT[self._scheme]}"
             ) from error
+
+
+def _reason(error: ValueError) -> str:
+    """What an error of TensorStore's says, without what only its authors understand."""
+    return str(error).partition(" [")[0]
+
+
+def _range(prefix: str) -> Any:
+    """The names from a prefix on to those that do not begin so; None for all of them."""
+    import tensorstore
+
+    # The name after all that begin so ends with the next character, which has to be one.
+    while prefix and not prefix[-1].isascii():
+        prefix = prefix[:-1]
+    if not prefix:
+        return None
+    return tensorstore.KvStore.KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
 
 
 def _of_environment() -> dict[str, Any]:

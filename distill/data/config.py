@@ -64,8 +64,9 @@ class DataConfig:
     workers: int | None = how_it_runs(None)
     """Processes that decode; 0 decodes in threads. None takes, in a command, one for every four
     cores where there are at least eight, and 10,000 images; else 0."""
-    threads: int = how_it_runs(4)
-    """Threads that decode, in each process."""
+    threads: int | None = how_it_runs(None)
+    """Threads that read and decode, in each process. None takes 4, of images in a bucket 32, as
+    each of them is waited for."""
     decoder: Decoder = "fast"
     """What decodes JPEG files and resizes training views: `fast`, simplejpeg and OpenCV, or
     `pillow`. The pixels that files hold are the same, those of training views a little different;
@@ -86,7 +87,7 @@ class DataConfig:
 
     def __post_init__(self):
         check_choices(self)
-        if (self.workers or 0) < 0 or self.threads < 1:
+        if (self.workers or 0) < 0 or (self.threads is not None and self.threads < 1):
             raise ValueError(
                 f"workers must be 0 or more and threads 1 or more, not {self.workers} and "
                 f"{self.threads}"

@@ -17,10 +17,12 @@ from distill.data.examples import Altered, Batch, EvaluationViews, TeacherView, 
 from distill.data.labels import check_batch_labels
 from distill.data.order import Mixed
 from distill.data.sources import CorruptImage, Source
+from distill.data.sources.base import is_remote
 from distill.data.store import Store
 from distill.data.workers import (
     HostBatches,
     begin_worker,
+    chosen_threads,
     chosen_workers,
     with_unsignalled_workers,
 )
@@ -29,6 +31,8 @@ from distill.evaluation_view import EvaluationView
 
 # Threads and workers take turns at so many examples, or fewer where a batch needs it.
 _CHUNK = 32
+# What waits for a network waits for one image after another of a chunk.
+_REMOTE_CHUNK = 8
 # The share of corrupt images is judged on so many images, or on all where there are fewer.
 _SMALLEST_SAMPLE = 10_000
 
@@ -42,8 +46,10 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> HostB
     Threads and workers take turns at chunks of a batch, which are joined in order.
     """
     rows = len(views.rows)
-    chunk = max(size for size in range(1, _CHUNK + 1) if rows % size == 0)
-    options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
+    longest = _REMOTE_CHUNK if is_remote(views.source) else _CHUNK
+    chunk = max(size for size in range(1, longest + 1) if rows % size == 0)
+    threads = chosen_threads(config.threads, views.source)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     dataset = grain.MapDataset.source(_Chunks(views, chunk)).to_iter_dataset(options)
     workers = chosen_workers(config.workers, len(views.source))
     if workers:

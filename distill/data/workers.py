@@ -13,6 +13,8 @@ from multiprocessing import resource_tracker
 import grain
 
 from distill.data.examples import Batch
+from distill.data.sources import Source
+from distill.data.sources.base import is_remote
 
 HostBatches = grain.DatasetIterator[Batch] | Generator[Batch, None, None]
 """An iterator of batches that lets go of its threads and processes when it is closed."""
@@ -22,6 +24,9 @@ HostBatches = grain.DatasetIterator[Batch] | Generator[Batch, None, None]
 _CORES = 4
 # Of fewer images an epoch is over about when workers have started.
 _FEWEST = 10_000
+_THREADS = 4
+# An image in a bucket comes some 30 ms after it was asked for, and takes 2 to decode.
+_WAITING_THREADS = 32
 
 _in_a_command = False
 
@@ -45,6 +50,18 @@ def chosen_workers(asked: int | None, images: int) -> int:
     if not _in_a_command or images < _FEWEST or cores() < 2 * _CORES:
         return 0
     return cores() // _CORES
+
+
+def chosen_threads(asked: int | None, source: Source) -> int:
+    """How many threads read and decode, in each process.
+
+    Args:
+      asked: as `config.data.threads` says; None leaves it to where the images lie.
+      source: of the images.
+    """
+    if asked is not None:
+        return asked
+    return _WAITING_THREADS if is_remote(source) else _THREADS
 
 
 def cores() -> int:

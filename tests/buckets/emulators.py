@@ -2,13 +2,20 @@
 
 import contextlib
 import http
+import json
+import re
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import pytest
+
+from distill.buckets import bucket
+from distill.data.sources.bucket_files import bucket_files
 
 BUCKET = "runs"
 
@@ -74,10 +81,35 @@ def s3(weather: Weather) -> Iterator[dict[str, str]]:
     thread.join()
 
 
+def _downloaded(download: Callable[..., None]) -> Callable[..., None]:
+    """With what Google's server says of an object, and parts from its end, and none beyond it."""
+
+    def downloaded(request, response, storage, *rest, **options):
+        download(request, response, storage, *rest, **options)
+        if response.status == http.HTTPStatus.NOT_FOUND:
+            return
+        name = request.params["bucket_name"], request.params["object_id"]
+        response["x-goog-generation"] = storage.get_file_obj(*name)["generation"]
+        content = storage.get_file(*name)
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.get_header("range", None) or "")
+        if asked and not asked[1]:
+            start = max(len(content) - int(asked[2]), 0)
+            response["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            response.status = http.HTTPStatus.PARTIAL_CONTENT
+            response.write_file(content[start:])
+        elif asked and int(asked[1]) >= len(content):
+            response["Content-Range"] = f"bytes */{len(content)}"
+            response.status = http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            response.write_file(b"")
+
+    return downloaded
+
+
 @contextlib.contextmanager
 def gs(weather: Weather) -> Iterator[dict[str, str]]:
     """Serves `gs://runs`, once in a process; what the environment has to say is returned."""
     emulator = pytest.importorskip("gcp_storage_emulator.server")
+    objects = emulator.objects
     read = emulator._read_data
     handle = emulator.Router.handle
 
@@ -89,13 +121,16 @@ def gs(weather: Weather) -> Iterator[dict[str, str]]:
             return handle(self, method)
         handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         handler.send_response(weather.status)
-        handler.send_header("Content-Length", "0")
+        body = json.dumps({"error": {"code": weather.status.value}}).encode()
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
+        handler.wfile.write(body)
 
     with (
         # It fails at an object without content.
         mock.patch.object(emulator, "_read_data", lambda *asked: read(*asked) or b""),
         mock.patch.object(emulator.Router, "handle", weathered),
+        mock.patch.object(objects, "download", _downloaded(objects.download)),
     ):
         server = emulator.create_server("127.0.0.1", _GS_PORT, True, BUCKET)
         server.start()
@@ -104,3 +139,33 @@ def gs(weather: Weather) -> Iterator[dict[str, str]]:
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
         }
         server.stop()
+
+
+@contextlib.contextmanager
+def store(scheme: str) -> Iterator["Store"]:
+    """A bucket of a scheme, `s3` or `gs`, that this process and those that it starts use."""
+    weather = Weather()
+    serve = {"s3": s3, "gs": gs}[scheme]
+    with serve(weather) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setitem(bucket.RETRIES, "initial_delay", "10ms")
+        patch.setitem(bucket.RETRIES, "max_delay", "50ms")
+        bucket_files.cache_clear()
+        yield Store(f"{scheme}://{BUCKET}", weather)
+    bucket_files.cache_clear()
+
+
+class Store(NamedTuple):
+    """Where a bucket is, and the weather there."""
+
+    url: str
+    weather: Weather
+
+    def upload(self, folder: Path, name: str) -> str:
+        """Copies a folder, hidden files too; its URL."""
+        objects = bucket.Bucket(f"{self.url}/{name}")
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                objects.write(str(file.relative_to(folder)), file.read_bytes())
+        return objects.url

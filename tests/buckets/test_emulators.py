@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -50,14 +49,8 @@ launch_training("", pretrain.PretrainConfig, pretrain.run, sys.argv[1:])
 @pytest.fixture(scope="module", params=["s3", "gs"])
 def store(request):
     """Where a bucket is, and the weather there."""
-    weather = emulators.Weather()
-    serve = {"s3": emulators.s3, "gs": emulators.gs}[request.param]
-    with serve(weather) as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        patch.setitem(bucket.RETRIES, "initial_delay", "10ms")
-        patch.setitem(bucket.RETRIES, "max_delay", "50ms")
-        yield SimpleNamespace(url=f"{request.param}://{emulators.BUCKET}", weather=weather)
+    with emulators.store(request.param) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_a_format_is_one_file(scans, tmp_path, monkeypatch):
     config = resolve(DataConfig, {"source": "scans:of", "train_split": "train[:50%]"})
     assert config.source == f"scans:{tmp_path}/of"
     assert len(config.open(config.train_split, channels=3)) == 120
-    with pytest.raises(ConfigError, match=r"config\.source is 'gs://b'"):
+    with pytest.raises(ConfigError, match=r"config\.source is 'scans:gs://b'"):
         resolve(DataConfig, {"source": "scans:gs://b"})
     with pytest.raises(
         UserError, match=r"expected .*digits, folder:PATH, .*tfds:NAME, .*scans:PATH"

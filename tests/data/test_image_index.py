@@ -137,14 +137,14 @@ def test_where_data_cannot_be_written_the_index_lies_in_the_cache(
 ):
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    written = image_index._write
+    written = image_index.write_whole
 
     def refused(path, parts):
         if path.startswith(str(shards)):
             raise PermissionError(13, "Permission denied", path)
         written(path, parts)
 
-    monkeypatch.setattr(image_index, "_write", refused)
+    monkeypatch.setattr(image_index, "write_whole", refused)
     assert numbers(opened(shards)) == list(range(30))
     assert not (shards / INDEX).exists() and len(list(cache.rglob("*.index"))) == 1
     opened(shards)

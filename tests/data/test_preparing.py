@@ -1,6 +1,7 @@
 """A source is written once, whatever happens meanwhile."""
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -86,10 +87,8 @@ def test_images_that_are_in_no_files_keep_their_pixels(tmp_path, lines):
 def test_without_restart_markers_files_stay_as_they_are(whole, lines):
     manifest = prepare(dataclasses.replace(whole, restarts=False), lines.append)
     assert manifest.splits["train"].marked == 0
-    source = open_source(whole.source, "train", channels=3)
-    assert [opened(whole.output).encoded(n) for n in range(7)] == [
-        source.encoded(n) for n in range(7)
-    ]
+    source, prepared = open_source(whole.source, "train", channels=3), opened(whole.output)
+    assert all(prepared.encoded(n) == source.encoded(n) for n in range(7))
     with pytest.raises(UserError, match="was not prepared with restart markers"):
         prepare(whole, lines.append)
 
@@ -300,7 +299,8 @@ def test_corrupt_images_are_kept_and_said(whole, lines, photos):
 
 def test_images_that_cannot_be_decoded_by_a_source_without_files_are_empty():
     source = Damaged(open_source("digits", "test", channels=1), {3})
-    assert parts._prepared(source, 3, True) == (b"", False, "truncated")
+    encoded = functools.partial(parts.encoded_image, source, 3)
+    assert parts._prepared(encoded, True) == (b"", False, "truncated")
 
 
 def test_what_differs_from_the_source_is_named(whole, lines):

@@ -7,6 +7,8 @@ import tarfile
 import numpy as np
 import pytest
 
+from distill.data.sources.image_index import Shard
+from distill.data.sources.local_files import LocalFiles
 from distill.data.sources.tar_members import DamagedTar, TarWalk
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -14,8 +16,8 @@ FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarf
 
 def walked(path):
     """Members by a walk, and whether the end's mark was met."""
-    with open(path, "rb") as file:
-        walk = TarWalk(file.fileno(), os.path.getsize(path))
+    with LocalFiles().opened(path, Shard("", os.path.getsize(path), 0)) as file:
+        walk = TarWalk(file)
         return list(walk), walk.ended
 
 

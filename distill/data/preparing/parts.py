@@ -5,12 +5,15 @@ the manifest say of it. A shard that is not noted, or does not have the checksum
 written anew.
 """
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +23,18 @@ from PIL import Image
 
 from distill.data.fast import decode_jpeg
 from distill.data.jpeg import UnsupportedJpeg, with_restarts
-from distill.data.sources.base import CorruptImage, Source, printable
+from distill.data.preparing.tars import TarWriter
+from distill.data.sources.base import CorruptImage, Source, is_remote, printable
 from distill.data.sources.decoding import Decoding
-from distill.data.sources.manifest import UNFINISHED, PreparedShard
+from distill.data.sources.manifest import FORMS, UNFINISHED, Form, PreparedShard
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
 
 # Marking takes up to 100 times as much memory as the file.
 _LONGEST = 2**23
 _BLOCK = 2**20
+# Images that are asked for over a network before they are needed.
+_AHEAD = 16
 
 Tick = Callable[[int], None]
 """Told how many more images are done; raises `Stopped` where nobody waits for them."""
@@ -43,11 +49,13 @@ class Part(NamedTuple):
     """How many parts the split has."""
     start: int
     stop: int
+    form: Form = FORMS[0]
+    """Kind of its shard."""
 
     @property
     def file(self) -> str:
         """The name of its shard."""
-        return f"{self.split}-{self.number:05d}-of-{self.parts:05d}.array_record"
+        return f"{self.split}-{self.number:05d}-of-{self.parts:05d}.{self.form}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,8 @@ class Written:
     size: int
     """In bytes."""
     blake2b: str
+    offsets: list[int] = dataclasses.field(default_factory=list)
+    """Where in a tar they begin; of records, none."""
     lengths: list[int]
     """Of its images, in bytes."""
     names: list[str]
@@ -184,13 +194,18 @@ def _is_finished(folder: Path, part: Part) -> bool:
 
 
 def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -> Written:
-    lengths, names, corrupt, count = [], [], [], 0
+    offsets, lengths, names, corrupt, count = [], [], [], [], 0
     # Groups of one record are read at random without reading their neighbours.
-    writer: Any = ArrayRecordWriter(str(file), "group_size:1,uncompressed")
+    writer: Any = (
+        TarWriter(file)
+        if part.form == "tar"
+        else ArrayRecordWriter(str(file), "group_size:1,uncompressed")
+    )
     try:
-        for index in range(part.start, part.stop):
-            data, is_marked, wrong = _prepared(source, index, restarts)
-            writer.write(data)
+        for index, encoded in _asked(source, range(part.start, part.stop)):
+            data, is_marked, wrong = _prepared(encoded, restarts)
+            if (offset := writer.write(data)) is not None:
+                offsets.append(offset)
             lengths.append(len(data))
             names.append(source.name(index))
             count += is_marked
@@ -201,6 +216,7 @@ def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -
     return Written(
         size=file.stat().st_size,
         blake2b=checksum(file),
+        offsets=offsets,
         lengths=lengths,
         names=names,
         marked=count,
@@ -208,10 +224,27 @@ def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -
     )
 
 
-def _prepared(source: Source, index: int, restarts: bool) -> tuple[bytes, bool, str]:
+def _asked(source: Source, indices: range) -> Iterator[tuple[int, Callable[[], bytes]]]:
+    """Images, and what returns their bytes; some that come by a network are on their way."""
+    ask = functools.partial(encoded_image, source)
+    if not is_remote(source):
+        yield from ((index, functools.partial(ask, index)) for index in indices)
+        return
+    with ThreadPoolExecutor(_AHEAD) as threads:
+        asked = collections.deque(threads.submit(ask, index) for index in indices[:_AHEAD])
+        try:
+            for index in indices:
+                yield index, asked.popleft().result
+                if index + _AHEAD < indices.stop:
+                    asked.append(threads.submit(ask, index + _AHEAD))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepared(encoded: Callable[[], bytes], restarts: bool) -> tuple[bytes, bool, str]:
     """An image's bytes, whether they are marked, and what is wrong with them."""
     try:
-        data = encoded_image(source, index)
+        data = encoded()
     except CorruptImage as error:
         return b"", False, str(error)
     if restarts and (anew := marked(data)) is not None:

@@ -26,7 +26,14 @@ from distill.data.sources.base import (
     version_of,
 )
 from distill.data.sources.image_index import ImageIndex, Label, Shard, ShardImages, write_index
-from distill.data.sources.manifest import MANIFEST, UNFINISHED, Manifest, PreparedSplit
+from distill.data.sources.manifest import (
+    FORMS,
+    MANIFEST,
+    UNFINISHED,
+    Form,
+    Manifest,
+    PreparedSplit,
+)
 from distill.data.sources.opening import open_source
 from distill.data.sources.prepared import KIND, has_order, index_file, order_checksum, order_file
 from distill.data.sources.splits import parse_split, slicing_order
@@ -64,6 +71,8 @@ class Preparation:
     """Whether JPEGs are given restart markers, so that parts of them can be decoded alone."""
     workers: int | None = None
     """Processes; 0 works in this one, None takes one for each core."""
+    form: Form = FORMS[0]
+    """Kind of the shards."""
     images_per_shard: int | None = None
     """None takes 1,024, or more where a split would have more than 256 shards."""
 
@@ -77,7 +86,7 @@ class Preparation:
         size = self.images_per_shard or max(_FEWEST_IMAGES, -(-images // _SHARDS))
         starts = range(0, images, size)
         return [
-            Part(split, number, len(starts), start, min(start + size, images))
+            Part(split, number, len(starts), start, min(start + size, images), self.form)
             for number, start in enumerate(starts)
         ]
 
@@ -195,6 +204,7 @@ def _written(preparation: Preparation, sources: dict[str, Source], say: Say) -> 
         "restarts": preparation.restarts,
         "splits": {split: one.fingerprint for split, one in sources.items()},
         "shards": {split: len(parts) for split, parts in plan.items()},
+        "form": preparation.form,
     }
     _claim(folder, claim)
     _write(preparation, sources, [*itertools.chain(*plan.values())], say)
@@ -222,7 +232,8 @@ def _write(
 def _claim(folder: Path, claim: dict[str, Any]) -> None:
     """Notes what is being written, so that only the same is gone on with."""
     file = folder / UNFINISHED / _CLAIM
-    there = read_json(file) if file.exists() else claim
+    # Earlier versions wrote but one kind of shards.
+    there = {"form": FORMS[0]} | read_json(file) if file.exists() else claim
     if there != claim:
         different = [key for key, value in claim.items() if there.get(key) != value]
         raise UserError(
@@ -261,7 +272,8 @@ def _finish(folder: Path, source: Source, parts: list[Part], say: Say) -> Prepar
         ]
         names = [os.fsencode(name) for name in written.names]
         about = Shard(part.file, written.size, 0)
-        content.append(ShardImages.of(about, names, range(len(names)), written.lengths, own))
+        offsets = written.offsets or range(len(names))
+        content.append(ShardImages.of(about, names, offsets, written.lengths, own))
         shards.append(written.shard(part))
         marked += written.marked
         corrupt += written.corrupt
@@ -336,6 +348,9 @@ def _check_same(
                 f"{manifest.source}, {', '.join(manifest.splits)}. Name a new directory, or delete "
                 "it if the source has changed"
             )
+    if odd := [split for split in sources if manifest.splits[split].form != preparation.form]:
+        form = manifest.splits[odd[0]].form
+        raise UserError(f"{where} was prepared with --shards={form}; name a new directory")
     if manifest.restarts != preparation.restarts:
         asked = "with" if preparation.restarts else "without"
         raise UserError(f"{where} was not prepared {asked} restart markers; name a new directory")
@@ -345,6 +360,6 @@ def parts_of(split: str, about: PreparedSplit) -> list[Part]:
     """The parts of a split that has been prepared, of each of its shards one."""
     ends = np.cumsum([0, *(shard.images for shard in about.shards)]).tolist()
     return [
-        Part(split, number, len(about.shards), start, stop)
+        Part(split, number, len(about.shards), start, stop, about.form)
         for number, (start, stop) in enumerate(itertools.pairwise(ends))
     ]

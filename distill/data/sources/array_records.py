@@ -12,8 +12,9 @@ from distill.data.sources.class_lists import label_text
 from distill.data.sources.example_protos import parse_example
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.image_index import ImageIndex, Label, Shard, ShardImages
-from distill.data.sources.indexed_images import IndexedImages, check_unchanged
+from distill.data.sources.indexed_images import IndexedImages
 from distill.data.sources.indexing import open_index
+from distill.data.sources.local_files import check_unchanged
 from distill.data.sources.reading import persistently
 from distill.data.sources.sharded import open_sharded
 from distill.data.sources.shards import find_shards

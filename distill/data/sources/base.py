@@ -134,9 +134,22 @@ class Derived:
         return version_of(self._source)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the source waits for a network."""
+        return is_remote(self._source)
+
+    @property
     def proportions(self) -> Mapping[str, tuple[int, float]]:
         """Of a mixture, images and weight of each part by its name; else empty."""
         return getattr(self._source, "proportions", {})
+
+
+def is_remote(source: Source) -> bool:
+    """Whether reading an image of a source is to wait for a network: many have to be on their way.
+
+    A source may say so, as `is_remote`, and need not.
+    """
+    return getattr(source, "is_remote", False)
 
 
 def attributes_of(source: Source, index: int) -> dict[str, Any]:

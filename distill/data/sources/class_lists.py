@@ -3,14 +3,14 @@
 import os
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from distill.data.sources.base import printable
+from distill.data.sources.places import read_if_there, storage_of
 from distill.errors import UserError
-from distill.json_files import read_json
+from distill.json_files import parse_json
 from distill.paths import text_of
 
 # What a list of classes may be called, where a data set lies; the last is what TFDS writes.
@@ -44,8 +44,9 @@ def read_class_names(folder: str) -> tuple[str, ...]:
       UserError: if the list cannot be read, is empty or has a name twice.
     """
     for name in LISTS:
-        path = Path(folder, name)
-        if path.is_file() and (names := _read(path)) is not None:
+        path = os.path.join(folder, name)
+        content = read_if_there(path)
+        if content is not None and (names := _read(path, content)) is not None:
             if not names:
                 raise UserError(f"{path} lists no classes; write their names into it, or delete it")
             names = tuple(unicodedata.normalize("NFC", text_of(one)) for one in names)
@@ -55,17 +56,17 @@ def read_class_names(folder: str) -> tuple[str, ...]:
     return ()
 
 
-def _read(path: Path) -> list[str] | None:
+def _read(path: str, encoded: bytes) -> list[str] | None:
     """The names; None of a file that is about something else."""
-    if path.suffix == ".txt":
+    if path.endswith(".txt"):
         try:
             # Editors on Windows begin files with a mark.
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = encoded.decode("utf-8-sig").splitlines()
             return [line.strip() for line in lines if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise UserError(f"{path} cannot be read: {error}") from error
-    content = read_json(path)
-    if path.name == "dataset_info.json":
+    content = parse_json(encoded, path)
+    if os.path.basename(path) == "dataset_info.json":
         try:
             return [str(name) for name in content["features"]["label"]["names"]]
         # Of a data set of another kind, which has no such feature.
@@ -107,7 +108,8 @@ def classes_of(
 def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> UserError:
     """The error for a label that is none of the classes listed in a folder."""
     shown = ", ".join(names[:8]) + (f", … {names[-1]}" if len(names) > 8 else "")
-    lists = next(name for name in LISTS if os.path.exists(os.path.join(folder, name)))
+    files = storage_of(folder)
+    lists = next(name for name in LISTS if files.exists(os.path.join(folder, name)))
     return UserError(
         f"{where} has the label {text!r}, which is none of the {len(names):,} classes of "
         f"{printable(os.path.join(folder, lists))} ({shown}), nor one's number from 0"

@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from distill.data.sources.places import joined, storage_of
 from distill.data.sources.scanning import Run
+from distill.data.sources.storage import Storage
 
 _END = b"\0"
 
@@ -17,7 +19,8 @@ class FileTable:
 
     root: str
     folders: tuple[str, ...]
-    """Relative to the root, some several times; one that is absolute is elsewhere."""
+    """Relative to the root, some several times; one that is absolute, or in a bucket, is
+    elsewhere."""
     folder: np.ndarray
     """Of each file, the number of its folder, int32 [N]."""
     names: bytes
@@ -58,9 +61,15 @@ class FileTable:
     def __len__(self) -> int:
         return len(self.ends)
 
+    @property
+    def storage(self) -> Storage | None:
+        """What all of the files lie in; None where that differs."""
+        found = {storage_of(joined(self.root, folder)) for folder in self.folders}
+        return found.pop() if len(found) == 1 else None
+
     def path(self, index: int) -> str:
         """The file's path."""
-        return os.path.join(self.root, self.relative_path(index))
+        return joined(self.root, self.relative_path(index))
 
     def relative_path(self, index: int) -> str:
         """The file's path from the root."""
@@ -70,12 +79,20 @@ class FileTable:
 
     def relative(self) -> list[bytes]:
         """All paths from the root, as the file system encodes them."""
-        folders = [os.fsencode(os.path.join(folder, "")) for folder in self.folders]
+        return self._in(self.folders)
+
+    def paths(self) -> list[bytes]:
+        """All paths, as the file system encodes them."""
+        return self._in([joined(self.root, folder) for folder in self.folders])
+
+    def _in(self, folders: Sequence[str]) -> list[bytes]:
+        """Where the files are if these are their folders."""
+        encoded = [os.fsencode(os.path.join(folder, "")) for folder in folders]
         names = self.names.split(_END)
         # After the last zero there is one more, empty.
         names.pop()
         numbers = self.folder.tolist()
-        return [folders[number] + name for number, name in zip(numbers, names, strict=True)]
+        return [encoded[number] + name for number, name in zip(numbers, names, strict=True)]
 
     def take(self, indices: np.ndarray) -> "FileTable":
         """Some of the files, in the order given."""

@@ -1,6 +1,5 @@
 """Images in files: in a folder for each class, or without labels."""
 
-import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,13 +30,14 @@ from distill.data.sources.layout import (
     open_root,
     within,
 )
-from distill.data.sources.reading import persistently, read_file
+from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import OUTSIDE, LeftOut, identity, scan
 from distill.data.sources.splits import open_parts
+from distill.data.sources.storage import Status
 from distill.data.sources.together import once
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
-from distill.paths import check_reachable, local_path
+from distill.paths import data_path
 
 # A network file system answers many questions at once; how many files each thread asks about.
 _STAT_THREADS = 16
@@ -60,6 +60,7 @@ class ImageFiles:
         self.labels = labels
         """Of all images, int32 [N]; no file is opened."""
         self._files = files
+        self._storage = files.storage
         self._left_out = str(left_out)
         self._decode = decoding
 
@@ -72,7 +73,8 @@ class ImageFiles:
 
     def encoded(self, index: int) -> bytes:
         """The file's bytes."""
-        return read_file(self._files.path(index))
+        path = self._files.path(index)
+        return (self._storage or storage_of(path)).read(path)
 
     def describe(self, index: int) -> str:
         """The file's path."""
@@ -81,6 +83,11 @@ class ImageFiles:
     def name(self, index: int) -> str:
         """The file's path from the root."""
         return printable(self._files.relative_path(index))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether files lie in a bucket."""
+        return self._storage is None or self._storage.is_remote
 
     @property
     def found(self) -> str:
@@ -94,27 +101,26 @@ class ImageFiles:
 
     @property
     def fingerprint(self) -> str:
-        """Of the files' paths from the root and sizes in order, and the classes' names."""
+        """Of the files' paths from the root and sizes in order, and the classes' names.
+
+        Sizes are not looked at in buckets.
+        """
         return self._asked[0]
 
     @property
     def version(self) -> str:
-        """Of the files' times of change."""
+        """Of the files' times of change, which are not looked at in buckets."""
         return self._asked[1]
 
     @cached_property
     def _asked(self) -> tuple[str, str]:
         """Fingerprint and version, for which each file is asked once."""
-        root = os.path.join(self._files.root, "")
-        paths = self._files.relative()
+        relative = b"\0".join(self._files.relative())
+        paths = self._files.paths()
 
-        def statuses(relative: list[bytes]) -> list[tuple[int, int]]:
-            # Those of a list may lie elsewhere.
-            part = [
-                path if os.path.isabs(path) else root + path for path in map(os.fsdecode, relative)
-            ]
-            found = (persistently(functools.partial(os.stat, path), path) for path in part)
-            return [(one.st_size, one.st_mtime_ns) for one in found]
+        def statuses(paths: list[bytes]) -> list[Status]:
+            texts = map(os.fsdecode, paths)
+            return [(self._storage or storage_of(path)).known(path) for path in texts]
 
         # A task for each file would cost several times what asking for its size does.
         parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
@@ -122,7 +128,7 @@ class ImageFiles:
             found = [one for part in threads.map(statuses, parts) for one in part]
         sizes, times = np.array(found, "<i8").reshape(-1, 2).T
         return (
-            fingerprint_of(b"\0".join(paths), sizes.tobytes(), self.class_names),
+            fingerprint_of(relative, sizes.tobytes(), self.class_names),
             fingerprint_of(times.tobytes()),
         )
 
@@ -186,9 +192,9 @@ class ImageFolder(ImageFiles):
         that of a class.
     """
 
-    def __init__(self, root: Path, split: str, decoding: Decoding):
-        layout = find_split(root, split)
+    def __init__(self, root: Path | str, split: str, decoding: Decoding):
         top = os.fspath(root)
+        layout = find_split(top, split)
         # Splits that are drawn lie in one place, and slices of a split too.
         found = once(("classes", top, layout.folder), lambda: _in_classes(top, layout))
         self.class_names, files, labels = found.class_names, found.files, found.labels
@@ -220,8 +226,9 @@ class UnlabelledImages(ImageFiles):
 
     class_names = ()
 
-    def __init__(self, root: Path, split: str, decoding: Decoding):
-        open_root(root)
+    def __init__(self, root: Path | str, split: str, decoding: Decoding):
+        top = os.fspath(root)
+        open_root(top)
         if split != "train":
             raise MissingSplit(
                 f"images:{root} has no split {split!r}: images without labels are one split, "
@@ -229,9 +236,9 @@ class UnlabelledImages(ImageFiles):
                 "or name labelled data in config.data.eval_source"
             )
         left_out = LeftOut()
-        files = FileTable.of(os.fspath(root), scan(os.fspath(root), "", left_out))
+        files = FileTable.of(top, scan(top, "", left_out))
         if not len(files):
-            raise _no_images(os.fspath(root), "image.jpg", left_out)
+            raise _no_images(top, "image.jpg", left_out)
         labels = np.full(len(files), -1, np.int32)
         super().__init__(files, labels, left_out, decoding)
 
@@ -250,7 +257,8 @@ def _no_images(place: str, expected: str, left_out: LeftOut) -> UserError:
 def _opener(kind: type[ImageFolder | UnlabelledImages]) -> Callable[[Request], Source]:
     def opened(request: Request) -> Source:
         what = "image folder"
-        root = check_reachable(Path(local_path(request.argument, what)), what)
+        root = data_path(request.argument, what)
+        storage_of(root).check_reachable(root, what)
         return open_parts(
             request.split,
             lambda whole: kind(root, whole, request.decoding),
@@ -260,6 +268,6 @@ def _opener(kind: type[ImageFolder | UnlabelledImages]) -> Callable[[Request], S
 
 
 FORMATS = (
-    Format(name="folder", argument="PATH", open=_opener(ImageFolder)),
-    Format(name="images", argument="PATH", open=_opener(UnlabelledImages)),
+    Format(name="folder", argument="PATH", in_buckets=True, open=_opener(ImageFolder)),
+    Format(name="images", argument="PATH", in_buckets=True, open=_opener(UnlabelledImages)),
 )

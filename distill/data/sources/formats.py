@@ -10,7 +10,7 @@ from distill.data.sources.base import Source
 from distill.data.sources.decoding import Decoding
 from distill.errors import UserError, did_you_mean
 from distill.modules import modules_in
-from distill.paths import local_path, refuse_remote
+from distill.paths import data_path, in_bucket, local_path, refuse_remote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class Format:
     argument: Literal["PATH", "NAME"] | None = None
     """What follows the colon: a path on this machine, which is recorded absolute, or a name, which
     is left as it is; None where nothing does."""
+    in_buckets: bool = False
+    """Whether the path may be that of a bucket."""
     open: Callable[[Request], Source]
     """Opens a split; raises a UserError if it cannot."""
 
@@ -69,7 +71,7 @@ def known_formats() -> dict[str, Format]:
 
 
 def source_name(text: str, what: str = "data source") -> str:
-    """The name of a data source, such as `folder:PATH`, with the path as `local_path` has it.
+    """The name of a data source, such as `folder:PATH`, with the path as `data_path` has it.
 
     Raises:
       UserError: if it is on another machine or has no path, or its kind is nearly a known one.
@@ -77,11 +79,27 @@ def source_name(text: str, what: str = "data source") -> str:
     kind, _, argument = text.partition(":")
     form = known_formats().get(kind)
     if form is not None and form.argument == "PATH" and argument:
-        return f"{kind}:{local_path(argument, what)}"
+        check_place(form, argument, what)
+        return f"{kind}:{(data_path if form.in_buckets else local_path)(argument, what)}"
     if form is None and "://" not in text and (near := did_you_mean(kind, known_formats())):
         raise UserError(f"{what} is {text!r}, of an unknown kind{near}")
     refuse_remote(text, what)
     return text
+
+
+def check_place(form: Format, argument: str, what: str) -> None:
+    """Checks that a format reads what lies in buckets, if its path is that of one.
+
+    Raises:
+      UserError: if it does not.
+    """
+    if form.argument == "PATH" and in_bucket(argument) and not form.in_buckets:
+        raise UserError(
+            f"{what} is '{form.name}:{argument}', but {form.spelled} is read from files on this "
+            "machine. Copy them here; or, where they are, write them as tars that are read from a "
+            f"bucket: distill prepare {form.spelled} --shards=tar --output=DIR. Copy DIR into it, "
+            f"and name it prepared:{argument}"
+        )
 
 
 SourceName = Annotated[str, source_name]

@@ -17,8 +17,8 @@ import numpy as np
 from distill.data.sources.base import Source, abbreviate, printable
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.image_index import Shard, ShardImages
-from distill.data.sources.indexed_images import check_unchanged
 from distill.data.sources.indexing import open_index
+from distill.data.sources.local_files import check_unchanged
 from distill.data.sources.reading import persistently
 from distill.data.sources.sharded import open_sharded, split_of
 from distill.data.sources.shards import find_shards
@@ -174,7 +174,7 @@ def _open(request: Request) -> Source:
     shards = shards._replace(names=names)
     first = root / names[0]
     schema = _schema(first)
-    features = features_of(schema, [first.parent])
+    features = features_of(schema, [str(first.parent)])
     columns = find_columns(schema, features, choice, printable(str(first)))
     scan = functools.partial(scan_arrow, columns=columns)
     index = open_index(f"hf-{columns.digest}", shards, scan)

@@ -24,6 +24,8 @@ _MAGIC = b"distill image index 1\n"
 _DIGEST = 16
 _START = len(_MAGIC) + _DIGEST + 8
 _ALIGNMENT = 64
+UNKNOWN = -1
+"""In place of a size that only reading tells."""
 
 ENTRY = np.dtype(
     [
@@ -59,8 +61,10 @@ class Shard:
     name: str
     """Its path from the root."""
     size: int
+    """In bytes; may be `UNKNOWN` of an object in a bucket."""
     mtime_ns: int
-    """When it was changed, in nanoseconds since 1970; 0 where that is not looked at."""
+    """When it was changed, in nanoseconds since 1970, or a number of an object's content; 0 where
+    that is not looked at."""
     images: int = 0
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """What else lies in it, counted by suffix."""
@@ -69,7 +73,8 @@ class Shard:
 
     def is_as(self, other: "Shard") -> bool:
         """Whether both are of the same file, unchanged."""
-        return (self.name, self.size, self.mtime_ns) == (other.name, other.size, other.mtime_ns)
+        sizes = {self.size, other.size} - {UNKNOWN}
+        return (self.name, self.mtime_ns) == (other.name, other.mtime_ns) and len(sizes) < 2
 
 
 class ShardImages(NamedTuple):
@@ -230,7 +235,7 @@ def write_index(path: str, kind: str, content: Iterable[ShardImages]) -> None:
     padding = bytes(_aligned(_START + len(header)) - _START - len(header))
     parts = [len(header).to_bytes(8, "little"), header, padding]
     parts += [entries.tobytes() for entries in joined] + [one.names for one in content]
-    _write(path, [_MAGIC, bytes.fromhex(_digest(*parts)), *parts])
+    write_whole(path, [_MAGIC, bytes.fromhex(_digest(*parts)), *parts])
 
 
 def _used(images: ShardImages) -> list[Label]:
@@ -238,7 +243,12 @@ def _used(images: ShardImages) -> list[Label]:
     return [images.labels[n] for n in np.unique(images.entries["label"]) if n >= 0]
 
 
-def _write(path: str, parts: Iterable[bytes]) -> None:
+def write_whole(path: str, parts: Iterable[bytes]) -> None:
+    """Writes a file: whoever opens it finds all of it, or what was there before.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
     # Several may write at once. What tempfile makes only its owner may read, whatever the umask.
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:

@@ -15,12 +15,11 @@ from distill.data.sources.base import (
 )
 from distill.data.sources.class_lists import classes_of, unknown_class
 from distill.data.sources.decoding import Decoding
-from distill.data.sources.image_index import ImageIndex, Shard, left_out
+from distill.data.sources.image_index import ImageIndex, left_out
 from distill.data.sources.layout import drawn, hashed
-from distill.data.sources.reading import persistently
+from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import LeftOut
 from distill.data.spec import Example, labelled_images
-from distill.errors import RunFailed
 
 # Remarks on shards that are said one by one.
 _REMARKS = 3
@@ -55,6 +54,7 @@ class IndexedImages:
     ):
         self.spec = labelled_images(decoding.channels)
         self._index = index
+        self._storage = storage_of(index.root)
         self._decode = decoding
         numbers = range(len(index.shards)) if shards is None else shards
         self._beside = str(beside or "")
@@ -82,7 +82,7 @@ class IndexedImages:
         offset, length, _, number, _ = self._index.entries[self._rows[index]].item()
         shard = self._index.shards[number]
         path = os.path.join(self._index.root, shard.name)
-        data = persistently(lambda: read_part(path, shard, offset, length), path)
+        data = self._storage.read_part(path, shard, offset, length)
         if not data:
             raise CorruptImage("it is empty, 0 bytes")
         return data
@@ -94,6 +94,11 @@ class IndexedImages:
     def name(self, index: int) -> str:
         """The path of the image's shard from the root, and its name in it."""
         return printable(self._index.path_of(self._rows[index]))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether shards lie in a bucket."""
+        return self._storage.is_remote
 
     @property
     def found(self) -> str:
@@ -149,40 +154,3 @@ def _classes(
     classes = np.full(len(index.labels) + 1, -1, np.int32)
     classes[counted] = numbers
     return class_names, classes
-
-
-def read_part(path: str, shard: Shard, offset: int, length: int) -> bytes:
-    """A part of a shard that is as it was when it was indexed.
-
-    Raises:
-      RunFailed: if it has changed.
-      OSError: if it cannot be read.
-    """
-    # Without Python's file object, which takes longer than reading a small image.
-    file = os.open(path, os.O_RDONLY)
-    try:
-        check_unchanged(path, shard, os.fstat(file))
-        data = os.pread(file, length, offset)
-        while len(data) < length and (
-            more := os.pread(file, length - len(data), offset + len(data))
-        ):
-            data += more
-    finally:
-        os.close(file)
-    if len(data) < length:
-        raise OSError(f"{length:,} bytes were expected at {offset:,}, and {len(data):,} are there")
-    return data
-
-
-def check_unchanged(path: str, shard: Shard, status: os.stat_result) -> None:
-    """Checks that a shard is as it was when it was indexed.
-
-    Raises:
-      RunFailed: if it is not.
-    """
-    if status.st_size != shard.size or shard.mtime_ns not in (0, status.st_mtime_ns):
-        raise RunFailed(
-            f"{printable(path)} has changed since it was indexed: it had {shard.size:,} bytes and "
-            f"has {status.st_size:,}, or was written to. Run the command again, which indexes it "
-            "anew"
-        )

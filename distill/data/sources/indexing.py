@@ -1,8 +1,8 @@
 """The index of images in shards: found where it was left, or built.
 
-It lies beside the shards as a hidden file or, where that cannot be written, in
-`$XDG_CACHE_HOME/distill` (`~/.cache/distill`). Shards are known by name, size and time of change;
-those that are as they were are not read again.
+It lies beside the shards as a hidden file or, where that cannot be written, and of shards in a
+bucket, in `$XDG_CACHE_HOME/distill` (`~/.cache/distill`). Shards are known by name, size and time
+of change, objects by name and content; those that are as they were are not read again.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from distill.data.sources.image_index import (
     ShardImages,
     write_index,
 )
-from distill.data.sources.reading import persistently
+from distill.data.sources.places import storage_of
 from distill.data.sources.shards import Shards
 from distill.data.sources.together import once
 from distill.errors import UserError
@@ -73,19 +73,23 @@ def _open_index(kind: str, shards: Shards, scan: Scan) -> ImageIndex:
 
 def _shard(root: str, name: str) -> Shard:
     path = os.path.join(root, name)
-    status = persistently(lambda: os.stat(path), path)
-    return Shard(name, status.st_size, status.st_mtime_ns)
+    return Shard(name, *storage_of(path).status(path))
 
 
-def _places(kind: str, shards: Shards) -> tuple[str, str]:
+def _places(kind: str, shards: Shards) -> list[str]:
     """Where the index may be, best first; that of a folder, and each pattern, has its own name."""
+    files = storage_of(shards.root)
     name = f"{kind}.index"
     if shards.pattern:
         name = f"{kind}-{_hash(os.fsencode(shards.pattern))}.index"
+    beside = files.index_place(shards.root, name)
+    return [*([beside] if beside else []), cached_place(shards.root, name)]
+
+
+def cached_place(root: str, name: str) -> str:
+    """Where a file of this name that is of a folder of data lies in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
-    folder = _hash(os.fsencode(os.path.realpath(shards.root)))
-    beside = os.path.join(shards.root, f".distill-{name}")
-    return beside, os.path.join(cache, "distill", folder, name)
+    return os.path.join(cache, "distill", _hash(os.fsencode(storage_of(root).real(root))), name)
 
 
 def _hash(data: bytes) -> str:
@@ -108,13 +112,15 @@ def _opened(path: str, kind: str, root: str) -> ImageIndex | None:
 
 def _scanned(root: str, shards: Sequence[Shard], scan: Scan) -> Iterator[ShardImages]:
     """What shards hold, in any order."""
-    progress = _Progress(root, sum(shard.size for shard in shards), len(shards))
+    # Where sizes are not known, all count alike.
+    sizes = {shard.name: max(shard.size, 1) for shard in shards}
+    progress = _Progress(root, sum(sizes.values()), len(shards))
     with ThreadPoolExecutor(_THREADS) as threads:
         tasks = [threads.submit(_scanned_shard, root, shard, scan) for shard in shards]
         try:
             for task in as_completed(tasks):
                 images = task.result()
-                progress.add(images.shard)
+                progress.add(images.shard, sizes[images.shard.name])
                 yield images
         # One that is damaged ends it, and so does Ctrl-C; what has not begun is not waited for.
         finally:
@@ -159,9 +165,9 @@ class _Progress:
         self._began = self._said = time.monotonic()
         self._read = self._done = self._images = 0
 
-    def add(self, shard: Shard) -> None:
-        """Takes up that a shard has been read."""
-        self._read += shard.size
+    def add(self, shard: Shard, size: int) -> None:
+        """Takes up that a shard has been read, which counts as so many bytes."""
+        self._read += size
         self._done += 1
         self._images += shard.images
         now = time.monotonic()

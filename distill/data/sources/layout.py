@@ -11,12 +11,12 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from distill.data.sources.base import MissingSplit, abbreviate, printable
+from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import Listing, Run, list_folder
 from distill.data.sources.together import once
 from distill.errors import UserError
@@ -42,14 +42,14 @@ class Layout(NamedTuple):
     """Between which fractions of a path's hash the split's images are; None for all."""
 
 
-def find_split(root: Path, split: str) -> Layout:
+def find_split(root: str, split: str) -> Layout:
     """Finds a split in `root/split/class/` or, without such folders, in `root/class/`.
 
     Raises:
       UserError: if there is none, or it is not clear which.
     """
     listing = open_root(root)
-    where = printable(str(root))
+    where = printable(root)
     folder = _folder_of(split, listing.folders, root)
     if folder is not None:
         return Layout(folder, _classes(root, folder), None)
@@ -80,16 +80,17 @@ def find_split(root: Path, split: str) -> Layout:
     return Layout("", listing, _DRAWN[standard])
 
 
-def open_root(root: Path) -> Listing:
+def open_root(root: str) -> Listing:
     """Lists the folder that a source names.
 
     Raises:
       UserError: if it is not there.
     """
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"image folder {printable(str(root))} {what}")
-    return _listed(os.fspath(root))
+    files = storage_of(root)
+    if not files.is_folder(root):
+        what = "is not a folder" if files.exists(root) else "does not exist"
+        raise UserError(f"image folder {printable(root)} {what}")
+    return _listed(root)
 
 
 def _listed(path: str) -> Listing:
@@ -101,11 +102,11 @@ def standard_name(name: str) -> str | None:
     return next((split for split, names in SPLITS.items() if name.lower() in names), None)
 
 
-def _folder_of(split: str, folders: list[str], root: Path) -> str | None:
+def _folder_of(split: str, folders: list[str], root: str) -> str | None:
     """The folder of that name, or of another name for the same split."""
-    if (root / split).is_dir():
+    if storage_of(root).is_folder(os.path.join(root, split)):
         return split
-    return named_split(split, folders, f"image folder {printable(str(root))}")
+    return named_split(split, folders, f"image folder {printable(root)}")
 
 
 def named_split(split: str, names: Iterable[str], what: str) -> str | None:
@@ -151,7 +152,7 @@ def pick_split(
     return None, _DRAWN[standard]
 
 
-def _classes(root: Path, folder: str) -> Listing:
+def _classes(root: str, folder: str) -> Listing:
     """What lies in a split's folder."""
     listing = _listed(os.path.join(root, folder))
     if listing.images and not listing.folders:

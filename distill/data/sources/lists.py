@@ -1,6 +1,7 @@
 """Images that a table in CSV or TSV lists, with their labels."""
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -27,10 +28,12 @@ from distill.data.sources.file_table import FileTable
 from distill.data.sources.folders import ImageFiles
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.layout import drawn, pick_split
+from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import LeftOut
 from distill.data.sources.splits import open_parts
 from distill.data.sources.together import once
 from distill.errors import UserError
+from distill.paths import in_bucket
 
 # What columns may be called, in capitals or not; Hugging Face's image folders say file_name.
 _COLUMNS = {
@@ -50,7 +53,7 @@ class Table(NamedTuple):
 
     file: str
     paths: list[str]
-    """Of images, from the list's folder."""
+    """Of images, from the list's folder, or whole ones, also in buckets."""
     labels: list[str | None]
     splits: list[str] | None
     """None where the list has no such column."""
@@ -65,7 +68,12 @@ def read_table(file: str) -> Table:
       UserError: naming the line that cannot be read.
     """
     try:
-        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        with (
+            storage_of(file).open(file) as opened,
+            io.TextIOWrapper(
+                opened, encoding="utf-8-sig", errors="surrogateescape", newline=""
+            ) as lines,
+        ):
             first = lines.readline()
             lines.seek(0)
             is_tabbed = file.lower().endswith(".tsv") or "\t" in first
@@ -91,7 +99,7 @@ def _table(file: str, rows: Any) -> Table:
         if len(row) != width:
             raise _wrong(file, line, f"has {count(len(row), 'column')} and not {width}")
         path = row[path_at]
-        if not path.strip() or "\0" in path:
+        if not path.strip() or "\0" in path or ("://" in path and not in_bucket(path)):
             raise _wrong(file, line, f"has {path!r} in place of an image's path")
         if label_at is not None and row[label_at] not in texts:
             texts[row[label_at]] = _label(file, line, row[label_at])
@@ -210,9 +218,10 @@ def _classes(
 
 def _files(path: str) -> dict[str, str]:
     """The lists in a folder, or the one list, by what they are called without their suffix."""
-    if not os.path.isdir(path):
+    there = storage_of(path)
+    if not there.is_folder(path):
         return {os.path.splitext(os.path.basename(path))[0]: path}
-    names = sorted(name for name in os.listdir(path) if name.lower().endswith(_SUFFIXES))
+    names = sorted(name for name in there.names(path) if name.lower().endswith(_SUFFIXES))
     if not names:
         raise UserError(
             f"{printable(path)} holds no lists; expected one, or files such as train.csv and "
@@ -283,4 +292,4 @@ def _open(request: Request) -> Source:
     )
 
 
-FORMATS = (Format(name="list", argument="PATH", open=_open),)
+FORMATS = (Format(name="list", argument="PATH", in_buckets=True, open=_open),)

@@ -1,21 +1,26 @@
 """What a directory of prepared images says of itself, in one file."""
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from distill.data.sources.base import printable
+from distill.data.sources.places import read_if_there, storage_of
 from distill.errors import UserError
-from distill.json_files import read_json, write_json
+from distill.json_files import parse_json, write_json
 
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"
 """The folder of what is being prepared, which goes when all is there."""
+Form = Literal["array_record", "tar"]
+FORMS: tuple[Form, ...] = get_args(Form)
+"""Kinds of files that images are written to, the usual one first."""
 _VERSION = 1
 
 
@@ -59,6 +64,11 @@ class PreparedSplit:
     taken in the split's."""
     shards: tuple[PreparedShard, ...]
 
+    @property
+    def form(self) -> Form:
+        """What kind of files its shards are."""
+        return "tar" if any(shard.name.endswith(".tar") for shard in self.shards) else FORMS[0]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -77,27 +87,28 @@ class Manifest:
         write_json(folder / MANIFEST, {"version": _VERSION, **dataclasses.asdict(self)})
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
+    def read(cls, folder: Path | str) -> "Manifest":
         """That of a directory.
 
         Raises:
           UserError: if there is none, or it is of another version, or damaged.
         """
-        file = folder / MANIFEST
-        if not file.is_file():
+        folder = os.fspath(folder)
+        file = os.path.join(folder, MANIFEST)
+        if (encoded := read_if_there(file)) is None:
             raise UserError(_absent(folder))
-        content = read_json(file)
+        content = parse_json(encoded, file)
         version = content.get("version") if isinstance(content, dict) else None
         if version not in (None, _VERSION):
             raise UserError(
-                f"{printable(str(folder))} was prepared in format {version}, and this version of "
+                f"{printable(folder)} was prepared in format {version}, and this version of "
                 f"the project reads format {_VERSION}. Prepare the source into a new directory"
             )
         try:
             return _read(content)
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(
-                f"{printable(str(file))} is not what distill prepare writes ({error}); prepare the "
+                f"{printable(file)} is not what distill prepare writes ({error}); prepare the "
                 "source into a new directory"
             ) from error
 
@@ -128,11 +139,11 @@ def _typed(kind: type[T], values: dict[str, Any]) -> T:
     return made
 
 
-def _absent(folder: Path) -> str:
-    where = printable(str(folder))
-    if not folder.is_dir():
+def _absent(folder: str) -> str:
+    where, is_folder = printable(folder), storage_of(folder).is_folder
+    if not is_folder(folder):
         return f"{where} is no directory; expected one that distill prepare has written"
-    if (folder / UNFINISHED).is_dir():
+    if is_folder(os.path.join(folder, UNFINISHED)):
         return f"{where} is not prepared to the end; run the same distill prepare command again"
     return (
         f"{where} holds no {MANIFEST}, so that it is no prepared data; write it with distill "

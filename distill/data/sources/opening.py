@@ -3,7 +3,8 @@
 from distill.data.fast import Decoder
 from distill.data.sources.base import EmptySplit, Source
 from distill.data.sources.decoding import Decoding
-from distill.data.sources.formats import Request, known_formats
+from distill.data.sources.formats import Request, check_place, known_formats
+from distill.data.sources.together import opened_together
 from distill.errors import UserError
 
 
@@ -37,14 +38,12 @@ def open_source(
         *others, last = (one.spelled for one in formats.values())
         expected = f"{', '.join(others)} or {last}"
         raise UserError(f"unknown data source {name!r}; expected {expected}")
-    source = form.open(
-        Request(
-            argument=argument,
-            split=split,
-            decoding=Decoding(channels, exif_orientation, decoder),
-            data_dir=data_dir,
+    check_place(form, argument, "data source")
+    decoding = Decoding(channels, exif_orientation, decoder)
+    with opened_together():
+        source = form.open(
+            Request(argument=argument, split=split, decoding=decoding, data_dir=data_dir)
         )
-    )
     if not len(source):
         raise EmptySplit(f"split {split!r} of {name} holds no images ({source.found})")
     return source

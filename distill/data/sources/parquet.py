@@ -6,10 +6,11 @@ is. Pages written in a way that is rare for images are read by the row group.
 
 import bisect
 import contextlib
+import dataclasses
 import functools
+import io
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +18,9 @@ import numpy as np
 from distill.data.sources.base import CorruptImage, Source, printable
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
-from distill.data.sources.image_index import ImageIndex, Shard, ShardImages
-from distill.data.sources.indexed_images import check_unchanged, read_part
+from distill.data.sources.image_index import UNKNOWN, ImageIndex, Shard, ShardImages
 from distill.data.sources.indexing import open_index
+from distill.data.sources.places import storage_of
 from distill.data.sources.reading import persistently
 from distill.data.sources.sharded import open_sharded
 from distill.data.sources.shards import find_shards
@@ -51,6 +52,9 @@ _KEPT = 64 << 20
 _PLACES = 40
 # Those that Arrow decompresses as Parquet has them.
 _CODECS = ("SNAPPY", "GZIP", "ZSTD", "BROTLI")
+_MAGIC = b"PAR1"
+# Most files have a shorter footer.
+_TAIL = 2**16
 
 
 class Chunk(NamedTuple):
@@ -103,7 +107,7 @@ class ParquetImages(TableImages):
         number = bisect.bisect(chunks, start, key=lambda chunk: chunk.start) - 1
 
         def read(at: int, size: int) -> bytes:
-            return persistently(lambda: read_part(path, shard, at, size), path)
+            return self._storage.read_part(path, shard, at, size)
 
         try:
             try:
@@ -163,13 +167,31 @@ def _open_file(path: str, shard: Shard) -> Any:
     parquet = arrow().parquet
 
     def opened() -> Any:
-        check_unchanged(path, shard, os.stat(path))
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(storage_of(path).seekable(path, shard))
 
     try:
         return _by_arrow(opened, path)
     except pages.DamagedPage as error:
         raise _damaged(path, error) from error
+
+
+def _sized(path: str, shard: Shard) -> Shard:
+    """The shard with its size, where only reading tells it: it is at least what its footer says."""
+    if shard.size != UNKNOWN:
+        return shard
+    files, parquet = storage_of(path), arrow().parquet
+    end = files.read_end(path, shard, _TAIL)
+    footer = int.from_bytes(end[-8:-4], "little") + 8
+    if footer > len(end):
+        end = files.read_end(path, shard, footer)
+    try:
+        metadata = _by_arrow(lambda: parquet.read_metadata(io.BytesIO(end)), path)
+    except pages.DamagedPage as error:
+        raise _damaged(path, error) from error
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    data = max((_bounds(chunk)[1] for chunk in chunks), default=len(_MAGIC))
+    return dataclasses.replace(shard, size=files.end(path, shard, data + footer - 1))
 
 
 def _by_arrow(read: Callable[[], Any], path: str) -> Any:
@@ -205,13 +227,18 @@ def _chunks(file: Any, columns: Columns) -> list[Chunk]:
     found = []
     for group in range(metadata.num_row_groups):
         chunk = metadata.row_group(group).column(number)
-        start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
-        stop = start + chunk.total_compressed_size
+        start, stop = _bounds(chunk)
         counts = chunk.statistics if chunk.is_stats_set else None
         nulls = counts.null_count if counts and counts.has_null_count else None
         nulls = nulls if deepest else 0
         found.append(Chunk(start, stop, chunk.num_values, chunk.compression, deepest, nulls))
     return found
+
+
+def _bounds(chunk: Any) -> tuple[int, int]:
+    """The first byte of a column's chunk, and the one after its last."""
+    start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
+    return start, start + chunk.total_compressed_size
 
 
 def _group(path: str, shard: Shard, number: int, columns: Columns) -> InMemory:
@@ -245,6 +272,7 @@ def scan_parquet(path: str, shard: Shard, columns: Columns) -> ShardImages:
 
 def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
     where = printable(path)
+    shard = _sized(path, shard)
     file = _open_file(path, shard)
     check_columns(file.schema_arrow, columns, where)
     try:
@@ -267,13 +295,8 @@ def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
 
 def _all_places(path: str, shard: Shard, chunks: list[Chunk], columns: Columns) -> Places:
     """Starts and sizes of a file's images, those in pages by page and row."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        found = [
-            _places(lambda at, size: os.pread(descriptor, size, at), chunk) for chunk in chunks
-        ]
-    finally:
-        os.close(descriptor)
+    with storage_of(path).opened(path, shard) as file:
+        found = [_places(lambda at, size: file.read(size, at), chunk) for chunk in chunks]
     for number, (chunk, (starts, sizes)) in enumerate(zip(chunks, found, strict=True)):
         # Which of the images lie in files of their own has to be known.
         if chunk.nulls and columns.has_path and (sizes < 0).any():
@@ -308,9 +331,9 @@ def _open(request: Request) -> Source:
         "a folder with *.parquet, or a pattern such as data/train-*.parquet",
     )
     first = os.path.join(shards.root, shards.names[0])
-    about = persistently(lambda: os.stat(first), first)
-    schema = _open_file(first, Shard(first, about.st_size, about.st_mtime_ns)).schema_arrow
-    folders = [Path(first).parent, Path(shards.root), Path(shards.root).parent]
+    about = Shard(first, *storage_of(first).status(first))
+    schema = _open_file(first, _sized(first, about)).schema_arrow
+    folders = [os.path.dirname(first), shards.root, os.path.dirname(shards.root)]
     columns = find_columns(schema, features_of(schema, folders), choice, printable(first))
     scan = functools.partial(scan_parquet, columns=columns)
     index = open_index(f"parquet-{columns.digest}", shards, scan)
@@ -318,4 +341,4 @@ def _open(request: Request) -> Source:
     return open_sharded(request, shards, index, kind, class_names=columns.class_names)
 
 
-FORMATS = (Format(name="parquet", argument="PATH", open=_open),)
+FORMATS = (Format(name="parquet", argument="PATH", in_buckets=True, open=_open),)

@@ -1,6 +1,8 @@
 """Images that `distill prepare` has written: shards of them, an index of each split, a manifest."""
 
+import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,18 @@ from distill.data.sources.base import (
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.image_index import DamagedIndex, ImageIndex
+from distill.data.sources.indexed_images import IndexedImages
+from distill.data.sources.indexing import cached_place
 from distill.data.sources.layout import named_split
 from distill.data.sources.manifest import Manifest, PreparedSplit
-from distill.data.sources.reading import persistently
+from distill.data.sources.places import storage_of
 from distill.data.sources.splits import open_parts
 from distill.errors import UserError
-from distill.paths import check_reachable, local_path
+from distill.paths import data_path
 
 KIND = "prepared"
+# The system, or a bucket, answers many questions at once.
+_THREADS = 16
 
 
 def index_file(split: str) -> str:
@@ -74,6 +80,13 @@ class PreparedImages(RecordImages):
         self._fingerprint, self._version = about.fingerprint, about.version
         self._order_file = os.path.join(index.root, order_file(split))
         self._order = about.order
+        self._form = about.form
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of the image's file."""
+        if self._form == "tar":
+            return IndexedImages.encoded(self, index)
+        return super().encoded(index)
 
     def image_of(self, record: bytes) -> bytes:
         """The record itself."""
@@ -102,10 +115,10 @@ class PreparedImages(RecordImages):
         if self._order is None:
             return np.arange(len(self))
         file, again = self._order_file, "Copy it again, or run the same distill prepare command"
-        if not os.path.exists(file):
+        if not self._storage.exists(file):
             raise UserError(f"{printable(file)} is missing. {again}")
         try:
-            order = persistently(lambda: np.load(file, allow_pickle=False), file)
+            order = np.load(io.BytesIO(self._storage.read(file)), allow_pickle=False)
             if order_checksum(order) != self._order:
                 raise ValueError("it is another one than its manifest says")
         except (ValueError, EOFError) as error:
@@ -113,7 +126,7 @@ class PreparedImages(RecordImages):
         return order
 
 
-def open_prepared(folder: Path, split: str, decoding: Decoding) -> PreparedImages:
+def open_prepared(folder: Path | str, split: str, decoding: Decoding) -> PreparedImages:
     """Opens a whole split.
 
     Args:
@@ -124,7 +137,8 @@ def open_prepared(folder: Path, split: str, decoding: Decoding) -> PreparedImage
     Raises:
       UserError: if there is no such split, or it is not as it was written.
     """
-    where = f"{KIND}:{printable(str(folder))}"
+    folder = os.fspath(folder)
+    files, where = storage_of(folder), f"{KIND}:{printable(folder)}"
     manifest = Manifest.read(folder)
     if (name := named_split(split, manifest.splits, where)) is None:
         raise MissingSplit(
@@ -132,12 +146,19 @@ def open_prepared(folder: Path, split: str, decoding: Decoding) -> PreparedImage
             "source with it into a new directory"
         )
     about = manifest.splits[name]
-    path = os.fspath(folder / index_file(name))
+    if files.is_remote and about.form != "tar":
+        raise UserError(
+            f"{where} is written as ArrayRecord files, which are read from this machine's disks "
+            f"alone. Write it as tars, distill prepare {printable(manifest.source)} --shards=tar "
+            "--output=DIR, and copy DIR into the bucket; or copy the data here"
+        )
+    path = os.path.join(folder, index_file(name))
     try:
-        index = ImageIndex(path, os.fspath(folder))
+        copy = cached_place(folder, f"{about.index}.index")
+        index = ImageIndex(files.local_copy(path, copy), folder)
         if index.digest != about.index:
             raise DamagedIndex(f"{os.path.basename(path)} is another one than its manifest says")
-        if odd := [shard.name for shard in about.shards if not shard.is_in(folder)]:
+        if odd := _odd(folder, about):
             more = f" and {len(odd) - 1:,} others" if len(odd) > 1 else ""
             raise DamagedIndex(f"{odd[0]}{more} cannot be found with its size")
     except (OSError, DamagedIndex) as error:
@@ -148,10 +169,21 @@ def open_prepared(folder: Path, split: str, decoding: Decoding) -> PreparedImage
     return PreparedImages(index, decoding, name, about)
 
 
+def _odd(folder: str, about: PreparedSplit) -> list[str]:
+    """Shards of a split that are not there with their size."""
+    has_size = storage_of(folder).has_size
+    with ThreadPoolExecutor(_THREADS) as threads:
+        sized = threads.map(
+            lambda shard: has_size(os.path.join(folder, shard.name), shard.size), about.shards
+        )
+        return [shard.name for shard, fits in zip(about.shards, sized, strict=True) if not fits]
+
+
 def _open(request: Request) -> Source:
     what = "prepared data"
-    folder = check_reachable(Path(local_path(request.argument, what)), what)
+    folder = data_path(request.argument, what)
+    storage_of(folder).check_reachable(folder, what)
     return open_parts(request.split, lambda whole: open_prepared(folder, whole, request.decoding))
 
 
-FORMATS = (Format(name=KIND, argument="PATH", open=_open),)
+FORMATS = (Format(name=KIND, argument="PATH", in_buckets=True, open=_open),)

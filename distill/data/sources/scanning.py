@@ -6,30 +6,28 @@ asked for anything that the list does not tell.
 
 import bisect
 import collections
-import errno
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import NamedTuple
 
 from distill.data.sources.base import count, printable
+from distill.data.sources.bucket_files import ODD
 from distill.data.sources.decoding import suffixes
-from distill.data.sources.reading import persistently
+from distill.data.sources.places import storage_of
 
 # Kinds of files that a `LeftOut` names; the others it counts together.
 _NAMED = 5
 
 # What is left out beside files of other kinds, which go by their suffixes.
 OUTSIDE = "image outside the folders of classes"
-_DANGLING, _LOOPING = "dangling link", "looping link"
-_UNREADABLE, _SPECIAL = "unreadable folder", "special file"
 DEEPER = "folder in a folder"
-_PLURALS = {OUTSIDE: "images outside the folders of classes", DEEPER: "folders in folders"}
-
-_FILE, _FOLDER = "file", "folder"
-
-Identity = tuple[int, int]
-"""Device and inode, by which a folder is known again under another name."""
+_LOOPING = "looping link"
+_PLURALS = {
+    OUTSIDE: "images outside the folders of classes",
+    DEEPER: "folders in folders",
+    ODD: "objects whose name is no path",
+}
 
 
 class LeftOut(collections.Counter):
@@ -73,51 +71,10 @@ def list_folder(path: str) -> Listing:
     Raises:
       RunFailed: if the system fails to list it; one that may not be listed is left out.
     """
-    return persistently(lambda: _list(path), path)
-
-
-def _list(path: str) -> Listing:
-    try:
-        entries = os.scandir(path)
-    except PermissionError:
-        return Listing([], [], LeftOut({_UNREADABLE: 1}))
-    with entries:
-        # Of what is neither, links may lead to files and folders.
-        files, others = [], []
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                files.append(entry.name)
-            else:
-                others.append(entry)
-    folders, left_out = [], LeftOut()
-    for entry in others:
-        kind = _kind(entry)
-        if kind == _FILE:
-            files.append(entry.name)
-        elif kind == _FOLDER:
-            folders.append(entry.name)
-        elif _is_visible(entry.name):
-            left_out[kind] += 1
-    images = _images(_visible(files), left_out)
-    return Listing(_visible(folders), images, left_out)
-
-
-def _kind(entry: os.DirEntry) -> str:
-    try:
-        if entry.is_file():
-            return _FILE
-        if entry.is_dir():
-            return _FOLDER
-    except OSError as error:
-        # A link to itself, or to where nobody may look.
-        if error.errno in (errno.ELOOP, errno.EACCES):
-            return _DANGLING
-        raise
-    return _DANGLING if entry.is_symlink() else _SPECIAL
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
+    found = storage_of(path).entries(path)
+    left_out = LeftOut(found.others)
+    images = _images(_visible(found.files), left_out)
+    return Listing(_visible(found.folders), images, left_out)
 
 
 def _visible(names: list[str]) -> list[str]:
@@ -160,7 +117,7 @@ def _usual_ends() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def scan(
-    root: str, folder: str, left_out: LeftOut, ancestors: tuple[Identity, ...] = ()
+    root: str, folder: str, left_out: LeftOut, ancestors: tuple[Hashable, ...] = ()
 ) -> Iterator[Run]:
     """All images under a folder at any depth, in the order of their paths' parts.
 
@@ -175,7 +132,7 @@ def scan(
     Raises:
       RunFailed: if the system fails to list a folder.
     """
-    todo: list[Run | tuple[str, tuple[Identity, ...]]] = [(folder, ancestors)]
+    todo: list[Run | tuple[str, tuple[Hashable, ...]]] = [(folder, ancestors)]
     while todo:
         item = todo.pop()
         if isinstance(item, Run):
@@ -193,8 +150,8 @@ def scan(
 
 
 def _in_order(
-    folder: str, listing: Listing, ancestors: tuple[Identity, ...]
-) -> Iterator[Run | tuple[str, tuple[Identity, ...]]]:
+    folder: str, listing: Listing, ancestors: tuple[Hashable, ...]
+) -> Iterator[Run | tuple[str, tuple[Hashable, ...]]]:
     """Images and folders in one order of names, images in runs."""
     start = 0
     for name in listing.folders:
@@ -207,7 +164,6 @@ def _in_order(
         yield Run(folder, listing.images[start:])
 
 
-def identity(path: str) -> Identity:
+def identity(path: str) -> Hashable:
     """By which a folder is known again."""
-    status = persistently(lambda: os.stat(path), path)
-    return status.st_dev, status.st_ino
+    return storage_of(path).identity(path)

@@ -1,6 +1,5 @@
 """Shards of a data set: the files that a path, a pattern or a folder names."""
 
-import glob
 import itertools
 import math
 import os
@@ -10,7 +9,9 @@ from typing import NamedTuple
 
 from distill.data.sources.base import count, printable
 from distill.data.sources.class_lists import LISTS
+from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import DEEPER, LeftOut
+from distill.data.sources.storage import Storage
 from distill.errors import UserError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -46,18 +47,19 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
     Raises:
       UserError: if there are none, one that braces name is not there, or they name too many.
     """
-    if os.path.isdir(argument):
+    there = storage_of(argument)
+    if there.is_folder(argument):
         return _in_folder(argument, is_shard, expected)
     special = _SPECIAL.search(argument)
-    if special is None or os.path.lexists(argument):
+    if special is None or there.exists(argument):
         files = [argument]
         root = os.path.dirname(argument)
     else:
-        files = [file for pattern in _expanded(argument) for file in _matching(pattern)]
+        files = [file for pattern in _expanded(argument) for file in _matching(there, pattern)]
         root = os.path.dirname(argument[: special.start()])
     if not files:
         raise UserError(f"no file is called {printable(argument)}; expected {expected}")
-    if missing := [file for file in files if not os.path.isfile(file)]:
+    if missing := there.missing(files):
         more = f" and {count(len(missing) - 1, 'other')}" if len(missing) > 1 else ""
         raise UserError(f"{printable(missing[0])}{more} of {printable(argument)} cannot be found")
     names = tuple(os.path.relpath(file, root) for file in dict.fromkeys(files))
@@ -66,9 +68,10 @@ def find_shards(argument: str, is_shard: Callable[[str], bool], expected: str) -
 
 def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> Shards:
     names, others, left_out = [], [], LeftOut()
+    is_folder = storage_of(folder).is_folder
     for name in sorted(_visible(folder)):
         path = os.path.join(folder, name)
-        inside = [""] if not os.path.isdir(path) else sorted(_visible(path))
+        inside = [""] if not is_folder(path) else sorted(_visible(path))
         files = [os.path.join(name, one) if one else name for one in inside]
         names += [file for file in files if is_shard(file)]
         others += [file for file in files if not is_shard(file)]
@@ -76,7 +79,7 @@ def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> S
         there = ", ".join(map(printable, others[:5])) or "nothing"
         raise UserError(f"{printable(folder)} holds {there}, and no shards; expected {expected}")
     for file in others:
-        if os.path.isdir(os.path.join(folder, file)):
+        if is_folder(os.path.join(folder, file)):
             left_out[DEEPER] += 1
         elif os.path.basename(file) not in _ABOUT:
             left_out[os.path.splitext(file)[1].lower()] += 1
@@ -85,7 +88,7 @@ def _in_folder(folder: str, is_shard: Callable[[str], bool], expected: str) -> S
 
 def _visible(folder: str) -> list[str]:
     try:
-        return [name for name in os.listdir(folder) if not name.startswith(".")]
+        return [name for name in storage_of(folder).names(folder) if not name.startswith(".")]
     except OSError as error:
         raise UserError(f"{printable(folder)} cannot be listed: {error.strerror}") from error
 
@@ -122,5 +125,5 @@ def _alternatives(inside: str) -> list[str]:
     return [f"{number:0{width}}" for number in range(first, last + step, step)]
 
 
-def _matching(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern)) if re.search(r"[*?\[]", pattern) else [pattern]
+def _matching(files: Storage, pattern: str) -> list[str]:
+    return files.matching(pattern) if re.search(r"[*?\[]", pattern) else [pattern]

@@ -11,6 +11,7 @@ from distill.data.sources.base import (
     attributes_of,
     cached_property,
     fingerprint_of,
+    is_remote,
     version_of,
 )
 from distill.data.spec import Example
@@ -109,6 +110,11 @@ class Joined:
     def attributes(self, index: int) -> dict[str, Any]:
         """What else the image's source says of it."""
         return attributes_of(*self._locate(index))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether one of the sources waits for a network."""
+        return any(map(is_remote, self._sources))
 
     @property
     def found(self) -> str:

@@ -5,11 +5,11 @@ Formats: POSIX.1-1988 (ustar) with its prefix, POSIX.1-2001 (pax) and GNU's long
 numbers (https://www.gnu.org/software/tar/manual/html_node/Standard.html).
 """
 
-import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 
+from distill.data.sources.storage import OpenFile
 from distill.errors import UserError
 
 BLOCK = 512
@@ -37,16 +37,15 @@ class TarWalk:
     """The files of a tar in its order: their names, where their bytes begin, and how many they are.
 
     Args:
-      file: its descriptor.
-      size: its size in bytes.
+      file: it, open.
 
     Raises:
       DamagedTar: where iteration meets a header that is none, or a member that is cut off.
       OSError: if the system fails to read.
     """
 
-    def __init__(self, file: int, size: int):
-        self._file, self._size = file, size
+    def __init__(self, file: OpenFile):
+        self._file, self._read = file, file.read
         self._last = b""
         self._window, self._window_at = b"", 0
         self.ended = False
@@ -58,7 +57,7 @@ class TarWalk:
         """A part of the tar; short parts are read along with what follows."""
         start = offset - self._window_at
         if not 0 <= start <= len(self._window) - size:
-            self._window = os.pread(self._file, max(size, _WINDOW), offset)
+            self._window = self._read(max(size, _WINDOW), offset)
             self._window_at, start = offset, 0
         return self._window[start : start + size]
 
@@ -66,7 +65,8 @@ class TarWalk:
         offset = 0
         common: dict[bytes, bytes] = {}
         extended: dict[bytes, bytes] = {}
-        while offset < self._size:
+        reached, reaches = self._file.size, self._file.reaches
+        while offset < reached or reaches(offset + 1):
             header = self.read(offset, BLOCK)
             if len(header) < BLOCK:
                 raise self._damaged(f"is cut off in the header at byte {offset:,}")
@@ -81,10 +81,10 @@ class TarWalk:
             offset = data
             if kind not in _WITHOUT_DATA:
                 offset += -(-size // BLOCK) * BLOCK
-                if data + size > self._size:
+                if data + size > reached and not reaches(data + size):
                     raise self._damaged(
                         f"is cut off: {_shown(name)} should end at byte {data + size:,}, but the "
-                        f"file has {self._size:,} bytes"
+                        f"file has {self._file.size:,} bytes"
                     )
             if kind in _EXTENDING:
                 self._extend(kind, data, size, common, extended)
@@ -98,7 +98,7 @@ class TarWalk:
                 self.left_out[_LINKS.get(kind, "special file")] += 1
             elif kind != _FOLDER and name[-1:] != b"/":
                 yield name, data, size
-        if offset > self._size:
+        if offset > self._file.size:
             raise self._damaged(f"is cut off before byte {offset:,}")
 
     def _refuse_sparse(self, kind: bytes, extended: dict[bytes, bytes]) -> None:

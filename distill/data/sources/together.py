@@ -31,7 +31,7 @@ def opened_together() -> Iterator[None]:
 def once(key: Hashable, find: Callable[[], T]) -> T:
     """What `find` returns, or did for this key while sources are `opened_together`.
 
-    Who is given it does not change it.
+    Who is given it does not change it, unless it is made to be added to.
     """
     found = _found.get()
     if found is None:

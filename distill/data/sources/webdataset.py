@@ -16,8 +16,8 @@ from distill.data.sources.class_lists import label_text
 from distill.data.sources.decoding import suffixes
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.image_index import Label, Shard, ShardImages
-from distill.data.sources.indexed_images import check_unchanged
 from distill.data.sources.indexing import open_index
+from distill.data.sources.places import storage_of
 from distill.data.sources.reading import persistently
 from distill.data.sources.sharded import open_sharded
 from distill.data.sources.shards import find_shards
@@ -52,13 +52,12 @@ def scan_tar(path: str, shard: Shard) -> ShardImages:
 
 
 def _scan(path: str, shard: Shard) -> ShardImages:
-    if not shard.size:
-        raise UserError(f"{printable(path)} is empty, 0 bytes; expected a tar. Copy it again")
     samples = _Samples()
-    with open(path, "rb", buffering=0) as file:
-        check_unchanged(path, shard, os.fstat(file.fileno()))
-        _refuse_compressed(path, os.pread(file.fileno(), 8, 0))
-        walk = TarWalk(file.fileno(), shard.size)
+    with storage_of(path).opened(path, shard) as file:
+        if not (beginning := file.read(8, 0)):
+            raise UserError(f"{printable(path)} is empty, 0 bytes; expected a tar. Copy it again")
+        _refuse_compressed(path, beginning)
+        walk = TarWalk(file)
         try:
             for name, offset, size in walk:
                 samples.add(name, offset, size, walk.read)
@@ -253,4 +252,4 @@ def _open(request: Request) -> Source:
     return open_sharded(request, shards, index)
 
 
-FORMATS = (Format(name="wds", argument="PATH", open=_open),)
+FORMATS = (Format(name="wds", argument="PATH", in_buckets=True, open=_open),)

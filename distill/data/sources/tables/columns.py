@@ -1,18 +1,19 @@
 """Which columns of a table hold images and labels, and what the classes are called."""
 
 import dataclasses
+import io
 import json
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from distill.data.sources.base import abbreviate, fingerprint_of, printable
+from distill.data.sources.places import read_if_there
 from distill.errors import UserError, did_you_mean
-from distill.json_files import read_json
+from distill.json_files import parse_json
 from distill.paths import text_of
 
 # Of several columns that could be meant, the first that is called so; the finer label goes first.
@@ -276,7 +277,7 @@ def _listed(fields: Mapping[str, Any]) -> str:
     )
 
 
-def features_of(schema: Any, folders: list[Path]) -> Features:
+def features_of(schema: Any, folders: Sequence[str]) -> Features:
     """What Hugging Face says of a table's columns: in its schema, or in a file beside it.
 
     Args:
@@ -295,9 +296,10 @@ def features_of(schema: Any, folders: list[Path]) -> Features:
     if found:
         return found
     for folder in folders:
-        for name, read in (("dataset_info.json", read_json), ("README.md", _front_matter)):
-            if (folder / name).is_file():
-                content = read(folder / name)
+        for name, read in (("dataset_info.json", parse_json), ("README.md", _front_matter)):
+            file = os.path.join(folder, name)
+            if (encoded := read_if_there(file)) is not None:
+                content = read(encoded, file)
                 found = _features(content if isinstance(content, dict) else {})
                 if found:
                     return found
@@ -326,14 +328,11 @@ def _of_card(feature: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return str(feature.get("name")), {"_type": "ClassLabel", "names": names}
 
 
-def _front_matter(file: Path) -> Any:
+def _front_matter(content: bytes, file: str) -> Any:
     """What stands at the head of a data set's card between lines of dashes."""
     import yaml
 
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    text = io.StringIO(content.decode("utf-8", "replace"), newline=None).read()
     parts = re.split(r"^---\s*$", text, maxsplit=2, flags=re.M)
     if len(parts) < 3 or parts[0].strip():
         return {}

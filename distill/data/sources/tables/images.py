@@ -13,7 +13,6 @@ from distill.data.sources.base import CorruptImage, cached_property, fingerprint
 from distill.data.sources.class_lists import label_text
 from distill.data.sources.image_index import ENTRY, Label, Shard, ShardImages
 from distill.data.sources.indexed_images import IndexedImages
-from distill.data.sources.reading import read_file
 from distill.data.sources.tables.columns import Columns
 from distill.errors import UserError
 
@@ -136,7 +135,7 @@ class TableImages(IndexedImages):
         row = int(self._rows[index])
         start = self._index.entries["offset"][row]
         if start == OUTSIDE:
-            return read_file(os.path.join(self._index.root, self._index.name(row)))
+            return self._storage.read(os.path.join(self._index.root, self._index.name(row)))
         return checked(None) if start == NULL else super().encoded(index)
 
     @cached_property
