@@ -1,4 +1,4 @@
-"""The names of big_vision and vision_transformer for their ViT, and of big_vision for text towers."""
+"""The names of big_vision and vision_transformer for ViT, and big_vision's for text towers."""
 
 from distill.names.rules import (
     ADDED_POSITIONS,

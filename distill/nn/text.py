@@ -1,4 +1,4 @@
-"""Text towers: CLIP's (arXiv 2103.00020), SigLIP's and SigLIP 2's (arXiv 2303.15343, 2502.14786)."""
+"""Text towers: CLIP's (arXiv 2103.00020), SigLIP's (2303.15343) and SigLIP 2's (2502.14786)."""
 
 import dataclasses
 from typing import Any, ClassVar, Literal, NamedTuple

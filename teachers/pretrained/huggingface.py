@@ -63,6 +63,17 @@ def look_up(settings: Settings, kinds: Mapping[str, Kind]) -> Kind:
     Raises:
       UserError: if it is none of them.
     """
+    refuse_naflex(settings)
+    name = settings.text("model_type")
+    if name not in kinds:
+        raise UserError(
+            f"{settings.about} has model_type {name!r}; expected one of {', '.join(kinds)}"
+        )
+    return kinds[name]
+
+
+def refuse_naflex(settings: Settings) -> None:
+    """Raises a UserError for SigLIP 2's models of any resolution."""
     name = settings.text("model_type")
     if name.startswith("siglip2"):
         raise UserError(
@@ -70,11 +81,6 @@ def look_up(settings: Settings, kinds: Mapping[str, Kind]) -> Kind:
             "shape of each image, which cannot be computed here; expected a SigLIP 2 of one "
             "resolution, such as siglip2-base-patch16-224, whose model_type is siglip"
         )
-    if name not in kinds:
-        raise UserError(
-            f"{settings.about} has model_type {name!r}; expected one of {', '.join(kinds)}"
-        )
-    return kinds[name]
 
 
 def family_of(settings: Settings) -> str | None:

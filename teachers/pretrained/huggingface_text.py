@@ -6,7 +6,7 @@ from typing import NamedTuple
 from distill.names import huggingface as names
 from distill.nn import TextConfig
 from distill.tensor_files import TensorFile
-from teachers.pretrained.huggingface import activation, look_up, tower
+from teachers.pretrained.huggingface import activation, look_up, refuse_naflex, tower
 from teachers.pretrained.match import JointDescription, TextDescription, blame
 from teachers.pretrained.settings import Settings
 
@@ -39,7 +39,12 @@ def describe_text(file: TensorFile, settings: Settings) -> TextDescription:
 
 
 def towers(file: TensorFile, settings: Settings) -> frozenset[str]:
-    """Which towers there are: "image", "text"."""
+    """Which towers there are: "image", "text".
+
+    Raises:
+      UserError: for models of a kind that is known and cannot be computed.
+    """
+    refuse_naflex(settings)
     kind = TEXT_TYPES.get(settings.text("model_type"))
     if kind is None:
         return frozenset(["image"])

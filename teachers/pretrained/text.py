@@ -99,11 +99,9 @@ def _family(path: Path, found: TextDescription, family: TextFamily | None) -> Te
     if family is not None or found.family == "clip":
         return family or "clip"
     tokenizer = Settings.beside(path, "tokenizer_config.json").text("tokenizer_class")
-    if tokenizer:
-        gemma = tokenizer.startswith(_GEMMA_TOKENIZERS)
-    else:
-        gemma = found.config.vocab == _GEMMA
-    return "siglip2" if gemma else "siglip"
+    if not tokenizer:
+        return "siglip2" if found.config.vocab == _GEMMA else "siglip"
+    return "siglip2" if tokenizer.startswith(_GEMMA_TOKENIZERS) else "siglip"
 
 
 def _parameter_shapes(description: TextDescription) -> dict[str, tuple[int, ...]]:
