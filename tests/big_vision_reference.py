@@ -5,10 +5,11 @@ modules of both repositories, and big_vision's `text_transformer`.
 """
 
 import numpy as np
-from published import DEPTH, PATCH, ROWS, STYLES, WIDTH, Drawn
+from published import DEPTH, PATCH, ROWS, STYLES, WIDTH, Drawn, big_vision_arrays
 
 # Of text towers, whose head is as wide as the image tower.
 VOCAB, LENGTH, TEXT_WIDTH, TEXT_DEPTH = 19, 6, 36, 3
+SCALE, BIAS = 112.0, -16.5
 
 
 class Layers:
@@ -136,3 +137,15 @@ def stacked(arrays):
                 layer = name.replace("block_0/", f"block_{len(layers)}/")
             found[name.replace("encoderblock_0/", "encoderblock/", 1)] = np.stack(layers)
     return found
+
+
+def pair_arrays(*, root="params/", scanned=False, bias=True, **text):
+    """A pair's arrays, and those of its towers alone."""
+    image, words = big_vision_arrays("big_vision", "map", classes=0), text_arrays(**text)
+    arrays = {f"{root}t": np.log([SCALE]).astype(np.float32)}
+    if bias:
+        arrays[f"{root}b"] = np.float32([BIAS])
+    for folder, tower in {"img": image, "txt": words}.items():
+        tower = stacked(tower) if scanned else tower
+        arrays |= {f"{root}{folder}/{name}": value for name, value in tower.items()}
+    return arrays, image, words

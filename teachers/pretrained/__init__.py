@@ -6,7 +6,7 @@ which parameter; `match` checks a file against it.
 
 from teachers.pretrained.load import FAMILIES, Published, open_published
 from teachers.pretrained.pair import PublishedPair, open_pair
-from teachers.pretrained.text import PublishedText, open_text
+from teachers.pretrained.text import PublishedText, open_text, towers
 
 __all__ = [
     "FAMILIES",
@@ -16,4 +16,5 @@ __all__ = [
     "open_pair",
     "open_published",
     "open_text",
+    "towers",
 ]

@@ -78,6 +78,15 @@ def open_text(
     return PublishedText(network, _family(path, description, family), file, description, sources)
 
 
+def towers(path: Path) -> frozenset[str]:
+    """Which towers of a pair a file or directory holds: "image", "text".
+
+    Raises:
+      UserError: if it is no file of weights, or config.json cannot be read.
+    """
+    return towers_in(*open_weights(path))
+
+
 def towers_in(file: TensorFile, settings: Settings) -> frozenset[str]:
     """Which towers of a pair a file holds: "image", "text".
 

@@ -4,15 +4,16 @@ import jax
 import numpy as np
 import pytest
 from big_vision_reference import (
+    BIAS,
     LENGTH,
+    SCALE,
     TEXT_WIDTH,
     VOCAB,
     image_reference,
-    stacked,
-    text_arrays,
+    pair_arrays,
     text_reference,
 )
-from published import HEADS, ROWS, WIDTH, Drawn, big_vision_arrays, real_images
+from published import HEADS, ROWS, WIDTH, Drawn, real_images
 
 from distill.errors import UserError
 from distill.nn import Pair
@@ -20,19 +21,6 @@ from teachers.pretrained import open_pair, open_published, open_text
 
 IDS = np.random.default_rng(2).integers(0, VOCAB, (3, LENGTH), np.int32)
 SIDE = 32
-SCALE, BIAS = 112.0, -16.5
-
-
-def pair_arrays(*, root="params/", scanned=False, bias=True, **text):
-    """A pair's arrays, and those of its towers alone."""
-    image, words = big_vision_arrays("big_vision", "map", classes=0), text_arrays(**text)
-    arrays = {f"{root}t": np.log([SCALE]).astype(np.float32)}
-    if bias:
-        arrays[f"{root}b"] = np.float32([BIAS])
-    for folder, tower in {"img": image, "txt": words}.items():
-        tower = stacked(tower) if scanned else tower
-        arrays |= {f"{root}{folder}/{name}": value for name, value in tower.items()}
-    return arrays, image, words
 
 
 def opened(path, arrays, **choices):
