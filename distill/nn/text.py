@@ -1,7 +1,7 @@
 """Text towers: CLIP's (arXiv 2103.00020), SigLIP's (2303.15343) and SigLIP 2's (2502.14786)."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,14 +69,14 @@ class TextConfig:
     unroll: bool = how_it_runs(False)
     attention: Kernel = how_it_runs("auto")
 
-    # What text towers do not choose, as the encoder's blocks ask for it.
-    qkv_bias: ClassVar[bool] = True
-    qk_norm: ClassVar[bool] = False
-    qk_norm_center: ClassVar[bool] = False
-    norm_bias: ClassVar[bool] = True
-    norm_center: ClassVar[bool] = True
-    gated: ClassVar[bool] = False
-    layer_scale: ClassVar[bool] = False
+    # What the blocks of a text tower do not choose: without annotations, these are no fields.
+    qkv_bias = True
+    qk_norm = False
+    qk_norm_center = False
+    norm_bias = True
+    norm_center = True
+    gated = False
+    layer_scale = False
 
     def __post_init__(self):
         check_choices(self)
