@@ -9,7 +9,7 @@
   distill inspect model.safetensors
 
 Shapes, parameters, step, lineage and signatures, read from descriptions and headers: no model is
-loaded, no parameter is read, and nothing is unpickled.
+loaded, no parameter is read but the scale and bias of a published pair, and nothing is unpickled.
 """
 
 from absl import flags

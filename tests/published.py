@@ -45,57 +45,74 @@ def assert_equal(found, wanted) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * scale)
 
 
+class Drawn:
+    """Random arrays in Flax's names and layout."""
+
+    def __init__(self, width, seed=0):
+        self.width, self.arrays = width, {}
+        self.rng = np.random.default_rng(seed)
+
+    def draw(self, name, *shape):
+        values = 0.3 * self.rng.standard_normal(shape)
+        self.arrays[name] = (values + name.endswith("scale")).astype(np.float32)
+
+    def attention(self, name):
+        split = HEADS, self.width // HEADS
+        for part in ("query", "key", "value"):
+            self.draw(f"{name}/{part}/kernel", self.width, *split)
+            self.draw(f"{name}/{part}/bias", *split)
+        self.draw(f"{name}/out/kernel", *split, self.width)
+        self.draw(f"{name}/out/bias", self.width)
+
+    def norm(self, name):
+        self.draw(f"{name}/scale", self.width)
+        self.draw(f"{name}/bias", self.width)
+
+    def mlp(self, name):
+        self.draw(f"{name}/Dense_0/kernel", self.width, MLP)
+        self.draw(f"{name}/Dense_0/bias", MLP)
+        self.draw(f"{name}/Dense_1/kernel", MLP, self.width)
+        self.draw(f"{name}/Dense_1/bias", self.width)
+
+    def encoder(self, name, depth, style="big_vision"):
+        for layer in range(depth):
+            first, attend, second, hidden = STYLES[style]
+            block = f"{name}/encoderblock_{layer}"
+            self.norm(f"{block}/{first}")
+            self.attention(f"{block}/{attend}")
+            self.norm(f"{block}/{second}")
+            self.mlp(f"{block}/{hidden}")
+        self.norm(f"{name}/encoder_norm")
+
+    def map_head(self):
+        self.draw("MAPHead_0/probe", 1, 1, self.width)
+        self.attention("MAPHead_0/MultiHeadDotProductAttention_0")
+        self.norm("MAPHead_0/LayerNorm_0")
+        self.mlp("MAPHead_0/MlpBlock_0")
+
+    def head(self, outputs):
+        self.draw("head/kernel", self.width, outputs)
+        self.draw("head/bias", outputs)
+
+
 def big_vision_arrays(style, head, *, classes=CLASSES, sincos=False):
     """The arrays of an .npz file of big_vision or vision_transformer, by name."""
-    rng, arrays = np.random.default_rng(0), {}
-
-    def draw(name, *shape):
-        values = 0.3 * rng.standard_normal(shape)
-        arrays[name] = (values + name.endswith("scale")).astype(np.float32)
-
-    def attention(name):
-        for part in ("query", "key", "value"):
-            draw(f"{name}/{part}/kernel", WIDTH, HEADS, WIDTH // HEADS)
-            draw(f"{name}/{part}/bias", HEADS, WIDTH // HEADS)
-        draw(f"{name}/out/kernel", HEADS, WIDTH // HEADS, WIDTH)
-        draw(f"{name}/out/bias", WIDTH)
-
-    def norm(name):
-        draw(f"{name}/scale", WIDTH)
-        draw(f"{name}/bias", WIDTH)
-
-    def mlp(name):
-        draw(f"{name}/Dense_0/kernel", WIDTH, MLP)
-        draw(f"{name}/Dense_0/bias", MLP)
-        draw(f"{name}/Dense_1/kernel", MLP, WIDTH)
-        draw(f"{name}/Dense_1/bias", WIDTH)
-
-    draw("embedding/kernel", PATCH, PATCH, 3, WIDTH)
-    draw("embedding/bias", WIDTH)
+    drawn = Drawn(WIDTH)
+    drawn.draw("embedding/kernel", PATCH, PATCH, 3, WIDTH)
+    drawn.draw("embedding/bias", WIDTH)
     if style == "original":
         front = head == "cls"
-        draw("Transformer/posembed_input/pos_embedding", 1, front + ROWS**2, WIDTH)
+        drawn.draw("Transformer/posembed_input/pos_embedding", 1, front + ROWS**2, WIDTH)
     elif not sincos:
-        draw("pos_embedding", 1, ROWS**2, WIDTH)
-    for layer in range(DEPTH):
-        first, attend, second, hidden = STYLES[style]
-        block = f"Transformer/encoderblock_{layer}"
-        norm(f"{block}/{first}")
-        attention(f"{block}/{attend}")
-        norm(f"{block}/{second}")
-        mlp(f"{block}/{hidden}")
-    norm("Transformer/encoder_norm")
+        drawn.draw("pos_embedding", 1, ROWS**2, WIDTH)
+    drawn.encoder("Transformer", DEPTH, style)
     if head == "cls":
-        draw("cls", 1, 1, WIDTH)
+        drawn.draw("cls", 1, 1, WIDTH)
     if head == "map":
-        draw("MAPHead_0/probe", 1, 1, WIDTH)
-        attention("MAPHead_0/MultiHeadDotProductAttention_0")
-        norm("MAPHead_0/LayerNorm_0")
-        mlp("MAPHead_0/MlpBlock_0")
+        drawn.map_head()
     if classes:
-        draw("head/kernel", WIDTH, classes)
-        draw("head/bias", classes)
-    return arrays
+        drawn.head(classes)
+    return drawn.arrays
 
 
 # Of models of transformers.

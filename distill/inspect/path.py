@@ -4,14 +4,12 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from distill.data.sources import abbreviate
 from distill.errors import UserError
 from distill.inspect import checkpoint, export, run, store
 from distill.inspect.checkpoint import checkpoint_table, steps_in
 from distill.inspect.kind import Kind
-from distill.inspect.tables import facts, sections, shape_text, tensor_table
-from distill.runs.opened import describe_model
-from distill.runs.weights import WeightsConfig
+from distill.inspect.tables import facts, sections, tensor_table
+from distill.inspect.weights import published
 from distill.tensor_files import SUFFIXES, open_file, refuse_pickle
 from distill.terminal import text_table
 
@@ -42,37 +40,13 @@ def _file(path: Path) -> str:
     if path.suffix in SUFFIXES:
         file = open_file(path)
         return sections(
-            f"{path}: weights", facts(file.metadata), _published(path), tensor_table(file.tensors)
+            f"{path}: weights", facts(file.metadata), *published(path), tensor_table(file.tensors)
         )
     refuse_pickle(path)
     _refuse(
         path,
         f"none of the files that are known: {' and '.join(SUFFIXES)}; of a run, a checkpoint, "
         "stored targets or an export, name the directory",
-    )
-
-
-def _published(path: Path) -> str:
-    """What a published model is and what it is fed, or why it cannot be read as one."""
-    try:
-        found = describe_model(WeightsConfig(path=str(path)))
-    except UserError as error:
-        return facts({"no published model that can be read": str(error).partition("\n")[0]})
-    network = found.network
-    config, classes = network.config, abbreviate(found.class_names)
-    return facts(
-        {
-            "published": found.published and found.published.family,
-            "parameters": f"{network.parameter_count():,}",
-            "width": config.width,
-            "depth": config.depth,
-            "head": config.head,
-            "images": shape_text(config.image_shape),
-            "shown": found.view.described(max(config.image_shape[:2])),
-            "mean": ", ".join(f"{value:.6g}" for value in config.mean),
-            "std": ", ".join(f"{value:.6g}" for value in config.std),
-            "classes": f"{config.num_classes}" + (f": {classes}" if classes else ""),
-        }
     )
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face's names for ViT, DeiT, CLIP, SigLIP, DINOv2 and DINOv3: one table for each.
+"""Hugging Face's names for ViT, DeiT, CLIP, SigLIP, DINOv2 and DINOv3: one table for each tower.
 
 As `transformers` writes them, but for the prefix of a model inside another.
 """
@@ -9,6 +9,7 @@ from distill.names.rules import (
     LINEAR,
     PREFIX_POSITIONS,
     ROWS,
+    SAME,
     VECTOR,
     Rule,
     linear,
@@ -135,21 +136,23 @@ def dinov3(*, in_memory: bool) -> tuple[Rule, ...]:
     )
 
 
+# Of both towers of a pair.
+_LAYERS = _block(
+    "encoder.layers.#",
+    norms=("layer_norm1", "layer_norm2"),
+    attention=(
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.out_proj",
+    ),
+    mlp=("mlp.fc1", "mlp.fc2"),
+)
 _TOWER = (
     *rule("embeddings.class_embedding", ROWS, "class_token"),
     *linear("embeddings.patch_embedding", "patch_embed/linear", layout=CONVOLUTION),
     *norm("pre_layrnorm", "pre_norm"),
-    *_block(
-        "encoder.layers.#",
-        norms=("layer_norm1", "layer_norm2"),
-        attention=(
-            "self_attn.q_proj",
-            "self_attn.k_proj",
-            "self_attn.v_proj",
-            "self_attn.out_proj",
-        ),
-        mlp=("mlp.fc1", "mlp.fc2"),
-    ),
+    *_LAYERS,
     *norm("post_layernorm", "encoder/norm"),
     *linear("classifier", "classifier"),
 )
@@ -166,3 +169,17 @@ SIGLIP = (
     *linear("head.mlp.fc1", "head/mlp/input"),
     *linear("head.mlp.fc2", "head/mlp/output"),
 )
+_TEXT_TOWER = (
+    *rule("embeddings.token_embedding.weight", SAME, "token_embedding"),
+    *rule("embeddings.position_embedding.weight", SAME, "position_embedding"),
+    *_LAYERS,
+    *norm("final_layer_norm", "encoder/norm"),
+)
+CLIP_TEXT = (*_TEXT_TOWER, *rule("text_projection.weight", LINEAR, "head/kernel"))
+SIGLIP_TEXT = (*_TEXT_TOWER, *linear("head", "head"))
+JOINT = (
+    *rule("visual_projection.weight", LINEAR, "image_projection/kernel"),
+    *rule("logit_scale", VECTOR, "temperature"),
+    *rule("logit_bias", VECTOR, "bias"),
+)
+"""What a pair has beside its towers."""

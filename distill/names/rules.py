@@ -11,6 +11,8 @@ Shape = tuple[int, ...]
 
 # Of the tokens in front of the patches: no parameter of the model, which adds it to those tokens.
 PREFIX_POSITIONS = "position/prefix"
+# Likewise: of all tokens of a text, beside the position embedding.
+ADDED_POSITIONS = "added_positions"
 
 
 class Layout(NamedTuple):

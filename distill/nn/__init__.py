@@ -1,14 +1,23 @@
-"""Layers, the scanned encoder and the vision transformer."""
+"""Layers, the scanned encoder, the vision transformer, text towers and pairs."""
 
 from distill.nn.flops import Flops, count_flops, encoder_flops
 from distill.nn.network import Network, Params
+from distill.nn.pair import Pair, PairConfig, PairNetwork
+from distill.nn.text import TextConfig, TextNetwork, TextOutput, TextTransformer
 from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
 __all__ = [
     "Flops",
     "Network",
+    "Pair",
+    "PairConfig",
+    "PairNetwork",
     "Params",
+    "TextConfig",
+    "TextNetwork",
+    "TextOutput",
+    "TextTransformer",
     "ViTConfig",
     "ViTOutput",
     "VisionNetwork",

@@ -56,7 +56,7 @@ def split_heads(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, ..
 class Attention(nnx.Module):
     """Multi-head attention of queries [B, T, D] over keys and values [B, S, D].
 
-    `kernel` is one of `distill.nn.kernels.attend`.
+    `kernel` and `causal` are those of `distill.nn.kernels.attend`.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Attention(nnx.Module):
         use_out_bias: bool = True,
         qk_norm: QKNorm | None = None,
         kernel: Kernel = "plain",
+        causal: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -79,6 +80,7 @@ class Attention(nnx.Module):
         self.out = linear(split, embed, use_bias=use_out_bias)
         self.qk_norm = qk_norm
         self.kernel: Kernel = kernel
+        self.causal = causal
 
     def __call__(
         self,
@@ -97,4 +99,4 @@ class Attention(nnx.Module):
             q, k = self.qk_norm(q, k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        return self.out(materialize(attend(q, k, v, kernel=self.kernel)))
+        return self.out(materialize(attend(q, k, v, kernel=self.kernel, causal=self.causal)))

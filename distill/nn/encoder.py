@@ -92,9 +92,12 @@ def _make_scale(config: _BlockConfig) -> LayerScale | None:
 
 
 class SequentialBlock(nnx.Module):
-    """x ← x + Attention(LN(x)); x ← x + MLP(LN(x)); each branch scaled if the config says so."""
+    """x ← x + Attention(LN(x)); x ← x + MLP(LN(x)); each branch scaled if the config says so.
 
-    def __init__(self, config: _BlockConfig, *, rngs: nnx.Rngs):
+    With `causal`, a token attends to itself and those before it alone.
+    """
+
+    def __init__(self, config: _BlockConfig, *, causal: bool = False, rngs: nnx.Rngs):
         self.attention_norm = make_norm(config)
         self.attention = Attention(
             config.width,
@@ -102,6 +105,7 @@ class SequentialBlock(nnx.Module):
             use_qkv_bias=config.qkv_bias,
             qk_norm=make_qk_norm(config),
             kernel=config.attention,
+            causal=causal,
             dtype=config.compute_dtype,
             rngs=rngs,
         )

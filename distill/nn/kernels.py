@@ -7,6 +7,7 @@ statistics of its softmax in float32.
 
 import functools
 import re
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
@@ -23,7 +24,14 @@ _LANES = 128
 _MOST_TOKENS = 512
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, kernel: Kernel = "plain") -> jax.Array:
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    kernel: Kernel = "plain",
+    causal: bool = False,
+) -> jax.Array:
     """softmax(q·kᵀ/√K)·v, its softmax in float32.
 
     Args:
@@ -35,6 +43,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, kernel: Kernel = "plain"
         up to 128.
         "splash" needs a TPU, bfloat16 or float32, T and S that are multiples of 128, and a K that
         is a multiple of 8 up to 256. "auto" takes whichever of these can be used.
+      causal: token t attends to keys 0 … t alone; all kernels can.
 
     Returns:
       [B, T, H, K] in the dtype of q.
@@ -43,7 +52,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, *, kernel: Kernel = "plain"
       ValueError: for a kernel that does not exist, or one asked for by name that cannot be used
         on this platform or for these arrays.
     """
-    return _KERNELS[choose(q, k, kernel)](q, k, v)
+    return _KERNELS[choose(q, k, kernel)](q, k, v, causal)
 
 
 def choose(
@@ -68,7 +77,14 @@ def choose(
     return kernel
 
 
-def splash(q: jax.Array, k: jax.Array, v: jax.Array, *, interpret: bool = False) -> jax.Array:
+def splash(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    causal: bool = False,
+    interpret: bool = False,
+) -> jax.Array:
     """Pallas' splash attention on one device; shapes and dtypes as in `attend`.
 
     The kernel knows no scale, so q carries it, rounded to its dtype: exact where K is a power of 4,
@@ -78,6 +94,7 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, *, interpret: bool = False)
       q: [B, T, H, K].
       k: [B, S, H, K].
       v: [B, S, H, K].
+      causal: as `attend` has it; blocks that the mask empties are passed over.
       interpret: emulate the kernel on any device, slowly.
     """
     # Imported late: elsewhere than on TPUs nobody needs it, and it takes a moment.
@@ -92,7 +109,8 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, *, interpret: bool = False)
         block_kv_dkv=columns,
         use_fused_bwd_kernel=True,
     )
-    mask = splash_attention.MultiHeadMask([splash_attention.FullMask((queries, keys))] * heads)
+    make_mask = splash_attention.CausalMask if causal else splash_attention.FullMask
+    mask = splash_attention.MultiHeadMask([make_mask((queries, keys))] * heads)
     # Where residuals are asked for, it returns them too.
     run: Any = splash_attention.make_splash_mha(
         mask, block_sizes=sizes, head_shards=1, q_seq_shards=1, interpret=interpret
@@ -110,15 +128,30 @@ def _block(tokens: int) -> int:
     return next(size for size in range(most, 0, -_LANES) if tokens % size == 0)
 
 
-def _cudnn(q, k, v):
-    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+def _plain(q, k, v, causal):
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+
+
+def _cudnn(q, k, v, *, causal):
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn")
+
+
+def _sharded(kernel: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A kernel is opaque to the compiler, which cannot partition it: each device calls its own."""
+
+    def run(q, k, v, causal):
+        return map_shards(functools.partial(kernel, causal=causal), q, k, v, axes=_AXES)
+
+    return run
 
 
 def _splash_obstacles(q, k) -> list[str]:
     return [
         *_unless(_platform() == "tpu", f"the platform is {_platform()!r}, expected 'tpu'"),
         *_dtype_obstacle(q, ("bfloat16", "float32")),
-        *_tokens_obstacles(q, k, _LANES, "the image size and the patch size decide"),
+        *_tokens_obstacles(
+            q, k, _LANES, "the image and patch sizes decide, or the length of texts"
+        ),
         *_head_dim_obstacle(q, 256),
     ]
 
@@ -172,8 +205,7 @@ def _platform() -> str:
 
 _OBSTACLES = {"splash": _splash_obstacles, "cudnn": _cudnn_obstacles}
 _KERNELS = {
-    "plain": lambda q, k, v: jax.nn.dot_product_attention(q, k, v),
-    # A kernel is opaque to the compiler, which cannot partition it: each device calls its own.
-    "cudnn": functools.partial(map_shards, _cudnn, axes=_AXES),
-    "splash": functools.partial(map_shards, splash, axes=_AXES),
+    "plain": _plain,
+    "cudnn": _sharded(_cudnn),
+    "splash": _sharded(splash),
 }

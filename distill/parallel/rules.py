@@ -58,6 +58,7 @@ DEFAULT_RULES = RuleTable(
         ("heads", ("tensor",)),
         ("mlp", ("tensor",)),
         ("classes", ("tensor",)),
+        ("vocab", ("tensor",)),
         # The features of activations between blocks: each device of `tensor` keeps its part
         # (arXiv 2302.05442, §3).
         ("residual", ("tensor",)),

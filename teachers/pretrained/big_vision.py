@@ -6,17 +6,27 @@ patch size that is stored.
 
 import math
 import re
+from typing import NamedTuple
 
 from distill.evaluation_view import EvaluationView
 from distill.names import big_vision as names
+from distill.nn import TextConfig
 from distill.tensor_files import Shape, TensorFile
-from teachers.pretrained.match import Description, configure
+from teachers.pretrained.match import (
+    Description,
+    JointDescription,
+    TextDescription,
+    blame,
+    configure,
+)
 from teachers.pretrained.normalisation import HALF
 from teachers.pretrained.settings import shape_of
 
 # An image tower beside a text tower, a checkpoint with its optimiser, a model alone.
 _PREFIXES = ("params/img/", "img/", "opt/target/", "params/", "")
 _IGNORED = (r"opt/.*", r"(params/)?(txt/.*|t|b)")
+_TEXT_PREFIXES = ("params/txt/", "txt/", "params/", "")
+_TEXT_IGNORED = (r"opt/.*", r"(params/)?(img/.*|t|b)")
 
 
 def recognises(file: TensorFile) -> bool:
@@ -37,17 +47,10 @@ def describe(file: TensorFile) -> Description:
         return shape_of(file, prefix + name, rank)
 
     patch, _, channels, width = shape("embedding/kernel", 4)
-    # big_vision may stack the layers, as this project does.
-    stacked = "Transformer/encoderblock/LayerNorm_0/scale" in tensors
-    first = "Transformer/encoderblock" + ("" if stacked else "_0")
-    parts = names.VISION_TRANSFORMER
-    if f"{first}/{parts[3]}/Dense_0/kernel" not in tensors:
-        parts = names.BIG_VISION
-    if stacked:
-        depth = shape(f"{first}/LayerNorm_0/scale", 2)[0]
-    else:
-        found = {name.split("/")[1] for name in tensors if name.startswith("Transformer/")}
-        depth = sum(re.fullmatch(r"encoderblock_\d+", name) is not None for name in found)
+    parts = names.BIG_VISION
+    if any(f"/{names.VISION_TRANSFORMER[3]}/" in name for name in tensors):
+        parts = names.VISION_TRANSFORMER
+    layers = _layers(file, prefix, "Transformer", parts)
     head = "map" if "MAPHead_0/probe" in tensors else "cls" if "cls" in tensors else "gap"
     positions = names.WITH_CLASS_TOKEN if names.WITH_CLASS_TOKEN in tensors else names.WITHOUT
     prefix_positions = int(positions == names.WITH_CLASS_TOKEN and head == "cls")
@@ -60,9 +63,9 @@ def describe(file: TensorFile) -> Description:
         config=configure(
             file.path,
             width=width,
-            depth=depth,
-            mlp_dim=shape(f"{first}/{parts[3]}/Dense_0/kernel", 2 + stacked)[-1],
-            heads=shape(f"{first}/{parts[1]}/query/kernel", 3 + stacked)[-2],
+            depth=layers.depth,
+            mlp_dim=layers.mlp_dim,
+            heads=layers.heads,
             patch_size=patch,
             image_size=rows * patch if learned else 224 // patch * patch,
             channels=channels,
@@ -71,17 +74,96 @@ def describe(file: TensorFile) -> Description:
             position_embedding="learned" if learned else "sincos2d",
             **HALF,
         ),
-        rules=names.table(
-            "Transformer/encoderblock" + ("" if stacked else "_#"),
-            parts,
-            positions,
-            prefix=bool(prefix_positions),
-        ),
+        rules=names.table(layers.block, parts, positions, prefix=bool(prefix_positions)),
         ignored=(*_IGNORED, r"head/.*") if tower else _IGNORED,
         prefix=prefix,
         prefix_positions=prefix_positions,
         # How big_vision evaluates them: towers on the whole image.
         view=EvaluationView(crop=1.0, resize="squash") if tower else EvaluationView(),
+    )
+
+
+def holds_text(file: TensorFile) -> bool:
+    """Whether there is a text tower with big_vision's names."""
+    return _text_prefix(file) is not None
+
+
+def describe_text(file: TensorFile) -> TextDescription:
+    """The text tower in the file, of which its tensors say everything but how it pools.
+
+    Without a MAP head, the last position stands for the text, as in all that are published.
+
+    Raises:
+      UserError: if the tensors that say how large it is are not there.
+    """
+    prefix = _text_prefix(file) or ""
+
+    def has(name: str) -> bool:
+        return prefix + name in file.tensors
+
+    vocab, width = shape_of(file, f"{prefix}Embed_0/embedding", 2)
+    layers = _layers(file, prefix, "Encoder_0", names.BIG_VISION)
+    with blame(file.path):
+        config = TextConfig(
+            vocab=vocab,
+            length=shape_of(file, f"{prefix}pos_embedding", 3)[1],
+            width=width,
+            depth=layers.depth,
+            mlp_dim=layers.mlp_dim,
+            heads=layers.heads,
+            pool="map" if has("MAPHead_0/probe") else "last",
+            embed_dim=shape_of(file, f"{prefix}head/kernel", 2)[1] if has("head/kernel") else 0,
+        )
+    return TextDescription(
+        config=config,
+        family="siglip",
+        rules=names.text_table(layers.block),
+        ignored=_TEXT_IGNORED,
+        prefix=prefix,
+        added_positions=has("Encoder_0/pos_embedding"),
+    )
+
+
+def describe_joint(file: TensorFile) -> JointDescription:
+    """What the pair in the file has beside its towers."""
+    base = (_text_prefix(file) or "").removesuffix("txt/")
+    return JointDescription(
+        projection=f"{base}img/head/kernel" in file.tensors,
+        projection_bias=f"{base}img/head/bias" in file.tensors,
+        bias=f"{base}b" in file.tensors,
+        rules=names.joint_table(base),
+        ignored=(r"opt/.*", r"(params/)?(img|txt)/.*"),
+    )
+
+
+def _text_prefix(file: TensorFile) -> str | None:
+    return next((p for p in _TEXT_PREFIXES if f"{p}Embed_0/embedding" in file.tensors), None)
+
+
+class _Layers(NamedTuple):
+    block: str
+    """What a layer is called, as `distill.names.big_vision.table` has it."""
+    depth: int
+    mlp_dim: int
+    heads: int
+
+
+def _layers(file: TensorFile, prefix: str, encoder: str, parts: tuple[str, ...]) -> _Layers:
+    """What an encoder's tensors say of its layers."""
+    block = f"{encoder}/encoderblock"
+    # big_vision may stack the layers, as this project does.
+    stacked = f"{prefix}{block}/LayerNorm_0/scale" in file.tensors
+    first = prefix + block + ("" if stacked else "_0")
+    if stacked:
+        depth = shape_of(file, f"{first}/LayerNorm_0/scale", 2)[0]
+    else:
+        numbered = re.compile(re.escape(prefix + block) + r"_(\d+)/.*")
+        depth = len({found[1] for name in file.tensors if (found := numbered.fullmatch(name))})
+    return _Layers(
+        block if stacked else f"{block}_#",
+        depth,
+        mlp_dim=shape_of(file, f"{first}/{parts[3]}/Dense_0/kernel", 2 + stacked)[-1],
+        heads=shape_of(file, f"{first}/{parts[1]}/query/kernel", 3 + stacked)[-2],
     )
 
 

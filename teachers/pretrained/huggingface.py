@@ -5,13 +5,14 @@ out are the defaults of its config class.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.names import huggingface as names
 from distill.nn import ViTConfig
+from distill.nn.layers import Activation
 from distill.tensor_files import TensorFile
 from teachers.pretrained.interpolation import antialiased_bicubic, bicubic
 from teachers.pretrained.match import Description, configure, whole_patches
@@ -19,7 +20,9 @@ from teachers.pretrained.normalisation import CLIP, HALF, IMAGENET
 from teachers.pretrained.processor import read_processor
 from teachers.pretrained.settings import Settings, shape_of
 
-_ACTIVATIONS = {
+Kind = TypeVar("Kind")
+
+_ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -42,14 +45,9 @@ def describe(file: TensorFile, settings: Settings) -> Description:
     Raises:
       UserError: if that is none of those known here.
     """
-    name = settings.text("model_type")
-    if name not in MODEL_TYPES:
-        raise UserError(
-            f"{settings.about} has model_type {name!r}; expected one of {', '.join(MODEL_TYPES)}"
-        )
-    kind = MODEL_TYPES[name]
+    kind = look_up(settings, MODEL_TYPES)
     found = kind.describe(file, settings)
-    image_size = _vision(settings).size("image_size") or _IMAGE_SIZE
+    image_size = tower(settings, "vision").size("image_size") or _IMAGE_SIZE
     fed = read_processor(file.path, kind.processor)
     if fed is None:
         return dataclasses.replace(found, image_size=image_size, view=kind.view)
@@ -57,6 +55,32 @@ def describe(file: TensorFile, settings: Settings) -> Description:
     return dataclasses.replace(
         found, config=config, image_size=fed.image_size or image_size, view=fed.view
     )
+
+
+def look_up(settings: Settings, kinds: Mapping[str, Kind]) -> Kind:
+    """The one of `kinds` that config.json names as model_type.
+
+    Raises:
+      UserError: if it is none of them.
+    """
+    refuse_naflex(settings)
+    name = settings.text("model_type")
+    if name not in kinds:
+        raise UserError(
+            f"{settings.about} has model_type {name!r}; expected one of {', '.join(kinds)}"
+        )
+    return kinds[name]
+
+
+def refuse_naflex(settings: Settings) -> None:
+    """Raises a UserError for SigLIP 2's models of any resolution."""
+    name = settings.text("model_type")
+    if name.startswith("siglip2"):
+        raise UserError(
+            f"{settings.about} has model_type {name!r}: a NaFlex model, whose patches follow the "
+            "shape of each image, which cannot be computed here; expected a SigLIP 2 of one "
+            "resolution, such as siglip2-base-patch16-224, whose model_type is siglip"
+        )
 
 
 def family_of(settings: Settings) -> str | None:
@@ -99,7 +123,7 @@ def _deit(file: TensorFile, settings: Settings) -> Description:
 
 
 def _clip(file: TensorFile, settings: Settings) -> Description:
-    vision = _vision(settings)
+    vision = tower(settings, "vision")
     return Description(
         config=_config(
             vision,
@@ -121,7 +145,7 @@ def _clip(file: TensorFile, settings: Settings) -> Description:
 
 
 def _siglip(file: TensorFile, settings: Settings) -> Description:
-    vision = _vision(settings)
+    vision = tower(settings, "vision")
     # The classifier that `transformers` adds reads the mean of the tokens.
     classes = _classes(file, "classifier")
     pooled = not classes and vision.boolean("vision_use_head", True)
@@ -221,11 +245,6 @@ def _config(
     **choices: Any,
 ) -> ViTConfig:
     """The configuration of config.json, with its class's defaults and what `choices` say."""
-    act = settings.text("hidden_act", hidden_act)
-    if act not in _ACTIVATIONS:
-        raise UserError(
-            f"{settings.about} has hidden_act {act!r}; expected one of {', '.join(_ACTIVATIONS)}"
-        )
     patch = settings.integer("patch_size", patch_size)
     if not patch:
         raise UserError(f"{settings.about}: patch_size is 0")
@@ -238,7 +257,7 @@ def _config(
         image_size=whole_patches(settings.size("image_size") or _IMAGE_SIZE, patch),
         channels=settings.integer("num_channels", 3),
         norm_epsilon=settings.number("layer_norm_eps", layer_norm_eps),
-        activation=_ACTIVATIONS[act],
+        activation=activation(settings, hidden_act),
         qkv_bias=settings.boolean("qkv_bias", True),
     )
     return configure(settings.about, **(values | normalisation | choices))
@@ -249,9 +268,26 @@ def _in_memory(file: TensorFile) -> bool:
     return any(name.endswith(names.IN_MEMORY) for name in file.tensors)
 
 
-def _vision(settings: Settings) -> Settings:
-    """The image tower's part of config.json."""
-    return settings.section("vision_config") if "vision_config" in settings else settings
+def activation(settings: Settings, default: str) -> Activation:
+    """What hidden_act says, by its name here.
+
+    Raises:
+      UserError: if it is none that is known.
+    """
+    act = settings.text("hidden_act", default)
+    if act not in _ACTIVATIONS:
+        raise UserError(
+            f"{settings.about} has hidden_act {act!r}; expected one of {', '.join(_ACTIVATIONS)}"
+        )
+    return _ACTIVATIONS[act]
+
+
+def tower(settings: Settings, name: Literal["vision", "text"]) -> Settings:
+    """A tower's part of config.json."""
+    # In older files of CLIP; transformers lets it overrule the other, its defaults included.
+    keys = [f"{name}_config_dict"] if settings.text("model_type") == "clip" else []
+    found = next((key for key in (*keys, f"{name}_config") if key in settings), None)
+    return settings if found is None else settings.section(found)
 
 
 def _classes(file: TensorFile, name: str) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,7 +13,8 @@ from distill.nn import Params, VisionNetwork, VisionTransformer
 from distill.nn.embeddings import resize_grid
 from distill.tensor_files import SUFFIXES, TensorFile, open_file
 from teachers.pretrained import big_vision, huggingface, timm
-from teachers.pretrained.match import Description, Source, configure, match, whole_patches
+from teachers.pretrained.match import Description, Source, configure, match_all, whole_patches
+from teachers.pretrained.read import nested, read_sources, shapes_by_name
 from teachers.pretrained.settings import LARGEST_SIDE, Settings, what_it_has
 from teachers.pretrained.wrappers import Unwrapped
 
@@ -24,7 +24,6 @@ FAMILIES = (
     *dict.fromkeys(kind.family for kind in huggingface.MODEL_TYPES.values()),
 )
 
-_MOST_PROBLEMS = 8
 _CLASS_TOKEN, _REGISTERS, _TABLE = "class_token", "registers", "position/table"
 # Added or interpolated before they are cast.
 _COMPUTED = {_CLASS_TOKEN, _REGISTERS, _TABLE, PREFIX_POSITIONS}
@@ -54,14 +53,7 @@ class Published:
           UserError: if the file is damaged or its numbers are not floating-point or not finite.
         """
         stored = _parameter_shapes(self._description)
-        found = {
-            name: np.zeros(shape, dtype if name not in _COMPUTED else np.float32)
-            for name, shape in stored.items()
-        }
-        for source in self._sources:
-            parts = source.rule.read(self._finite(source.tensor), source.shapes)
-            for name, part in zip(source.rule.parameters, parts, strict=True):
-                found[name][... if source.layer is None else source.layer] = part
+        found = read_sources(self._file, self._sources, stored, dtype, wide=_COMPUTED)
         front = found.pop(PREFIX_POSITIONS, None)
         if front is not None:
             # A token in front never moves: what is added to it belongs to it.
@@ -71,20 +63,7 @@ class Published:
         if _TABLE in found:
             found[_TABLE] = self._resized(found[_TABLE])
         found |= {name: found[name].astype(dtype) for name in _COMPUTED & found.keys()}
-        return _nested(found)
-
-    def _finite(self, name: str) -> np.ndarray:
-        """A tensor of the file, whose numbers are finite in the dtype they are computed in."""
-        tensor = self._file.read(name)
-        with np.errstate(over="ignore"):
-            sound = np.isfinite(tensor.astype(np.float32, copy=False))
-        if not sound.all():
-            raise UserError(
-                f"{self._file.path}: {name} has {np.count_nonzero(~sound):,} of {sound.size:,} "
-                "values that are not finite; get the file again, or weights from before training "
-                "went wrong"
-            )
-        return tensor
+        return nested(found)
 
     def _resized(self, table: np.ndarray) -> np.ndarray:
         grid = self.network.config.grid
@@ -122,10 +101,7 @@ def open_published(
       UserError: naming tensors that are missing, misshapen or unknown; for a file that is damaged,
         a pickle, or of a family that is not known.
     """
-    if advice := _how_to_download(path):
-        raise UserError(f"weights {path} do not exist{advice}")
-    file = Unwrapped(open_file(path))
-    settings = Settings.beside(path, "config.json")
+    file, settings = open_weights(path)
     found = _family(file, settings)
     if family not in (None, found):
         raise UserError(f"{path} holds a model of the family {found}, not {family}")
@@ -148,21 +124,22 @@ def open_published(
         raise UserError(f"image_size must be from 1 to {LARGEST_SIDE} pixels, not {image_size}")
     choices = dict(image_size=size, mean=mean or stored.mean, std=std or stored.std)
     config = configure(path, **(vars(stored) | choices | dict(dtype=dtype)))
-    shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
-    sources, problems = match(shapes, description, _parameter_shapes(description))
-    if problems:
-        listing = problems[:_MOST_PROBLEMS]
-        if more := len(problems) - len(listing):
-            listing.append(f"and {more} more")
-        if missing := [line.split()[0] for line in problems if " is missing" in line]:
-            listing.append(what_it_has(file, missing[0]))
-        raise UserError(
-            f"{path} is no {found} model of width {stored.width} and depth {stored.depth}\n"
-            + "\n".join(f"  {line}" for line in listing)
-        )
+    what = f"{found} model of width {stored.width} and depth {stored.depth}"
+    sources = match_all(file, description, _parameter_shapes(description), what)
     names = description.class_names if len(description.class_names) == config.num_classes else ()
     network = VisionNetwork(config, VisionTransformer)
-    return Published(network, view, found, names, file, description, tuple(sources))
+    return Published(network, view, found, names, file, description, sources)
+
+
+def open_weights(path: Path) -> tuple[Unwrapped, Settings]:
+    """A file of weights, or that of a directory, and the config.json beside it.
+
+    Raises:
+      UserError: if there is none, or it is damaged or of another format.
+    """
+    if advice := _how_to_download(path):
+        raise UserError(f"weights {path} do not exist{advice}")
+    return Unwrapped(open_file(path)), Settings.beside(path, "config.json")
 
 
 def _how_to_download(path: Path) -> str:
@@ -210,22 +187,7 @@ def _view(path: Path, description: Description, fed: int | tuple[int, int]) -> E
 
 def _parameter_shapes(description: Description) -> dict[str, tuple[int, ...]]:
     """Of the model as it is stored, by name."""
-    params = VisionNetwork(description.config, VisionTransformer).abstract_params
-    shapes = {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-        for path, leaf in jax.tree.leaves_with_path(params)
-    }
+    shapes = shapes_by_name(VisionNetwork(description.config, VisionTransformer).abstract_params)
     if description.prefix_positions:
         shapes[PREFIX_POSITIONS] = (description.prefix_positions, description.config.width)
     return shapes
-
-
-def _nested(flat: dict[str, np.ndarray]) -> Params:
-    tree: Params = {}
-    for name, value in flat.items():
-        *parents, leaf = name.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree

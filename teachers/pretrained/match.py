@@ -2,24 +2,27 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.names.rules import Rule, Shape
-from distill.nn import ViTConfig
+from distill.nn import TextConfig, ViTConfig
+from distill.tensor_files import TensorFile
+from teachers.pretrained.settings import what_it_has
+
+_MOST_PROBLEMS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Description:
-    """A model as its file stores it."""
+class Part:
+    """What a file says of some of its tensors: which parameters they are."""
 
-    config: ViTConfig
-    """With the image size that the position embedding is for."""
     rules: tuple[Rule, ...]
     ignored: tuple[str, ...] = ()
     """Regular expressions of tensors that the model does without."""
@@ -27,6 +30,46 @@ class Description:
     """What the names of tensors may begin with."""
     zeros: tuple[str, ...] = ()
     """Regular expressions of parameters that are zero where the file has none."""
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextDescription(Part):
+    """A text tower as its file stores it."""
+
+    config: TextConfig
+    family: Literal["clip", "siglip"]
+    """SigLIP 2's towers are SigLIP's but for the tokens they read."""
+    added_positions: bool = False
+    """Whether there are positions to be added to its position embedding."""
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.config.depth
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JointDescription(Part):
+    """What a pair has beside its towers, as its file stores it."""
+
+    projection: bool
+    """Of the image's pooled embedding."""
+    projection_bias: bool
+    bias: bool
+    """Of similarities."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Description(Part):
+    """A model of images as its file stores it."""
+
+    config: ViTConfig
+    """With the image size that the position embedding is for."""
     prefix_positions: int = 0
     """How many tokens in front of the patches have a position embedding."""
     image_size: int | tuple[int, int] | None = None
@@ -36,6 +79,11 @@ class Description:
     class_names: tuple[str, ...] = ()
     interpolation: Callable[[np.ndarray, tuple[int, int]], np.ndarray] | None = None
     """Of the position embedding to another grid; None is `distill.nn.embeddings.resize_grid`."""
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.config.depth
 
 
 def configure(about: Path | str, **choices: Any) -> ViTConfig:
@@ -47,8 +95,15 @@ def configure(about: Path | str, **choices: Any) -> ViTConfig:
     Raises:
       UserError: if there is no such model.
     """
-    try:
+    with blame(about):
         return ViTConfig(**choices)
+
+
+@contextmanager
+def blame(about: Path | str) -> Iterator[None]:
+    """Reports choices that contradict each other as those of the file that makes them."""
+    try:
+        yield
     except ValueError as error:
         raise UserError(f"{about}: {error}") from error
 
@@ -76,13 +131,13 @@ class Source(NamedTuple):
 
 
 def match(
-    tensors: Mapping[str, Shape], description: Description, parameters: Mapping[str, Shape]
+    tensors: Mapping[str, Shape], description: Part, parameters: Mapping[str, Shape]
 ) -> tuple[list[Source], list[str]]:
     """Finds the tensor of every parameter and a use for every tensor.
 
     Args:
       tensors: shapes in the file.
-      description: of the model.
+      description: of what is looked for in it.
       parameters: shapes by name such as "encoder/blocks/mlp/input/kernel".
 
     Returns:
@@ -94,7 +149,7 @@ def match(
     reached = {name for one in description.rules for name in one.parameters}
     if nameless := parameters.keys() - reached:
         return [], [f"nothing in it is known to be {name}" for name in sorted(nameless)]
-    depth = description.config.depth
+    depth = description.depth
     if depth > len(tensors):
         return [], [f"there are {len(tensors)} tensors, not those of {depth} layers"]
     sources, problems, used = [], [], set()
@@ -124,6 +179,32 @@ def match(
         f"{name} {list(tensors[name])} belongs to nothing in the model" for name in unknown
     ]
     return sources, problems
+
+
+def match_all(
+    file: TensorFile, description: Part, parameters: Mapping[str, Shape], what: str
+) -> tuple[Source, ...]:
+    """The sources of all parameters, as `match` finds them.
+
+    Args:
+      file: in which they are looked for.
+      description: as `match` has it.
+      parameters: likewise.
+      what: the file is not, if something is wrong, such as "timm model", for messages.
+
+    Raises:
+      UserError: naming tensors that are missing, misshapen or unknown.
+    """
+    shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+    sources, problems = match(shapes, description, parameters)
+    if not problems:
+        return tuple(sources)
+    listing = problems[:_MOST_PROBLEMS]
+    if more := len(problems) - len(listing):
+        listing.append(f"and {more} more")
+    if missing := [line.split()[0] for line in problems if " is missing" in line]:
+        listing.append(what_it_has(file, missing[0]))
+    raise UserError(f"{file.path} is no {what}\n" + "\n".join(f"  {line}" for line in listing))
 
 
 def _matches(patterns: tuple[str, ...], name: str) -> bool:

@@ -56,16 +56,17 @@ def random_arrays(dtype, *, tokens, keys, heads=1, head_dim, batch=2):
 
 
 @pytest.mark.parametrize(
-    "dtype, tolerance, sizes",
+    "dtype, tolerance, causal, sizes",
     [
-        ("float32", 1e-5, dict(tokens=128, keys=768, head_dim=8, batch=1)),
-        ("bfloat16", 2e-2, dict(tokens=128, keys=128, head_dim=128)),
+        ("float32", 1e-5, False, dict(tokens=128, keys=768, head_dim=8, batch=1)),
+        ("bfloat16", 2e-2, False, dict(tokens=128, keys=128, head_dim=128)),
+        ("float32", 1e-5, True, dict(tokens=256, keys=256, head_dim=8, batch=1)),
     ],
 )
-def test_splash_computes_what_the_plain_kernel_computes(dtype, tolerance, sizes):
+def test_splash_computes_what_the_plain_kernel_computes(dtype, tolerance, causal, sizes):
     arrays = random_arrays(dtype, **sizes)
-    actual = value_and_gradients(lambda *qkv: splash(*qkv, interpret=True), *arrays)
-    expected = value_and_gradients(attend, *arrays)
+    actual = value_and_gradients(lambda *qkv: splash(*qkv, causal=causal, interpret=True), *arrays)
+    expected = value_and_gradients(lambda *qkv: attend(*qkv, causal=causal), *arrays)
     for got, want in zip(actual, expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
@@ -172,7 +173,9 @@ def test_cudnn_is_what_jax_is_asked_for(monkeypatch):
     q = jnp.zeros((1, 4, 1, 8), jnp.bfloat16)
     for kernel in ("cudnn", "auto", "plain"):
         attend(q, q, q, kernel=kernel)
-    assert asked == [{"implementation": "cudnn"}, {"implementation": "cudnn"}, {}]
+    attend(q, q, q, kernel="auto", causal=True)
+    cudnn, plain = {"implementation": "cudnn", "is_causal": False}, {"is_causal": False}
+    assert asked == [cudnn, cudnn, plain, cudnn | {"is_causal": True}]
 
 
 def test_device_is_that_of_the_mesh():
@@ -191,7 +194,7 @@ def test_device_is_that_of_the_mesh():
 def test_models_pass_their_choice_to_the_encoder_only(monkeypatch):
     used = []
 
-    def record(q, k, v, *, kernel="plain"):
+    def record(q, k, v, *, kernel="plain", causal=False):
         used.append(kernel)
         return q
 

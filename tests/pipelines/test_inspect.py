@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from big_vision_reference import pair_arrays, text_arrays
 from published import big_vision_arrays
 from support import run_command, run_python
 
@@ -361,3 +362,29 @@ def test_a_published_model_is_told_with_what_it_is_fed(tmp_path):
     np.savez(tmp_path / "other.npz", weight=np.zeros(3, np.float32))
     text = words(tell(tmp_path / "other.npz"))
     assert "no published model that can be read" in text and "weight" in text
+
+
+def test_a_pair_is_told_with_both_towers_its_scale_and_its_bias(tmp_path):
+    arrays, *_ = pair_arrays()
+    np.savez(tmp_path / "siglip.npz", **arrays)
+    text = words(tell(tmp_path))
+    assert "published big_vision" in text and "images [32, 32, 3]" in text
+    assert "text tower siglip" in text and "texts 6 tokens of 19" in text
+    assert "width 36\ndepth 3\npool last" in text
+    assert "embedding 24\nscale 112\nbias -16.5" in text
+
+
+def test_a_text_tower_alone_is_told(tmp_path):
+    np.savez(tmp_path / "text.npz", **text_arrays(pool="map"))
+    text = words(tell(tmp_path / "text.npz"))
+    assert "text tower siglip" in text and "pool map" in text
+    assert "scale" not in text.partition("tensor")[0] and "images" not in text
+
+
+def test_a_pair_that_is_damaged_is_told_with_what_is_wrong(tmp_path):
+    arrays, *_ = pair_arrays()
+    del arrays["params/t"]
+    np.savez(tmp_path / "siglip.npz", **arrays)
+    text = words(tell(tmp_path))
+    assert "published big_vision" in text
+    assert "no pair that can be read" in text and "is no siglip pair" in text

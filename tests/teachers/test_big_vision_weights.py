@@ -1,12 +1,10 @@
-"""The .npz files of big_vision and vision_transformer against a float64 transcription.
-
-The transcription reads the file's own arrays, in the layout of Flax, and shares no code with the
-library; it follows the `Vit` modules of both repositories.
-"""
+"""The .npz files of big_vision and vision_transformer against a float64 transcription."""
 
 import jax
 import numpy as np
 import pytest
+from big_vision_reference import image_reference as reference
+from big_vision_reference import stacked
 from published import (
     CLASSES,
     DEPTH,
@@ -14,7 +12,6 @@ from published import (
     MLP,
     PATCH,
     ROWS,
-    STYLES,
     WIDTH,
     assert_equal,
     big_vision_arrays,
@@ -23,76 +20,6 @@ from published import (
 
 from distill.errors import UserError
 from teachers.pretrained import open_published
-
-
-def reference(arrays, style, head, images):
-    """Embedding and logits, in float64."""
-    a = {name: array.astype(np.float64) for name, array in arrays.items()}
-
-    def norm(x, name):
-        x = x - x.mean(-1, keepdims=True)
-        x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
-        return x * a[f"{name}/scale"] + a[f"{name}/bias"]
-
-    def attention(x, context, name):
-        def project(y, part):
-            kernel, bias = a[f"{name}/{part}/kernel"], a[f"{name}/{part}/bias"]
-            return np.einsum("btd,dhk->bthk", y, kernel) + bias
-
-        q, k, v = project(x, "query"), project(context, "key"), project(context, "value")
-        scores = np.einsum("bthk,bshk->bhts", q, k) / np.sqrt(q.shape[-1])
-        shares = np.exp(scores - scores.max(-1, keepdims=True))
-        shares /= shares.sum(-1, keepdims=True)
-        attended = np.einsum("bhts,bshk->bthk", shares, v)
-        return np.einsum("bthk,hkd->btd", attended, a[f"{name}/out/kernel"]) + a[f"{name}/out/bias"]
-
-    def mlp(x, name):
-        x = x @ a[f"{name}/Dense_0/kernel"] + a[f"{name}/Dense_0/bias"]
-        x = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-        return x @ a[f"{name}/Dense_1/kernel"] + a[f"{name}/Dense_1/bias"]
-
-    x = images.astype(np.float64).reshape(len(images), ROWS, PATCH, ROWS, PATCH, 3)
-    x = np.einsum("bipjqc,pqcd->bijd", x, a["embedding/kernel"]) + a["embedding/bias"]
-    x = x.reshape(len(images), -1, WIDTH)
-    if "pos_embedding" in a:
-        x = x + a["pos_embedding"]
-    elif style == "big_vision":
-        y, z = np.mgrid[:ROWS, :ROWS]
-        omega = 1 / 10_000 ** (np.arange(WIDTH // 4) / (WIDTH // 4 - 1))
-        y, z = (np.einsum("m,d->md", side.flatten(), omega) for side in (y, z))
-        x = x + np.concatenate([np.sin(z), np.cos(z), np.sin(y), np.cos(y)], 1)
-    if head == "cls":
-        x = np.concatenate([np.tile(a["cls"], (len(x), 1, 1)), x], 1)
-    if style == "original":
-        x = x + a["Transformer/posembed_input/pos_embedding"]
-    for layer in range(DEPTH):
-        first, attend, second, hidden = (
-            f"Transformer/encoderblock_{layer}/{part}" for part in STYLES[style]
-        )
-        y = norm(x, first)
-        x = x + attention(y, y, attend)
-        x = x + mlp(norm(x, second), hidden)
-    x = norm(x, "Transformer/encoder_norm")
-    if head == "map":
-        probe = np.tile(a["MAPHead_0/probe"], (len(x), 1, 1))
-        x = attention(probe, x, "MAPHead_0/MultiHeadDotProductAttention_0")
-        x = x + mlp(norm(x, "MAPHead_0/LayerNorm_0"), "MAPHead_0/MlpBlock_0")
-        x = x[:, 0]
-    else:
-        x = x[:, 0] if head == "cls" else x.mean(1)
-    if "head/kernel" not in a:
-        return x, None
-    return x, x @ a["head/kernel"] + a["head/bias"]
-
-
-def stacked(arrays):
-    """The same, its layers stacked as big_vision's scanned encoder has them."""
-    found = {k: v for k, v in arrays.items() if "encoderblock_" not in k}
-    for name in arrays:
-        if "encoderblock_0/" in name:
-            layers = [arrays[name.replace("_0/", f"_{i}/", 1)] for i in range(DEPTH)]
-            found[name.replace("encoderblock_0/", "encoderblock/", 1)] = np.stack(layers)
-    return found
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""An image tower and a text tower whose embeddings are compared: CLIP, SigLIP, LiT."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from distill.nn.kernels import Kernel
+from distill.nn.layers import Linear
+from distill.nn.text import TextConfig, TextTransformer, lecun_normal
+from distill.nn.vision import VisionNetwork
+from distill.nn.vit import VisionTransformer, ViTConfig
+
+# Of big_vision; `transformers` has none, which differs in the last bits alone.
+_EPSILON = 1e-8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairConfig:
+    """Every choice in a pair of towers.
+
+    Raises:
+      ValueError: if the towers' embeddings are of different widths.
+    """
+
+    image: ViTConfig
+    text: TextConfig
+    embed_dim: int = 0
+    """Width of a projection of the image's pooled embedding; 0 takes that itself."""
+    projection_bias: bool = False
+    bias: bool = False
+    """A learnt number is added to similarities, as the sigmoid loss needs it (arXiv 2303.15343)."""
+    initial_scale: float = 10.0
+    """Of cosines; what is learnt is its logarithm."""
+    initial_bias: float = -10.0
+
+    def __post_init__(self):
+        if self.embed_dim < 0:
+            raise ValueError(f"embed_dim must not be negative, not {self.embed_dim}")
+        if self.initial_scale <= 0:
+            raise ValueError(f"initial_scale must be positive, not {self.initial_scale}")
+        ours, theirs = self.embed_dim or self.image.width, self.text.embedding_width
+        if ours != theirs:
+            raise ValueError(
+                f"images have embeddings of {ours} and texts of {theirs}; expected the same width. "
+                "Set embed_dim of the pair or of its text tower"
+            )
+
+    @property
+    def embedding_width(self) -> int:
+        """E, of both embeddings."""
+        return self.text.embedding_width
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the images."""
+        return self.image.image_shape
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of pixel values; see `distill.nn.ViTConfig`."""
+        return self.image.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Of pixel values; see `distill.nn.ViTConfig`."""
+        return self.image.std
+
+    @property
+    def remat(self) -> str:
+        """Of the towers, that which computes more again."""
+        return self.image.remat if self.image.remat != "none" else self.text.remat
+
+
+class Pair(nnx.Module):
+    """Embeddings of images and of texts, and the scale and bias of their similarities.
+
+    `image` builds the image tower from its configuration.
+    """
+
+    def __init__(
+        self,
+        config: PairConfig,
+        *,
+        image: Callable[..., nnx.Module] = VisionTransformer,
+        rngs: nnx.Rngs,
+    ):
+        c = self.config = config
+        self.image = image(c.image, rngs=rngs)
+        self.image_projection = (
+            Linear(
+                {"embed": c.image.width},
+                {"joint": c.embed_dim},
+                use_bias=c.projection_bias,
+                kernel_init=lecun_normal,
+                rngs=rngs,
+            )
+            if c.embed_dim
+            else None
+        )
+        self.text = TextTransformer(c.text, rngs=rngs)
+        self.temperature = nnx.Param(jnp.float32(math.log(c.initial_scale)), axes=())
+        self.bias = nnx.Param(jnp.float32(c.initial_bias), axes=()) if c.bias else None
+
+    def embed_images(self, images: jax.Array) -> jax.Array:
+        """Maps prepared images [B, height, width, C] to [B, E] float32 of length 1."""
+        embedding = self.image(images).embedding
+        if self.image_projection is not None:
+            embedding = self.image_projection(embedding)
+        return normalise(embedding)
+
+    def embed_texts(self, ids: jax.Array) -> jax.Array:
+        """Maps ids [N, L] to [N, E] float32 of length 1."""
+        return normalise(self.text(ids).embedding)
+
+    def __call__(self, images: jax.Array, ids: jax.Array) -> jax.Array:
+        """Similarities [B, N] float32 of images and texts: cosines, scaled, with the bias.
+
+        A pair's probability is their sigmoid where there is a bias, else their softmax over texts.
+        """
+        ours, theirs = self.embed_images(images), self.embed_texts(ids)
+        # What a device rounds the factors to is worth a whole logit at a scale of 100.
+        cosines = jnp.matmul(ours, theirs.T, precision="highest")
+        logits = cosines * jnp.exp(self.temperature[...])
+        return logits if self.bias is None else logits + self.bias[...]
+
+
+def normalise(embedding: jax.Array) -> jax.Array:
+    """Embeddings [B, E] over their lengths, in float32."""
+    embedding = embedding.astype(jnp.float32)
+    return embedding / (jnp.linalg.norm(embedding, axis=-1, keepdims=True) + _EPSILON)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairNetwork(VisionNetwork):
+    """A pair; its config is a `PairConfig`. `prepare` is that of its image tower.
+
+    `apply` with `method=Pair.embed_images` or `Pair.embed_texts` runs one tower of it.
+    """
+
+    @classmethod
+    def of(cls, image: VisionNetwork, text: TextConfig, **choices: Any) -> Self:
+        """The pair of an image tower, of any family, and a text tower.
+
+        Args:
+          image: not placed.
+          text: of the text tower.
+          **choices: other fields of `PairConfig`.
+
+        Raises:
+          ValueError: if their embeddings do not fit.
+        """
+        config = PairConfig(image=image.config, text=text, **choices)
+        return cls(config, functools.partial(Pair, image=image.build))
+
+    def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
+        """Prepared images, as of an image tower, and as many ids, [B, L] int32."""
+        ids = jax.ShapeDtypeStruct((batch_size, self.config.text.length), "int32")
+        return *super().abstract_inputs(batch_size), ids
+
+    def with_attention(self, kernel: Kernel) -> Self:
+        """The same network, the attention of both encoders computed by `kernel`."""
+        towers = {
+            name: dataclasses.replace(getattr(self.config, name), attention=kernel)
+            for name in ("image", "text")
+        }
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **towers))

@@ -1,0 +1,79 @@
+"""Pairs of towers of one's own: what they begin as, and what does not fit."""
+
+import jax
+import numpy as np
+import pytest
+
+from distill.nn import Pair, PairNetwork, TextConfig
+from distill.nn.pair import normalise
+from students import vit
+from teachers import vit_22b
+
+TEXT = TextConfig(vocab=11, length=5, width=16, heads=2, depth=1, mlp_dim=24, embed_dim=32)
+IDS = np.random.default_rng(0).integers(0, 11, (3, 5), np.int32)
+
+
+def image_tower(**choices):
+    shape = dict(image_size=8, width=32, heads=2, depth=1, mlp_dim=48, num_classes=0)
+    return vit.build(vit.configure("mu/4", **(shape | choices)))
+
+
+def test_a_pair_begins_with_the_scale_and_bias_it_is_given():
+    network = PairNetwork.of(image_tower(), TEXT, bias=True, initial_scale=20.0, initial_bias=-2.5)
+    params = network.init(jax.random.key(0))
+    assert params["temperature"].shape == params["bias"].shape == ()
+    assert params["temperature"] == np.float32(np.log(20.0))
+    assert params["bias"] == -2.5
+    images = np.random.default_rng(1).standard_normal((2, 8, 8, 3)).astype(np.float32)
+    ours = network.apply(params, images, method=Pair.embed_images)
+    theirs = network.apply(params, IDS, method=Pair.embed_texts)
+    for embedding in (ours, theirs):
+        np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, atol=1e-6)
+    logits = network.apply(params, images, IDS)
+    assert logits.shape == (2, 3)
+    np.testing.assert_allclose(logits, 20 * ours @ theirs.T - 2.5, atol=1e-5)
+
+
+def test_without_a_bias_there_is_none_and_nothing_is_added():
+    network = PairNetwork.of(image_tower(), TEXT)
+    assert network.abstract_params.keys() == {"image", "text", "temperature"}
+
+
+def test_embeddings_are_normalised_as_big_vision_does():
+    rows = np.array([[3.0, 4.0], [3e-8, 4e-8]], np.float32)
+    wanted = rows / (np.array([[5.0], [5e-8]]) + 1e-8)
+    np.testing.assert_allclose(normalise(rows), wanted, rtol=1e-5)
+    assert normalise(rows.astype(jax.numpy.bfloat16)).dtype == np.float32
+
+
+def test_an_image_tower_of_any_family_has_its_own_blocks_in_a_pair():
+    image = vit_22b.build(
+        vit_22b.configure(
+            image_size=28, width=32, heads=2, depth=1, mlp_dim=48, num_classes=0, head="map"
+        )
+    )
+    network = PairNetwork.of(image, TEXT)
+    assert network.abstract_params["image"] == image.abstract_params
+    network.check(2)
+    assert network.with_attention("plain").config.text.attention == "plain"
+    assert network.with_attention("plain").config.image.attention == "plain"
+
+
+def test_images_are_prepared_as_the_image_tower_is_fed():
+    image = image_tower(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 3)).astype(np.uint8)
+    network = PairNetwork.of(image, TEXT)
+    np.testing.assert_array_equal(network.prepare(pixels), image.prepare(pixels))
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (dict(embed_dim=24), "images have embeddings of 24 and texts of 32"),
+        (dict(embed_dim=-1), "embed_dim must not be negative"),
+        (dict(initial_scale=0.0), "initial_scale must be positive"),
+    ],
+)
+def test_towers_that_do_not_fit_are_refused(choices, message):
+    with pytest.raises(ValueError, match=message):
+        PairNetwork.of(image_tower(), TEXT, **choices)
