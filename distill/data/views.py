@@ -94,7 +94,10 @@ class ViewConfig:
 
 def generator(seed: int, epoch: int, index: int, *view: int) -> np.random.Generator:
     """The random numbers of one view of one image; `view` names others than the first."""
-    return np.random.default_rng((seed, epoch, index, *view))
+    key = (seed, epoch, index, *view)
+    # The words that NumPy makes of such numbers itself, which takes it longer.
+    words = np.array(key, np.uint32) if max(key) < 2**32 else key
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
 def training_view(

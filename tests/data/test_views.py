@@ -89,6 +89,14 @@ def test_training_view_depends_on_nothing_but_seed_epoch_and_index():
     assert (views[0] == views[1]).all() and (views[0] == views[2]).all()
 
 
+@pytest.mark.parametrize(
+    "key", [(0, 0, 0), (3, 1, 7), (2**32 - 1, 2, 3, 1), (2**32, 0, 5), (1, 2**64 - 1, 9)]
+)
+def test_its_random_numbers_are_numpys_for_the_key(key):
+    expected = np.random.default_rng(key).random(9)
+    np.testing.assert_array_equal(generator(*key).random(9), expected)
+
+
 def test_training_view_changes_with_seed_epoch_and_index():
     image, config = noise(40, 50), ViewConfig()
     keys = [(s, e, i) for s in range(3) for e in range(3) for i in range(3)]
