@@ -181,10 +181,9 @@ def open_tokenizer(path: str, *, family: Family, length: int | None = None) -> T
       UserError: if there is no vocabulary that can be read, or it is of another family.
       ValueError: for another family or a length that leaves no room.
     """
-    path = os.path.abspath(path)
-    given = {"path": path, "family": family}
-    lengths = Tokenizer.implied(given) if length is None else {"length": length}
-    tokenizer = Tokenizer(**{"length": 0} | given | lengths)
+    if length is None:
+        length = Tokenizer.implied({"family": family}).get("length", 0)
+    tokenizer = Tokenizer(path=os.path.abspath(path), family=family, length=length)
     # It reads all that can be wrong.
     _ = tokenizer.eos_id
     return tokenizer
@@ -216,7 +215,7 @@ def train_tokenizer(texts: Iterable[str], vocab: int, path: str) -> None:
     trainer = library.trainers.BpeTrainer(
         vocab_size=vocab, special_tokens=[PAD, EOS, UNKNOWN], show_progress=False
     )
-    learnt.train_from_iterator(texts, trainer)
+    learnt.train_from_iterator(filter(str.strip, texts), trainer)
     found = learnt.get_vocab_size()
     if found <= 3:
         raise UserError("there are no texts to learn a vocabulary from; give captions")

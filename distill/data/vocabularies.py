@@ -158,10 +158,13 @@ def _by_merges(file: str, data: bytes) -> Vocabulary:
         letters = _letters()
         pieces = [*letters, *(one + _WORD_END for one in letters), *map("".join, merges), *_MARKS]
         numbers = {piece: number for number, piece in enumerate(pieces)}
-    try:
-        model = library.models.BPE(dict(numbers), merges, end_of_word_suffix=_WORD_END)
-    except ValueError as error:
-        raise UserError(f"the merges of {file} do not fit its pieces: {error}") from error
+    for pair in merges:
+        if lacking := {*pair, "".join(pair)} - numbers.keys():
+            raise UserError(
+                f"the merges of {file} do not fit its pieces, which lack {min(lacking)!r} of the "
+                f"merge {' '.join(pair)!r}"
+            )
+    model = library.models.BPE(dict(numbers), merges, end_of_word_suffix=_WORD_END)
     tokenizer = library.Tokenizer(model)
     before = library.pre_tokenizers
     tokenizer.pre_tokenizer = before.Sequence(
