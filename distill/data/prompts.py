@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.data.sources.base import count
 from distill.errors import UserError, did_you_mean
 from distill.json_files import read_json
 
@@ -50,7 +51,7 @@ def read_names(file: Path, classes: Sequence[str]) -> Names:
         return _named(file, read_json(file), classes)
     lines = _lines(file)
     if len(lines) != len(classes):
-        raise UserError(_of_others(file, f"{len(lines):,} lines", classes))
+        raise UserError(_of_others(file, count(len(lines), "line"), classes))
     return tuple(_names_in(line, f"{file}, line {number:,}") for number, line in lines)
 
 
@@ -60,8 +61,8 @@ def _named(file: Path, content: Any, classes: Sequence[str]) -> Names:
         if lacking:
             near = did_you_mean(lacking[0], content)
             raise UserError(
-                f"{file} has no name for {lacking[0]!r}, nor for {len(lacking) - 1:,} others of "
-                f"the {len(classes):,} classes{near}"
+                f"{file} lacks {len(lacking):,} of the {len(classes):,} classes, such as "
+                f"{lacking[0]!r}{near}"
             )
         if unknown := [name for name in content if name not in {*classes}]:
             near = did_you_mean(unknown[0], classes)
@@ -70,7 +71,7 @@ def _named(file: Path, content: Any, classes: Sequence[str]) -> Names:
     if not isinstance(content, list):
         raise UserError(f'{file} is no list of names; expected ["cat", ["dog", "hound"]]')
     if len(content) != len(classes):
-        raise UserError(_of_others(file, f"{len(content):,} names", classes))
+        raise UserError(_of_others(file, count(len(content), "name"), classes))
     return tuple(
         _checked([one] if isinstance(one, str) else one, f"{file}, class {number:,}")
         for number, one in enumerate(content)

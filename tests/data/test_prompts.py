@@ -52,9 +52,13 @@ def test_a_name_with_a_comma_stands_in_a_list(tmp_path):
         ("names.txt", "cat\n[dog]\ncrane", r"line 2 is no list in JSON"),
         ("names.txt", 'cat\n["dog", 3]\ncrane', r"line 2 is \['dog', 3\]; expected a name or a l"),
         ("names.txt", 'cat\n["dog", " "]\ncrane', r"line 2 has no name, or an empty one"),
-        ("names.json", '["cat"]', "has 1 names, but the data has 3 classes"),
+        ("names.json", '["cat"]', "has 1 name, but the data has 3 classes"),
         ("names.json", '["cat", 2, "crane"]', "class 1 is 2; expected a name or a list"),
-        ("names.json", '{"n01": "cat"}', "has no name for 'n02', nor for 1 others of the 3 cla"),
+        (
+            "names.json",
+            '{"n01": "cat"}',
+            "lacks 2 of the 3 classes, such as 'n02'; did you mean 'n01'",
+        ),
         ("names.json", '"cat"', r"is no list of names; expected \[\"cat\""),
         ("names.json", "[", "names.json is damaged"),
         (
