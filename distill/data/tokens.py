@@ -202,7 +202,8 @@ def train_tokenizer(texts: Iterable[str], vocab: int, path: str) -> None:
       path: of the file.
 
     Raises:
-      UserError: if there are no texts, or `vocab` is no more than their letters and three others.
+      UserError: if there are no texts, `vocab` is less than their letters and three others, or the
+        file cannot be written.
     """
     library = needed("tokenizers", "vocabularies are trained by")
     learnt = library.Tokenizer(library.models.BPE(unk_token=UNKNOWN, fuse_unk=True))
@@ -224,7 +225,10 @@ def train_tokenizer(texts: Iterable[str], vocab: int, path: str) -> None:
             f"a vocabulary of {vocab} is too small: the texts' letters and three other tokens "
             f"are {found} already; ask for more, such as 1000"
         )
-    write_json(Path(path), json.loads(learnt.to_str()))
+    try:
+        write_json(Path(path), json.loads(learnt.to_str()))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def canonicalise(text: str, *, keep: str = "") -> str:
