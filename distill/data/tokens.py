@@ -181,9 +181,10 @@ def open_tokenizer(path: str, *, family: Family, length: int | None = None) -> T
       UserError: if there is no vocabulary that can be read, or it is of another family.
       ValueError: for another family or a length that leaves no room.
     """
-    if length is None:
-        length = Tokenizer.implied({"family": family}).get("length", 0)
-    tokenizer = Tokenizer(path=os.path.abspath(path), family=family, length=length)
+    own: int = Tokenizer.implied({"family": family}).get("length", 0)
+    tokenizer = Tokenizer(
+        path=os.path.abspath(path), family=family, length=own if length is None else length
+    )
     # It reads all that can be wrong.
     _ = tokenizer.eos_id
     return tokenizer

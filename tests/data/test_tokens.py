@@ -120,7 +120,7 @@ def test_siglips_tokens_are_those_of_transformers(pieces):
 
 
 def gemma(folder: Path) -> tuple[str, object]:
-    """A vocabulary as SigLIP 2's, with a file that pads on the left and begins texts."""
+    """A vocabulary as SigLIP 2's; its file keeps capitals, pads on the left and begins texts."""
     import tokenizers
     from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
@@ -136,6 +136,7 @@ def gemma(folder: Path) -> tuple[str, object]:
     theirs = Siglip2Tokenizer(vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]])
     theirs.save_pretrained(folder)
     saved = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    saved.normalizer = learnt.normalizer
     saved.enable_padding(direction="left", length=3)
     saved.enable_truncation(2)
     saved.post_processor = tokenizers.processors.TemplateProcessing(
