@@ -159,9 +159,9 @@ def _by_merges(file: str, data: bytes) -> Vocabulary:
         pieces = [*letters, *(one + _WORD_END for one in letters), *map("".join, merges), *_MARKS]
         numbers = {piece: number for number, piece in enumerate(pieces)}
     for pair in merges:
-        if lacking := {*pair, "".join(pair)} - numbers.keys():
+        if lacking := [piece for piece in (*pair, "".join(pair)) if piece not in numbers]:
             raise UserError(
-                f"the merges of {file} do not fit its pieces, which lack {min(lacking)!r} of the "
+                f"the merges of {file} do not fit its pieces, which lack {lacking[0]!r} of the "
                 f"merge {' '.join(pair)!r}"
             )
     model = library.models.BPE(dict(numbers), merges, end_of_word_suffix=_WORD_END)
