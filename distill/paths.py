@@ -96,6 +96,11 @@ def data_path(text: str, what: str = "path") -> str:
       UserError: if it is neither.
     """
     if not in_bucket(text):
+        if _URL.match(text) and not text.startswith("file:"):
+            raise UserError(
+                f"{what} is {text!r}; expected a local path, s3://BUCKET/PATH or gs://BUCKET/PATH. "
+                "Mount what lies elsewhere, or copy it"
+            )
         return local_path(text, what)
     if not (parts := _bucket_parts(text)):
         raise UserError(f"{what} is {text!r}; expected {text[:5]}BUCKET/PATH")

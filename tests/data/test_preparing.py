@@ -290,11 +290,13 @@ def test_a_full_disk_is_said_and_what_is_finished_stays(whole, lines):
 
 def test_corrupt_images_are_kept_and_said(whole, lines, photos):
     for number in range(5):
-        (photos / f"train/a/cut{number}.jpg").write_bytes(b"\xff\xd8\xff")
+        whole_file = (photos / "train/a/0.jpg").read_bytes()
+        (photos / f"train/a/cut{number}.jpg").write_bytes(whole_file[: -9 * number - 9])
     manifest = prepare(whole, lines.append)
     assert manifest.splits["train"].corrupt == 5
     assert sum("corrupt image" in line for line in lines) == 3
     assert lines[-1] == "warning: 2 other images of train are corrupt"
+    verify(whole, lines.append, all_images=True)
 
 
 def test_images_that_cannot_be_decoded_by_a_source_without_files_are_empty():
