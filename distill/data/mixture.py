@@ -86,8 +86,8 @@ def rare(source: Source) -> Iterator[str]:
     for name, share in _shares(getattr(source, "proportions", {})).items():
         if share < 1 / 1024:
             yield (
-                f"{name} has {_percent(share)} of what is shown, fewer than one image in 1,024, by its "
-                f"weight in config.data.mixture.{name}.weight"
+                f"{name} has {_percent(share)} of what is shown, fewer than one image in 1,024, by "
+                f"its weight in config.data.mixture.{name}.weight"
             )
 
 
