@@ -1,16 +1,8 @@
 """What images and texts of a batch are to each other: CLIP's loss, SigLIP's, and those of students.
 
 Losses take embeddings, not similarities, so that these can be computed for some texts at a time and
-again in the backward pass: with `block`, memory is a few arrays of images × block in place of
-images × texts. On one device, a batch of 32,768 with embeddings of 1152 takes, with its gradient
-and beside its arguments (XLA for CPUs):
-
-| block | softmax | sigmoid |
-|---|---|---|
-| 32,768 | 44 GiB | 24 GiB |
-| 4,096 | 4.5 GiB | 2.0 GiB |
-| 1,024 | 1.1 GiB | 0.5 GiB |
-| 256 | 0.3 GiB | 0.2 GiB |
+again in the backward pass: with `block`, memory is some ten arrays of images × block in place of
+images × texts. docs/image_text.md has figures.
 """
 
 from collections.abc import Callable

@@ -128,18 +128,19 @@ class Contrastive:
         return output.embedding.astype(jnp.float32)
 
     def _compare(self, pair: Pair, prepared: Prepared) -> tuple[jax.Array, dict[str, jax.Array]]:
+        scale = jnp.exp(pair.temperature[...])
         bias = {} if pair.bias is None else {"bias": pair.bias[...]}
         similarities = Similarities(
             pair.embed_images(prepared.images),
             pair.embed_texts(prepared.ids),
-            jnp.exp(pair.temperature[...]),
+            scale,
             **bias,
         )
         same, block = prepared.same, self.config.block
         loss = LOSSES[self.config.kind](similarities, same, block=block)
         texts, images = found_in_batch(similarities, same, block=block)
         accuracies = {"image_to_text_accuracy": texts, "text_to_image_accuracy": images}
-        return loss, accuracies | {"scale": similarities.scale} | bias
+        return loss, accuracies | {"scale": scale} | bias
 
 
 LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss}
