@@ -97,8 +97,8 @@ class Contrastive:
         del key
         if CAPTION not in batch:
             raise UserError(
-                f"examples have no {CAPTION!r}, only {', '.join(batch)}; a pair is trained on "
-                "images with captions"
+                f"examples have no {CAPTION!r}, only {', '.join(batch)}; name the vocabulary that "
+                "makes tokens of captions, --config.data.captions.path=…"
             )
         ids, block = batch[CAPTION], self.config.block
         if block is not None and block < len(ids) and len(ids) % block:

@@ -1,0 +1,136 @@
+"""Texts that stand for classes: the names that a class goes by, put into templates."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distill.data.sources.base import count
+from distill.errors import UserError, did_you_mean
+from distill.json_files import read_json
+
+PLACE = "{}"
+"""Where a template has a class's name."""
+
+TEMPLATES = (
+    "{}",
+    "a picture of {}",
+    "a photograph that shows {}",
+    "{} up close",
+    "{} seen from afar",
+    "a drawing of {}",
+    "a blurred picture of {}",
+    "{} where it is usually found",
+)
+"""Those that are taken where none are given."""
+
+Names = tuple[tuple[str, ...], ...]
+"""Of each class, what it is called, once at least."""
+
+
+def own_names(classes: Sequence[str]) -> Names:
+    """What classes are called where no file says so: as in the data, with spaces for `_`."""
+    return tuple((name.replace("_", " "),) for name in classes)
+
+
+def read_names(file: Path, classes: Sequence[str]) -> Names:
+    """What classes are called, as a file says.
+
+    A line for each class, in the order of `classes`, with one name or several separated by commas,
+    or several as a list in JSON, where a name has a comma. Or, in a file that ends with `.json`, a
+    list of names and of lists of names in this order, or an object from class to such.
+
+    Args:
+      file: the file.
+      classes: names of the classes in the data.
+
+    Raises:
+      UserError: if the file cannot be read, does not have each class, or a class has no name.
+    """
+    if file.suffix.lower() == ".json":
+        return _named(file, read_json(file), classes)
+    lines = _lines(file)
+    if len(lines) != len(classes):
+        raise UserError(_of_others(file, count(len(lines), "line"), classes))
+    return tuple(_names_in(line, f"{file}, line {number:,}") for number, line in lines)
+
+
+def _named(file: Path, content: Any, classes: Sequence[str]) -> Names:
+    if isinstance(content, dict):
+        lacking = [name for name in classes if name not in content]
+        if lacking:
+            near = did_you_mean(lacking[0], content)
+            raise UserError(
+                f"{file} lacks {len(lacking):,} of the {len(classes):,} classes, such as "
+                f"{lacking[0]!r}{near}"
+            )
+        if unknown := [name for name in content if name not in {*classes}]:
+            near = did_you_mean(unknown[0], classes)
+            raise UserError(f"{file} names {unknown[0]!r}, which is no class of the data{near}")
+        content = [content[name] for name in classes]
+    if not isinstance(content, list):
+        raise UserError(f'{file} is no list of names; expected ["cat", ["dog", "hound"]]')
+    if len(content) != len(classes):
+        raise UserError(_of_others(file, count(len(content), "name"), classes))
+    return tuple(
+        _checked([one] if isinstance(one, str) else one, f"{file}, class {number:,}")
+        for number, one in enumerate(content)
+    )
+
+
+def _of_others(file: Path, found: str, classes: Sequence[str]) -> str:
+    return (
+        f"{file} has {found}, but the data has {len(classes):,} classes, from {classes[0]!r} to "
+        f"{classes[-1]!r}; expected one for each, in this order"
+    )
+
+
+def _names_in(line: str, where: str) -> tuple[str, ...]:
+    if not line.startswith("["):
+        return _checked([name for name in line.split(",") if name.strip()], where)
+    try:
+        return _checked(json.loads(line), where)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is no list in JSON: {error}") from error
+
+
+def _checked(names: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where} is {names!r}; expected a name or a list of names")
+    if not names or not all(name.strip() for name in names):
+        raise UserError(f"{where} has no name, or an empty one; a class is called something")
+    return tuple(" ".join(name.split()) for name in names)
+
+
+def read_templates(file: Path) -> tuple[str, ...]:
+    """Templates, one a line, in which `{}` is where a class's name stands.
+
+    Raises:
+      UserError: if the file cannot be read, has none, or a line lacks `{}`.
+    """
+    lines = _lines(file)
+    if not lines:
+        raise UserError(f"{file} has no templates; expected lines such as 'a picture of {PLACE}'")
+    for number, line in lines:
+        if PLACE not in line:
+            raise UserError(
+                f"{file}, line {number:,}, {line!r}, has no {PLACE}, where a class's name stands"
+            )
+    return tuple(line for _, line in lines)
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """The lines that are not empty, with their numbers from 1."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    lines = enumerate((line.strip() for line in text.splitlines()), 1)
+    return [(number, line) for number, line in lines if line]
+
+
+def prompts(names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> tuple[str, ...]:
+    """The texts that stand for a class: each of its names in each template."""
+    return tuple(template.replace(PLACE, name) for name in names for template in templates)
