@@ -2,13 +2,14 @@
 
 from distill.nn.flops import Flops, count_flops, encoder_flops
 from distill.nn.network import Network, Params
-from distill.nn.pair import Pair, PairConfig, PairNetwork
+from distill.nn.pair import LockedPairNetwork, Pair, PairConfig, PairNetwork
 from distill.nn.text import TextConfig, TextNetwork, TextOutput, TextTransformer
 from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
 __all__ = [
     "Flops",
+    "LockedPairNetwork",
     "Network",
     "Pair",
     "PairConfig",

@@ -14,7 +14,7 @@ from distill.nn.kernels import Kernel
 from distill.nn.layers import Linear
 from distill.nn.text import TextConfig, TextTransformer, lecun_normal
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import VisionTransformer, ViTConfig
+from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
 # Of big_vision; `transformers` has none, which differs in the last bits alone.
 _EPSILON = 1e-8
@@ -163,6 +163,10 @@ class PairNetwork(VisionNetwork):
         ids = jax.ShapeDtypeStruct((batch_size, self.config.text.length), "int32")
         return *super().abstract_inputs(batch_size), ids
 
+    def locked(self) -> "LockedPairNetwork":
+        """The same pair, not placed, to train on an image tower that stays as it is."""
+        return LockedPairNetwork(self.config, functools.partial(Pair, image=_Elsewhere))
+
     def with_attention(self, kernel: Kernel) -> Self:
         """The same network, the attention of both encoders computed by `kernel`."""
         towers = {
@@ -170,3 +174,29 @@ class PairNetwork(VisionNetwork):
             for name in ("image", "text")
         }
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **towers))
+
+
+class _Elsewhere(nnx.Module):
+    """In place of an image tower: its embeddings are given. Has no parameters."""
+
+    def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
+        del config, rngs
+
+    def __call__(self, embedding: jax.Array) -> ViTOutput:
+        nothing = embedding[:, :0]
+        return ViTOutput(logits=nothing, embedding=embedding, tokens=nothing[:, None])
+
+
+@dataclasses.dataclass(frozen=True)
+class LockedPairNetwork(PairNetwork):
+    """A pair without its image tower, whose embeddings [B, D] it takes in place of images.
+
+    Locked-image tuning (LiT, arXiv 2111.07991): the image tower computes them elsewhere, or has
+    computed them long ago. The parameters are those of the pair but `image`, and are drawn alike
+    whatever the image tower is.
+    """
+
+    def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
+        """Embeddings of an image tower, [B, D] float32, and as many ids, [B, L] int32."""
+        *_, ids = super().abstract_inputs(batch_size)
+        return jax.ShapeDtypeStruct((batch_size, self.config.image.width), "float32"), ids
