@@ -4,7 +4,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from distill.data.sources.base import count, fingerprint_of
 from distill.data.tokens import Tokenizer, canonicalise
@@ -159,6 +161,15 @@ def prompts(names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> tuple
     return tuple(template.replace(PLACE, name) for name in names for template in templates)
 
 
+class ClassTokens(NamedTuple):
+    """Texts that stand for classes, as a text tower takes them."""
+
+    ids: np.ndarray
+    """[N, L] int32."""
+    classes: np.ndarray
+    """The number of each text's class, [N] int64."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptsConfig:
     """Which texts stand for classes."""
@@ -199,6 +210,17 @@ class PromptsConfig:
                     "class otherwise, or set canonical=false"
                 )
         return found
+
+    def tokens(
+        self, texts: Sequence[Sequence[str]], tokenizer: Tokenizer, vocab: int
+    ) -> "ClassTokens":
+        """The tokens of the texts that stand for classes, each of which has one.
+
+        Raises:
+          UserError: if the tokenizer is that of another text tower; see `Tokenizer.within`.
+        """
+        ids = tokenizer.within(vocab, [text for some in texts for text in some])
+        return ClassTokens(ids, np.repeat(np.arange(len(texts)), [len(some) for some in texts]))
 
     def about(self, texts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> dict[str, Any]:
         """What class vectors are made of, as JSON can hold it."""

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -157,42 +157,13 @@ def classifier_params(pair: Params, vectors: Any) -> Params:
     return kept | {"class_vectors": vectors}
 
 
-class Prompts(NamedTuple):
-    """Texts that stand for classes, as a text tower takes them."""
-
-    ids: np.ndarray
-    """[N, L] int32."""
-    classes: np.ndarray
-    """The number of each text's class, [N] int64; each class has one."""
-
-
-def tokenised(
-    texts: Sequence[Sequence[str]], tokenizer: Callable[[Sequence[str]], np.ndarray], vocab: int
-) -> Prompts:
-    """The tokens of texts that stand for classes.
-
-    Args:
-      texts: of each class, one at least.
-      tokenizer: makes ids [N, L] of N texts.
-      vocab: rows of the text tower's table.
-
-    Raises:
-      ValueError: for a class without a text, and an id that the text tower does not have.
-    """
-    for number, some in enumerate(texts):
-        if not some:
-            raise ValueError(f"class {number} has no text that stands for it")
-    ids = tokenizer([text for some in texts for text in some])
-    if ids.size and ids.max() >= vocab:
-        raise ValueError(
-            f"the tokenizer has token {ids.max():,}, and the text tower {vocab:,}; it is that of "
-            "another text tower"
-        )
-    return Prompts(ids, np.repeat(np.arange(len(texts)), [len(some) for some in texts]))
-
-
 def class_vectors(
-    network: PairNetwork, params: Params, prompts: Prompts, *, batch_size: int = 256
+    network: PairNetwork,
+    params: Params,
+    ids: np.ndarray,
+    classes: np.ndarray,
+    *,
+    batch_size: int = 256,
 ) -> np.ndarray:
     """What stands for each class: the mean of its texts' embeddings, of length 1 again.
 
@@ -201,18 +172,25 @@ def class_vectors(
     Args:
       network: the pair; placed or not.
       params: of the pair; of one that is not placed, NumPy arrays will do.
-      prompts: of each class.
+      ids: tokens of texts that stand for classes, [N, L] int32.
+      classes: the number of each text's class, int [N].
       batch_size: texts at a time.
 
     Returns:
       [classes, E] float32.
+
+    Raises:
+      ValueError: for a class without a text.
     """
-    sums = np.zeros((int(prompts.classes[-1]) + 1, network.config.embedding_width))
+    counts = np.bincount(classes)
+    if not len(counts) or not counts.all():
+        raise ValueError(f"class {np.argmin(counts) if len(counts) else 0} has no text")
+    sums = np.zeros((len(counts), network.config.embedding_width))
     start = 0
-    for found in embedded_texts(network, params, prompts.ids, batch_size=batch_size):
-        np.add.at(sums, prompts.classes[start : start + len(found)], found)
+    for found in embedded_texts(network, params, ids, batch_size=batch_size):
+        np.add.at(sums, classes[start : start + len(found)], found)
         start += len(found)
-    means = sums / np.bincount(prompts.classes)[:, None]
+    means = sums / counts[:, None]
     lengths = np.linalg.norm(means, axis=-1, keepdims=True)
     return (means / (lengths + _EPSILON)).astype(np.float32)
 
