@@ -39,6 +39,8 @@ def pair():
         lambda leaf: np.float32(0.5 * rng.standard_normal(leaf.shape) + (leaf.shape == ())),
         network.abstract_params,
     )
+    # Else all images embed alike.
+    drawn["image"]["patch_embed"]["kernel"] *= 10
     return network, jax.device_put(drawn, network.shardings)
 
 

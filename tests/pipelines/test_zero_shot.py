@@ -14,11 +14,13 @@ from distill.data import DataConfig
 from distill.data.prompts import TEMPLATES
 from distill.data.tokens import train_tokenizer
 from distill.errors import UserError
-from distill.nn.preprocess import prepare_images
+from distill.evaluate.features import split_loader
+from distill.parallel import MeshConfig, make_mesh
 from distill.runs.opened import ModelSource, describe_model
 from distill.runs.start import StartConfig
 from distill.runs.weights import WeightsConfig, describe_network, described_network
 from distill.runs.zero_shot import ZeroShotConfig
+from teachers.pretrained import open_pair
 
 # In the order of the digits; some with several names.
 NAMES = [
@@ -69,14 +71,18 @@ def told(path, model, templates):
             told = model.text_model(input_ids=torch.tensor(ids)).pooler_output
             told = torch.nn.functional.normalize(told, dim=-1).mean(0)
         vectors.append(torch.nn.functional.normalize(told, dim=-1))
-    images = DataConfig(source="digits").open_evaluation("test", channels=3)
-    shown = np.stack([np.asarray(images.read(n)["image"]) for n in range(len(images))])
-    pixels = prepare_images(shown.astype(np.float32), (48, 48), (0.5,), (0.5,))
+    data = DataConfig(source="digits", threads=1)
+    images = data.open_evaluation("test", channels=3)
+    published = open_pair(path)
+    mesh = make_mesh(MeshConfig())
+    batches = split_loader(images, data, mesh, size=48, batch_size=360, view=published.view)
+    (batch,) = batches
+    pixels = np.asarray(published.network.prepare(batch["image"])).transpose(0, 3, 1, 2)
     with torch.no_grad():
-        found = model.vision_model(torch.tensor(np.asarray(pixels).transpose(0, 3, 1, 2)))
+        found = model.vision_model(torch.tensor(pixels))
         found = torch.nn.functional.normalize(found.pooler_output, dim=-1)
         logits = found @ torch.stack(vectors).T * model.logit_scale.exp() + model.logit_bias
-    return logits.numpy(), images.labels
+    return logits.numpy(), np.asarray(batch["label"])
 
 
 @pytest.mark.parametrize("templates", ["short", "{}"])
@@ -167,15 +173,15 @@ def test_a_pair_of_clips_has_classes_by_name_alone(tmp_path):
     """Its text tower has another vocabulary, whose marks are its last two."""
     pytest.importorskip("ftfy")
     saved_clip(tmp_path)
-    base = {chr(33 + n): n for n in range(48)}
-    vocab = {**base, "<|startoftext|>": 48, "<|endoftext|>": 49}
+    pieces = [*map(chr, range(97, 123)), *(f"{chr(n)}</w>" for n in range(97, 118)), "ca"]
+    vocab = {piece: n for n, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nc a\n")
     config = WeightsConfig(
-        path=str(tmp_path), zeroshot=ZeroShotConfig(classes=("#$", "%%"), templates="{}")
+        path=str(tmp_path), zeroshot=ZeroShotConfig(classes=("cab", "bed"), templates="{}")
     )
     found = describe_model(config)
-    assert found.class_names == ("#$", "%%")
+    assert found.class_names == ("cab", "bed")
     assert found.published.about["canonical"] is False
     assert found.network.config.embedding_width == 16 and found.network.config.width == 32
     vectors = found.published.read()["class_vectors"]
