@@ -40,7 +40,7 @@ def pair():
         network.abstract_params,
     )
     # Else all images embed alike.
-    drawn["image"]["patch_embed"]["kernel"] *= 10
+    drawn["image"]["patch_embed"]["linear"]["kernel"] *= 10
     return network, jax.device_put(drawn, network.shardings)
 
 
