@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from distill.nn.kernels import Kernel
 from distill.nn.network import Params
 from distill.nn.pair import Pair, PairConfig, PairNetwork, joint_projection, normalise, similarities
 from distill.nn.vision import VisionNetwork
@@ -145,9 +144,14 @@ class ZeroShotNetwork(VisionNetwork):
         )
         return cls(config, functools.partial(ZeroShotClassifier, image=image.build))
 
-    def with_attention(self, kernel: Kernel) -> Self:
-        """The same network, the attention of its image tower computed by `kernel`."""
-        image = dataclasses.replace(self.config.image, attention=kernel)
+    @property
+    def tower(self) -> ViTConfig:
+        """That of the pair's image tower."""
+        return self.config.image
+
+    def with_tower(self, **choices: Any) -> Self:
+        """The same network, with other choices in `tower`."""
+        image = dataclasses.replace(self.config.image, **choices)
         return dataclasses.replace(self, config=dataclasses.replace(self.config, image=image))
 
 

@@ -22,7 +22,7 @@ from distill.parallel.printed import say
 from distill.runs.opened import Opened, open_model
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
 from distill.runs.weights import PairWeightsConfig, WeightsConfig
-from distill.runs.zero_shot import PublishedZeroShot
+from distill.runs.zero_shot import PublishedZeroShot, zero_shot_about
 from distill.subject import PerExample, Subject, Teacher
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import same_mixture
@@ -83,10 +83,8 @@ def open_subject(
     opened = open_model(model, mesh, best=best)
     network, names = opened.network, opened.class_names
     say(f"{opened.place} is shown {opened.view.described(max(network.config.image_shape[:2]))}")
-    about = {}
     if isinstance(opened.published, PublishedZeroShot):
         say(opened.published.described)
-        about = {"zeroshot": opened.published.about}
     configs = recorded_teachers(recorded) if with_teachers else {}
     try:
         teachers, frozen = load_teachers(configs, mesh)
@@ -109,7 +107,9 @@ def open_subject(
         seed=recorded.get("seed", 0),
         tokenizer=_tokenizer(model, opened, data),
     )
-    return OpenedSubject(subject, opened.params, frozen, opened.step, about)
+    return OpenedSubject(
+        subject, opened.params, frozen, opened.step, zero_shot_about(opened.published)
+    )
 
 
 def open_subjects(

@@ -84,6 +84,11 @@ class PublishedZeroShot:
         return classifier_params(params, vectors)
 
 
+def zero_shot_about(published: object) -> dict[str, Any]:
+    """As `zeroshot`, what class vectors were made of; nothing of a model that has none."""
+    return {"zeroshot": published.about} if isinstance(published, PublishedZeroShot) else {}
+
+
 def pair_tokenizer(pair: PublishedPair, weights: Path, path: str | None) -> Tokenizer:
     """Makes tokens by the rule of a pair's family, of the length its text tower was trained with.
 
