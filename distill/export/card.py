@@ -215,7 +215,8 @@ def _model(model: Mapping[str, Any] | None) -> str:
     if "family" in model:
         return f"{model['family']} {model['variant']}"
     # Of published weights, it is recorded what their network is.
-    return f"ViT of width {model['width']} and depth {model['depth']}"
+    tower = model.get("image", model)
+    return f"ViT of width {tower['width']} and depth {tower['depth']}"
 
 
 def _metrics(about: Mapping[str, Any]) -> Iterable[str]:

@@ -154,6 +154,20 @@ def test_a_comparison_takes_pairs_beside_other_models(weights, names, teacher_wo
     assert "as evaluated before" in again.stdout + again.stderr
 
 
+def test_an_export_is_an_ordinary_classifier_whose_card_names_its_texts(weights, names, tmp_path):
+    asked = (
+        *("export", f"--weights={weights[0]}", f"--zeroshot_classes={names}"),
+        *("--zeroshot_templates={}", "--source=digits", "--split=test", f"--output={tmp_path}"),
+    )
+    done = run_command(*asked, "--format=stablehlo")
+    assert done.returncode == 0, done.stderr
+    card = next(tmp_path.rglob("MODEL_CARD.md")).read_text("utf-8")
+    assert "zero-shot: 10 classes by 12 texts, templates {}" in card
+    assert "width 32, depth 2" in card
+    plain = run_command(*asked, "--format=hf")
+    assert plain.returncode == 2 and "without classes that are texts" in plain.stderr
+
+
 def test_images_are_found_by_captions(weights, tmp_path):
     folder = in_folder(tmp_path / "images")
     (folder / "5.png").unlink()
