@@ -224,14 +224,17 @@ def test_what_does_not_fit_is_said(weights, names, tmp_path, teacher_workdir):
         StartConfig(weights=WeightsConfig(path="x", zeroshot=ZeroShotConfig(classes=("a",))))
     with pytest.raises(UserError, match=r"lacks 1 of the 11 classes"):
         opened(path, classes=(*"0123456789", "ten"), class_names=str(names))
-    for name, file in (("model.safetensors", None), ("config.json", None)):
-        (tmp_path / name).write_bytes((path / name).read_bytes() if file is None else file)
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).write_bytes((path / name).read_bytes())
     with pytest.raises(UserError, match=r"Give weights.tokenizer \(--tokenizer\)"):
         opened(tmp_path)
     opened(tmp_path, str(path / "tokenizer.json"))
-    train_tokenizer(
-        ["picture of 1 and 2, a drawing, blurred, where it is"] * 3, 300, str(tmp_path / "big.json")
-    )
+    with pytest.raises(UserError, match="holds a text tower of the family siglip, not clip"):
+        describe_model(
+            WeightsConfig(
+                path=str(path), text_family="clip", zeroshot=ZeroShotConfig(classes=("a",))
+            )
+        )
     empty = tmp_path / "none.txt"
     empty.write_text("\n")
     with pytest.raises(UserError, match="names no classes"):
