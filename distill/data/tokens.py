@@ -113,6 +113,20 @@ class Tokenizer:
             row[: len(found) + 1] = [*found, end]
         return tokens
 
+    def within(self, vocab: int, texts: Sequence[str]) -> np.ndarray:
+        """The tokens of each text, as a text tower with a table of so many rows takes them.
+
+        Raises:
+          UserError: if the vocabulary cannot be read, or has a token that the tower does not.
+        """
+        ids = self(texts)
+        if ids.size and ids.max() >= vocab:
+            raise UserError(
+                f"{self._vocabulary.path} has token {ids.max():,}, and the text tower "
+                f"{vocab:,} tokens: it is the vocabulary of another tower"
+            )
+        return ids
+
     @property
     def vocab(self) -> int:
         """How many tokens there are, and so the rows of a text tower's table at least.

@@ -6,6 +6,7 @@ from distill.nn.pair import LockedPairNetwork, Pair, PairConfig, PairNetwork
 from distill.nn.text import TextConfig, TextNetwork, TextOutput, TextTransformer
 from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
+from distill.nn.zero_shot import ZeroShotNetwork
 
 __all__ = [
     "Flops",
@@ -23,6 +24,7 @@ __all__ = [
     "ViTOutput",
     "VisionNetwork",
     "VisionTransformer",
+    "ZeroShotNetwork",
     "count_flops",
     "encoder_flops",
 ]
