@@ -1,21 +1,33 @@
 """A trained or a published model, described or opened: one place for whoever uses one."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
+import jax
 from jax.sharding import Mesh
 
 from distill.buckets import local, place_of
+from distill.config import resolve
 from distill.data.classes import Names
+from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Params, VisionNetwork
+from distill.nn import PairNetwork, Params, VisionNetwork
+from distill.nn.adapt import CLASSIFIERS
 from distill.nn.family import ModelConfig
+from distill.nn.fingerprint import fingerprint
 from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.paths import WorkdirPath
-from distill.runs.models import checkpoint_step, read_checkpoint, recorded_model, recorded_view
-from distill.runs.weights import AnyPublished, WeightsConfig, place_published
-from distill.train.workdir import read_classes
+from distill.runs.models import (
+    checkpoint_step,
+    read_checkpoint,
+    recorded_model,
+    recorded_view,
+    without_execution,
+)
+from distill.runs.weights import AnyPublished, WeightsConfig, describe_network, place_published
+from distill.train.workdir import read_classes, read_config, read_teachers
 from teachers.pretrained import PublishedPair
 
 
@@ -43,6 +55,12 @@ class ModelSource:
         if self.weights is not None and self.step is not None:
             raise ValueError("step is of a checkpoint in a workdir; published weights are one set")
 
+    def with_text(self) -> Self:
+        """The same model, with both towers of published weights."""
+        if self.weights is None:
+            return self
+        return dataclasses.replace(self, weights=self.weights.with_text())
+
     @property
     def source(self) -> str:
         """Where the model is: the workdir or the path of its weights."""
@@ -51,6 +69,35 @@ class ModelSource:
         # One of both is given.
         assert self.workdir is not None
         return self.workdir
+
+    def described(self, dtype: str | None = None) -> dict[str, Any]:
+        """What the model is, from which `distill.runs.weights.described_network` builds it.
+
+        Args:
+          dtype: of the activations of published weights; None keeps their own.
+
+        Raises:
+          UserError: if it is not there.
+        """
+        place = self.place
+        if isinstance(place, Path):
+            return read_config(place)["model"]
+        return describe_network(describe_model(place, dtype=dtype).network)
+
+    def fingerprint(self, params: Params, dtype: str | None = None) -> str:
+        """A text that another function would not have.
+
+        Args:
+          params: of the model.
+          dtype: in which they are, where that is not the model's own.
+
+        Raises:
+          UserError: if the model is not there.
+        """
+        model = without_execution(self.described(dtype))
+        if dtype is not None:
+            model["dtype"] = dtype
+        return fingerprint(params, model)
 
     @property
     def place(self) -> Path | WeightsConfig:
@@ -144,8 +191,56 @@ def open_model(
     network = found.network.placed(mesh, rules)
     if isinstance(model, Path):
         place, step = place_of(model), checkpoint_step(model, step, best=best)
-        params = read_checkpoint(model, network, step, best=best, dtype=dtype)
+        locked = is_locked(read_config(model))
+        own = network
+        if locked:
+            assert isinstance(found.network, PairNetwork)
+            own = found.network.locked().placed(mesh, rules)
+        params = read_checkpoint(model, own, step, best=best, dtype=dtype)
+        if locked:
+            params = {"image": _locked_tower(model, mesh, rules, dtype), **params}
     else:
         assert found.published is not None
         place, params = model.path, place_published(found.published, network, dtype)
     return Opened(place, network, params, found.class_names, found.view, step, found.published)
+
+
+def is_locked(recorded: Mapping[str, Any]) -> bool:
+    """Whether a run trained a pair on an image tower that is in none of its checkpoints."""
+    return bool((recorded.get("model") or {}).get("locked"))
+
+
+def without_classifier(params: Params) -> Params:
+    """A model's parameters as a pair has those of its image tower."""
+    return {name: value for name, value in params.items() if name not in CLASSIFIERS}
+
+
+def _locked_tower(workdir: Path, mesh: Mesh, rules: RuleTable, dtype: str | None) -> Params:
+    """The image tower that a pair was trained on, from where it is.
+
+    Raises:
+      UserError: if it is not there, or is another one by now.
+    """
+    ((_, known),) = read_teachers(workdir).items()
+    weights = known.get("weights")
+    source = ModelSource(
+        workdir=None if weights else known["source"],
+        weights=resolve(WeightsConfig, weights) if weights else None,
+        step=known.get("step"),
+    )
+    asked = known.get("dtype")
+    try:
+        params = open_model(source.place, mesh, step=source.step, dtype=asked, rules=rules).params
+    except UserError as error:
+        raise UserError(
+            f"the pair in {place_of(workdir)} was trained on the image tower in {source.source}: "
+            f"{error}"
+        ) from error
+    if (found := source.fingerprint(params, asked)) != known["fingerprint"]:
+        raise UserError(
+            f"the image tower in {source.source} is no longer the one that the pair in "
+            f"{place_of(workdir)} was trained on: its fingerprint is {found}, and was "
+            f"{known['fingerprint']}"
+        )
+    params = without_classifier(params)
+    return params if dtype is None else jax.tree.map(lambda x: x.astype(dtype), params)

@@ -8,7 +8,7 @@ import jax
 
 from distill.config import resolve
 from distill.data.tokens import Tokenizer
-from distill.nn import Params, VisionNetwork, ViTConfig
+from distill.nn import Pair, PairConfig, PairNetwork, Params, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
 from distill.nn.zero_shot import ZeroShotClassifier, ZeroShotClassifierConfig, ZeroShotNetwork
 from distill.paths import LocalPath, check_reachable
@@ -138,9 +138,11 @@ def describe_network(network: VisionNetwork) -> dict[str, Any]:
 
 def described_network(model: dict[str, Any]) -> VisionNetwork:
     """The network of a run's `config.model`, or of what `describe_network` said."""
+    if "family" in model:
+        return resolve(ModelConfig, model).network()
+    if "text" in model:
+        return PairNetwork(resolve(PairConfig, model), Pair)
     if "image" in model:
         config = resolve(ZeroShotClassifierConfig, model)
         return ZeroShotNetwork(config, ZeroShotClassifier)
-    if "family" in model:
-        return resolve(ModelConfig, model).network()
     return vit.build(resolve(ViTConfig, model))
