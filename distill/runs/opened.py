@@ -10,14 +10,16 @@ from jax.sharding import Mesh
 
 from distill.buckets import local, place_of
 from distill.config import resolve
+from distill.data import DataConfig
 from distill.data.classes import Names
+from distill.data.tokens import Tokenizer, open_tokenizer
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.nn import PairNetwork, Params, VisionNetwork
 from distill.nn.adapt import CLASSIFIERS
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
-from distill.parallel import DEFAULT_RULES, RuleTable
+from distill.parallel import DEFAULT_RULES, MeshConfig, RuleTable, make_mesh
 from distill.paths import WorkdirPath
 from distill.runs.models import (
     checkpoint_step,
@@ -27,7 +29,9 @@ from distill.runs.models import (
     without_execution,
 )
 from distill.runs.weights import AnyPublished, WeightsConfig, describe_network, place_published
+from distill.runs.zero_shot import RunPair, RunTower
 from distill.train.workdir import read_classes, read_config, read_teachers
+from students.pair import PairModel
 from teachers.pretrained import PublishedPair
 
 
@@ -154,8 +158,8 @@ def describe_model(
       UserError: if it cannot be read, or is another model than expected.
     """
     if isinstance(model, WeightsConfig):
-        published = model.open(dtype)
-        names = () if isinstance(published, PublishedPair) else published.class_names
+        published = _open_weights(model, dtype)
+        names = () if isinstance(published, PublishedPair | RunPair) else published.class_names
         return Described(published.network, names, published.view, published)
     network = recorded_model(model, dtype=dtype, expected=expected).network()
     return Described(network, read_classes(model), recorded_view(model), None)
@@ -203,6 +207,59 @@ def open_model(
         assert found.published is not None
         place, params = model.path, place_published(found.published, network, dtype)
     return Opened(place, network, params, found.class_names, found.view, step, found.published)
+
+
+def _open_weights(model: WeightsConfig, dtype: str | None) -> AnyPublished:
+    workdir = Path(model.path)
+    if not (workdir / "checkpoints").is_dir():
+        return model.open(dtype)
+    pair = _run_pair(workdir, dtype)
+    if model.zeroshot is None:
+        return pair
+    tokenizer = pair.tokenizer
+    if model.tokenizer:
+        tokenizer = open_tokenizer(
+            model.tokenizer, family=tokenizer.family, length=tokenizer.length
+        )
+    return model.zeroshot.open(pair, tokenizer)
+
+
+def _run_pair(workdir: Path, dtype: str | None) -> RunPair:
+    """The pair that a run trained.
+
+    Raises:
+      UserError: if it trained none, or nothing says how texts become its tokens.
+    """
+    model, tokenizer = (
+        recorded_model(workdir, dtype=dtype),
+        recorded_tokenizer(read_config(workdir)),
+    )
+    network = model.network()
+    if not isinstance(model, PairModel) or not isinstance(network, PairNetwork):
+        raise UserError(
+            f"the model in {place_of(workdir)} is no pair: it has no text tower to compare images "
+            "with. A run is named by workdir"
+        )
+    if tokenizer is None:
+        raise UserError(
+            f"nothing says how texts become tokens of the pair in {place_of(workdir)}; train it "
+            "with config.tokenizer.path"
+        )
+
+    def read(dtype: str) -> Params:
+        # Each process has all of it, as of files.
+        mesh = make_mesh(MeshConfig(), jax.local_devices()[:1])
+        return jax.device_get(open_model(workdir, mesh, dtype=dtype).params)
+
+    tower = RunTower(model.towers[0].network(), model.towers[0].family)
+    return RunPair(network, tower, recorded_view(workdir), tokenizer, read)
+
+
+def recorded_tokenizer(recorded: Mapping[str, Any]) -> Tokenizer | None:
+    """What made tokens of texts for the pair of a run."""
+    if recorded.get("tokenizer"):
+        return resolve(Tokenizer, recorded["tokenizer"])
+    return resolve(DataConfig, recorded.get("data", {})).captions
 
 
 def is_locked(recorded: Mapping[str, Any]) -> bool:

@@ -19,11 +19,10 @@ from distill.nn import Params, VisionNetwork
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.parallel.printed import say
-from distill.runs.opened import Opened, open_model
+from distill.runs.opened import Opened, open_model, recorded_tokenizer
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
 from distill.runs.weights import PairWeightsConfig, WeightsConfig
-from distill.runs.words import recorded_tokenizer
-from distill.runs.zero_shot import PublishedZeroShot, zero_shot_about
+from distill.runs.zero_shot import PublishedZeroShot, RunPair, zero_shot_about
 from distill.subject import PerExample, Subject, Teacher
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import same_mixture
@@ -148,6 +147,8 @@ def as_taken(model: Path | WeightsConfig, *evals: EvaluationConfig) -> Path | We
 def _tokenizer(
     model: Path | WeightsConfig, opened: Opened, recorded: Mapping[str, Any]
 ) -> Tokenizer | None:
+    if isinstance(opened.published, RunPair):
+        return opened.published.tokenizer
     if isinstance(model, PairWeightsConfig) and isinstance(opened.published, PublishedPair):
         return model.open_tokenizer(opened.published)
     return recorded_tokenizer(recorded)

@@ -209,7 +209,7 @@ def score(
         if images is None:
             continue
         theirs = teacher.class_names or images.class_names
-        if teacher.network.config.num_classes != len(theirs):
+        if not theirs or teacher.network.config.num_classes != len(theirs):
             continue
         try:
             shown = numbered(

@@ -1,21 +1,19 @@
 """Students that are pairs: the text tower that they keep, and what makes tokens for it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from distill.config import resolve
-from distill.data import DataConfig
 from distill.data.tokens import Tokenizer
 from distill.errors import UserError
 from distill.nn import PairConfig, Params, VisionNetwork
 from distill.nn.adapt import adapt
 from distill.optim import OptimizerConfig
-from distill.runs.opened import ModelSource, describe_model, open_model
+from distill.runs.opened import ModelSource, describe_model, open_model, recorded_tokenizer
 from distill.runs.weights import PairWeightsConfig
+from distill.runs.zero_shot import RunPair
 from distill.train.run import RunConfig
 from distill.train.state import INIT_STREAM
 from distill.train.workdir import read_config
@@ -89,19 +87,14 @@ def kept_params(
     return initial
 
 
-def recorded_tokenizer(recorded: Mapping[str, Any]) -> Tokenizer | None:
-    """What made tokens of texts for the pair of a run."""
-    if recorded.get("tokenizer"):
-        return resolve(Tokenizer, recorded["tokenizer"])
-    return resolve(DataConfig, recorded.get("data", {})).captions
-
-
 def tokenizer_of(source: ModelSource) -> Tokenizer | None:
     """What makes tokens of texts for a pair; None where nothing that is known says it."""
     place = source.place
     if isinstance(place, Path):
         return recorded_tokenizer(read_config(place))
-    published = place.open(None)
+    published = describe_model(place).published
+    if isinstance(published, RunPair):
+        return published.tokenizer
     if not isinstance(place, PairWeightsConfig) or not isinstance(published, PublishedPair):
         return None
     try:
