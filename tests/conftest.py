@@ -1,5 +1,7 @@
 """JAX on the CPU, and a tiny teacher that tests share."""
 
+import functools
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -37,6 +39,42 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: item.path.parent.name not in ("pipelines", "train"))
+
+
+def pytest_collection_finish():
+    """Spares what lasts to the end: imported modules from the collector, programs from loading."""
+    gc.collect()
+    gc.freeze()
+    _keep_loaded_programs()
+
+
+def _keep_loaded_programs():
+    """Has programs that the cache holds loaded once a process: it takes a tenth of a tiny run."""
+    from jax._src import compilation_cache
+
+    load, loaded = compilation_cache.get_executable_and_time, {}
+
+    @functools.wraps(load)
+    def load_once(key, options, backend, devices):
+        place = key, backend, devices
+        if place not in loaded:
+            program, seconds = load(key, options, backend, devices)
+            if program is None:
+                return program, seconds
+            loaded[place] = program, seconds
+        return loaded[place]
+
+    compilation_cache.get_executable_and_time = load_once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures():
+    """Leaves figures out of pages, but for the tests of them, which override this."""
+    from distill.report import html
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html, "_png", lambda drawing: b"")
+        yield
 
 
 @pytest.fixture(scope="module")
