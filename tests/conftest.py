@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# Threads of torch wait for each other longer than they take to multiply tiny matrices.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Compiling is most of what tests do, and what they run is tiny. The last two flags, an older code
 # generator and one module instead of many, make a training step compile in a third of the time.

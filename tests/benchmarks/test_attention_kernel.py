@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import attention_kernel
 
+pytestmark = pytest.mark.benchmark
+
 SHAPE = (8, 16)
 
 

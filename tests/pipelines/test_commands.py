@@ -1,7 +1,6 @@
 """The commands as a user types them."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -9,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, TINY, arguments, run_command, run_python
+from jax.sharding import AbstractMesh
+from support import REPOSITORY, TINY, arguments, pretrain_config, run_command, run_python
+
+from distill.config import ConfigError
+from distill.train.run import check_batch
 
 DISTILL = shutil.which("distill", path=str(Path(sys.executable).parent))
 TINY_FLAGS = [f"--config.{key}={value}" for key, value in TINY.items()]
@@ -116,13 +119,12 @@ def test_a_process_that_is_refused_prints_no_traceback():
     assert "Traceback" not in done.stderr
 
 
-def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    command = arguments("pretrain/digits.py", tmp_path, train__batch_size=36)
-    done = run_python("-m", "pipelines.pretrain", *command, env=env)
-    assert done.returncode == 2
+def test_a_batch_that_devices_cannot_share_is_refused():
+    eight = AbstractMesh((4, 2, 1), ("data", "fsdp", "tensor"))
+    with pytest.raises(ConfigError) as refused:
+        check_batch(pretrain_config(train__batch_size=36), eight)
     assert "batch_size is 36, which 8 devices (data × fsdp) cannot share evenly; use 32 or 40" in (
-        done.stderr
+        str(refused.value)
     )
 
 
