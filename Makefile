@@ -46,8 +46,8 @@ $(installed): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	# Most of what is installed is never imported, and what is, Python compiles then.
 	$(VENV)/bin/python -m pip install --quiet --upgrade --no-compile --constraint constraints.txt --editable '.[dev]'
-	# timm asks for torchvision, of which there need not be a build for this torch.
-	$(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps timm
+	# They ask for torchvision, of which there need not be a build for this torch.
+	$(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --no-deps timm open_clip_torch
 	touch $@
 
 clean:

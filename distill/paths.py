@@ -23,6 +23,8 @@ _BUCKET = re.compile(r"(?:s3|gs)://[^/]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 IN_ORDER = "in_order"
 """In place of a map of classes: those of the one are those of the other, one after the other."""
+SHORT = "short"
+"""In place of a file of templates: those that are shipped."""
 IN_MEMORY = "ram"
 """In place of a directory: memory that ends with the process, which its workers share."""
 
@@ -96,6 +98,11 @@ def data_path(text: str, what: str = "path") -> str:
       UserError: if it is neither.
     """
     if not in_bucket(text):
+        if _URL.match(text) and not text.startswith("file:"):
+            raise UserError(
+                f"{what} is {text!r}; expected a local path, s3://BUCKET/PATH or gs://BUCKET/PATH. "
+                "Mount what lies elsewhere, or copy it"
+            )
         return local_path(text, what)
     if not (parts := _bucket_parts(text)):
         raise UserError(f"{what} is {text!r}; expected {text[:5]}BUCKET/PATH")
@@ -162,6 +169,19 @@ def memory_or_path(text: str, what: str = "cache") -> str:
     return _word_or_path(text, IN_MEMORY, what)
 
 
+def templates_or_path(text: str, what: str = "templates") -> str:
+    """`SHORT`, a template, which has `{}`, or the absolute path of a file of templates.
+
+    Args:
+      text: as a user writes it.
+      what: the key or flag that holds it, for errors.
+
+    Raises:
+      UserError: if it is no path on this machine, or the word in other characters.
+    """
+    return text if "{}" in text else _word_or_path(text, SHORT, what)
+
+
 def _word_or_path(text: str, word: str, what: str) -> str:
     letters = re.sub(r"[\W_]", "", text).lower()
     if text != word and os.sep not in text and letters == word.replace("_", ""):
@@ -179,6 +199,8 @@ AnyPath = Annotated[str, local_or_remote_path]
 """A path that is read by a library that also reads from buckets."""
 ClassMap = Annotated[str, map_or_order]
 """A JSON file that says which class is which, or `IN_ORDER`."""
+Templates = Annotated[str, templates_or_path]
+"""A file of templates, `SHORT`, or a template."""
 CachePath = Annotated[str, memory_or_path]
 """A directory, or `IN_MEMORY`."""
 

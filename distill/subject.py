@@ -16,6 +16,7 @@ from distill.nn import VisionNetwork, ViTOutput
 if TYPE_CHECKING:
     # Tasks stand on this module, and need nothing that loads data.
     from distill.data import DataConfig, Source, Splits
+    from distill.data.tokens import Tokenizer
 
 PerExample = Callable[[Any, Any, dict[str, Any]], dict[str, Metric]]
 """Maps (params, frozen, batch) to a batch's metrics by name; it is compiled."""
@@ -54,6 +55,8 @@ class Subject:
     """Over all devices."""
     seed: int = 0
     """Of the run."""
+    tokenizer: "Tokenizer | None" = None
+    """Of a pair: makes of texts what its text tower takes."""
 
     @property
     def mesh(self) -> Mesh:

@@ -16,6 +16,7 @@
                                                             the largest models that fit a TPU
   distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted
   distill prepare          SOURCE --output=DIR              images, written once to be read faster
+  distill train_tokenizer  SOURCE --output=FILE             a vocabulary, learnt from captions
   distill configs                                           the configs that --config knows by name
   distill demo                                              all of it on digits, in minutes
 
@@ -43,6 +44,7 @@ COMMANDS = (
     "shapefinder",
     "scaling_study",
     "prepare",
+    "train_tokenizer",
     "configs",
     "demo",
 )

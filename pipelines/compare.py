@@ -24,7 +24,7 @@ from distill.command.flags import (
     split_overrides,
 )
 from distill.command.launch import launch
-from distill.command.models import define_reading
+from distill.command.models import define_pairs, define_reading, read_pairs
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.parallel import distributed
@@ -40,6 +40,7 @@ FLAGS.set_gnu_getopt(True)
 define_config(FLAGS)
 define_path("output", "Directory for compare.html and compare.json.", FLAGS, "compared")
 define_reading(FLAGS)
+define_pairs(FLAGS)
 define_process_flags(FLAGS)
 
 
@@ -57,6 +58,7 @@ def main(arguments: list[str]) -> None:
         output,
         batch_size=FLAGS.batch_size,
         data_dir=FLAGS.data_dir,
+        of_pairs=read_pairs(FLAGS),
     )
     if distributed.is_primary():
         header, lines = rows(result)

@@ -154,7 +154,11 @@ def test_the_argument_of_an_evaluation_names_its_images(name, argument, sources)
     assert {one.source for one in evals.values()} == sources
 
 
-def test_the_sets_of_imagenet_are_those_of_their_names():
-    evals = resolve(EvaluateConfig, load_file("evaluate/imagenet_robustness:/data")).evals
+@pytest.mark.parametrize(
+    ("config", "model_classes"), [("imagenet_robustness", None), ("zeroshot", "in_order")]
+)
+def test_the_sets_of_imagenet_are_those_of_their_names(config, model_classes):
+    evals = resolve(EvaluateConfig, load_file(f"evaluate/{config}:/data")).evals
+    assert {one.model_classes for one in evals.values()} == {model_classes}
     assert {name: one.label_space for name, one in evals.items()} == {name: name for name in evals}
     assert evals["imagenet_a"].source == "images:/data/imagenet-a"

@@ -118,6 +118,12 @@ def test_what_names_no_data_in_a_bucket_is_refused(rest):
         data_path(f"s3://{rest}", "source")
 
 
+@pytest.mark.parametrize("text", ["s3:/data/x", "S3://data/x", "az://data/x", "https://x.org/y"])
+def test_data_elsewhere_is_refused_with_what_can_be_named(text):
+    with pytest.raises(UserError, match=r"source is .*expected a local path, s3://BUCKET/PATH or"):
+        data_path(text, "source")
+
+
 @pytest.mark.parametrize("text", ["gs://bucket/x", "s3://b"])
 def test_remote_paths_are_kept_where_they_can_be_read(text):
     assert local_or_remote_path(text) == text

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill.config import how_it_runs
 from distill.data.cache import cached
+from distill.data.captions import Captioned
 from distill.data.classes import (
     Names,
     among,
@@ -24,6 +25,7 @@ from distill.data.sources import Source, SourceName, abbreviate, open_source
 from distill.data.sources.base import EmptySplit
 from distill.data.sources.together import opened_together
 from distill.data.subsets import ChosenClasses, FewImages
+from distill.data.tokens import Tokenizer
 from distill.data.transforms import Shrunk
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_choices, check_each_once
@@ -71,6 +73,9 @@ class DataConfig:
     """What decodes JPEG files and resizes training views: `fast`, simplejpeg and OpenCV, or
     `pillow`. The pixels that files hold are the same, those of training views a little different;
     evaluation views are the same."""
+    captions: Tokenizer | None = None
+    """What makes tokens of the texts that go with images, an array `caption` of each batch: of an
+    image's several texts, one is drawn each time. None reads none."""
     shrink: int | None = None
     """Images are shrunk as they are read until their shorter side has so many pixels: a cache holds
     more of them, and their views are softer. None takes them as they are."""
@@ -160,14 +165,14 @@ class DataConfig:
         Args:
           split: of the evaluation's source.
           channels: 1 for grey or 3 for colour; images are converted.
-          labelled: whether images without labels are an error.
+          labelled: whether images without labels are an error, where captions are not read.
 
         Raises:
           UserError: if there is no such source, split or class, nothing in it, or no labels.
         """
         own = not self.mixture and self.eval_source in (None, self.source)
         images = self._open(self.evaluation_source, split, channels, mapped=own)
-        if labelled and not images.class_names:
+        if labelled and not images.class_names and self.captions is None:
             raise UserError(
                 f"{self.evaluation_source} has no labels to evaluate against; name labelled data"
             )
@@ -182,11 +187,14 @@ class DataConfig:
             data_dir=self.data_dir,
             exif_orientation=self.exif_orientation,
             decoder=self.decoder,
+            captions=self.captions is not None,
         )
         if self.shrink:
             source = Shrunk(source, self.shrink, self.decoder)
         if self.cache:
             source = cached(source, self.cache, self.cache_gib, self.exif_orientation)
+        if self.captions:
+            source = Captioned(source, self.captions)
         if self.class_map not in (None, IN_ORDER) and source.class_names:
             names = read_class_map(Path(self.class_map))
             # One map may be for the names of both.

@@ -22,7 +22,7 @@ from distill.data.batch_spec import STORED, TeacherView, check_spec
 from distill.data.fast import Decoder
 from distill.data.order import Order, order_of
 from distill.data.sources import CorruptImage, Source
-from distill.data.spec import Cut, Example, missing, read_example, see
+from distill.data.spec import Cut, Draw, Example, missing, read_example, see
 from distill.data.store import Store, view_of
 from distill.data.views import (
     View,
@@ -45,6 +45,8 @@ Altered = Callable[[np.ndarray, int], np.ndarray]
 EVALUATION_EPOCH = 2**64 - 1
 
 _ATTEMPTS = 100
+# In the key of what is drawn of what goes with an image.
+_BESIDE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +118,7 @@ class TrainingViews:
                 image = example["image"]
                 height, width = image.shape[:2]
                 view = draw_view(height, width, self.view, rng, self.decoder)
-                seen = self._seen(example, view, out)
+                seen = self._seen(example, view, epoch, index, out)
                 for_teacher = self._for_teacher(image, epoch, index)
             # Of an image that is decoded in parts, also while views are cut.
             except CorruptImage:
@@ -137,7 +139,10 @@ class TrainingViews:
         record = store.read(position % len(store))
         index = int(record["index"])
         try:
-            seen = self._seen(read_example(self.source, index), view_of(record), out)
+            # What goes with the image is drawn anew where the store is gone through again.
+            epoch = self.order.at(position).epoch
+            example = read_example(self.source, index)
+            seen = self._seen(example, view_of(record), epoch, index, out)
         except CorruptImage as error:
             raise RunFailed(
                 f"{self.source.describe(index)} cannot be decoded ({error}), but could when its "
@@ -146,9 +151,12 @@ class TrainingViews:
         arrays = {STORED + name: record[name] for name in store.contents.arrays}
         return {**seen, **arrays, **_row(index)}
 
-    def _seen(self, example: Example, view: View, out: np.ndarray | None) -> Example:
+    def _seen(
+        self, example: Example, view: View, epoch: int, index: int, out: np.ndarray | None
+    ) -> Example:
         cut = _cutting(view, self.size, self.view.evaluation.filter, self.decoder, out)
-        return _labelled(see(example, self.source.spec, cut))
+        draw = functools.partial(generator, self.seed, epoch, index, _BESIDE)
+        return _labelled(see(example, self.source.spec, cut, draw))
 
     def _for_teacher(self, image: np.ndarray, epoch: int, index: int) -> Batch:
         if self.teacher_view == "same":
@@ -231,7 +239,8 @@ class EvaluationViews:
         if index < len(self.source):
             try:
                 example = read_example(self.source, index)
-                seen = see(example, spec, self._cut(example["image"], index))
+                cut = self._cut(example["image"], index)
+                seen = see(example, spec, cut, self._drawing(index, _BESIDE))
             except CorruptImage:
                 skipped = index
         if seen is not None and self.altered is not None:
@@ -240,15 +249,19 @@ class EvaluationViews:
         return _labelled(missing(spec, self.size) if seen is None else seen) | row
 
     def _cut(self, image: np.ndarray, index: int) -> Cut:
-        if self.view_seed is not None:
-            rng = generator(self.view_seed, EVALUATION_EPOCH, index)
+        if drawing := self._drawing(index):
             height, width = image.shape[:2]
-            view = draw_view(height, width, self.view, rng, self.decoder)
+            view = draw_view(height, width, self.view, drawing(), self.decoder)
             return _cutting(view, self.size, self.view.evaluation.filter, self.decoder)
         own = self.evaluation or self.view.evaluation
         return lambda pixels, by: evaluation_view(
             pixels, self.size, dataclasses.replace(own, filter=by) if by else own
         )
+
+    def _drawing(self, index: int, *view: int) -> Draw | None:
+        if self.view_seed is None:
+            return None
+        return functools.partial(generator, self.view_seed, EVALUATION_EPOCH, index, *view)
 
 
 def readable_views(source: Source, view: ViewConfig, size: int, *, most: int) -> Iterator[Batch]:

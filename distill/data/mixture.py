@@ -64,7 +64,7 @@ class Mixture(Joined):
         """What each part found, and its share of what is shown."""
         shares = _shares(self.proportions).items()
         return " + ".join(
-            f"{name}, {share:.1%} of what is shown: {source.found}"
+            f"{name}, {_percent(share)} of what is shown: {source.found}"
             for (name, share), source in zip(shares, self._sources, strict=True)
         )
 
@@ -76,13 +76,18 @@ def _shares(proportions: Mapping[str, tuple[int, float]]) -> dict[str, float]:
     return {name: float(weight / sum(weights.values())) for name, weight in weights.items()}
 
 
+def _percent(share: float) -> str:
+    """With a decimal, or as many as it takes to tell it from nothing."""
+    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%"
+
+
 def rare(source: Source) -> Iterator[str]:
     """Says which parts of a mixture are hardly shown: not once in each 1,024 images."""
     for name, share in _shares(getattr(source, "proportions", {})).items():
         if share < 1 / 1024:
             yield (
-                f"{name} has {share:.1e} of what is shown, fewer than one image in 1,024, by its "
-                f"weight in config.data.mixture.{name}.weight"
+                f"{name} has {_percent(share)} of what is shown, fewer than one image in 1,024, by "
+                f"its weight in config.data.mixture.{name}.weight"
             )
 
 

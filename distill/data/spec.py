@@ -23,6 +23,10 @@ Cut = Callable[[np.ndarray, Filter | None], np.ndarray]
 [size, size, C] of the same dtype, uint8, int32 or float32."""
 
 
+Draw = Callable[[], np.random.Generator]
+"""Makes the random numbers by which a view's part of what is no pixels is drawn."""
+
+
 class ArraySpec(abc.ABC):
     """What one array of an example is."""
 
@@ -31,6 +35,15 @@ class ArraySpec(abc.ABC):
     """Of the array in its source; None, at the beginning, for the image's height and width."""
     fill: ClassVar[float] = 0
     """What rows of a batch hold that are no image."""
+
+    def chosen(self, array: Any, draw: Draw | None) -> Any:
+        """What of the array a view is of, before it is seen: all of it.
+
+        Args:
+          array: of the example.
+          draw: None for views in which nothing is drawn.
+        """
+        return array
 
     @abc.abstractmethod
     def seen(self, array: Any, cut: Cut) -> Any:
@@ -245,9 +258,9 @@ def read_example(source: _Readable, index: int) -> Example:
     return example
 
 
-def see(example: Example, spec: ExampleSpec, cut: Cut) -> Example:
+def see(example: Example, spec: ExampleSpec, cut: Cut, draw: Draw | None = None) -> Example:
     """One view of a whole example: the same part of everything that is of its pixels."""
-    return {name: one.seen(example[name], cut) for name, one in spec.items()}
+    return {name: one.seen(one.chosen(example[name], draw), cut) for name, one in spec.items()}
 
 
 def missing(spec: ExampleSpec, size: int) -> Example:

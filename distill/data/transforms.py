@@ -12,7 +12,7 @@ from distill.data.views import resize_box
 from distill.errors import UserError
 
 
-class _SameImages(Derived):
+class SameImages(Derived):
     """A source's images, which are sliced as it is."""
 
     def slicing_order(self) -> np.ndarray:
@@ -20,7 +20,7 @@ class _SameImages(Derived):
         return slicing_order(self._source)
 
 
-class Transformed(_SameImages):
+class Transformed(SameImages):
     """A source's examples, each passed through a function before views are cut out of it.
 
     The function runs where images are decoded, in threads or worker processes.
@@ -43,7 +43,7 @@ class Transformed(_SameImages):
         return self._function({**example, "image": np.asarray(example["image"])})
 
 
-class Shrunk(_SameImages):
+class Shrunk(SameImages):
     """A source's images, shrunk as they are read to what views need.
 
     Args:
@@ -85,7 +85,7 @@ class Shrunk(_SameImages):
         return {**example, "image": small}
 
 
-class WithoutBorder(_SameImages):
+class WithoutBorder(SameImages):
     """A source's images without some pixels at each side, before anything else is done to them.
 
     Args:

@@ -1,8 +1,8 @@
 """Views: what of an image a model sees. Host side, uint8 in and out.
 
 A training view is drawn from a generator of its own, keyed by (seed, epoch, index), or by (seed,
-epoch, index, 1) where the image has a second view, and so does not depend on the order of the data,
-the number of workers or the number of hosts.
+epoch, index, 1) where the image has a second view, (seed, epoch, index, 2) what goes with it, and
+so does not depend on the order of the data, the number of workers or the number of hosts.
 """
 
 import dataclasses
@@ -93,7 +93,14 @@ class ViewConfig:
 
 
 def generator(seed: int, epoch: int, index: int, *view: int) -> np.random.Generator:
-    """The random numbers of one view of one image; `view` names others than the first."""
+    """The random numbers of one view of one image.
+
+    Args:
+      seed: of the run.
+      epoch: from 0.
+      index: of the image.
+      view: 1 for a second view, 2 for what goes with the image; nothing for the first view.
+    """
     key = (seed, epoch, index, *view)
     # The words that NumPy makes of such numbers itself, which takes it longer.
     words = np.array(key, np.uint32) if max(key) < 2**32 else key

@@ -62,6 +62,9 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
     needs_teachers: ClassVar[bool] = True
     """Whether it compares with the model's teachers, whose parameters it gets as `frozen`."""
 
+    needs_pair: ClassVar[bool] = False
+    """Whether it compares images with texts, which takes both towers of a pair."""
+
     def __post_init__(self):
         if self.every is not None and self.every < 1:
             raise ValueError(f"every must be positive, not {self.every}")

@@ -96,7 +96,7 @@ class FeatureExtractor:
     """Computes embeddings on the mesh the network is placed on; compiled once for all sources."""
 
     def __init__(self, network: VisionNetwork):
-        self._width = network.config.width
+        self._width = network.config.embedding_width
         self._outputs = Outputs(network, "embedding")
 
     def __call__(self, params: Params, loader: EvalLoader) -> Features:

@@ -80,7 +80,7 @@ class OfImagesConfig(EvaluationConfig):
     def read_from(self, data: DataConfig) -> DataConfig:
         """How the images are read, where `data` is the run's own."""
         if self.source:
-            data = dataclasses.replace(data, eval_source=self.source)
+            data = dataclasses.replace(data, eval_source=self.source, captions=None)
         if self.class_map or self.source:
             data = dataclasses.replace(data, class_map=self.class_map)
         if self.classes or self.class_map == IN_ORDER:

@@ -29,10 +29,14 @@ class Outputs:
 
     Args:
       network: placed on the mesh.
-      what: which of its outputs, [B, D].
+      what: which of its outputs, [B, D], or the method of its module that computes it of images.
     """
 
-    def __init__(self, network: VisionNetwork, what: Literal["embedding", "logits"]):
+    def __init__(
+        self,
+        network: VisionNetwork,
+        what: Literal["embedding", "logits"] | Callable[..., jax.Array],
+    ):
         self._compute = _compiled(network, what)
 
     def __call__(self, params: Params, loader: EvalLoader) -> Iterator[Rows]:
@@ -50,14 +54,17 @@ class Outputs:
 
 
 @functools.cache
-def _compiled(network: VisionNetwork, what: str) -> Callable:
+def _compiled(network: VisionNetwork, what: str | Callable[..., jax.Array]) -> Callable:
     """Rows of a batch and its mask; compiled once for all sources and evaluations."""
 
     # What is replicated can be fetched by every process.
     @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
     def compute(params, batch):
-        output = network.apply(params, network.prepare(batch["image"]))
-        values = getattr(output, what).astype(jnp.float32)
-        return Rows(values, batch["label"], batch["index"]), batch["mask"]
+        images = network.prepare(batch["image"])
+        if isinstance(what, str):
+            values = getattr(network.apply(params, images), what)
+        else:
+            values = network.apply(params, images, method=what)
+        return Rows(values.astype(jnp.float32), batch["label"], batch["index"]), batch["mask"]
 
     return compute

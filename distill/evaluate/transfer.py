@@ -242,6 +242,7 @@ def _open(
         train_split=config.train_split or data.train_split,
         train_images=None if source or config.train_split else data.train_images,
         mixture={} if source or config.train_split else data.mixture,
+        captions=None,
         validation_split=test_split,
         test_split=None,
     )

@@ -10,6 +10,7 @@ from distill.runs.models import without_execution
 from distill.runs.opened import Opened
 from distill.runs.teachers import teachers_of
 from distill.runs.weights import WeightsConfig, describe_network, described_network
+from distill.runs.zero_shot import zero_shot_about
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import read_summary
@@ -73,6 +74,7 @@ def describe_published(weights: WeightsConfig, opened: Opened) -> dict[str, Any]
         "name": path.stem if path.is_file() else path.name,
         "published": weights.path,
         "model": describe_network(opened.network),
+        **zero_shot_about(opened.published),
     }
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from distill.data.prompts import described
 from distill.export.model import Exportable
 from distill.export.stablehlo import promised_until
 from distill.nn.fingerprint import fingerprint
@@ -60,15 +61,17 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
     licence = about.get("licence") or "unknown"
     form, embeds = description["format"], not config.num_classes
     height, width, channels = model.image_shape
+    tower = model.network.tower
     student = {
         "model": _model(about.get("model")),
         "parameters": f"{model.network.parameter_count():,}",
-        "shape": f"width {config.width}, depth {config.depth}, MLP {config.mlp_dim}, "
-        f"{config.heads} heads, patches of {config.patch_size}×{config.patch_size}, head "
-        f"`{config.head}`",
+        "shape": f"width {tower.width}, depth {tower.depth}, MLP {tower.mlp_dim}, "
+        f"{tower.heads} heads, patches of {tower.patch_size}×{tower.patch_size}, head "
+        f"`{tower.head}`",
         "images": f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}",
         "preprocessing": _preprocessing(model, form),
         "classes": config.num_classes or "none: it returns an embedding",
+        "zero-shot": about.get("zeroshot") and described(about["zeroshot"]),
         "run": about.get("workdir"),
         "step": about.get("step"),
         "weights": about.get("weights"),
@@ -212,7 +215,8 @@ def _model(model: Mapping[str, Any] | None) -> str:
     if "family" in model:
         return f"{model['family']} {model['variant']}"
     # Of published weights, it is recorded what their network is.
-    return f"ViT of width {model['width']} and depth {model['depth']}"
+    tower = model.get("image", model)
+    return f"ViT of width {tower['width']} and depth {tower['depth']}"
 
 
 def _metrics(about: Mapping[str, Any]) -> Iterable[str]:

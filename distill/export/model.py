@@ -89,8 +89,8 @@ class Exportable:
 
     def function(self, **execution: Any) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
         """`serving_function` of the network in the export's dtype; `execution` sets how it runs."""
-        config = dataclasses.replace(self.network.config, dtype=self.dtype, **execution)
-        return serving_function(dataclasses.replace(self.network, config=config), self.activation)
+        network = self.network.with_tower(dtype=self.dtype, **execution)
+        return serving_function(network, self.activation)
 
 
 @dataclasses.dataclass(frozen=True)

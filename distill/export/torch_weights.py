@@ -31,6 +31,8 @@ def plain_obstacle(network: VisionNetwork, heads: Collection[str]) -> str | None
       heads: those the library's transformer has.
     """
     config = network.config
+    if network.tower is not config:
+        return "its classifier is a linear one, without classes that are texts"
     plain = {field.name: field.default for field in dataclasses.fields(ViTConfig)}
     ignored = _ANY.union(execution_keys(type(config)))
     foreign = [

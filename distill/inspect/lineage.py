@@ -39,7 +39,7 @@ def model_facts(network: VisionNetwork) -> str:
     """What a model is; one of published weights has no family here."""
     config, count = network.config, f"{network.parameter_count():,}"
     if not isinstance(config, ModelConfig):
-        shape = f"ViT of width {config.width} and depth {config.depth}"
+        shape = f"ViT of width {network.tower.width} and depth {network.tower.depth}"
         return facts({"model": shape, "parameters": count})
     name = f"{config.family} {getattr(config, 'variant', '')}".rstrip()
     return facts({"model": name, "parameters": count} | config.facts)

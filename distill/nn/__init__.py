@@ -2,13 +2,15 @@
 
 from distill.nn.flops import Flops, count_flops, encoder_flops
 from distill.nn.network import Network, Params
-from distill.nn.pair import Pair, PairConfig, PairNetwork
+from distill.nn.pair import LockedPairNetwork, Pair, PairConfig, PairNetwork
 from distill.nn.text import TextConfig, TextNetwork, TextOutput, TextTransformer
 from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
+from distill.nn.zero_shot import ZeroShotNetwork
 
 __all__ = [
     "Flops",
+    "LockedPairNetwork",
     "Network",
     "Pair",
     "PairConfig",
@@ -22,6 +24,7 @@ __all__ = [
     "ViTOutput",
     "VisionNetwork",
     "VisionTransformer",
+    "ZeroShotNetwork",
     "count_flops",
     "encoder_flops",
 ]

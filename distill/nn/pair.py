@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from distill.nn.kernels import Kernel
 from distill.nn.layers import Linear
 from distill.nn.text import TextConfig, TextTransformer, lecun_normal
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import VisionTransformer, ViTConfig
+from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
 # Of big_vision; `transformers` has none, which differs in the last bits alone.
 _EPSILON = 1e-8
@@ -57,9 +57,19 @@ class PairConfig:
         return self.text.embedding_width
 
     @property
+    def num_classes(self) -> int:
+        """None: texts stand for classes."""
+        return 0
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the images."""
         return self.image.image_shape
+
+    @property
+    def channels(self) -> int:
+        """Of the images."""
+        return self.image.channels
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -92,17 +102,7 @@ class Pair(nnx.Module):
     ):
         c = self.config = config
         self.image = image(c.image, rngs=rngs)
-        self.image_projection = (
-            Linear(
-                {"embed": c.image.width},
-                {"joint": c.embed_dim},
-                use_bias=c.projection_bias,
-                kernel_init=lecun_normal,
-                rngs=rngs,
-            )
-            if c.embed_dim
-            else None
-        )
+        self.image_projection = joint_projection(c, rngs)
         self.text = TextTransformer(c.text, rngs=rngs)
         self.temperature = nnx.Param(jnp.float32(math.log(c.initial_scale)), axes=())
         self.bias = nnx.Param(jnp.float32(c.initial_bias), axes=()) if c.bias else None
@@ -124,16 +124,54 @@ class Pair(nnx.Module):
         A pair's probability is their sigmoid where there is a bias, else their softmax over texts.
         """
         ours, theirs = self.embed_images(images), self.embed_texts(ids)
-        # What a device rounds the factors to is worth a whole logit at a scale of 100.
-        cosines = jnp.matmul(ours, theirs.T, precision="highest")
-        logits = cosines * jnp.exp(self.temperature[...])
-        return logits if self.bias is None else logits + self.bias[...]
+        bias = None if self.bias is None else self.bias[...]
+        return similarities(ours, theirs, self.temperature[...], bias)
+
+
+class _Projected(Protocol):
+    """What says how a pair's images are projected."""
+
+    @property
+    def image(self) -> ViTConfig: ...
+    @property
+    def embed_dim(self) -> int: ...
+    @property
+    def projection_bias(self) -> bool: ...
+
+
+def joint_projection(config: _Projected, rngs: nnx.Rngs) -> Linear | None:
+    """From the image's pooled embedding to that which texts have; None where it is one already."""
+    if not config.embed_dim:
+        return None
+    return Linear(
+        {"embed": config.image.width},
+        {"joint": config.embed_dim},
+        use_bias=config.projection_bias,
+        kernel_init=lecun_normal,
+        rngs=rngs,
+    )
 
 
 def normalise(embedding: jax.Array) -> jax.Array:
     """Embeddings [B, E] over their lengths, in float32."""
     embedding = embedding.astype(jnp.float32)
     return embedding / (jnp.linalg.norm(embedding, axis=-1, keepdims=True) + _EPSILON)
+
+
+def similarities(
+    images: jax.Array, texts: jax.Array, temperature: jax.Array, bias: jax.Array | None
+) -> jax.Array:
+    """Cosines of images [B, E] and texts or classes [N, E], scaled, with the bias: [B, N] float32.
+
+    Args:
+      images: embeddings of length 1, float32.
+      texts: likewise.
+      temperature: logarithm of the scale.
+      bias: added; None adds nothing.
+    """
+    # What a device rounds the factors to is worth a whole logit at a scale of 100.
+    logits = jnp.matmul(images, texts.T, precision="highest") * jnp.exp(temperature)
+    return logits if bias is None else logits + bias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +201,10 @@ class PairNetwork(VisionNetwork):
         ids = jax.ShapeDtypeStruct((batch_size, self.config.text.length), "int32")
         return *super().abstract_inputs(batch_size), ids
 
+    def locked(self) -> "LockedPairNetwork":
+        """The same pair, not placed, to train on an image tower that stays as it is."""
+        return LockedPairNetwork(self.config, functools.partial(Pair, image=_Elsewhere))
+
     def with_attention(self, kernel: Kernel) -> Self:
         """The same network, the attention of both encoders computed by `kernel`."""
         towers = {
@@ -170,3 +212,29 @@ class PairNetwork(VisionNetwork):
             for name in ("image", "text")
         }
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **towers))
+
+
+class _Elsewhere(nnx.Module):
+    """In place of an image tower: its embeddings are given. Has no parameters."""
+
+    def __init__(self, config: ViTConfig, *, rngs: nnx.Rngs):
+        del config, rngs
+
+    def __call__(self, embedding: jax.Array) -> ViTOutput:
+        nothing = embedding[:, :0]
+        return ViTOutput(logits=nothing, embedding=embedding, tokens=nothing[:, None])
+
+
+@dataclasses.dataclass(frozen=True)
+class LockedPairNetwork(PairNetwork):
+    """A pair without its image tower, whose embeddings [B, D] it takes in place of images.
+
+    Locked-image tuning (LiT, arXiv 2111.07991): the image tower computes them elsewhere, or has
+    computed them long ago. The parameters are those of the pair but `image`, and are drawn alike
+    whatever the image tower is.
+    """
+
+    def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
+        """Embeddings of an image tower, [B, D] float32, and as many ids, [B, L] int32."""
+        *_, ids = super().abstract_inputs(batch_size)
+        return jax.ShapeDtypeStruct((batch_size, self.config.image.width), "float32"), ids

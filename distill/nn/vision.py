@@ -29,6 +29,15 @@ class VisionNetwork(Network):
         """Prepared images, [B, height, width, C] float32."""
         return (jax.ShapeDtypeStruct((batch_size, *self.config.image_shape), "float32"),)
 
+    @property
+    def tower(self) -> Any:
+        """The configuration of the transformer that sees the images; of most, all there is."""
+        return self.config
+
+    def with_tower(self, **choices: Any) -> Self:
+        """The same network, with other choices in `tower`."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **choices))
+
     def with_attention(self, kernel: Kernel) -> Self:
         """The same network, its encoder's attention computed by `kernel`."""
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, attention=kernel))
+        return self.with_tower(attention=kernel)

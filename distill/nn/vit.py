@@ -134,6 +134,11 @@ class ViTConfig:
         return (*((size, size) if isinstance(size, int) else size), self.channels)
 
     @property
+    def embedding_width(self) -> int:
+        """Of the pooled representation."""
+        return self.width
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return patch_grid(self.image_shape[:2], self.patch_size)

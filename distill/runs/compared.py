@@ -19,9 +19,10 @@ from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_pred
 from distill.runs.models import checkpoint_step
 from distill.runs.opened import describe_model
 from distill.runs.retained import other_images, retained
-from distill.runs.subject import open_subject
+from distill.runs.subject import as_taken, open_subjects
 from distill.runs.weights import WeightsConfig
 from distill.train.workdir import is_run
+from teachers.pretrained import towers
 
 RESULT = "compare.json"
 """What is compared, in the directory that a comparison writes to."""
@@ -57,6 +58,7 @@ def compare(
     *,
     batch_size: int = 256,
     data_dir: str | None = None,
+    of_pairs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluates models one after the other and writes what they retain of the first of them.
 
@@ -69,6 +71,8 @@ def compare(
       output: a directory; its `RESULT` has what is returned.
       batch_size: over all devices.
       data_dir: see `DataConfig`; None takes the run's.
+      of_pairs: fields of `WeightsConfig` of the published pairs among the models, such as
+        `zeroshot`.
 
     Returns:
       `models`, each with its `name` and its `evaluations` by name, lines as of `FILE`, or null
@@ -78,15 +82,21 @@ def compare(
       UserError: if a model cannot be opened, or not be evaluated as is asked.
     """
     output.mkdir(parents=True, exist_ok=True)
+    opened = {}
     for name, place in models.items():
         with _of(name):
-            _check(place, evals)
+            opened[name] = _model_at(place, of_pairs or {})
+            _check(place, opened[name], evals)
     known = _known(output / RESULT)
     found = []
     for number, (name, place) in enumerate(models.items(), 1):
         say(f"{name} ({number} of {len(models)}): {place}")
         with _of(name):
-            lines = _lines(place, evals, known, batch_size=batch_size, data_dir=data_dir)
+            model = opened[name]
+            if model is None:
+                lines = _of_predictions(place, evals)
+            else:
+                lines = _lines(model, evals, known, batch_size=batch_size, data_dir=data_dir)
         found.append({"name": name, "model": str(place), "evaluations": lines})
         result = {
             "models": found,
@@ -116,20 +126,24 @@ def _of(name: str) -> Iterator[None]:
         raise
 
 
-def _model_at(place: Path) -> Path | WeightsConfig | None:
+def _model_at(place: Path, of_pairs: Mapping[str, Any]) -> Path | WeightsConfig | None:
     """A run's workdir or published weights; None of a file of predictions."""
     if place.suffix in SUFFIXES and _holds_predictions(place):
         return None
-    return place if is_run(place) else WeightsConfig(path=str(place))
+    if is_run(place):
+        return place
+    more = of_pairs if of_pairs and towers(place) == {"image", "text"} else {}
+    return WeightsConfig(path=str(place), **more)
 
 
-def _check(place: Path, evals: Mapping[str, EvaluationConfig]) -> None:
+def _check(
+    place: Path, model: Path | WeightsConfig | None, evals: Mapping[str, EvaluationConfig]
+) -> None:
     """Checks what can be known of a model before another one is evaluated.
 
     Raises:
       UserError: if it cannot be opened, or an evaluation lacks images.
     """
-    model = _model_at(place)
     if model is None:
         read_predictions(place)
         return
@@ -139,13 +153,14 @@ def _check(place: Path, evals: Mapping[str, EvaluationConfig]) -> None:
             f"{place} are published weights, which come without data: give "
             f"config.evals.{own[0]}.source, which then is that of all models"
         )
-    describe_model(model)
+    for taken in dict.fromkeys(as_taken(model, one) for one in evals.values()):
+        describe_model(taken)
     if isinstance(model, Path):
         checkpoint_step(model)
 
 
 def _lines(
-    place: Path,
+    model: Path | WeightsConfig,
     evals: Mapping[str, EvaluationConfig],
     known: Sequence[Line],
     *,
@@ -153,22 +168,19 @@ def _lines(
     data_dir: str | None,
 ) -> dict[str, Line | None]:
     """What was found of a model, by the evaluation's name."""
-    model = _model_at(place)
-    if model is None:
-        return _of_predictions(place, evals)
-    teachers = any(one.needs_teachers for one in evals.values())
-    opened = open_subject(model, batch_size=batch_size, data_dir=data_dir, with_teachers=teachers)
-    known = [*known, *(kept(place / FILE) if isinstance(model, Path) else ())]
-    found = {}
-    for name, config in evals.items():
-        with _of(name):
-            line, seen = measure(name, config, opened, known=known)
-        for text in seen:
-            say(f"  {name}: {text}")
-        if line not in known and isinstance(model, Path) and distributed.is_primary():
-            keep(place / FILE, line)
-        found[name] = line
-    return found
+    known = [*known, *(kept(model / FILE) if isinstance(model, Path) else ())]
+    choices = dict(batch_size=batch_size, data_dir=data_dir)
+    found: dict[str, Line | None] = {}
+    for opened, some in open_subjects(model, evals, **choices):
+        for name, config in some.items():
+            with _of(name):
+                line, seen = measure(name, config, opened, known=known)
+            for text in seen:
+                say(f"  {name}: {text}")
+            if line not in known and isinstance(model, Path) and distributed.is_primary():
+                keep(model / FILE, line)
+            found[name] = line
+    return {name: found[name] for name in evals}
 
 
 def _holds_predictions(file: Path) -> bool:

@@ -25,7 +25,7 @@ from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluations import build, say_remarks
 from distill.runs.retained import recorded_images
-from distill.runs.subject import OpenedSubject, open_subject
+from distill.runs.subject import OpenedSubject, open_subjects
 from distill.runs.weights import WeightsConfig
 from distill.train.progress import format_figure
 
@@ -70,19 +70,14 @@ def evaluate(
         raise UserError(
             "published weights come without data; give --source, or config.evals.NAME.source"
         )
-    opened = open_subject(
-        model,
-        batch_size=batch_size,
-        best=best,
-        data_dir=data_dir,
-        with_teachers=any(one.needs_teachers for one in evals.values()),
-    )
     if output is None and not isinstance(model, WeightsConfig):
         output = model / FILE
+    choices = dict(batch_size=batch_size, best=best, data_dir=data_dir)
     found = {}
-    for name, config in evals.items():
-        line, seen = measure(name, config, opened, weights="best" if best else "last")
-        found |= show(line, seen, output)
+    for opened, some in open_subjects(model, evals, **choices):
+        for name, config in some.items():
+            line, seen = measure(name, config, opened, weights="best" if best else "last")
+            found |= show(line, seen, output)
     return found
 
 
@@ -161,6 +156,7 @@ def measure(
         "teachers": opened.teachers,
         "batch_size": subject.batch_size,
         "files": config.files(),
+        **opened.about,
     }
     asked = {"name": name, "config": to_dict(config), **model, **evaluation.about()}
     for line in () if config.writes else reversed(known):
@@ -217,7 +213,7 @@ def show(line: Line, seen: Sequence[str], output: Path | None) -> dict[str, floa
 # What the result of an evaluation depends on.
 _DECIDES = (
     *("name", "parameters", "teachers", "data", "learnt_from", "view", "among", "class_map"),
-    *("files", "predictions"),
+    *("files", "predictions", "zeroshot"),
 )
 
 

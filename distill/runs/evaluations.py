@@ -56,6 +56,7 @@ def subject_of(
         view_size=view_size,
         batch_size=config.train.batch_size,
         seed=config.seed,
+        tokenizer=config.data.captions,
     )
 
 

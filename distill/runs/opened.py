@@ -14,9 +14,9 @@ from distill.nn.family import ModelConfig
 from distill.parallel import DEFAULT_RULES, RuleTable
 from distill.paths import WorkdirPath
 from distill.runs.models import checkpoint_step, read_checkpoint, recorded_model, recorded_view
-from distill.runs.weights import WeightsConfig, place_published
+from distill.runs.weights import AnyPublished, WeightsConfig, place_published
 from distill.train.workdir import read_classes
-from teachers.pretrained import Published
+from teachers.pretrained import PublishedPair
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Described(NamedTuple):
     """In the order of the logits; empty where nothing says them."""
     view: EvaluationView
     """What of an image it is to be shown."""
-    published: Published | None
+    published: AnyPublished | None
     """What its files say; None of the model of a run."""
 
 
@@ -86,6 +86,8 @@ class Opened(NamedTuple):
     """What of an image it is to be shown."""
     step: int | None
     """Of its checkpoint; None of published weights."""
+    published: AnyPublished | None = None
+    """What its files say; None of the model of a run."""
 
 
 def describe_model(
@@ -106,7 +108,8 @@ def describe_model(
     """
     if isinstance(model, WeightsConfig):
         published = model.open(dtype)
-        return Described(published.network, published.class_names, published.view, published)
+        names = () if isinstance(published, PublishedPair) else published.class_names
+        return Described(published.network, names, published.view, published)
     network = recorded_model(model, dtype=dtype, expected=expected).network()
     return Described(network, read_classes(model), recorded_view(model), None)
 
@@ -145,4 +148,4 @@ def open_model(
     else:
         assert found.published is not None
         place, params = model.path, place_published(found.published, network, dtype)
-    return Opened(place, network, params, found.class_names, found.view, step)
+    return Opened(place, network, params, found.class_names, found.view, step, found.published)

@@ -64,6 +64,7 @@ def predict(
         "model": opened.subject.place,
         "step": opened.step,
         "parameters": opened.parameters,
+        **opened.about,
     }
     refuse_other(output, predictor.class_names, about)
     writer = PredictionsWriter(output, class_names=predictor.class_names, about=about)

@@ -34,6 +34,11 @@ class StartConfig(ModelSource):
     def __post_init__(self):
         super().__post_init__()
         check_choices(self)
+        if self.weights is not None and self.weights.zeroshot is not None:
+            raise ValueError(
+                "weights.zeroshot is a classifier; a run starts from a pair's image tower: leave "
+                "zeroshot out"
+            )
 
     def describe(self) -> Described:
         """The trained model, of which no parameter is read.

@@ -2,27 +2,32 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 
 from distill.config import resolve
 from distill.data import DataConfig, Source
 from distill.data.classes import Names, all_chosen, among
+from distill.data.tokens import Tokenizer
 from distill.errors import UserError
 from distill.evaluate.distillation import distillation_metrics
+from distill.evaluate.evaluation import EvaluationConfig
 from distill.nn import Params, VisionNetwork
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.parallel.printed import say
-from distill.runs.opened import open_model
+from distill.runs.opened import Opened, open_model
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
-from distill.runs.weights import WeightsConfig
+from distill.runs.weights import PairWeightsConfig, WeightsConfig
+from distill.runs.zero_shot import PublishedZeroShot, zero_shot_about
 from distill.subject import PerExample, Subject, Teacher
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import same_mixture
 from distill.train.workdir import read_config
+from teachers.pretrained import PublishedPair
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,9 @@ class OpenedSubject:
     """Of its teachers, by name; empty where it has none, or they are not there."""
     step: int | None
     """Of its checkpoint; None of published weights."""
+    about: Mapping[str, Any]
+    """What else it was made with, as JSON can hold it: `zeroshot`, of a pair whose classes are
+    texts."""
 
     @functools.cached_property
     def parameters(self) -> str:
@@ -75,6 +83,8 @@ def open_subject(
     opened = open_model(model, mesh, best=best)
     network, names = opened.network, opened.class_names
     say(f"{opened.place} is shown {opened.view.described(max(network.config.image_shape[:2]))}")
+    if isinstance(opened.published, PublishedZeroShot):
+        say(opened.published.described)
     configs = recorded_teachers(recorded) if with_teachers else {}
     try:
         teachers, frozen = load_teachers(configs, mesh)
@@ -95,8 +105,49 @@ def open_subject(
         view_size=max(side for one in networks for side in one.config.image_shape[:2]),
         batch_size=batch_size,
         seed=recorded.get("seed", 0),
+        tokenizer=_tokenizer(model, opened, data),
     )
-    return OpenedSubject(subject, opened.params, frozen, opened.step)
+    return OpenedSubject(
+        subject, opened.params, frozen, opened.step, zero_shot_about(opened.published)
+    )
+
+
+def open_subjects(
+    model: Path | WeightsConfig, evals: Mapping[str, EvaluationConfig], **choices: Any
+) -> Iterator[tuple[OpenedSubject, dict[str, EvaluationConfig]]]:
+    """Opens a model as its evaluations take it, one after the other.
+
+    Args:
+      model: see `open_subject`.
+      evals: by name.
+      **choices: other arguments of `open_subject`.
+
+    Yields:
+      A model, and the evaluations that take it so: of published weights those that compare images
+      with texts take both towers.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    choices["with_teachers"] = any(one.needs_teachers for one in evals.values())
+    apart = isinstance(model, WeightsConfig)
+    for of_pair in (False, True) if apart else (None,):
+        some = {k: one for k, one in evals.items() if of_pair in (None, one.needs_pair)}
+        if some:
+            yield open_subject(as_taken(model, *some.values()), **choices), some
+
+
+def as_taken(model: Path | WeightsConfig, *evals: EvaluationConfig) -> Path | WeightsConfig:
+    """The model as evaluations take it, which take it alike."""
+    if isinstance(model, WeightsConfig) and any(one.needs_pair for one in evals):
+        return model.with_text()
+    return model
+
+
+def _tokenizer(model: Path | WeightsConfig, opened: Opened, data: DataConfig) -> Tokenizer | None:
+    if isinstance(model, PairWeightsConfig) and isinstance(opened.published, PublishedPair):
+        return model.open_tokenizer(opened.published)
+    return data.captions
 
 
 def _mesh(batch_size: int) -> Mesh:

@@ -7,12 +7,18 @@ from typing import Any, Literal
 import jax
 
 from distill.config import resolve
+from distill.data.tokens import Tokenizer
 from distill.nn import Params, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
+from distill.nn.zero_shot import ZeroShotClassifier, ZeroShotClassifierConfig, ZeroShotNetwork
 from distill.paths import LocalPath, check_reachable
 from distill.runs.models import without_execution
+from distill.runs.zero_shot import PublishedZeroShot, ZeroShotConfig, pair_tokenizer
 from students import vit
-from teachers.pretrained import Published, open_published
+from teachers.pretrained import Published, PublishedPair, open_pair, open_published
+from teachers.pretrained.text import TextFamily
+
+AnyPublished = Published | PublishedPair | PublishedZeroShot
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,13 +38,31 @@ class WeightsConfig:
     std: tuple[float, ...] | None = None
     heads: int | None = None
     """Of a timm model where neither its config.json nor its architecture says how many."""
+    zeroshot: ZeroShotConfig | None = None
+    """Makes a pair of towers a classifier whose classes are texts; None takes its image tower."""
+    tokenizer: LocalPath | None = None
+    """Of a pair's text tower: a vocabulary, or a folder with one; None takes what lies beside the
+    weights."""
+    text_family: TextFamily | None = None
+    """By whose rule a pair's texts become tokens; None takes what the files say."""
 
-    def open(self, dtype: str | None) -> Published:
+    def open(self, dtype: str | None) -> AnyPublished:
         """The model, its file checked but for the values.
 
         Raises:
           UserError: if it cannot be read.
         """
+        image = self._open_image(dtype)
+        if self.zeroshot is None:
+            return image
+        pair = self._open_pair(dtype)
+        return self.zeroshot.open(pair, self._tokenizer(pair))
+
+    def with_text(self) -> "PairWeightsConfig":
+        """Both towers of the same weights."""
+        return PairWeightsConfig(**vars(self))
+
+    def _open_image(self, dtype: str | None) -> Published:
         return open_published(
             check_reachable(Path(self.path), "weights.path"),
             family=self.family,
@@ -49,9 +73,44 @@ class WeightsConfig:
             dtype=dtype or "float32",
         )
 
+    def _open_pair(self, dtype: str | None) -> PublishedPair:
+        return open_pair(
+            Path(self.path),
+            family=self.text_family,
+            image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
+            dtype=dtype or "float32",
+        )
+
+    def _tokenizer(self, pair: PublishedPair) -> Tokenizer:
+        return pair_tokenizer(pair, Path(self.path), self.tokenizer)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairWeightsConfig(WeightsConfig):
+    """A file of published weights, of which both towers are used."""
+
+    def open(self, dtype: str | None) -> PublishedPair:
+        """The pair, its file checked but for the values.
+
+        Raises:
+          UserError: if it cannot be read, or is no pair.
+        """
+        self._open_image(dtype)
+        return self._open_pair(dtype)
+
+    def open_tokenizer(self, pair: PublishedPair) -> Tokenizer:
+        """What makes tokens of texts for the pair.
+
+        Raises:
+          UserError: if there is no vocabulary, or it is another family's.
+        """
+        return self._tokenizer(pair)
+
 
 def place_published(
-    published: Published, network: VisionNetwork, dtype: str | None = None
+    published: AnyPublished, network: VisionNetwork, dtype: str | None = None
 ) -> Params:
     """Reads the parameters of published weights onto a mesh.
 
@@ -79,6 +138,9 @@ def describe_network(network: VisionNetwork) -> dict[str, Any]:
 
 def described_network(model: dict[str, Any]) -> VisionNetwork:
     """The network of a run's `config.model`, or of what `describe_network` said."""
+    if "image" in model:
+        config = resolve(ZeroShotClassifierConfig, model)
+        return ZeroShotNetwork(config, ZeroShotClassifier)
     if "family" in model:
         return resolve(ModelConfig, model).network()
     return vit.build(resolve(ViTConfig, model))

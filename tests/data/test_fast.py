@@ -47,6 +47,28 @@ def test_jpeg_files_have_pillows_pixels(shape, options):
     np.testing.assert_array_equal(Decoding(3)(data), decode(data, 3))
 
 
+# Of types that the standard does not allow, as Pillow reads them nevertheless: in Exif's IFD, and
+# in XMP.
+XMP = b'<rdf:Description tiff:Orientation="6"/>'
+ODD = {
+    "signed": b"II*\0\x08\0\0\0\x01\0\x12\x01\x08\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
+    "two values": b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x02\0\0\0\x06\0\x06\0\0\0\0\0",
+    "long": b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("kind", [*ODD, "xmp"])
+def test_an_image_is_turned_alike_whole_and_in_parts(kind):
+    told = {"exif": b"Exif\0\0" + ODD[kind]} if kind in ODD else {"xmp": XMP}
+    data = jpeg(photograph(80, 130), **told)
+    expected = decode(data, 3, exif_orientation=True)
+    assert expected.shape == (130, 80, 3)
+    image = Decoding(3, exif_orientation=True)(data)
+    assert image.shape == expected.shape
+    np.testing.assert_array_equal(image[5:90, 7:60], expected[5:90, 7:60])
+    np.testing.assert_array_equal(np.asarray(image), expected)
+
+
 def test_grey_jpeg_files_have_pillows_pixels():
     data = jpeg(photograph(40, 50, 1))
     for channels in (1, 3):

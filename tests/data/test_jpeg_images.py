@@ -28,7 +28,7 @@ class Counting:
 
 
 def opened(data, decode=None):
-    return jpeg_image(data, decode or Decoding().whole, upright=False, most_pixels=10**6)
+    return jpeg_image(data, decode or Decoding().whole, most_pixels=10**6)
 
 
 @pytest.mark.parametrize("kind", jpegs.KINDS)
@@ -144,5 +144,5 @@ def test_a_truncated_file_is_corrupt_whatever_is_looked_at(lacking):
 
 
 def test_what_would_take_too_much_memory_is_left_to_pillow():
-    assert jpeg_image(MARKED, decode, upright=False, most_pixels=131 * 190) is not None
-    assert jpeg_image(MARKED, decode, upright=False, most_pixels=131 * 190 - 1) is None
+    assert jpeg_image(MARKED, decode, most_pixels=131 * 190) is not None
+    assert jpeg_image(MARKED, decode, most_pixels=131 * 190 - 1) is None

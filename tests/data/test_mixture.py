@@ -217,7 +217,9 @@ def test_a_part_that_is_hardly_shown_is_named(weights):
     config = DataConfig(mixture={**parts, "c": parts["b"]}, eval_source="digits", test_split=None)
     splits = config.open_splits(channels=1)
     (remark,) = splits.remarks()
-    assert remark.startswith(f"a has {weights[0] / weights[1] / 2:.1e} of what is shown")
+    share = 100 * weights[0] / weights[1] / 2
+    assert remark.startswith(f"a has {share:.2g}% of what is shown")
+    assert f"a, {share:.2g}% of what is shown" in splits.train.found
     assert "; c, 50.0% of what is shown" in splits.train.found.replace(" + ", "; ")
 
 

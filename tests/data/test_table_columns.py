@@ -156,7 +156,13 @@ def test_labels_of_all_files_are_numbers_or_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "kind"), [([0.0, 1.0], "double"), ([True, False], "bool"), ([[0], [1]], "list")]
+    ("labels", "kind"),
+    [
+        ([0.0, 1.0], "double"),
+        ([True, False], "bool"),
+        ([[0], [1]], "list"),
+        ([b"a", b"b"], "binary"),
+    ],
 )
 def test_a_column_of_labels_that_cannot_be_them_is_named(tmp_path, labels, kind):
     file = write_parquet(tmp_path / "train.parquet", table([png(0)] * 2, labels, features=None))

@@ -66,6 +66,26 @@ def test_images_are_prepared_as_the_image_tower_is_fed():
     np.testing.assert_array_equal(network.prepare(pixels), image.prepare(pixels))
 
 
+def test_a_locked_pair_has_all_parameters_but_the_image_tower():
+    network = PairNetwork.of(image_tower(), TEXT, embed_dim=32, bias=True)
+    locked = network.locked()
+    given, ids = locked.abstract_inputs(4)
+    assert given.shape == (4, 32) and ids.shape == (4, 5)
+    locked.check(4)
+    rest = {name: value for name, value in network.abstract_params.items() if name != "image"}
+    assert locked.abstract_params == rest
+    params = network.init(jax.random.key(0))
+    images = np.random.default_rng(1).standard_normal((2, 8, 8, 3)).astype(np.float32)
+    embeddings = image_tower().apply(params["image"], images).embedding
+    logits = locked.apply({name: params[name] for name in rest}, embeddings, IDS)
+    np.testing.assert_allclose(logits, network.apply(params, images, IDS), atol=1e-5)
+
+
+def test_a_locked_pair_begins_alike_whatever_its_image_tower_is():
+    pairs = [PairNetwork.of(image_tower(depth=depth), TEXT).locked() for depth in (1, 2)]
+    jax.tree.map(np.testing.assert_array_equal, *(one.init(jax.random.key(0)) for one in pairs))
+
+
 @pytest.mark.parametrize(
     ("choices", "message"),
     [

@@ -47,7 +47,7 @@ def without(tree, *names):
 def test_what_is_new_is_drawn_as_without_a_start(config, first, classifier):
     mesh = open_mesh(config)
     network = config.model.network().placed(mesh)
-    student = with_projections(network, ("embedding",), {"teacher": 16})
+    student = with_projections(network, {"embedding": {"teacher": 16}})
     start = StartConfig(workdir=str(first), classifier=classifier)
     params = starting_params(start, student, config, (PROJECTIONS,))()
     drawn, trained = init_params(student, config.seed), final_params(first)

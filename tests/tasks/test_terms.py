@@ -46,7 +46,7 @@ def run(weights, teachers, student=None, **config):
     losses = LossWeights(**{"kl": 0.0, **weights})
     config = MatchingConfig(losses=losses, mixup=0.0, **config)
     widths = {name: teacher.network.config.width for name, teacher in teachers.items()}
-    student = with_projections(student or network(), losses.projected, widths)
+    student = with_projections(student or network(), dict.fromkeys(losses.projected, widths))
     params = random_params(student, 1)
     frozen = {name: random_params(t.network, n) for n, (name, t) in enumerate(teachers.items(), 2)}
     task = FunctionMatching(student, teachers, config)
@@ -67,14 +67,16 @@ def projected(params, feature, teacher, x):
 
 def test_projections_leave_the_students_own_parameters_as_they_are():
     plain = network()
-    student = with_projections(plain, ("embedding", "tokens"), {"big": 12, "small": 6})
+    widths = {"embedding": {"big": 10, "small": 6}, "tokens": {"big": 12, "small": 6}}
+    student = with_projections(plain, widths)
     drawn, alone = (net.init(jax.random.key(3)) for net in (student, plain))
     extra = drawn.pop(PROJECTIONS)
     jax.tree.map(np.testing.assert_array_equal, drawn, alone)
     assert extra["tokens"]["big"]["kernel"].shape == (8, 12)
+    assert extra["embedding"]["big"]["kernel"].shape == (8, 10)
     assert extra["embedding"]["small"]["kernel"].shape == (8, 6)
     assert np.ptp(extra["embedding"]["small"]["kernel"]) > 0
-    assert with_projections(plain, (), {"big": 12}) is plain
+    assert with_projections(plain, {}) is plain
 
 
 def test_embeddings_are_compared_in_the_teachers_space():

@@ -1,7 +1,6 @@
 """What stands in a JPEG before its pixels (ITU-T T.81, annex B)."""
 
 import functools
-import re
 import struct
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from distill.data.jpeg.errors import UnsupportedJpeg
 
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DNL = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC
 _BASELINE, _EXTENDED = 0xC0, 0xC1
-_APP1, _APP2, _APP9 = 0xE1, 0xE2, 0xE9
+_APP2, _APP9 = 0xE2, 0xE9
 # JFIF's and Adobe's say which colours the components are.
 _NEEDED = (0xE0, 0xEE, _DQT, _DHT, _DRI, _BASELINE, _EXTENDED, _SOS)
 _OTHER_FRAMES = {
@@ -27,9 +26,6 @@ _OF_SCAN = {_APP9: _LENGTHS, _APP2: b"MPF\0"}
 # A segment's own length is of 16 bits.
 _MOST_LENGTHS = (0xFFFF - 2 - len(_LENGTHS)) // 2
 _SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1))
-_ORIENTATION = 0x0112
-_INTEGERS = {3: "H", 4: "I"}
-_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 
 
 class Component(NamedTuple):
@@ -53,8 +49,6 @@ class Header(NamedTuple):
     components: tuple[Component, ...]
     interval: int
     """MCUs between restart markers, 0 where there are none."""
-    orientation: int
-    """As in EXIF, 1 to 8; 1 where nothing is said."""
     lengths: bytes
     """How long the scan's parts are, as `lengths_segment` recorded it; empty where it did not."""
     head: bytes
@@ -121,16 +115,14 @@ def lengths_segment(lengths: np.ndarray) -> bytes:
 def _parsed(data: bytes) -> Header:
     if data[:2] != bytes((0xFF, _SOI)):
         raise UnsupportedJpeg("it does not begin as a JPEG")
-    needed, replaced, orientation, lengths = [data[:2]], [], 0, b""
+    needed, replaced, lengths = [data[:2]], [], b""
     at, code = 2, 0
     while code != _SOS:
         begin, code, end = _segment(data, at)
         at = end
         if code in _NEEDED:
             needed.append(data[begin:end])
-        if code == _APP1:
-            orientation = orientation or _orientation(data[begin + 4 : end])
-        elif code == _APP9 and data.startswith(_LENGTHS, begin + 4):
+        if code == _APP9 and data.startswith(_LENGTHS, begin + 4):
             lengths = data[begin + 4 + len(_LENGTHS) : end]
         elif code in _OTHER_FRAMES:
             raise UnsupportedJpeg(f"it is {_OTHER_FRAMES[code]}")
@@ -143,7 +135,6 @@ def _parsed(data: bytes) -> Header:
         width,
         components,
         interval,
-        orientation or 1,
         lengths,
         head,
         size_at,
@@ -243,26 +234,3 @@ def _components(
             raise UnsupportedJpeg("a Huffman table is missing") from None
         found.append(Component(identifier, horizontal, vertical, used >> 4, dc, ac))
     return tuple(found)
-
-
-def _orientation(body: bytes) -> int:
-    """What EXIF says (CIPA DC-008, 4.6.5.1), or else XMP; 0 for nothing that can be read."""
-    if body[:6] != b"Exif\0\0":
-        said = _XMP_ORIENTATION.search(body)
-        return int(said[1]) if said else 0
-    tiff = body[6:]
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if not order:
-        return 0
-    try:
-        (at,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (entries,) = struct.unpack_from(f"{order}H", tiff, at)
-        for entry in range(at + 2, at + 2 + 12 * entries, 12):
-            tag, kind, count = struct.unpack_from(f"{order}HHI", tiff, entry)
-            if tag == _ORIENTATION and kind in _INTEGERS and count == 1:
-                (value,) = struct.unpack_from(order + _INTEGERS[kind], tiff, entry + 8)
-                return value if 1 <= value <= 8 else 0
-    # Of an image whose pixels are sound; its EXIF may be anything.
-    except struct.error:
-        pass
-    return 0

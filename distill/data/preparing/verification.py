@@ -103,7 +103,7 @@ def _difference(source: Source, prepared: PreparedImages, index: int) -> str:
     pixels = _pixels(source, index)
     try:
         image = prepared.read(index)["image"]
-        same = pixels is not None and _has_pixels(image, pixels)
+        same = _has_pixels(image, pixels)
     except CorruptImage:
         same = pixels is None
     return "" if same else "a pixel"
@@ -117,8 +117,15 @@ def _pixels(source: Source, index: int) -> np.ndarray | None:
         return None
 
 
-def _has_pixels(image: np.ndarray | JpegImage, pixels: np.ndarray) -> bool:
-    """Whether the image has these pixels, its middle when it is decoded alone too."""
+def _has_pixels(image: np.ndarray | JpegImage, pixels: np.ndarray | None) -> bool:
+    """Whether the image has these pixels, its middle when it is decoded alone too.
+
+    Raises:
+      CorruptImage: if it cannot be decoded.
+    """
+    if pixels is None:
+        np.asarray(image)
+        return False
     height, width, _ = pixels.shape
     middle = np.s_[height // 4 : -(-3 * height // 4), width // 4 : -(-3 * width // 4)]
     return (

@@ -4,7 +4,13 @@ A source is named in a config by one string, such as `digits`, `folder:PATH` or 
 docs/data.md. `IndexedImages` are images in shards, by an index (`ImageIndex`).
 """
 
-from distill.data.sources.base import CorruptImage, Source, abbreviate, attributes_of
+from distill.data.sources.base import (
+    CorruptImage,
+    Source,
+    abbreviate,
+    attributes_of,
+    captions_of,
+)
 from distill.data.sources.decoding import decode
 from distill.data.sources.digits import Digits
 from distill.data.sources.folders import ImageFolder, UnlabelledImages
@@ -28,6 +34,7 @@ __all__ = [
     "UnlabelledImages",
     "abbreviate",
     "attributes_of",
+    "captions_of",
     "decode",
     "open_source",
     "source_name",

@@ -19,7 +19,7 @@ else:
 
 
 class CorruptImage(Exception):
-    """An image that cannot be decoded; carries the reason."""
+    """An image that cannot be decoded, or lacks what goes with it; carries the reason."""
 
 
 class MissingSplit(UserError):
@@ -118,6 +118,10 @@ class Derived:
         """What else the source says of the image."""
         return attributes_of(self._source, index)
 
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The texts that go with the image in the source."""
+        return captions_of(self._source, index)
+
     @property
     def found(self) -> str:
         """What the source says that it found."""
@@ -167,6 +171,19 @@ def version_of(source: Source) -> str:
     A source may have it, as its property `version`, and need not; empty where nothing is known.
     """
     return getattr(source, "version", "")
+
+
+def captions_of(source: Source, index: int) -> tuple[str, ...]:
+    """The texts that go with an image, any number of them; no image is decoded.
+
+    A source may have them, as its method `captions(index)`, and need not.
+
+    Raises:
+      CorruptImage: if they cannot be read as text.
+      RunFailed: if the system cannot read them.
+    """
+    captions = getattr(source, "captions", None)
+    return () if captions is None else captions(index)
 
 
 def fingerprint_of(*parts: Any) -> str:

@@ -83,9 +83,10 @@ class Decoding:
         Raises:
           CorruptImage: as `decode`; what stands for a JPEG raises it when it is looked at.
         """
-        if self.decoder == "fast" and self.channels == 3:
+        turned = self.exif_orientation and _may_be_turned(data)
+        if self.decoder == "fast" and self.channels == 3 and not turned:
             most = Image.MAX_IMAGE_PIXELS or 2**62
-            image = jpeg_image(data, self.whole, upright=self.exif_orientation, most_pixels=most)
+            image = jpeg_image(data, self.whole, most_pixels=most)
             if image is not None:
                 return image
         return self.whole(data)
@@ -162,6 +163,15 @@ def _orientation_of(data: bytes) -> int:
     """That of a file that can be decoded."""
     with Image.open(io.BytesIO(data), formats=formats()) as image:
         return _orientation(image)
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether a file has an orientation, or cannot be opened to tell."""
+    try:
+        return _orientation_of(data) != 1
+    # Whatever a decoder stumbles on; that of the whole says what is wrong.
+    except Exception:  # noqa: BLE001
+        return True
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

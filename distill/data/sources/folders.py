@@ -18,6 +18,7 @@ from distill.data.sources.base import (
     labelled,
     printable,
 )
+from distill.data.sources.captions import SUFFIX, captions_of_file
 from distill.data.sources.decoding import Decoding, suffixes
 from distill.data.sources.file_table import FileTable
 from distill.data.sources.formats import Format, Request
@@ -31,9 +32,10 @@ from distill.data.sources.layout import (
     within,
 )
 from distill.data.sources.places import storage_of
+from distill.data.sources.reading import persistently
 from distill.data.sources.scanning import OUTSIDE, LeftOut, identity, scan
 from distill.data.sources.splits import open_parts
-from distill.data.sources.storage import Status
+from distill.data.sources.storage import Status, Storage
 from distill.data.sources.together import once
 from distill.data.spec import Example, labelled_images
 from distill.errors import UserError
@@ -55,7 +57,11 @@ class ImageFiles:
         labels: np.ndarray,
         left_out: LeftOut,
         decoding: Decoding,
+        *,
+        captions: bool = False,
     ):
+        if captions:
+            left_out = LeftOut({what: n for what, n in left_out.items() if what != SUFFIX})
         self.spec = labelled_images(decoding.channels)
         self.labels = labels
         """Of all images, int32 [N]; no file is opened."""
@@ -75,6 +81,12 @@ class ImageFiles:
         """The file's bytes."""
         path = self._files.path(index)
         return (self._storage or storage_of(path)).read(path)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The lines of the text file beside it that is called alike, if there is one."""
+        path = os.path.splitext(self._files.path(index))[0] + SUFFIX
+        found = persistently(lambda: _content(self._storage or storage_of(path), path), path)
+        return captions_of_file(found, path)
 
     def describe(self, index: int) -> str:
         """The file's path."""
@@ -186,13 +198,14 @@ class ImageFolder(ImageFiles):
       root: the folder.
       split: the name of a split; see `distill.data.sources.layout`.
       decoding: how the files become pixels.
+      captions: whether text files are captions, and not left out.
 
     Raises:
       UserError: if there is no such split, there are no images in it, or a folder's name cannot be
         that of a class.
     """
 
-    def __init__(self, root: Path | str, split: str, decoding: Decoding):
+    def __init__(self, root: Path | str, split: str, decoding: Decoding, *, captions: bool = False):
         top = os.fspath(root)
         layout = find_split(top, split)
         # Splits that are drawn lie in one place, and slices of a split too.
@@ -203,7 +216,7 @@ class ImageFolder(ImageFiles):
             self._drawn_from = f", drawn from {len(files):,}"
             chosen = within(_hashes(files), layout.drawn)
             files, labels = files.take(chosen), labels[chosen]
-        super().__init__(files, labels, found.left_out, decoding)
+        super().__init__(files, labels, found.left_out, decoding, captions=captions)
 
     def _images(self) -> str:
         counts = np.bincount(self.labels, minlength=len(self.class_names))
@@ -219,6 +232,7 @@ class UnlabelledImages(ImageFiles):
       root: the folder.
       split: `train`.
       decoding: how the files become pixels.
+      captions: whether text files are captions, and not left out.
 
     Raises:
       UserError: if another split is asked for, or there are no images.
@@ -226,7 +240,7 @@ class UnlabelledImages(ImageFiles):
 
     class_names = ()
 
-    def __init__(self, root: Path | str, split: str, decoding: Decoding):
+    def __init__(self, root: Path | str, split: str, decoding: Decoding, *, captions: bool = False):
         top = os.fspath(root)
         open_root(top)
         if split != "train":
@@ -240,10 +254,19 @@ class UnlabelledImages(ImageFiles):
         if not len(files):
             raise _no_images(top, "image.jpg", left_out)
         labels = np.full(len(files), -1, np.int32)
-        super().__init__(files, labels, left_out, decoding)
+        super().__init__(files, labels, left_out, decoding, captions=captions)
 
     def _images(self) -> str:
         return f"{count(len(self), 'image')} without labels"
+
+
+def _content(storage: Storage, path: str) -> bytes:
+    """What a file holds; nothing if there is none."""
+    try:
+        with storage.open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def _no_images(place: str, expected: str, left_out: LeftOut) -> UserError:
@@ -261,7 +284,7 @@ def _opener(kind: type[ImageFolder | UnlabelledImages]) -> Callable[[Request], S
         storage_of(root).check_reachable(root, what)
         return open_parts(
             request.split,
-            lambda whole: kind(root, whole, request.decoding),
+            lambda whole: kind(root, whole, request.decoding, captions=request.captions),
         )
 
     return opened

@@ -26,6 +26,8 @@ class Request:
     """How encoded images become pixels."""
     data_dir: str | None
     """Where TFDS keeps its data sets; None for its default."""
+    captions: bool = False
+    """Whether the texts that go with images are wanted, too; see `captions_of`."""
 
     @property
     def channels(self) -> int:

@@ -79,13 +79,17 @@ class IndexedImages:
 
     def encoded(self, index: int) -> bytes:
         """The bytes of the image's file."""
-        offset, length, _, number, _ = self._index.entries[self._rows[index]].item()
-        shard = self._index.shards[number]
-        path = os.path.join(self._index.root, shard.name)
-        data = self._storage.read_part(path, shard, offset, length)
+        data = self._part(self._index, index)
         if not data:
             raise CorruptImage("it is empty, 0 bytes")
         return data
+
+    def _part(self, index: ImageIndex, image: int) -> bytes:
+        """What an index of these shards says where it lies for an image."""
+        offset, length, _, number, _ = index.entries[self._rows[image]].item()
+        shard = index.shards[number]
+        path = os.path.join(index.root, shard.name)
+        return self._storage.read_part(path, shard, offset, length)
 
     def describe(self, index: int) -> str:
         """The path of the image's shard, and its name in it."""

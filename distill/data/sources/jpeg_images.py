@@ -79,21 +79,20 @@ class JpegImage:
 
 
 def jpeg_image(
-    data: bytes, decode: Callable[[bytes], np.ndarray], *, upright: bool, most_pixels: int
+    data: bytes, decode: Callable[[bytes], np.ndarray], *, most_pixels: int
 ) -> JpegImage | None:
     """The image of a JPEG file of which parts can be decoded alone; None of any other file.
 
     Args:
       data: of the whole file.
       decode: decodes it.
-      upright: whether it may not be one that its EXIF orientation turns.
       most_pixels: of a file that may be decoded unseen.
     """
     try:
         header = parse(data)
     except UnsupportedJpeg:
         return None
-    if (upright and header.orientation != 1) or header.height * header.width > most_pixels:
+    if header.height * header.width > most_pixels:
         return None
     # Markers of others, which need not begin rows, are not cut at, nor a scan stopped amid them.
     return JpegImage(data, header, decode) if header.lengths or not header.interval else None

@@ -17,6 +17,7 @@ from distill.data.sources.base import (
     labelled,
     printable,
 )
+from distill.data.sources.captions import CaptionTable, caption_columns, captions_in
 from distill.data.sources.class_lists import (
     classes_of,
     label_text,
@@ -43,8 +44,8 @@ _COLUMNS = {
 }
 _SUFFIXES = (".csv", ".tsv")
 _EXPECTED = (
-    "expected a line of names, path and perhaps label and split, or lines of a path and a label "
-    "without one"
+    "expected a line of names, path and perhaps label and split, or lines of a path and a label, "
+    "or captions where they are read, without one"
 )
 
 
@@ -59,10 +60,16 @@ class Table(NamedTuple):
     """None where the list has no such column."""
     lines: list[int]
     """The line of each, from 1."""
+    captions: list[tuple[str, ...]] | None = None
+    """None where none are wanted or the list has no such column."""
 
 
-def read_table(file: str) -> Table:
+def read_table(file: str, *, captions: bool = False) -> Table:
     """Reads a list: CSV, or TSV if it is called so or its first line has a tab.
+
+    Args:
+      file: the list.
+      captions: whether its captions are wanted; lines of one image then become one.
 
     Raises:
       UserError: naming the line that cannot be read.
@@ -78,20 +85,25 @@ def read_table(file: str) -> Table:
             lines.seek(0)
             is_tabbed = file.lower().endswith(".tsv") or "\t" in first
             rows = csv.reader(lines, delimiter="\t" if is_tabbed else ",", strict=True)
-            return _table(file, rows)
+            table = _table(file, rows, captions)
+            return table if table.captions is None else _joined(table, table.captions)
     except OSError as error:
         raise UserError(f"{printable(file)} cannot be read: {error.strerror}") from error
 
 
-def _table(file: str, rows: Any) -> Table:
+def _table(file: str, rows: Any, captions: bool) -> Table:
     """The table of a reader's rows."""
     filled = _filled(file, rows)
     first = next(filled, None)
     if first is None:
         raise UserError(f"{printable(file)} is empty; {_EXPECTED}")
-    columns, is_header = _columns(file, first)
+    columns, is_header = _columns(file, first, captions)
     width = len(first)
-    table = Table(file, [], [], [] if "split" in columns else None, [])
+    captions_at = range(1, width) if captions else ()
+    if captions and is_header:
+        captions_at = caption_columns(first)
+    splits, texts_of_images = [] if "split" in columns else None, [] if captions_at else None
+    table = Table(file, [], [], splits, [], texts_of_images)
     path_at, label_at, split_at = columns["path"], columns.get("label"), columns.get("split")
     texts: dict[str, str | None] = {}
     for row in filled if is_header else _and_rest(first, filled):
@@ -108,7 +120,38 @@ def _table(file: str, rows: Any) -> Table:
         table.lines.append(line)
         if table.splits is not None and split_at is not None:
             table.splits.append(row[split_at].strip())
+        if table.captions is not None:
+            table.captions.append(_captions(file, line, [row[place] for place in captions_at]))
     return table
+
+
+def _joined(table: Table, captions: Sequence[tuple[str, ...]]) -> Table:
+    """The table with one line for each image, which has the captions of all its lines.
+
+    Raises:
+      UserError: if lines of an image differ in label or split.
+    """
+    places: dict[str, list[int]] = {}
+    for place, path in enumerate(table.paths):
+        places.setdefault(path, []).append(place)
+    for first, *others in places.values():
+        for what, said in (("label", table.labels), ("split", table.splits)):
+            wrong = next((one for one in others if said and said[one] != said[first]), None)
+            if wrong is not None:
+                raise _wrong(
+                    table.file,
+                    table.lines[wrong],
+                    f"gives {table.paths[first]!r} another {what} than line {table.lines[first]:,}",
+                )
+    firsts = [some[0] for some in places.values()]
+    return Table(
+        table.file,
+        [*places],
+        [table.labels[place] for place in firsts],
+        table.splits and [table.splits[place] for place in firsts],
+        [table.lines[place] for place in firsts],
+        [tuple(one for place in some for one in captions[place]) for some in places.values()],
+    )
 
 
 def _filled(file: str, rows: Any) -> Iterator[list[str]]:
@@ -129,7 +172,7 @@ def _and_rest(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]
     yield from rest
 
 
-def _columns(file: str, first: Sequence[str]) -> tuple[dict[str, int], bool]:
+def _columns(file: str, first: Sequence[str], captions: bool) -> tuple[dict[str, int], bool]:
     """Where columns are, and whether the first row names them."""
     names = [name.strip().lower() for name in first]
     columns = {}
@@ -142,9 +185,11 @@ def _columns(file: str, first: Sequence[str]) -> tuple[dict[str, int], bool]:
             columns[column] = places[0]
     if "path" in columns:
         return columns, True
-    if len(first) > 2 or os.path.splitext(names[0])[1] not in suffixes():
+    most = len(first) if captions else 2
+    if len(first) > most or os.path.splitext(names[0])[1] not in suffixes():
         raise _wrong(file, 1, f"is {', '.join(map(repr, first[:5]))}; {_EXPECTED}")
-    return dict(zip(("path", "label"), range(len(first)), strict=False)), False
+    known = ("path",) if captions else ("path", "label")
+    return dict(zip(known, range(len(first)), strict=False)), False
 
 
 def _label(file: str, line: int, written: str) -> str | None:
@@ -152,6 +197,13 @@ def _label(file: str, line: int, written: str) -> str | None:
         return label_text(written)
     except UserError as error:
         raise _wrong(file, line, f"has a label that is none: {error}") from error
+
+
+def _captions(file: str, line: int, cells: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return captions_in(cells)
+    except UserError as error:
+        raise _wrong(file, line, f"cannot be read: {error}") from error
 
 
 def _wrong(file: str, line: int, what: str) -> UserError:
@@ -183,13 +235,21 @@ class ListedImages(ImageFiles):
         root = os.path.dirname(table.file)
         self.class_names, labels = _classes(table, class_names, root)
         self._drawn_from = "" if drawn_from is None else f", drawn from {drawn_from:,}"
+        self._captions = None
+        if (captions := table.captions) is not None:
+            self._captions = CaptionTable.of(captions[place] for place in chosen)
         files = FileTable.of_paths(root, map(table.paths.__getitem__, chosen.tolist()))
         super().__init__(files, labels[chosen], LeftOut(), decoding)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the files' paths and sizes in order, their labels, and the classes' names."""
-        return fingerprint_of(super().fingerprint, self.labels.astype("<i4").tobytes())
+        """Of the files' paths and sizes in order, labels, captions, and the classes' names."""
+        captions = [] if self._captions is None else [*self._captions.parts]
+        return fingerprint_of(super().fingerprint, self.labels.astype("<i4").tobytes(), *captions)
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """Those of the list; without a column of them, those of the file beside the image."""
+        return super().captions(index) if self._captions is None else self._captions[index]
 
     def _images(self) -> str:
         classes = len(self.class_names)
@@ -239,13 +299,14 @@ def _files(path: str) -> dict[str, str]:
     return files
 
 
-def open_list(path: str, split: str, decoding: Decoding) -> ListedImages:
+def open_list(path: str, split: str, decoding: Decoding, *, captions: bool = False) -> ListedImages:
     """Opens a whole split: lines that say so, a list that is called so, or what is drawn.
 
     Args:
       path: of a list, or of a folder of lists.
       split: its name.
       decoding: how files become pixels.
+      captions: whether captions are wanted.
 
     Raises:
       UserError: if there is no such split, or a line that cannot be read.
@@ -258,9 +319,9 @@ def open_list(path: str, split: str, decoding: Decoding) -> ListedImages:
                 f"{what} holds the lists {', '.join(files)}, of which none is called {split!r}; "
                 "name one of them in place of the folder, or call lists by their splits"
             )
-        return _images(_table_in(files[name]), None, None, decoding)
+        return _images(_table_in(files[name], captions), None, None, decoding)
     ((stem, file),) = files.items()
-    table = _table_in(file)
+    table = _table_in(file, captions)
     if table.splits is not None:
         name, bounds = pick_split(split, list(dict.fromkeys(table.splits)), what)
         return _images(table, bounds, name, decoding)
@@ -268,8 +329,8 @@ def open_list(path: str, split: str, decoding: Decoding) -> ListedImages:
     return _images(table, bounds, None, decoding)
 
 
-def _table_in(file: str) -> Table:
-    return once(("list", file), lambda: read_table(file))
+def _table_in(file: str, captions: bool) -> Table:
+    return once(("list", file, captions), lambda: read_table(file, captions=captions))
 
 
 def _images(
@@ -288,7 +349,10 @@ def _images(
 
 def _open(request: Request) -> Source:
     return open_parts(
-        request.split, lambda whole: open_list(request.argument, whole, request.decoding)
+        request.split,
+        lambda whole: open_list(
+            request.argument, whole, request.decoding, captions=request.captions
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from distill.data.sources.base import printable
 from distill.data.sources.places import read_if_there, storage_of
 from distill.errors import UserError
 from distill.json_files import parse_json, write_json
+from distill.paths import in_bucket
 
 T = TypeVar("T")
 
@@ -145,7 +146,8 @@ def _absent(folder: str) -> str:
         return f"{where} is no directory; expected one that distill prepare has written"
     if is_folder(os.path.join(folder, UNFINISHED)):
         return f"{where} is not prepared to the end; run the same distill prepare command again"
+    output = f"DIR, and copy that to {where}" if in_bucket(folder) else where
     return (
         f"{where} holds no {MANIFEST}, so that it is no prepared data; write it with distill "
-        f"prepare SOURCE --output={where}"
+        f"prepare SOURCE --output={output}"
     )

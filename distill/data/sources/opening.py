@@ -16,6 +16,7 @@ def open_source(
     data_dir: str | None = None,
     exif_orientation: bool = False,
     decoder: Decoder = "fast",
+    captions: bool = False,
 ) -> Source:
     """Opens the split of the source a config names.
 
@@ -26,6 +27,7 @@ def open_source(
       data_dir: where TFDS keeps its data sets; None for its default.
       exif_orientation: whether images are turned as their EXIF orientation says.
       decoder: what decodes JPEG files.
+      captions: whether the texts that go with images are wanted, too, if there are any.
 
     Raises:
       MissingSplit: if there is no such split, or, an `EmptySplit`, no image in it.
@@ -42,7 +44,13 @@ def open_source(
     decoding = Decoding(channels, exif_orientation, decoder)
     with opened_together():
         source = form.open(
-            Request(argument=argument, split=split, decoding=decoding, data_dir=data_dir)
+            Request(
+                argument=argument,
+                split=split,
+                decoding=decoding,
+                data_dir=data_dir,
+                captions=captions,
+            )
         )
     if not len(source):
         raise EmptySplit(f"split {split!r} of {name} holds no images ({source.found})")

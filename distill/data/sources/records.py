@@ -20,6 +20,7 @@ from distill.data.sources.base import (
     labelled,
     printable,
 )
+from distill.data.sources.captions import captions_of_record
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
@@ -28,6 +29,8 @@ from distill.errors import RunFailed, UserError
 
 # Records whose labels are read at once, and seconds between lines that say how far it is.
 _RECORDS, _PATIENCE = 1024, 20.0
+# Features of captions, as COCO's and others have them, of which the first there is counts.
+_CAPTIONS = (("captions", "text"), ("captions",), ("caption",), ("text",))
 # Features that are said otherwise than as attributes.
 _OWN = (("image",), ("label",), ("file_name",))
 
@@ -36,7 +39,8 @@ class TfdsSource:
     """A TensorFlow Datasets data set prepared as `array_record`, read without TensorFlow.
 
     Its classes are those of the feature `label`; without one, images have no labels. What other
-    features say of an image as a whole, such as `attributes/Male`, are its attributes.
+    features say of an image as a whole, such as `attributes/Male`, are its attributes. Its captions
+    are those of a feature `captions/text`, `captions`, `caption` or `text`.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class TfdsSource:
             for keys, feature in _scalars(features, tfds.features.FeaturesDict)
             if keys not in _OWN
         }
+        self._captions = next((keys for keys in _CAPTIONS if _is_text(features, keys)), None)
         splits = [(s.name, s.num_bytes, s.shard_lengths) for s in builder.info.splits.values()]
         self.fingerprint = fingerprint_of(
             builder.info.full_name, split, sorted(splits), self.class_names
@@ -181,6 +186,23 @@ class TfdsSource:
             path: _plain(feature, record, keys)
             for path, (keys, feature) in self._attributes.items()
         }
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The record's captions, if the data set has any."""
+        if self._captions is None:
+            return ()
+        (record,) = self._fetch([index])
+        found = np.atleast_1d(functools.reduce(operator.getitem, self._captions, record)).tolist()
+        return captions_of_record(found, f"feature {'/'.join(self._captions)}")
+
+
+def _is_text(features: Any, keys: tuple[str, ...]) -> bool:
+    """Whether there is a feature of text, or of several, at a path of keys."""
+    for key in keys:
+        if not hasattr(features, "keys") or key not in features.keys():  # noqa: SIM118
+            return False
+        features = features[key]
+    return not hasattr(features, "keys") and np.dtype(features.np_dtype).kind == "O"
 
 
 def _scalars(

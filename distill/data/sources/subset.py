@@ -10,6 +10,7 @@ from distill.data.sources.base import (
     Source,
     attributes_of,
     cached_property,
+    captions_of,
     fingerprint_of,
     is_remote,
     version_of,
@@ -52,6 +53,10 @@ class Subset(Derived):
     def attributes(self, index: int) -> dict[str, Any]:
         """What else the source says of the image."""
         return attributes_of(self._source, int(self._indices[index]))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The texts that go with the image in the source."""
+        return captions_of(self._source, int(self._indices[index]))
 
     @property
     def proportions(self) -> Mapping[str, tuple[int, float]]:
@@ -110,6 +115,10 @@ class Joined:
     def attributes(self, index: int) -> dict[str, Any]:
         """What else the image's source says of it."""
         return attributes_of(*self._locate(index))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The texts that go with the image in its source."""
+        return captions_of(*self._locate(index))
 
     @property
     def is_remote(self) -> bool:

@@ -5,17 +5,20 @@ A key is a member's path up to the first dot of its base name
 """
 
 import dataclasses
+import functools
 import json
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from distill.data.sources.base import Source, printable
+from distill.data.sources.base import Source, cached_property, fingerprint_of, printable
+from distill.data.sources.captions import SUFFIX, captions_of_file
 from distill.data.sources.class_lists import label_text
-from distill.data.sources.decoding import suffixes
+from distill.data.sources.decoding import Decoding, suffixes
 from distill.data.sources.formats import Format, Request
-from distill.data.sources.image_index import Label, Shard, ShardImages
+from distill.data.sources.image_index import ImageIndex, Label, Shard, ShardImages
+from distill.data.sources.indexed_images import IndexedImages
 from distill.data.sources.indexing import open_index
 from distill.data.sources.places import storage_of
 from distill.data.sources.reading import persistently
@@ -48,10 +51,17 @@ def scan_tar(path: str, shard: Shard) -> ShardImages:
       UserError: if it is compressed or damaged, or a label in it cannot be read.
       RunFailed: if the system fails to read it.
     """
-    return persistently(lambda: _scan(path, shard), path)
+    samples, walk = persistently(lambda: _scan(path, shard), path)
+    return samples.in_shard(shard, walk.left_out, ended=walk.ended)
 
 
-def _scan(path: str, shard: Shard) -> ShardImages:
+def scan_captions(path: str, shard: Shard) -> ShardImages:
+    """As `scan_tar`, but finds the captions of each image; their length is 0 where it has none."""
+    samples, _ = persistently(lambda: _scan(path, shard), path)
+    return samples.captions_in_shard(shard)
+
+
+def _scan(path: str, shard: Shard) -> "tuple[_Samples, TarWalk]":
     samples = _Samples()
     with storage_of(path).opened(path, shard) as file:
         if not (beginning := file.read(8, 0)):
@@ -65,7 +75,7 @@ def _scan(path: str, shard: Shard) -> ShardImages:
             raise UserError(f"{printable(path)} {error}. Copy or pack it again") from error
         except UserError as error:
             raise UserError(f"{printable(path)}: {error}") from error
-    return samples.in_shard(shard, walk.left_out, ended=walk.ended)
+    return samples, walk
 
 
 def _refuse_compressed(path: str, beginning: bytes) -> None:
@@ -90,6 +100,7 @@ class _Samples:
         self._ranks: list[int] = []
         self._labels: list[Label | None] = []
         self._label_ranks: list[int] = []
+        self._captions: dict[int, tuple[int, int]] = {}
         self._seen: list[int] = []
         self._suffixes = _Suffixes()
         self._folders: dict[bytes, Label | None] = {}
@@ -130,6 +141,8 @@ class _Samples:
             self._names[number] = name
             self._offsets[number], self._sizes[number] = offset, size
             self._ranks[number] = suffix.rank
+        elif suffix.text == SUFFIX:
+            self._captions[number] = (offset, size)
         elif suffix.label_rank < self._label_ranks[number]:
             content = read(offset, min(size, _LONGEST_LABEL))
             if (label := self._label(name, suffix.text, content)) is not None:
@@ -165,6 +178,17 @@ class _Samples:
             self._stated[known] = label
         return self._stated[known]
 
+    @property
+    def _places(self) -> list[int]:
+        """The numbers of keys that have an image."""
+        return [place for place, rank in enumerate(self._ranks) if rank < _NONE]
+
+    def captions_in_shard(self, shard: Shard) -> ShardImages:
+        """Where each image's captions are, in the order of `in_shard`."""
+        found = [self._captions.get(place, (0, 0)) for place in self._places]
+        offsets, sizes = [offset for offset, _ in found], [size for _, size in found]
+        return ShardImages.of(shard, [b""] * len(found), offsets, sizes, [None] * len(found))
+
     def in_shard(self, shard: Shard, left_out: Counter[str], *, ended: bool) -> ShardImages:
         """The images, and what else there is.
 
@@ -173,7 +197,7 @@ class _Samples:
           left_out: what of the tar is no file.
           ended: whether it has its end mark.
         """
-        places = [place for place, rank in enumerate(self._ranks) if rank < _NONE]
+        places = self._places
         remarks = [] if places else [f"{shard.name} holds no images"]
         if not ended:
             remarks.append(f"{shard.name} lacks the mark at its end and may be cut off")
@@ -242,6 +266,37 @@ def _stated(content: bytes, suffix: str) -> str | None:
     return label_text(about.get("label")) if isinstance(about, dict) else None
 
 
+class CaptionedShards(IndexedImages):
+    """Images in tars, each with its captions.
+
+    Args:
+      captions: where those of each image of the index are.
+      index: of the images.
+      decoding: see `IndexedImages`, as what follows.
+    """
+
+    def __init__(self, captions: ImageIndex, index: ImageIndex, decoding: Decoding, **options: Any):
+        super().__init__(index, decoding, **options)
+        self._captions = captions
+        self._shards = tuple(map(_without_captions, self._shards))
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        """The lines of the sample's `.txt`."""
+        return captions_of_file(self._part(self._captions, index), self.describe(index))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the images' fingerprint and the sizes of their captions."""
+        sizes = self._captions.entries["length"][self._rows].tobytes()
+        return fingerprint_of(super().fingerprint, sizes)
+
+
+def _without_captions(shard: Shard) -> Shard:
+    """A shard of whose captions it is not said that they are left out."""
+    others = {suffix: count for suffix, count in shard.left_out.items() if suffix != SUFFIX}
+    return dataclasses.replace(shard, left_out=others)
+
+
 def _open(request: Request) -> Source:
     shards = find_shards(
         request.argument,
@@ -249,7 +304,15 @@ def _open(request: Request) -> Source:
         "a folder with *.tar, a pattern such as train-{000000..000146}.tar, or train-*.tar",
     )
     index = open_index("wds", shards, scan_tar)
-    return open_sharded(request, shards, index)
+    if not request.captions:
+        return open_sharded(request, shards, index)
+    captions = open_index("wds-captions", shards, scan_captions)
+    if not all(map(Shard.is_as, index.shards, captions.shards)):
+        raise UserError(
+            f"shards of {printable(index.root)} change while they are indexed; run the command "
+            "again when they are written"
+        )
+    return open_sharded(request, shards, index, functools.partial(CaptionedShards, captions))
 
 
 FORMATS = (Format(name="wds", argument="PATH", in_buckets=True, open=_open),)

@@ -166,8 +166,12 @@ def projected(
     student: VisionNetwork, teachers: Mapping[str, Teacher], config: MatchingConfig
 ) -> VisionNetwork:
     """The student with the projections that the terms of its loss compare by."""
-    widths = {name: teacher.network.config.width for name, teacher in teachers.items()}
-    return with_projections(student, config.losses.projected, widths)
+    of = {"embedding": "embedding_width", "tokens": "width"}
+    widths = {
+        feature: {name: getattr(one.network.config, of[feature]) for name, one in teachers.items()}
+        for feature in config.losses.projected
+    }
+    return with_projections(student, widths)
 
 
 def mix_views(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:

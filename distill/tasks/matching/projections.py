@@ -19,48 +19,45 @@ class Projections(nnx.Module):
 
     def __init__(
         self,
-        features: tuple[str, ...],
         width: int,
-        teacher_widths: Mapping[str, int],
+        teacher_widths: Mapping[str, Mapping[str, int]],
         *,
         rngs: nnx.Rngs,
     ):
-        for feature in features:
+        for feature, widths in teacher_widths.items():
             maps = {
                 teacher: Linear({"embed": width}, {"residual": size}, rngs=rngs)
-                for teacher, size in teacher_widths.items()
+                for teacher, size in widths.items()
             }
             setattr(self, feature, nnx.Dict(maps))
 
 
 def with_projections(
-    network: VisionNetwork, features: tuple[str, ...], teacher_widths: Mapping[str, int]
+    network: VisionNetwork, teacher_widths: Mapping[str, Mapping[str, int]]
 ) -> VisionNetwork:
-    """`network` with projections of `features`, or as it is if there are none.
+    """`network` with projections of its features, or as it is if there are none.
 
     Its own parameters are drawn as they are without.
 
     Args:
       network: the student.
-      features: some of embedding and tokens.
-      teacher_widths: by teacher.
+      teacher_widths: of some of embedding and tokens, by teacher.
     """
-    if not features:
+    if not teacher_widths:
         return network
-    build = functools.partial(_build, network.build, features, dict(teacher_widths))
+    build = functools.partial(_build, network.build, dict(teacher_widths))
     return dataclasses.replace(network, build=build)
 
 
 def _build(
     build: Callable[..., nnx.Module],
-    features: tuple[str, ...],
-    teacher_widths: Mapping[str, int],
+    teacher_widths: Mapping[str, Mapping[str, int]],
     config: ViTConfig,
     *,
     rngs: nnx.Rngs,
 ) -> nnx.Module:
     module = build(config, rngs=rngs)
-    setattr(module, PROJECTIONS, Projections(features, config.width, teacher_widths, rngs=rngs))
+    setattr(module, PROJECTIONS, Projections(config.width, teacher_widths, rngs=rngs))
     return module
 
 

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from jpegs import KINDS, photograph, pillow, rotated
+from jpegs import KINDS, photograph, pillow
 from PIL import Image
 
 from distill.data.jpeg import UnsupportedJpeg, parse
@@ -33,30 +33,6 @@ def patched(marker, at, value):
 def test_size_and_mcus_are_read(kind, mcu, mcus):
     header = parse(KINDS[kind](PIXELS))
     assert (header.height, header.width, header.mcu, header.mcus) == (40, 70, mcu, mcus)
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("orientation", range(10))
-def test_orientation_is_that_of_pillow_or_upright(order, orientation):
-    options = rotated(orientation)
-    options["exif"].endian = order
-    data = pillow(PIXELS, **options)
-    said = Image.open(io.BytesIO(data)).getexif()[0x0112]
-    assert said == orientation
-    assert parse(data).orientation == (said if 1 <= said <= 8 else 1)
-
-
-def test_orientation_is_found_in_xmp_where_exif_says_nothing():
-    data = pillow(PIXELS, xmp=b'<rdf:Description tiff:Orientation="8"/>')
-    assert Image.open(io.BytesIO(data)).getexif()[0x0112] == 8
-    assert parse(data).orientation == 8
-
-
-@pytest.mark.parametrize(
-    "exif", [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"nothing"]
-)
-def test_damaged_exif_is_upright(exif):
-    assert parse(pillow(PIXELS, exif=b"Exif\0\0" + exif)).orientation == 1
 
 
 def test_the_head_holds_no_metadata():

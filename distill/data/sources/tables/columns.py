@@ -142,7 +142,7 @@ def find_columns(schema: Any, features: Features, choice: Choice, where: str) ->
     if choice.label != _NONE or _NONE in fields:
         label = _chosen(choice.label, "label", labels, fields, _LABELS, where, known or named)
         if label is None:
-            _refuse_other_labels([name for name in _LABELS if name in fields], fields, where)
+            _refuse_other_labels(fields, image, where)
     nested = _types().is_struct(fields[image])
     parts = {part.name for part in fields[image]} if nested else set()
     names = features.get(label, {}).get("names") if label else None
@@ -160,17 +160,17 @@ def find_columns(schema: Any, features: Features, choice: Choice, where: str) ->
     )
 
 
-def _refuse_other_labels(named: list[str], fields: Mapping[str, Any], where: str) -> None:
+def _refuse_other_labels(fields: Mapping[str, Any], image: str, where: str) -> None:
     """Checks that no column is called as labels are, of a table in which none can be them."""
-    for name in named:
-        # Images may be called so too.
-        if not _holds_images(fields[name]):
-            raise UserError(
-                f"column {name!r} of {where} is {fields[name]}, and labels are whole numbers or "
-                "text. Write it as such (numbers, bools: pyarrow.compute.cast(column, 'int64')), "
-                "name another column after the path, ?label=NAME, or read images without labels, "
-                "?label=none"
-            )
+    for name in (name for name in _LABELS if name in fields and name != image):
+        # Images may be called so too, such as masks.
+        if _types().is_struct(fields[name]) and _holds_images(fields[name]):
+            continue
+        raise UserError(
+            f"column {name!r} of {where} is {fields[name]}, and labels are of an integer type or "
+            "string. Write it as such (pyarrow.compute.cast(column, 'int64'), or 'string'), name "
+            "another column after the path, ?label=NAME, or read images without labels, ?label=none"
+        )
 
 
 def _class_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
