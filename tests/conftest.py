@@ -40,7 +40,8 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that no worker is left with one at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("pipelines", "train"))
+    long = ("export", "pipelines", "teachers", "train")
+    items.sort(key=lambda item: item.path.parent.name not in long)
 
 
 def pytest_collection_finish():

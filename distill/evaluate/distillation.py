@@ -1,6 +1,7 @@
 """What is measured of a student: labels, and how far it is from its teachers."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from distill.metrics.classification import agreement, label_metrics, top5_agreem
 from distill.metrics.metric import Mean
 from distill.metrics.similarity import LinearCKA
 from distill.nn import Params, VisionNetwork
-from distill.subject import Teacher, combine, comparable
+from distill.subject import PerExample, Teacher, combine, comparable
 
 
 def distillation_metrics(
@@ -19,9 +20,11 @@ def distillation_metrics(
     *,
     mixed: Callable[[jax.Array], jax.Array] | None = None,
     labelled: bool = True,
-    among: Sequence[int] | None = None,
-):
+    among: tuple[int, ...] | None = None,
+) -> PerExample:
     """Metrics of the student, and of the student against its teachers.
+
+    For equal arguments they are the same object, which is compiled once.
 
     Args:
       student: what is evaluated.
@@ -32,6 +35,18 @@ def distillation_metrics(
       among: the classes that compete where labels are compared with; None is all. Students and
         teachers are compared over all.
     """
+    return _made(student, tuple(teachers.items()), mixed, labelled, among)
+
+
+@functools.lru_cache(maxsize=16)
+def _made(
+    student: VisionNetwork,
+    named: tuple[tuple[str, Teacher], ...],
+    mixed: Callable[[jax.Array], jax.Array] | None,
+    labelled: bool,
+    among: tuple[int, ...] | None,
+) -> PerExample:
+    teachers = dict(named)
 
     def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
         images, where = batch["image"], batch["mask"]

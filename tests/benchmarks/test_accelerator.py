@@ -13,8 +13,6 @@ from benchmarks.accelerator_rows import ROWS, Row
 from benchmarks.training_step import job_of
 from distill.parallel import MeshConfig, make_mesh
 
-pytestmark = pytest.mark.benchmark
-
 SCRIPT = "benchmarks/accelerator.py"
 WRITE = (
     "import json, sys\n"
@@ -200,6 +198,7 @@ def test_a_step_is_told_without_an_mfu_where_the_peak_is_unknown():
     assert tell(figures | {"mfu": None}) == expected.format("MFU unknown for this device")
 
 
+@pytest.mark.benchmark
 def test_tiny_rows_run_on_a_cpu(tmp_path):
     file = tmp_path / "rows.jsonl"
     name = "pretrain B/16, batch 256, remat none"

@@ -9,8 +9,6 @@ import pytest
 
 from benchmarks import attention_kernel
 
-pytestmark = pytest.mark.benchmark
-
 SHAPE = (8, 16)
 
 

@@ -3,9 +3,8 @@ import json
 import pytest
 from support import run_python
 
-pytestmark = pytest.mark.benchmark
 
-
+@pytest.mark.benchmark
 def test_loaders_are_measured_side_by_side(tmp_path):
     file = tmp_path / "figures.json"
     options = ("--images=70", "--batches=1", "--rounds=1", "--cores=2", f"--json={file}")

@@ -3,11 +3,8 @@
 import json
 
 import jax
-import pytest
 
 from benchmarks import machine
-
-pytestmark = pytest.mark.benchmark
 
 
 def test_the_driver_is_what_nvidias_tool_says(tmp_path, monkeypatch):

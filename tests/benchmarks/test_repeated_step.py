@@ -12,8 +12,6 @@ import pytest
 from benchmarks import repeated_step
 from distill.train.state import TrainState
 
-pytestmark = pytest.mark.benchmark
-
 SIZES = ("width=16", "depth=1", "mlp_dim=16", "heads=2")
 COMMAND = [
     *"--teacher=B/16 --student=B/16 --batch_size=2 --image_size=16 --num_classes=3".split(),
@@ -41,6 +39,7 @@ def repeat(tmp_path):
     return stopped.value.code, json.loads(file.read_text())
 
 
+@pytest.mark.benchmark
 def test_a_distillation_step_repeats_itself(tmp_path, capsys):
     status, found = repeat(tmp_path)
     assert (status, found["holds"], found["differing"]) == (0, True, {})
