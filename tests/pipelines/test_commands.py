@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 from jax.sharding import AbstractMesh
-from support import REPOSITORY, TINY, arguments, pretrain_config, run_command, run_python
-
-from distill.config import ConfigError
-from distill.train.run import check_batch
+from support import REPOSITORY, TINY, arguments, run_command, run_python
 
 DISTILL = shutil.which("distill", path=str(Path(sys.executable).parent))
 TINY_FLAGS = [f"--config.{key}={value}" for key, value in TINY.items()]
@@ -119,12 +116,14 @@ def test_a_process_that_is_refused_prints_no_traceback():
     assert "Traceback" not in done.stderr
 
 
-def test_a_batch_that_devices_cannot_share_is_refused():
+def test_a_batch_that_devices_cannot_share_is_refused(tmp_path, monkeypatch):
     eight = AbstractMesh((4, 2, 1), ("data", "fsdp", "tensor"))
-    with pytest.raises(ConfigError) as refused:
-        check_batch(pretrain_config(train__batch_size=36), eight)
+    monkeypatch.setattr("distill.train.run.make_mesh", lambda config: eight)
+    command = arguments("pretrain/digits.py", tmp_path, train__batch_size=36)
+    done = run_command("pretrain", *command)
+    assert done.returncode == 2
     assert "batch_size is 36, which 8 devices (data × fsdp) cannot share evenly; use 32 or 40" in (
-        str(refused.value)
+        done.stderr
     )
 
 

@@ -81,6 +81,7 @@ network = vit_22b.build(vit_22b.configure())
 assert network.parameter_count() > 22e9
 images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
 assert count_flops(network.apply, network.abstract_params, images).matrix > 1e13
+assert jax.eval_shape(network.apply, network.abstract_params, images).logits.shape == (1, 1000)
 assert not jax.live_arrays()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - baseline)
 """
