@@ -1,7 +1,6 @@
 """What is measured of a student: labels, and how far it is from its teachers."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from distill.metrics.classification import agreement, label_metrics, top5_agreem
 from distill.metrics.metric import Mean
 from distill.metrics.similarity import LinearCKA
 from distill.nn import PairNetwork, Params, VisionNetwork
-from distill.subject import PerExample, Teacher, combine, comparable
+from distill.subject import Teacher, combine, comparable
 
 
 def distillation_metrics(
@@ -21,11 +20,9 @@ def distillation_metrics(
     *,
     mixed: Callable[[jax.Array], jax.Array] | None = None,
     labelled: bool = True,
-    among: tuple[int, ...] | None = None,
-) -> PerExample:
+    among: Sequence[int] | None = None,
+):
     """Metrics of the student, and of the student against its teachers.
-
-    For equal arguments they are the same object, which is compiled once.
 
     Args:
       student: what is evaluated.
@@ -36,18 +33,6 @@ def distillation_metrics(
       among: the classes that compete where labels are compared with; None is all. Students and
         teachers are compared over all.
     """
-    return _metrics_of(student, tuple(teachers.items()), mixed, labelled, among)
-
-
-@functools.lru_cache(maxsize=16)
-def _metrics_of(
-    student: VisionNetwork,
-    named: tuple[tuple[str, Teacher], ...],
-    mixed: Callable[[jax.Array], jax.Array] | None,
-    labelled: bool,
-    among: tuple[int, ...] | None,
-) -> PerExample:
-    teachers = dict(named)
 
     def per_example(params: Params, frozen: Any, batch: dict[str, jax.Array]):
         images, where = batch["image"], batch["mask"]
