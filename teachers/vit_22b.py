@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from distill.config import how_it_runs
 from distill.nn.attention import split_heads
-from distill.nn.encoder import SequentialBlock, make_norm, make_qk_norm
+from distill.nn.encoder import make_norm, make_qk_norm
 from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import Linear, mlp_bias
 from distill.nn.variants import Shape, VariantConfig
@@ -170,7 +170,10 @@ def configure(variant: str = "22B/14", **choices) -> ViT22BConfig:
     return ViT22BConfig.of(variant, **choices)
 
 
+# One object, so that networks of equal configs are equal.
+_PARALLEL = functools.partial(VisionTransformer, block=ParallelBlock)
+
+
 def build(config: ViT22BConfig) -> VisionNetwork:
     """The network of `config`; no memory is allocated."""
-    block = ParallelBlock if config.parallel else SequentialBlock
-    return VisionNetwork(config, functools.partial(VisionTransformer, block=block))
+    return VisionNetwork(config, _PARALLEL if config.parallel else VisionTransformer)

@@ -1,5 +1,7 @@
 """JAX on the CPU, and a tiny teacher that tests share."""
 
+import functools
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# Threads of torch wait for each other longer than they take to multiply tiny matrices.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Compiling is most of what tests do, and what they run is tiny. The last two flags, an older code
 # generator and one module instead of many, make a training step compile in a third of the time.
@@ -36,7 +40,47 @@ def pytest_ignore_collect(collection_path, config):
 
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that no worker is left with one at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("pipelines", "train"))
+    long = ("export", "pipelines", "teachers", "train")
+    items.sort(key=lambda item: item.path.parent.name not in long)
+
+
+def pytest_collection_finish():
+    """Spares what lasts to the end: imported modules from the collector, programs from loading."""
+    gc.collect()
+    gc.freeze()
+    _keep_loaded_programs()
+
+
+def _keep_loaded_programs():
+    """Has programs that the cache holds loaded once a process: it takes a tenth of a tiny run."""
+    from jax._src import compilation_cache
+
+    load, loaded = compilation_cache.get_executable_and_time, {}
+
+    @functools.wraps(load)
+    def load_once(key, options, backend, devices):
+        place = key, backend, devices
+        if place not in loaded:
+            program, seconds = load(key, options, backend, devices)
+            if program is None:
+                return program, seconds
+            # Not all of a suite's: they take memory.
+            if len(loaded) == 256:
+                loaded.clear()
+            loaded[place] = program, seconds
+        return loaded[place]
+
+    compilation_cache.get_executable_and_time = load_once
+
+
+@pytest.fixture(scope="module", autouse=True)
+def figures():
+    """Leaves figures out of pages, but for the tests of them, which override this."""
+    from distill.report import html
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html, "_png", lambda drawing: b"")
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,12 @@
 """What tests of exports share: images, what the network makes of them, a comparison."""
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Iterator
 from unittest import mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,7 +31,12 @@ def expected(exported: Exportable, images: np.ndarray):
     """What the network computes, called as training calls it."""
     config = exported.network.config
     scaled = (images.astype(np.float32) / 255 - np.float32(config.mean)) / np.float32(config.std)
-    return exported.network.apply(exported.params, jnp.asarray(scaled))
+    return _compiled(exported.network)(exported.params, jnp.asarray(scaled))
+
+
+@functools.cache
+def _compiled(network):
+    return jax.jit(network.apply)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What tests share: commands as a user runs them, and runs that take seconds."""
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -193,15 +194,22 @@ def exportable(
             **choices,
         )
     )
+    names = [f"class {number}" for number in range(num_classes)]
+    leaves, tree = _drawn(network)
+    params = jax.tree.unflatten(tree, leaves)
+    return Exportable(network=network, params=params, class_names=names, dtype=dtype, view=view)
+
+
+@functools.cache
+def _drawn(network):
+    """Parameters none of which is zero, and their tree."""
     leaves, tree = jax.tree.flatten(network.init(jax.random.key(0)))
     keys = jax.random.split(jax.random.key(1), len(leaves))
     drawn = [
         leaf + 0.1 * jax.random.normal(key, leaf.shape)
         for leaf, key in zip(leaves, keys, strict=True)
     ]
-    names = [f"class {number}" for number in range(num_classes)]
-    params = jax.tree.unflatten(tree, drawn)
-    return Exportable(network=network, params=params, class_names=names, dtype=dtype, view=view)
+    return drawn, tree
 
 
 def wait_for(condition):

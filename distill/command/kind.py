@@ -26,8 +26,7 @@ def command_of(keys: Collection[str], family: str | None = None) -> str:
     """
     if {*keys} == {"evals"}:
         return "evaluate"
-    locked = "loss" in keys and {"teacher", "targets"} & {*keys}
-    if locked or (family == "pair" and "matching" not in keys):
+    if family == "pair" and "matching" not in keys:
         return "train_pair"
     return next(command for command, own in _OWN.items() if not own or {*own} & {*keys})
 
@@ -53,14 +52,18 @@ def expecting(schema: type, keys: Collection[str], family: str | None = None) ->
     try:
         yield
     except ConfigError as error:
-        here = command_of([f.name for f in dataclasses.fields(schema)])
+        fields = {f.name for f in dataclasses.fields(schema)}
+        of_pairs = {"loss", "teacher"} <= fields
+        here = command_of(fields, "pair" if of_pairs else None)
         there = command_of(keys, family)
-        if here == there:
+        # Targets are stored of both.
+        if here == there or (of_pairs and there == "train_pair"):
             raise
         own = [key for key in _OWN.get(there, keys) if key in keys]
-        why = f"it has {', '.join(own)}" if own else f"it has no {_OWN.get(here, keys)[0]}"
-        if there == "train_pair":
-            why = "its model is a pair"
+        if "train_pair" in (here, there):
+            why = f"its model is {'a' if there == 'train_pair' else 'no'} pair"
+        else:
+            why = f"it has {', '.join(own)}" if own else f"it has no {_OWN[here][0]}"
         raise UserError(
             f"this is a config for distill {there}: {why}. As one for distill {here}: {error}"
         ) from error

@@ -1,5 +1,6 @@
 """Accuracy and calibration against labels, and agreement between two models."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -48,8 +49,12 @@ def _competes(logits: jax.Array, among: Sequence[int]) -> np.ndarray:
     return competes
 
 
-def classification_metrics(network: VisionNetwork, among: Sequence[int] | None = None):
-    """Metrics of one model against labels: those of `label_metrics`."""
+@functools.lru_cache(maxsize=16)
+def classification_metrics(network: VisionNetwork, among: tuple[int, ...] | None = None):
+    """Metrics of one model against labels: those of `label_metrics`.
+
+    For equal arguments they are the same object, which is compiled once.
+    """
 
     def per_example(params, frozen, batch):
         del frozen

@@ -96,16 +96,9 @@ class Network:
     def _build(self, key: jax.Array) -> nnx.Module:
         return self.build(self.config, rngs=nnx.Rngs(params=key))
 
-    @functools.cached_property
+    @property
     def _abstract(self) -> tuple[nnx.GraphDef, nnx.State]:
-        graph, state = nnx.split(nnx.eval_shape(lambda: self._build(jax.random.key(0))))
-        for path, variable in nnx.to_flat_state(state):
-            if not issubclass(variable.type, nnx.Param):
-                raise ValueError(
-                    f"{'/'.join(map(str, path))} is a {variable.type.__name__}; every variable of "
-                    "a network's module must be an nnx.Param, as nothing else is kept"
-                )
-        return graph, state
+        return _traced(self.build, self.config)
 
     @functools.cached_property
     def _placed(self) -> tuple[nnx.GraphDef, nnx.State]:
@@ -180,6 +173,20 @@ class Network:
         """Number of parameters, leaving out the top-level modules named in `without`."""
         kept = {k: v for k, v in self.abstract_params.items() if k not in without}
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(kept))
+
+
+@functools.lru_cache(maxsize=32)
+def _traced(build: Callable[..., nnx.Module], config: Any) -> tuple[nnx.GraphDef, nnx.State]:
+    """The module without its arrays; the same wherever the network is placed."""
+    module = nnx.eval_shape(lambda: build(config, rngs=nnx.Rngs(params=jax.random.key(0))))
+    graph, state = nnx.split(module)
+    for path, variable in nnx.to_flat_state(state):
+        if not issubclass(variable.type, nnx.Param):
+            raise ValueError(
+                f"{'/'.join(map(str, path))} is a {variable.type.__name__}; every variable of "
+                "a network's module must be an nnx.Param, as nothing else is kept"
+            )
+    return graph, state
 
 
 def _axes(state: nnx.State) -> Params:

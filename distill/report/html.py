@@ -81,14 +81,18 @@ def preformatted(text: str) -> str:
 
 def figure(drawing: Figure, caption: str) -> str:
     """A figure embedded as PNG."""
-    buffer = io.BytesIO()
-    drawing.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(_png(drawing)).decode()
     text = html.escape(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
+
+
+def _png(drawing: Figure) -> bytes:
+    buffer = io.BytesIO()
+    drawing.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def write(path: Path, content: str) -> Path:

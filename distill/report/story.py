@@ -9,7 +9,6 @@ from distill.export.versions import obstacles
 from distill.nn import Network, VisionNetwork
 from distill.parallel import distributed
 from distill.parallel.printed import say
-from distill.report.run import write_run_report
 from distill.train.fit import Trained
 from distill.train.progress import format_figure
 from distill.train.workdir import Workdir
@@ -53,6 +52,9 @@ def finish(name: str, trained: Trained, workdir: Workdir) -> Trained:
     """Writes the report and prints the final figures, once for all processes."""
     if not distributed.is_primary():
         return trained
+    # Drawing takes a second to import, which whoever mistypes a flag need not wait for.
+    from distill.report.run import write_run_report
+
     report = write_run_report(workdir.path)
     width = max(map(len, trained.summary))
     for key, value in trained.summary.items():

@@ -2,17 +2,10 @@
 
 import json
 import os
-import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-
-# It is made when the module is imported.
-from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
-from tensorboard.plugins.scalar.summary_v2 import scalar_pb
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 FILE = "metrics.jsonl"
 
@@ -31,7 +24,10 @@ class MetricsLog:
         self._path = workdir / FILE
         _truncate(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._events = _EventFile(workdir)
+        # TensorBoard takes half a second to import, which whoever trains nothing need not wait for.
+        from distill.train.event_file import EventFile
+
+        self._events = EventFile(workdir)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the values of one step."""
@@ -49,34 +45,6 @@ class MetricsLog:
         self.flush()
         self._file.close()
         self._events.close()
-
-
-class _EventFile:
-    """A new file of TensorBoard's scalars, written without TensorFlow.
-
-    TensorBoard's EventFileWriter opens its file with TensorFlow wherever that is installed, which
-    takes seconds and gigabytes; its RecordWriter takes any file.
-    """
-
-    def __init__(self, workdir: Path):
-        # TensorBoard reads all files of a directory in the order of their names.
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
-        self._records = RecordWriter((workdir / name).open("xb"))
-        self._append(Event(file_version="brain.Event:2"))
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        event = Event(step=step)
-        for name, value in values.items():
-            event.summary.MergeFrom(scalar_pb(name, value))
-        self._append(event)
-
-    def _append(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self._records.write(event.SerializeToString())
-        self._records.flush()
-
-    def close(self) -> None:
-        self._records.close()
 
 
 class NoLog:

@@ -1,6 +1,8 @@
 """What training changes, and where each part of it lives."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,8 +37,13 @@ class TrainState:
 
 def init_params(network: Network, seed: int) -> Params:
     """Draws parameters straight into their shardings: no device holds more than its part."""
-    key = jax.random.fold_in(jax.random.key(seed), INIT_STREAM)
-    return jax.jit(network.init, out_shardings=network.shardings)(key)
+    return _drawing(network)(jax.random.fold_in(jax.random.key(seed), INIT_STREAM))
+
+
+@functools.lru_cache(maxsize=8)
+def _drawing(network: Network) -> Callable[[jax.Array], Params]:
+    """Runs of equal networks in one process, such as those of a study, compile this once."""
+    return jax.jit(network.init, out_shardings=network.shardings)
 
 
 def init_state(

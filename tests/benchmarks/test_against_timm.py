@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.benchmark
+
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm_without_torchvision").timm
 
@@ -19,7 +21,6 @@ def eager(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function: function)
 
 
-@pytest.mark.benchmark
 def test_the_ratio_is_of_medians_of_the_same_model(tmp_path, capsys):
     file = tmp_path / "timm.json"
     against_timm.main(["--model=B/16", *COMMAND, *SIZES, f"--json={file}"])

@@ -12,6 +12,8 @@ from distill.runs.opened import open_model
 from distill.tasks.classification import ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
 
+pytestmark = pytest.mark.benchmark
+
 SCRIPT = "benchmarks/function_matching.py"
 # Sections of a config that only labels or only teachers have, or that differ between them.
 OF_A_WAY = {"evals", "loss", "matching", "start", "students", "targets", "teacher", "teachers"}

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 from absl import flags
-from support import REPOSITORY, run_python
+from support import REPOSITORY, run_command
 
 from distill.command.flags import define_config
 from distill.command.help import help_text
@@ -174,7 +174,7 @@ def test_help_is_printed_and_nothing_else(capsys):
 
 
 def test_a_command_tells_what_its_own_config_says_of_its_keys():
-    done = run_python("-m", "pipelines.cli", "scaling_study", "--help")
+    done = run_command("scaling_study", "--help")
     assert done.returncode == 0, done.stderr
     assert "Steps, cooldown included; the longest is that of the base." in " ".join(
         done.stdout.split()

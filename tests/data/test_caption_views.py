@@ -88,7 +88,7 @@ def test_what_is_drawn_of_captions_changes_nothing_of_images(folder, tokenizer):
             np.testing.assert_array_equal(one[name], other[name])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_captions_are_the_same_in_workers_and_after_a_stop(folder, tokenizer, workers):
     data = config(tokenizer, folder, max_corrupt_share=1.0, workers=workers)
     source = data.open("train", channels=3)

@@ -77,7 +77,7 @@ def test_a_replay_shows_the_views_that_were_drawn_in_a_circle(source, store):
         np.testing.assert_array_equal(arrays[STORED + "logits/teacher"], expected["logits/teacher"])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_loaders_replay_from_anywhere(source, store, workers):
     config = DataConfig(workers=workers)
     options = dict(size=SIZE, batch_size=BATCH, seed=SEED, put=lambda batch: batch, store=store)

@@ -40,7 +40,7 @@ def evaluate(source, **options):
     return EvalLoader(source, config, size=8, batch_size=8, put=lambda batch: batch)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_captions_are_tokenized_where_images_are_decoded(captioned, workers):
     source = Transformed(captioned, tokenized, captioned.spec | {"caption": TokensSpec(LETTERS)})
     found = list(evaluate(source, workers=workers))

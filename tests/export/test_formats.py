@@ -7,7 +7,7 @@ import os
 import jax
 import numpy as np
 import pytest
-from exports import expected, pixels, verifier
+from exports import expected, pixels, runtimes_in_this_process, verifier
 from support import exportable as model
 from support import run_python
 
@@ -88,7 +88,10 @@ def wide():
 @pytest.fixture(scope="module")
 def both_tflites(wide, tmp_path_factory):
     """The wide model, in float32 and in int8."""
-    return export_version(wide, "tflite", tmp_path_factory.mktemp("tflite"), verifier(wide, 100))
+    with runtimes_in_this_process():
+        return export_version(
+            wide, "tflite", tmp_path_factory.mktemp("tflite"), verifier(wide, 100)
+        )
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def test_published_curves_are_recovered_from_noisy_points(name):
     compute = np.geomspace(least, 1e4, 20)
     covered = {"b": 0, "c": 0, "curve": 0}
     for seed in range(8):
-        fit = fit_law(compute, noisy(law, compute, seed), resamples=60)
+        fit = fit_law(compute, noisy(law, compute, seed), resamples=40)
         assert fit.law.b == pytest.approx(law.b, rel=0.15)
         assert fit.law.c == pytest.approx(law.c, rel=0.15)
         for parameter in ("b", "c"):
@@ -175,7 +175,7 @@ def test_a_law_that_barely_falls_is_fitted_through_noise(seed):
     """By 9% over four orders of magnitude, with noise of 2%."""
     law = ScalingLaw(a=0.5, b=0.01, c=0.0, d=0.0)
     compute = np.geomspace(1, 1e4, 20)
-    found = fit_law(compute, noisy(law, compute, seed), resamples=40).law
+    found = fit_law(compute, noisy(law, compute, seed), resamples=4, confidence=0.5).law
     assert found.predict(compute) == pytest.approx(curve(law, compute), rel=0.04)
     assert found.predict(compute[-1]) < found.predict(compute[0])
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from distill.laws import study
+from distill.laws.law import check_falling
 from distill.laws.study import Point, find_trend
 
 
@@ -17,11 +19,13 @@ def trend(errors):
     return find_trend(points, "error", resamples=40, seed=0)
 
 
-def test_a_frontier_of_models_that_do_not_learn_is_no_law():
+def test_a_frontier_of_models_that_do_not_learn_is_no_law(monkeypatch):
     """The best so far of noise falls with compute too."""
+    # Whatever is fitted to it.
+    monkeypatch.setattr(study, "fit_law", lambda *_, **__: object())
     noise = np.random.default_rng(0).permutation(np.linspace(0.4, 0.6, 15))
     errors = [0.70, 0.65, 0.62, 0.61, *noise]
-    assert trend(np.sort(errors)[::-1]).fit is not None
+    check_falling(np.arange(1, 20), np.sort(errors)[::-1])
     late = [*np.linspace(0.60, 0.56, 5), *np.linspace(0.70, 0.80, 15)]
     found = trend(late)
     assert found.frontier.sum() == 5 and found.fit is None

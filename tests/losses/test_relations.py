@@ -91,6 +91,7 @@ print(json.dumps([float(jax.jit(relational_distance)(*both)) for both in (rows, 
 """
 
 
+@pytest.mark.slow
 def test_pairs_are_those_of_all_devices():
     whole, cut = run_script(ON_FOUR_DEVICES)
     assert cut == pytest.approx(whole, rel=1e-5)

@@ -270,6 +270,7 @@ print(json.dumps(facts))
 """
 
 
+@pytest.mark.slow
 def test_each_device_calls_the_kernel_on_its_part():
     facts = run_script(EIGHT_DEVICES)
     assert {name: part for name, (_, part) in facts.items()} == {

@@ -192,6 +192,7 @@ print(json.dumps(facts))
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_compute_what_one_does_and_share_the_token_table():
     facts = run_script(EIGHT_DEVICES)
     tables = {name: table for name, (_, table) in facts.items()}

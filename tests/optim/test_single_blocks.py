@@ -7,7 +7,7 @@ import pytest
 
 from distill.optim import OptimizerConfig, make_optimizer, trained_params
 from distill.tasks.classification import Classification, ClassificationConfig
-from distill.train.state import init_state
+from distill.train.state import init_params, init_state
 from distill.train.step import Learner, make_train_step
 from students import vit
 
@@ -254,14 +254,14 @@ def test_the_gradient_of_frozen_blocks_is_zero_and_of_the_others_what_it_was():
     for trained in (None, trained_params(config, network.abstract_params, network.axes)):
         plain = OptimizerConfig(name="sgd", learning_rate=1.0, clip_norm=None, b1=0.0)
         optimizer = make_optimizer(plain, lambda step: 1.0, network.abstract_params, network.axes)
-        params = network.init(jax.random.key(0))
+        params = init_params(network, 0)
         params["classifier"]["kernel"] = jnp.ones_like(params["classifier"]["kernel"]).at[0].set(2)
         state = init_state(network, optimizer, 0, params=params)
         task = Classification(network, ClassificationConfig())
         step = make_train_step(Learner(task, optimizer, trained), 0)
         state, metrics = step(state, None, batch)
         after[trained is None] = state.params, metrics["grad_norm"]
-    started = network.init(jax.random.key(0))["encoder"]["blocks"]
+    started = init_params(network, 0)["encoder"]["blocks"]
     for free, stopped, start in zip(
         *(jax.tree.leaves(after[key][0]["encoder"]["blocks"]) for key in (True, False)),
         jax.tree.leaves(started),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from exports import runtimes_in_this_process
-from support import REPOSITORY, distill_config, run_command, run_python
+from support import REPOSITORY, distill_config, run_command
 
 from distill.config import load_file, resolve
 from distill.errors import RunFailed, UserError
@@ -108,9 +108,7 @@ def test_unknown_formats_and_unfit_heads_are_refused(student):
     with pytest.raises(UserError, match=r"tflite cannot hold this model: .* not in bfloat16"):
         export.run(student, student / "out", formats=("stablehlo", "tflite"), dtype="bfloat16")
     assert not (student / "out").exists()
-    done = run_python("-m", "pipelines.export", f"--workdir={student}", "--dtype=float16")
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert run_command("export", f"--workdir={student}", "--dtype=float16").returncode == 2
 
 
 def refuse(exported, directory):

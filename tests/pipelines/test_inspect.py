@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from big_vision_reference import pair_arrays, text_arrays
 from published import big_vision_arrays
-from support import run_command, run_python
+from support import run_command
 
 from distill.config import resolve
 from distill.errors import UserError
@@ -349,7 +349,7 @@ def test_the_command_takes_one_path(arguments, message):
 
 
 def test_the_command_takes_a_path(tmp_path):
-    done = run_python("-m", "pipelines.cli", "inspect", tmp_path / "nothing")
+    done = run_command("inspect", tmp_path / "nothing")
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path / 'nothing'} does not exist\n"
 

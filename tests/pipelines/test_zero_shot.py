@@ -245,8 +245,11 @@ def test_what_does_not_fit_is_said(weights, names, tmp_path, teacher_workdir):
     flags = ("--source=digits", "--split=test")
     done = run_command("evaluate", f"--weights={path}", "--zeroshot_templates={}", *flags)
     assert done.returncode == 2 and "is for --zeroshot_classes" in done.stderr
-    done = run_command("evaluate", f"--workdir={teacher_workdir}", "--zeroshot_classes=a,b")
-    assert done.returncode == 2 and "--zeroshot_classes is for --weights" in done.stderr
+    run = f"--workdir={teacher_workdir}"
+    done = run_command("evaluate", run, "--zeroshot_classes=a,b", *flags)
+    assert done.returncode == 2 and "is no pair" in done.stderr
+    done = run_command("evaluate", run, "--tokenizer=t.json")
+    assert done.returncode == 2 and "goes with --zeroshot_classes" in done.stderr
     done = run_command("evaluate", f"--weights={path}", "--zeroshot_classes=a,,b", *flags)
     assert done.returncode == 2 and "expected names such as cat,dog" in done.stderr
 

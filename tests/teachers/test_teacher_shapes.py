@@ -1,6 +1,5 @@
 """Teachers against the sizes their papers print, without allocating them."""
 
-import gc
 import os
 import subprocess
 import sys
@@ -71,16 +70,6 @@ def test_vit_22b_is_about_22387_million_with_everything():
     assert count / 1e6 == pytest.approx(22_387, rel=2e-4)
 
 
-def test_describing_vit_22b_makes_no_array():
-    gc.collect()
-    before = {id(array) for array in jax.live_arrays()}
-    network = vit_22b.build(vit_22b.configure())
-    assert network.parameter_count() > 22e9
-    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    assert jax.eval_shape(network.apply, network.abstract_params, images).logits.shape == (1, 1000)
-    assert {id(array) for array in jax.live_arrays()} <= before
-
-
 def test_describing_vit_22b_takes_little_memory():
     """Its parameters alone are 89 GB; a process that describes it peaks far below one layer."""
     program = """
@@ -92,6 +81,7 @@ network = vit_22b.build(vit_22b.configure())
 assert network.parameter_count() > 22e9
 images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
 assert count_flops(network.apply, network.abstract_params, images).matrix > 1e13
+assert jax.eval_shape(network.apply, network.abstract_params, images).logits.shape == (1, 1000)
 assert not jax.live_arrays()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - baseline)
 """

@@ -1,5 +1,7 @@
 import json
 import math
+import sys
+from types import ModuleType
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from distill.train.metrics import MetricsLog, read, series
+
+
+@pytest.fixture(autouse=True)
+def without_tensorflow(monkeypatch):
+    """TensorBoard reads with TensorFlow wherever it finds it, which takes seconds to import."""
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.notf", ModuleType("notf"))
 
 
 @pytest.fixture

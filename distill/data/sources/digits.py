@@ -1,6 +1,9 @@
 """Scikit-learn's handwritten digits."""
 
-from typing import Any, ClassVar
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,21 +26,16 @@ class Digits:
     def __init__(self, split: str, channels: int):
         if split not in self.SIZES:
             raise MissingSplit(f"digits has no split {split!r}; it has {', '.join(self.SIZES)}")
-        from sklearn.datasets import load_digits
-
         self.spec = labelled_images(channels)
         self._split = split
-        # To type checkers it may be a pair of arrays, which it is when asked for one.
-        digits: Any = load_digits()
+        scans, digits = _load()
         ends = np.cumsum(list(self.SIZES.values()))
-        parts = dict(
-            zip(self.SIZES, np.split(_stratified_order(digits.target), ends[:-1]), strict=True)
-        )
+        parts = dict(zip(self.SIZES, np.split(_stratified_order(digits), ends[:-1]), strict=True))
         self._numbers = np.sort(parts[split])
         # 17 grey levels, 0 to 16.
-        images = np.round(digits.images[self._numbers] * (255 / 16)).astype(np.uint8)
+        images = np.round(scans[self._numbers] * (255 / 16)).astype(np.uint8)
         self._images = np.repeat(images[..., None], channels, axis=-1)
-        self.labels = digits.target[self._numbers].astype(np.int32)
+        self.labels = digits[self._numbers].astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,6 +65,20 @@ class Digits:
     def slicing_order(self) -> np.ndarray:
         """Their own order."""
         return np.arange(len(self))
+
+
+@functools.cache
+def _load() -> tuple[np.ndarray, np.ndarray]:
+    """The scans, [1797, 8, 8] of 0 to 16, and their digits, as `load_digits()` has them.
+
+    Read from scikit-learn's file, as importing scikit-learn takes seconds.
+    """
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the digits are in scikit-learn, which is not installed")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    rows = np.loadtxt(file, delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
 
 
 def _stratified_order(labels: np.ndarray) -> np.ndarray:
