@@ -18,7 +18,8 @@ def get_config():
         dtype="bfloat16",
         model=dict(
             family="pair",
-            image=dict(family="vit", variant="So400m/14", image_size=384, head="map"),
+            # Of 384 pixels, its patches of 14 see 378.
+            image=dict(family="vit", variant="So400m/14", image_size=378, head="map"),
             text=dict(variant="So400m", vocab=32_000, length=64, embed_dim=1152),
             bias=True,
         ),
