@@ -15,7 +15,7 @@ from distill.config.tagged import members
 from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Params, VisionNetwork, ViTConfig
+from distill.nn import Params, TextConfig, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
 from distill.optim import parameter_names
 from distill.train import best as best_weights
@@ -158,10 +158,20 @@ def recorded_view(workdir: Path) -> EvaluationView:
     return resolve(DataConfig, read_config(workdir)["data"]).view.evaluation
 
 
-def architecture(model: ModelConfig | ViTConfig) -> dict[str, Any]:
+# Of what a model is: its names, its dtype, and how it began.
+_NO_CHOICES = (
+    *("family", "variant", "dtype", "classifier_bias"),
+    *("initial_scale", "initial_bias", "locked"),
+)
+
+
+def architecture(model: ModelConfig | ViTConfig | TextConfig) -> dict[str, Any]:
     """A model's choices but for what it is called, how it is executed and how it began."""
-    other = {"family", "variant", "dtype", "classifier_bias"}
-    choices = {key: value for key, value in vars(model).items() if key not in other}
+    choices = {
+        key: architecture(value) if isinstance(value, ViTConfig | TextConfig) else value
+        for key, value in vars(model).items()
+        if key not in _NO_CHOICES
+    }
     return without_execution(choices)
 
 
