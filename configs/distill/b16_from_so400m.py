@@ -27,6 +27,6 @@ def get_config():
     config.train.update(
         batch_size=4096, total_epochs=30.0, log_every=50, eval_every=2500, checkpoint_every=2500
     )
-    # The teacher is cut over all chips; the student is small enough for each to hold it whole.
-    config.mesh = dict(data=1, fsdp=-1, rules=(("embed", ()),))
+    # Both are cut over all chips: the student has a text tower as large as its teacher's.
+    config.mesh = dict(data=1, fsdp=-1)
     return config
