@@ -36,7 +36,8 @@ class Digits:
         self._numbers = np.sort(parts[split])
         # 17 grey levels, 0 to 16.
         images = np.round(digits.images[self._numbers] * (255 / 16)).astype(np.uint8)
-        self._images = np.repeat(images[..., None], channels, axis=-1)
+        self.images = np.repeat(images[..., None], channels, axis=-1)
+        """All scans, uint8 [N, 8, 8, C]."""
         self.labels = digits.target[self._numbers].astype(np.int32)
 
     def __len__(self) -> int:
@@ -44,7 +45,7 @@ class Digits:
 
     def read(self, index: int) -> Example:
         """The scan and its digit."""
-        return {"image": self._images[index], "label": self.labels[index]}
+        return {"image": self.images[index], "label": self.labels[index]}
 
     def describe(self, index: int) -> str:
         """The scan's number in `load_digits()`."""
