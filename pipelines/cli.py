@@ -1,6 +1,7 @@
 """The command `distill`: pre-train a teacher, distil a student, evaluate and export it.
 
   distill pretrain         --config=FILE --workdir=DIR      pre-train a teacher, or any ViT
+  distill train_pair       --config=FILE --workdir=DIR      images and texts: CLIP, SigLIP, LiT
   distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
   distill store_targets    --config=FILE --workdir=DIR      teachers' answers, kept for later
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
@@ -30,6 +31,7 @@ from distill.terminal import accept_any_text
 
 COMMANDS = (
     "pretrain",
+    "train_pair",
     "distill_student",
     "store_targets",
     "finetune",

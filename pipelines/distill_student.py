@@ -62,6 +62,8 @@ def run_all(
 def _run(
     runs: dict[str, tuple[DistillConfig, Workdir]], name: str, overview: bool
 ) -> dict[str, Trained]:
+    kept = {key: one.keeps_text for key, (one, _) in runs.items()}
+    runs = {key: (one.with_text(), path) for key, (one, path) in runs.items()}
     config = next(iter(runs.values()))[0]
     mesh = open_mesh(config)
     splits = open_splits(config, [model for one, _ in runs.values() for model in one.models])
@@ -99,6 +101,7 @@ def _run(
                 names if students[key].config.num_classes else (),
                 size,
                 stored=store is not None,
+                kept=kept[key],
             ),
             section="model" if key == name else f"students.{key}.model",
             teachers=known,

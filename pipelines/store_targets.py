@@ -5,9 +5,10 @@ r"""Stores what teachers say of a run's views, so that students can be distilled
   python pipelines/distill_student.py --config=configs/distill/digits.py --workdir=runs/student \
       --config.targets=runs/targets
 
-The config is that of the distillation: the same seed, data and mixing make the same views. A run
-that is longer than what is stored sees it again and again. Running the same command again goes on
-after the last file that was finished.
+The config is that of the distillation: the same seed, data and mixing make the same views; or that
+of a pair's training on a locked image tower, whose embeddings are stored. A run that is longer than
+what is stored sees it again and again. Running the same command again goes on after the last file
+that was finished.
 """
 
 import functools
@@ -38,6 +39,7 @@ from distill.train.workdir import Workdir
 
 def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> Store:
     """Asks the teachers for every view of the run and writes what they say."""
+    config = config.of_views()
     mesh = open_mesh(config)
     splits = open_splits(config, config.models)
     config = config.with_classes(splits)

@@ -85,7 +85,7 @@ def found_by(pair, ids=IDS):
         return (
             network.apply(params, images, method=Pair.embed_images),
             network.apply(params, ids, method=Pair.embed_texts),
-            network.apply(params, images, ids),
+            network.apply(params, images, ids, method=Pair.compare),
         ), images
 
 

@@ -1,8 +1,9 @@
 """Which training command a config is for, told by its keys."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from distill.config import ConfigError
 from distill.errors import UserError
@@ -16,20 +17,35 @@ _OWN = {
 }
 
 
-def command_of(keys: Collection[str]) -> str:
-    """The command whose configs have these top-level keys."""
+def command_of(keys: Collection[str], family: str | None = None) -> str:
+    """The command that a config is for.
+
+    Args:
+      keys: its top-level keys.
+      family: of its model; None where it says none.
+    """
     if {*keys} == {"evals"}:
         return "evaluate"
+    locked = "loss" in keys and {"teacher", "targets"} & {*keys}
+    if locked or (family == "pair" and "matching" not in keys):
+        return "train_pair"
     return next(command for command, own in _OWN.items() if not own or {*own} & {*keys})
 
 
+def family_of(tree: Mapping[str, Any]) -> str | None:
+    """Of the model that a config file describes."""
+    model = tree.get("model")
+    return model.get("family") if isinstance(model, Mapping) else None
+
+
 @contextmanager
-def expecting(schema: type, keys: Collection[str]) -> Iterator[None]:
+def expecting(schema: type, keys: Collection[str], family: str | None = None) -> Iterator[None]:
     """Says of a config that is wrong which command it is for, if it is another's.
 
     Args:
       schema: of the command's own configs.
       keys: the config's top-level keys.
+      family: of its model.
 
     Raises:
       UserError: with what is wrong with the config, too.
@@ -37,11 +53,14 @@ def expecting(schema: type, keys: Collection[str]) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        here, there = command_of([f.name for f in dataclasses.fields(schema)]), command_of(keys)
+        here = command_of([f.name for f in dataclasses.fields(schema)])
+        there = command_of(keys, family)
         if here == there:
             raise
         own = [key for key in _OWN.get(there, keys) if key in keys]
-        why = f"it has {', '.join(own)}" if own else f"it has no {_OWN[here][0]}"
+        why = f"it has {', '.join(own)}" if own else f"it has no {_OWN.get(here, keys)[0]}"
+        if there == "train_pair":
+            why = "its model is a pair"
         raise UserError(
             f"this is a config for distill {there}: {why}. As one for distill {here}: {error}"
         ) from error

@@ -17,7 +17,7 @@ from distill.command.entry import check_packages
 from distill.command.flags import define_config, define_path, parse, split_overrides
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
-from distill.command.kind import expecting
+from distill.command.kind import expecting, family_of
 from distill.command.processes import define_process_flags, join
 from distill.data.workers import allow_workers
 from distill.errors import UserError
@@ -76,7 +76,8 @@ def launch_training(
                 config = branch_config(schema, values.branch_from, overrides, workdir)
             else:
                 tree = configs.load_file(values.config)
-                with expecting(schema, tree.keys() | {key.partition(".")[0] for key in overrides}):
+                keys = tree.keys() | {key.partition(".")[0] for key in overrides}
+                with expecting(schema, keys, family_of(tree)):
                     tree = complete(tree, overrides) if complete else tree
                     config = configs.resolve(schema, tree, overrides)
             run(config, Workdir(workdir))

@@ -56,8 +56,8 @@ def define_pairs(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "zeroshot_classes",
         None,
-        "Makes a published pair a classifier: a file that names its classes, one a line, or the "
-        "names, separated by commas.",
+        "Makes a pair, published or of a run, a classifier: a file that names its classes, one a "
+        "line, or the names, separated by commas.",
         flag_values=values,
     )
     define_path(
@@ -136,8 +136,14 @@ def read_model(values: flags.FlagValues) -> Path | WeightsConfig:
     if values.weights is None:
         if values.image_size:
             raise UserError("--image_size is for --weights; a run's model has one already")
+        if values.zeroshot_classes is not None:
+            if values.best:
+                raise UserError(
+                    "--best is not for --zeroshot_classes, which takes the last weights"
+                )
+            return WeightsConfig(path=str(local(values.workdir)), **read_pairs(values))
         if given := [name for name in _OF_PAIRS if values[name].present]:
-            raise UserError(f"--{given[0]} is for --weights, of a published pair")
+            raise UserError(f"--{given[0]} is for --weights, or goes with --zeroshot_classes")
         return local(values.workdir)
     if values.best:
         raise UserError("--best is for --workdir; published weights are one set")

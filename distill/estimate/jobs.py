@@ -1,6 +1,5 @@
 """From a config to the step that its run would compile."""
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -112,7 +111,7 @@ def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Tea
 def _teacher_network(key: str, config: TeacherConfig) -> VisionNetwork:
     """The network of a teacher, whose workdir need not be here if the config says what it holds."""
     if config.model is not None:
-        return dataclasses.replace(config.model, dtype=config.dtype or config.model.dtype).network()
+        return config.model.executed(dtype=config.dtype or config.model.dtype).network()
     try:
         return describe_model(config.place, dtype=config.dtype).network
     except UserError as error:

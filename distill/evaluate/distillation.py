@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from distill.losses import kl_divergence
 from distill.metrics.classification import agreement, label_metrics, top5_agreement
 from distill.metrics.metric import Mean
 from distill.metrics.similarity import LinearCKA
-from distill.nn import Params, VisionNetwork
+from distill.nn import PairNetwork, Params, VisionNetwork
 from distill.subject import Teacher, combine, comparable
 
 
@@ -54,8 +55,17 @@ def distillation_metrics(
             }
             metrics |= {name: Mean.of(value, where) for name, value in values.items()}
         for name, output in theirs.items():
-            metric = "cka" if len(theirs) == 1 else f"cka_{name}"
-            metrics[metric] = LinearCKA.of(ours.embedding, output.embedding, where)
+            of = "" if len(theirs) == 1 else f"_{name}"
+            metrics[f"cka{of}"] = LinearCKA.of(ours.embedding, output.embedding, where)
+            if _in_one_space(student, teachers[name].network):
+                cosine = jnp.sum(ours.embedding * output.embedding, axis=-1)
+                metrics[f"cosine{of}"] = Mean.of(cosine, where)
         return metrics
 
     return per_example
+
+
+def _in_one_space(student: VisionNetwork, teacher: VisionNetwork) -> bool:
+    """Whether both have embeddings of one width and length 1, with which texts are compared."""
+    pairs = isinstance(student, PairNetwork) and isinstance(teacher, PairNetwork)
+    return pairs and student.config.embedding_width == teacher.config.embedding_width

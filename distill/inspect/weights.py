@@ -31,7 +31,7 @@ def _image(path: Path) -> str:
     config, classes = network.config, abbreviate(found.class_names)
     return facts(
         {
-            "published": found.published and found.published.family,
+            "published": getattr(found.published, "family", None),
             "parameters": f"{network.parameter_count():,}",
             "width": config.width,
             "depth": config.depth,

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,11 @@ import jax.numpy as jnp
 from distill.errors import check_choices
 from distill.modules import modules_in
 
-FEATURES = ("logits", "embedding", "tokens")
+FEATURES = ("logits", "embedding", "tokens", "texts", "similarities")
 """What of a model's output can be compared, in the order in which terms are summed up and
-projections are drawn."""
+projections are drawn. Embeddings of texts and their similarities to images are those of a pair."""
+
+_BLOCKWISE = ("similarities", "captions")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,13 +29,17 @@ class Term:
 
     name: str
     """Of its weight, `config.matching.losses.NAME`."""
-    compares: Literal["logits", "embedding", "tokens", "labels"]
+    compares: Literal[
+        "logits", "embedding", "tokens", "texts", "similarities", "labels", "captions"
+    ]
     """What of the student's output with the same of a teacher's; "labels" compares logits with
-    distributions over the classes, mixed as the images are."""
+    distributions over the classes, mixed as the images are, "captions" similarities with which
+    texts are equal, int [B]."""
     function: Callable[..., jax.Array]
     """Maps target and student, float32 arrays of one shape that begins with the batch, to losses
     per example, [B], or to one for the batch, a scalar. Features that are not projected may differ
-    in their last axis."""
+    in their last axis. Of similarities it is given `Similarities`, and as `block` how many texts
+    to compare at once."""
     description: str
     """In one line, as the docs and `--help` have it."""
     of_probabilities: bool = False
@@ -54,8 +60,22 @@ class Term:
         """Whether `function` is given features of the student in the teacher's space."""
         return self.projected and self.compares in ("embedding", "tokens")
 
-    def __call__(self, target: jax.Array, student: jax.Array, temperature: float) -> jax.Array:
+    @property
+    def of_texts(self) -> bool:
+        """Whether it takes the texts that go with the images."""
+        return self.compares in ("texts", *_BLOCKWISE)
+
+    @property
+    def of_teachers(self) -> bool:
+        """Whether it compares with teachers, not with what the data says."""
+        return self.compares not in ("labels", "captions")
+
+    def __call__(
+        self, target: Any, student: Any, temperature: float = 1.0, block: int | None = None
+    ) -> jax.Array:
         """The loss of the batch, a scalar."""
+        if self.compares in _BLOCKWISE:
+            return self.function(target, student, block=block)
         arguments = (target, student, temperature) if self.of_probabilities else (target, student)
         return jnp.mean(self.function(*arguments))
 
@@ -73,5 +93,5 @@ def known_terms() -> dict[str, Term]:
     names = Counter(term.name for term in found)
     if twice := [name for name, count in names.items() if count > 1]:
         raise ValueError(f"two modules of distill.losses declare a term {', '.join(twice)}")
-    found.sort(key=lambda term: (*FEATURES, "labels").index(term.compares))
+    found.sort(key=lambda term: (*FEATURES, "labels", "captions").index(term.compares))
     return {term.name: term for term in found}

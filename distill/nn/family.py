@@ -3,14 +3,18 @@
 import dataclasses
 from typing import Any, Literal, TypeVar
 
-from distill.config import OneOf
+from distill.config import OneOf, execution_keys
 from distill.errors import UserError
 from distill.nn.vision import VisionNetwork
 
 ModelT = TypeVar("ModelT", bound="ModelConfig")
 
 
-class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
+# Packages of families.
+MODELS = ("students", "teachers")
+
+
+class ModelConfig(OneOf, tag="family", found_in=MODELS):
     """What a config says of a model. Each family is a dataclass below it, in a file of its own.
 
     A family has a field `family`, a `Literal` of its name, and every choice that makes its
@@ -23,6 +27,7 @@ class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
     channels: int
     num_classes: int | None
     """0 for a model without a classifier; None takes as many as the data has."""
+
     dtype: Literal["float32", "bfloat16"]
     """Of activations."""
     remat: Literal["none", "full", "dots", "offload"]
@@ -51,6 +56,15 @@ class ModelConfig(OneOf, tag="family", found_in=("students", "teachers")):
                 "--config.model.num_classes=N"
             )
         return self.build()
+
+    def executed(self: ModelT, **choices: Any) -> ModelT:
+        """The same model with other choices of how it is executed, such as `dtype`."""
+        return dataclasses.replace(self, **choices)
+
+    def executed_as(self: ModelT, other: ModelT) -> ModelT:
+        """The same model, executed as another one of its family is."""
+        keys = execution_keys(type(self))
+        return dataclasses.replace(self, **{key: getattr(other, key) for key in keys})
 
     def with_classes(self: ModelT, count: int | None) -> ModelT:
         """The model with so many classes, unless it says how many it has; None leaves it open."""

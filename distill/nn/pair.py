@@ -57,6 +57,16 @@ class PairConfig:
         return self.text.embedding_width
 
     @property
+    def width(self) -> int:
+        """D, of the image's tokens."""
+        return self.image.width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the image's tokens."""
+        return self.image.grid
+
+    @property
     def num_classes(self) -> int:
         """None: texts stand for classes."""
         return 0
@@ -109,16 +119,25 @@ class Pair(nnx.Module):
 
     def embed_images(self, images: jax.Array) -> jax.Array:
         """Maps prepared images [B, height, width, C] to [B, E] float32 of length 1."""
-        embedding = self.image(images).embedding
-        if self.image_projection is not None:
-            embedding = self.image_projection(embedding)
-        return normalise(embedding)
+        return self(images).embedding
 
     def embed_texts(self, ids: jax.Array) -> jax.Array:
         """Maps ids [N, L] to [N, E] float32 of length 1."""
         return normalise(self.text(ids).embedding)
 
-    def __call__(self, images: jax.Array, ids: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array) -> ViTOutput:
+        """What the image tower makes of prepared images [B, height, width, C].
+
+        Without logits; the embedding is that of `embed_images`, and the tokens are the tower's.
+        """
+        found = self.image(images)
+        embedding = found.embedding
+        if self.image_projection is not None:
+            embedding = self.image_projection(embedding)
+        embedding = normalise(embedding)
+        return ViTOutput(logits=embedding[:, :0], embedding=embedding, tokens=found.tokens)
+
+    def compare(self, images: jax.Array, ids: jax.Array) -> jax.Array:
         """Similarities [B, N] float32 of images and texts: cosines, scaled, with the bias.
 
         A pair's probability is their sigmoid where there is a bias, else their softmax over texts.
@@ -178,7 +197,8 @@ def similarities(
 class PairNetwork(VisionNetwork):
     """A pair; its config is a `PairConfig`. `prepare` is that of its image tower.
 
-    `apply` with `method=Pair.embed_images` or `Pair.embed_texts` runs one tower of it.
+    To whoever asks for no more it is a network of images whose embedding is that which texts are
+    compared with. `apply` with `method=Pair.embed_texts` or `Pair.compare` takes texts.
     """
 
     @classmethod
@@ -196,10 +216,21 @@ class PairNetwork(VisionNetwork):
         config = PairConfig(image=image.config, text=text, **choices)
         return cls(config, functools.partial(Pair, image=image.build))
 
-    def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
-        """Prepared images, as of an image tower, and as many ids, [B, L] int32."""
+    def check(self, batch_size: int) -> None:
+        """Traces both towers; see `Network.check`."""
         ids = jax.ShapeDtypeStruct((batch_size, self.config.text.length), "int32")
-        return *super().abstract_inputs(batch_size), ids
+        compared = functools.partial(self.apply, method=Pair.compare)
+        jax.eval_shape(compared, self.abstract_params, *self.abstract_inputs(batch_size), ids)
+
+    @property
+    def tower(self) -> ViTConfig:
+        """That of the image tower."""
+        return self.config.image
+
+    def with_tower(self, **choices: Any) -> Self:
+        """The same network, with other choices in `tower`."""
+        image = dataclasses.replace(self.config.image, **choices)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, image=image))
 
     def locked(self) -> "LockedPairNetwork":
         """The same pair, not placed, to train on an image tower that stays as it is."""
@@ -235,6 +266,5 @@ class LockedPairNetwork(PairNetwork):
     """
 
     def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
-        """Embeddings of an image tower, [B, D] float32, and as many ids, [B, L] int32."""
-        *_, ids = super().abstract_inputs(batch_size)
-        return jax.ShapeDtypeStruct((batch_size, self.config.image.width), "float32"), ids
+        """Embeddings of an image tower, [B, D] float32."""
+        return (jax.ShapeDtypeStruct((batch_size, self.config.image.width), "float32"),)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypedDict, TypeVar
 
-from distill.nn.family import ModelConfig
+from distill.nn.family import MODELS, ModelConfig
 from distill.nn.vit import ViTConfig
 
 VariantT = TypeVar("VariantT", bound="VariantConfig")
@@ -43,7 +43,7 @@ def shape_of(variant: str, shapes: Mapping[str, Shape]) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VariantConfig(ModelConfig, ViTConfig):
+class VariantConfig(ModelConfig, ViTConfig, tag="family", found_in=MODELS):
     """What a family of vision transformers adds to a `ViTConfig`."""
 
     shapes: ClassVar[Mapping[str, Shape]]

@@ -16,12 +16,13 @@ from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.paths import in_bucket
 from distill.runs.evaluated import FILE, Line, keep, kept, measure, measure_predictions
-from distill.runs.models import checkpoint_step
+from distill.runs.models import checkpoint_step, recorded_model
 from distill.runs.opened import describe_model
 from distill.runs.retained import other_images, retained
 from distill.runs.subject import as_taken, open_subjects
 from distill.runs.weights import WeightsConfig
 from distill.train.workdir import is_run
+from students.pair import PairModel
 from teachers.pretrained import towers
 
 RESULT = "compare.json"
@@ -131,7 +132,8 @@ def _model_at(place: Path, of_pairs: Mapping[str, Any]) -> Path | WeightsConfig 
     if place.suffix in SUFFIXES and _holds_predictions(place):
         return None
     if is_run(place):
-        return place
+        pair = "zeroshot" in of_pairs and isinstance(recorded_model(place), PairModel)
+        return WeightsConfig(path=str(place), **of_pairs) if pair else place
     more = of_pairs if of_pairs and towers(place) == {"image", "text"} else {}
     return WeightsConfig(path=str(place), **more)
 

@@ -5,6 +5,8 @@ from typing import Self
 
 from distill.config import how_it_runs
 from distill.data import Splits, Store
+from distill.data.tokens import Tokenizer
+from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.views import ViewsConfig
@@ -14,8 +16,10 @@ from distill.paths import LocalPath
 from distill.runs.start import StartConfig
 from distill.runs.student_classes import count_classes
 from distill.runs.teachers import TEACHER, TeacherConfig
+from distill.runs.words import frozen_text, keeping_text, tokenizer_of
 from distill.tasks.matching.config import MatchingConfig
 from distill.train.run import RunConfig, blame
+from students.pair import PairModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,9 @@ class DistillConfig(RunConfig):
     """Directory that pipelines/store_targets.py wrote, to replay in place of asking teachers. With
     `teacher` or `teachers`, they must be the ones that were asked; without, the store knows."""
     matching: MatchingConfig = MatchingConfig()
+    tokenizer: Tokenizer | None = None
+    """Of students that are pairs: makes tokens of the texts they are measured by; None takes
+    data.captions, or the teacher's."""
     evals: dict[str, EvaluationConfig] = how_it_runs(
         factory=lambda: {"val": SplitConfig(), "views": ViewsConfig()}
     )
@@ -99,8 +106,65 @@ class DistillConfig(RunConfig):
 
     @property
     def every_teacher(self) -> dict[str, TeacherConfig]:
-        """All teachers by name; none where only what they said is given."""
-        return self.teachers or ({TEACHER: self.teacher} if self.teacher else {})
+        """All teachers by name; none where only what they said is given.
+
+        Where a student is a pair, published ones are taken with both towers.
+        """
+        found = self.teachers or ({TEACHER: self.teacher} if self.teacher else {})
+        return {k: one.with_text() for k, one in found.items()} if self.of_pairs else found
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether a student is a pair, and learns where texts are."""
+        return any(isinstance(model, PairModel) for model in self.models)
+
+    @property
+    def keeps_text(self) -> TeacherConfig | None:
+        """The teacher whose text tower a student keeps; None if none is kept.
+
+        Raises:
+          UserError: if nothing says which teacher's.
+        """
+        if not any(isinstance(model, PairModel) and model.text is None for model in self.models):
+            return None
+        teachers = self.every_teacher
+        if len(teachers) != 1:
+            named = ", ".join(teachers) or "none"
+            raise UserError(
+                "a student without a text tower of its own keeps that of its teacher, and there "
+                f"has to be one: teachers are {named}; give config.model.text, or one teacher"
+            )
+        return next(iter(teachers.values()))
+
+    def with_text(self) -> Self:
+        """The config with students that say their text tower in full, which is frozen.
+
+        Raises:
+          UserError: if it is the teacher's, and the teacher has none.
+        """
+        if not self.of_pairs:
+            return self
+        kept, tokenizer = self.keeps_text, self.tokenizer or self.data.captions
+        if tokenizer is None and self.every_teacher:
+            tokenizer = tokenizer_of(next(iter(self.every_teacher.values())))
+        if kept is None:
+            return dataclasses.replace(self, tokenizer=tokenizer)
+
+        def complete(model: ModelConfig) -> ModelConfig:
+            if not isinstance(model, PairModel) or model.text is not None:
+                return model
+            return keeping_text(model, kept)
+
+        return dataclasses.replace(
+            self,
+            model=self.model and complete(self.model),
+            students={
+                name: dataclasses.replace(one, model=complete(one.model))
+                for name, one in self.students.items()
+            },
+            optimizer=frozen_text(self.optimizer),
+            tokenizer=tokenizer,
+        )
 
     @property
     def models(self) -> tuple[ModelConfig, ...]:

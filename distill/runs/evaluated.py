@@ -68,7 +68,8 @@ def evaluate(
     evals = evals or {"": SplitConfig()}
     if isinstance(model, WeightsConfig) and not all(one.names_data for one in evals.values()):
         raise UserError(
-            "published weights come without data; give --source, or config.evals.NAME.source"
+            "published weights, and classes that are texts, come without data; give --source, or "
+            "config.evals.NAME.source"
         )
     if output is None and not isinstance(model, WeightsConfig):
         output = model / FILE

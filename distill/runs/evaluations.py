@@ -1,17 +1,21 @@
 """The evaluations of a run while it trains."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from distill.buckets import place_of
 from distill.data import Splits
 from distill.data.classes import Names, among
+from distill.data.tokens import Tokenizer
 from distill.errors import UserError
+from distill.evaluate.beside import Beside
 from distill.evaluate.evaluation import Evaluation, EvaluationConfig
 from distill.evaluate.split import SplitConfig
-from distill.nn import VisionNetwork
+from distill.nn import PairNetwork, VisionNetwork
 from distill.parallel.printed import say
-from distill.subject import PerExample, Subject
+from distill.subject import PerExample, Subject, Teacher
 from distill.train.loop import Recurring
 from distill.train.run import RunConfig
 from distill.train.workdir import Workdir
@@ -30,6 +34,7 @@ def subject_of(
     metrics: MetricsAmong,
     view_metrics: MetricsAmong | None,
     view_size: int,
+    tokenizer: Tokenizer | None = None,
 ) -> Subject:
     """A model that is trained, as its evaluations see it.
 
@@ -42,6 +47,7 @@ def subject_of(
       metrics: what is measured.
       view_metrics: the same of training views; None measures nothing there.
       view_size: side of the views in pixels.
+      tokenizer: of a pair; None takes that of the run's captions.
     """
     return Subject(
         place=place_of(workdir.path),
@@ -56,12 +62,19 @@ def subject_of(
         view_size=view_size,
         batch_size=config.train.batch_size,
         seed=config.seed,
-        tokenizer=config.data.captions,
+        tokenizer=tokenizer or config.data.captions,
     )
 
 
-def evaluations(config: RunConfig, subject: Subject) -> list[Recurring]:
+def evaluations(
+    config: RunConfig, subject: Subject, teachers: Mapping[str, Teacher] = MappingProxyType({})
+) -> list[Recurring]:
     """The evaluations that the config asks for, and which its images allow; says what they found.
+
+    Args:
+      config: of the run.
+      subject: what is trained.
+      teachers: that are there, by name; a single one is measured by texts beside its student.
 
     Raises:
       UserError: if what they need is missing.
@@ -70,8 +83,27 @@ def evaluations(config: RunConfig, subject: Subject) -> list[Recurring]:
     for name, one in config.evaluations.items():
         if (evaluation := build(name, one, subject)) is not None:
             say_remarks(name, evaluation)
+            if one.needs_pair:
+                evaluation = _beside_teacher(name, one, evaluation, subject, teachers)
             found.append(Recurring(one.every, evaluation))
     return found
+
+
+def _beside_teacher(
+    name: str,
+    config: EvaluationConfig,
+    evaluation: Evaluation,
+    subject: Subject,
+    teachers: Mapping[str, Teacher],
+) -> Evaluation:
+    pairs = {k: one for k, one in teachers.items() if isinstance(one.network, PairNetwork)}
+    if len(pairs) != 1:
+        return evaluation
+    ((key, teacher),) = pairs.items()
+    theirs = build(
+        name, config, dataclasses.replace(subject, network=teacher.network, view=teacher.view)
+    )
+    return evaluation if theirs is None else Beside(evaluation, theirs, key)
 
 
 def build(name: str, config: EvaluationConfig, subject: Subject) -> Evaluation | None:

@@ -37,12 +37,17 @@ RunT = TypeVar("RunT", bound=_WithModel)
 
 @functools.cache
 def _execution() -> frozenset[str]:
-    return frozenset(key for family in members(ModelConfig) for key in execution_keys(family))
+    keys = (key for family in members(ModelConfig) for key in execution_keys(family))
+    return frozenset(key.rpartition(".")[2] for key in keys)
 
 
 def without_execution(model: Mapping[str, Any]) -> dict[str, Any]:
     """What a model is, of what was recorded of it: without how it is executed."""
-    return {key: value for key, value in model.items() if key not in _execution()}
+    return {
+        key: without_execution(value) if isinstance(value, Mapping) else value
+        for key, value in model.items()
+        if key not in _execution()
+    }
 
 
 def with_classes(config: RunT, count: int) -> RunT:
@@ -68,12 +73,10 @@ def recorded_model(
     if expected is not None:
         _compare(recorded, expected.with_classes(recorded.num_classes), workdir)
     # A kernel belongs to a machine, and the run may have had another.
-    execution = {"attention": "auto"}
+    model = recorded.executed(attention="auto")
     if expected is not None:
-        execution = {key: getattr(expected, key) for key in execution_keys(type(recorded))}
-    if dtype is not None:
-        execution["dtype"] = dtype
-    return dataclasses.replace(recorded, **execution)
+        model = recorded.executed_as(expected)
+    return model if dtype is None else model.executed(dtype=dtype)
 
 
 def abstract_params(network: VisionNetwork, dtype: str | None = None) -> Params:

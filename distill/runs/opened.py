@@ -1,21 +1,37 @@
 """A trained or a published model, described or opened: one place for whoever uses one."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
+import jax
 from jax.sharding import Mesh
 
 from distill.buckets import local, place_of
+from distill.config import resolve
+from distill.data import DataConfig
 from distill.data.classes import Names
+from distill.data.tokens import Tokenizer, open_tokenizer
+from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Params, VisionNetwork
+from distill.nn import PairNetwork, Params, VisionNetwork
+from distill.nn.adapt import CLASSIFIERS
 from distill.nn.family import ModelConfig
-from distill.parallel import DEFAULT_RULES, RuleTable
+from distill.nn.fingerprint import fingerprint
+from distill.parallel import DEFAULT_RULES, MeshConfig, RuleTable, make_mesh
 from distill.paths import WorkdirPath
-from distill.runs.models import checkpoint_step, read_checkpoint, recorded_model, recorded_view
-from distill.runs.weights import AnyPublished, WeightsConfig, place_published
-from distill.train.workdir import read_classes
+from distill.runs.models import (
+    checkpoint_step,
+    read_checkpoint,
+    recorded_model,
+    recorded_view,
+    without_execution,
+)
+from distill.runs.weights import AnyPublished, WeightsConfig, describe_network, place_published
+from distill.runs.zero_shot import RunPair, RunTower
+from distill.train.workdir import read_classes, read_config, read_teachers
+from students.pair import PairModel
 from teachers.pretrained import PublishedPair
 
 
@@ -43,6 +59,12 @@ class ModelSource:
         if self.weights is not None and self.step is not None:
             raise ValueError("step is of a checkpoint in a workdir; published weights are one set")
 
+    def with_text(self) -> Self:
+        """The same model, with both towers of published weights."""
+        if self.weights is None:
+            return self
+        return dataclasses.replace(self, weights=self.weights.with_text())
+
     @property
     def source(self) -> str:
         """Where the model is: the workdir or the path of its weights."""
@@ -51,6 +73,35 @@ class ModelSource:
         # One of both is given.
         assert self.workdir is not None
         return self.workdir
+
+    def described(self, dtype: str | None = None) -> dict[str, Any]:
+        """What the model is, from which `distill.runs.weights.described_network` builds it.
+
+        Args:
+          dtype: of the activations of published weights; None keeps their own.
+
+        Raises:
+          UserError: if it is not there.
+        """
+        place = self.place
+        if isinstance(place, Path):
+            return read_config(place)["model"]
+        return describe_network(describe_model(place, dtype=dtype).network)
+
+    def fingerprint(self, params: Params, dtype: str | None = None) -> str:
+        """A text that another function would not have.
+
+        Args:
+          params: of the model.
+          dtype: in which they are, where that is not the model's own.
+
+        Raises:
+          UserError: if the model is not there.
+        """
+        model = without_execution(self.described(dtype))
+        if dtype is not None:
+            model["dtype"] = dtype
+        return fingerprint(params, model)
 
     @property
     def place(self) -> Path | WeightsConfig:
@@ -107,8 +158,8 @@ def describe_model(
       UserError: if it cannot be read, or is another model than expected.
     """
     if isinstance(model, WeightsConfig):
-        published = model.open(dtype)
-        names = () if isinstance(published, PublishedPair) else published.class_names
+        published = _open_weights(model, dtype)
+        names = () if isinstance(published, PublishedPair | RunPair) else published.class_names
         return Described(published.network, names, published.view, published)
     network = recorded_model(model, dtype=dtype, expected=expected).network()
     return Described(network, read_classes(model), recorded_view(model), None)
@@ -144,8 +195,109 @@ def open_model(
     network = found.network.placed(mesh, rules)
     if isinstance(model, Path):
         place, step = place_of(model), checkpoint_step(model, step, best=best)
-        params = read_checkpoint(model, network, step, best=best, dtype=dtype)
+        locked = is_locked(read_config(model))
+        own = network
+        if locked:
+            assert isinstance(found.network, PairNetwork)
+            own = found.network.locked().placed(mesh, rules)
+        params = read_checkpoint(model, own, step, best=best, dtype=dtype)
+        if locked:
+            params = {"image": _locked_tower(model, mesh, rules, dtype), **params}
     else:
         assert found.published is not None
         place, params = model.path, place_published(found.published, network, dtype)
     return Opened(place, network, params, found.class_names, found.view, step, found.published)
+
+
+def _open_weights(model: WeightsConfig, dtype: str | None) -> AnyPublished:
+    workdir = Path(model.path)
+    if not (workdir / "checkpoints").is_dir():
+        return model.open(dtype)
+    pair = _run_pair(workdir, dtype)
+    if model.zeroshot is None:
+        return pair
+    tokenizer = pair.tokenizer
+    if model.tokenizer:
+        tokenizer = open_tokenizer(
+            model.tokenizer, family=tokenizer.family, length=tokenizer.length
+        )
+    return model.zeroshot.open(pair, tokenizer)
+
+
+def _run_pair(workdir: Path, dtype: str | None) -> RunPair:
+    """The pair that a run trained.
+
+    Raises:
+      UserError: if it trained none, or nothing says how texts become its tokens.
+    """
+    model, tokenizer = (
+        recorded_model(workdir, dtype=dtype),
+        recorded_tokenizer(read_config(workdir)),
+    )
+    network = model.network()
+    if not isinstance(model, PairModel) or not isinstance(network, PairNetwork):
+        raise UserError(
+            f"the model in {place_of(workdir)} is no pair: it has no text tower to compare images "
+            "with. A run is named by workdir"
+        )
+    if tokenizer is None:
+        raise UserError(
+            f"nothing says how texts become tokens of the pair in {place_of(workdir)}; train it "
+            "with config.tokenizer.path"
+        )
+
+    def read(dtype: str) -> Params:
+        # Each process has all of it, as of files.
+        mesh = make_mesh(MeshConfig(), jax.local_devices()[:1])
+        return jax.device_get(open_model(workdir, mesh, dtype=dtype).params)
+
+    tower = RunTower(model.towers[0].network(), model.towers[0].family)
+    return RunPair(network, tower, recorded_view(workdir), tokenizer, read)
+
+
+def recorded_tokenizer(recorded: Mapping[str, Any]) -> Tokenizer | None:
+    """What made tokens of texts for the pair of a run."""
+    if recorded.get("tokenizer"):
+        return resolve(Tokenizer, recorded["tokenizer"])
+    return resolve(DataConfig, recorded.get("data", {})).captions
+
+
+def is_locked(recorded: Mapping[str, Any]) -> bool:
+    """Whether a run trained a pair on an image tower that is in none of its checkpoints."""
+    return bool((recorded.get("model") or {}).get("locked"))
+
+
+def without_classifier(params: Params) -> Params:
+    """A model's parameters as a pair has those of its image tower."""
+    return {name: value for name, value in params.items() if name not in CLASSIFIERS}
+
+
+def _locked_tower(workdir: Path, mesh: Mesh, rules: RuleTable, dtype: str | None) -> Params:
+    """The image tower that a pair was trained on, from where it is.
+
+    Raises:
+      UserError: if it is not there, or is another one by now.
+    """
+    ((_, known),) = read_teachers(workdir).items()
+    weights = known.get("weights")
+    source = ModelSource(
+        workdir=None if weights else known["source"],
+        weights=resolve(WeightsConfig, weights) if weights else None,
+        step=known.get("step"),
+    )
+    asked = known.get("dtype")
+    try:
+        params = open_model(source.place, mesh, step=source.step, dtype=asked, rules=rules).params
+    except UserError as error:
+        raise UserError(
+            f"the pair in {place_of(workdir)} was trained on the image tower in {source.source}: "
+            f"{error}"
+        ) from error
+    if (found := source.fingerprint(params, asked)) != known["fingerprint"]:
+        raise UserError(
+            f"the image tower in {source.source} is no longer the one that the pair in "
+            f"{place_of(workdir)} was trained on: its fingerprint is {found}, and was "
+            f"{known['fingerprint']}"
+        )
+    params = without_classifier(params)
+    return params if dtype is None else jax.tree.map(lambda x: x.astype(dtype), params)

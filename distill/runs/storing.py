@@ -2,10 +2,15 @@
 
 import dataclasses
 import math
+from typing import Self
 
+from distill.errors import UserError
 from distill.runs.distillation import DistillConfig
+from distill.runs.pairs import EMBEDDINGS, tower_of
+from distill.tasks.contrastive import ContrastiveConfig
 from distill.tasks.matching.targets import TargetFormat
 from distill.train.run import blame
+from students.pair import PairModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,14 +32,32 @@ class StoreConfig(TargetFormat):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreTargetsConfig(DistillConfig):
-    """A distillation, and what to store of it."""
+    """A distillation, or a pair's training on a locked image tower, and what to store of it."""
 
     store: StoreConfig = StoreConfig()
+    loss: ContrastiveConfig | None = None
+    """Of a config of pipelines/train_pair.py: its teacher's embeddings are stored."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.targets is not None:
             raise ValueError("targets are stored in --workdir; leave config.targets out")
+
+    def of_views(self) -> Self:
+        """The config as a distillation; of a pair's training, one into its image tower.
+
+        Raises:
+          UserError: if the image tower is trained, or cannot be read.
+        """
+        if self.loss is None:
+            return self.with_text()
+        if self.teacher is None or not isinstance(self.model, PairModel) or self.model.image:
+            raise UserError(
+                "embeddings are stored of an image tower that stays as it is: give config.teacher, "
+                "and leave config.model.image out"
+            )
+        tower = tower_of(self.teacher)
+        return dataclasses.replace(self, model=tower, loss=None, matching=EMBEDDINGS)
 
     def batches(self, images: int) -> int:
         """How many batches to store.

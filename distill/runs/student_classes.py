@@ -43,5 +43,5 @@ def _counts(splits, teachers, start, store) -> Iterator[int]:
     yield len((store.contents.about.get("classes") if store else None) or ())
     yield len(splits.train.class_names)
     for teacher in teachers.values():
-        yield teacher.described["num_classes"]
+        yield teacher.described(teacher.dtype).get("num_classes", 0)
     yield len(splits.class_names)

@@ -8,12 +8,13 @@ from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
 from distill.evaluate.distillation import distillation_metrics
-from distill.nn import VisionNetwork
+from distill.nn import PairConfig, PairNetwork, VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.start import StartConfig, kept_classes, starting_params
-from distill.runs.teachers import match_classes
+from distill.runs.teachers import TeacherConfig, match_classes
+from distill.runs.words import kept_params
 from distill.subject import Teacher
 from distill.tasks.matching.function_matching import FunctionMatching, projected, same_mixture
 from distill.train.fit import Trainee
@@ -107,6 +108,11 @@ def check_teachers(
       ConfigError: if they have not.
     """
     classes, channels = student.config.num_classes, student.config.channels
+    if config.matching.losses.needs_captions and not isinstance(student, PairNetwork):
+        raise UserError(
+            "config.matching.losses has terms of texts, and the student has no text tower; type "
+            "--config.model.family=pair, with config.model.image for what it is now"
+        )
     with blame("config.targets" if config.targets else "config.teacher.model"):
         for name, teacher in teachers.items():
             where = config.targets or config.every_teacher[name].source
@@ -117,6 +123,37 @@ def check_teachers(
                     f"{channels}; set config.model.channels={wanted}"
                 )
             config.matching.check_teacher(f"the teacher in {where}", teacher.classes, classes)
+            if isinstance(student, PairNetwork):
+                _check_pair(config, student.config, teacher.network, where)
+
+
+def _check_pair(
+    config: DistillConfig, student: PairConfig, teacher: VisionNetwork, where: str
+) -> None:
+    """Checks that a pair can learn what is asked of it from a teacher.
+
+    Raises:
+      ValueError: if it cannot.
+    """
+    features, theirs = config.matching.losses.features, teacher.config
+    ours = student.embedding_width
+    if {"embedding", "texts"} & {*features} and theirs.embedding_width != ours:
+        raise ValueError(
+            f"the teacher in {where} has embeddings of {theirs.embedding_width} and the student of "
+            f"{ours}; set config.model.text.embed_dim={theirs.embedding_width}, or match "
+            "similarities (losses.similarities_softmax)"
+        )
+    if not {"texts", "similarities"} & {*features}:
+        return
+    if not isinstance(theirs, PairConfig):
+        raise ValueError(f"the teacher in {where} has no text tower to learn from")
+    for key in ("length", "vocab"):
+        there, here = getattr(theirs.text, key), getattr(student.text, key)
+        if there != here:
+            raise ValueError(
+                f"the text tower of the teacher in {where} has {key} {there} and the student's "
+                f"{here}; both read the same tokens: set config.model.text.{key}={there}"
+            )
 
 
 def trainee(
@@ -129,6 +166,7 @@ def trainee(
     size: int,
     *,
     stored: bool,
+    kept: TeacherConfig | None = None,
 ) -> Trainee:
     """A student, checked against its teachers, with its task and its evaluations.
 
@@ -141,6 +179,7 @@ def trainee(
       class_names: of the student; empty where nothing says them or it has no classes.
       size: side of the views in pixels.
       stored: whether only what the teachers said is there.
+      kept: the teacher whose text tower the student keeps.
 
     Raises:
       ConfigError: if teachers do not see what the student sees, or lack what its loss compares.
@@ -167,6 +206,7 @@ def trainee(
         metrics=lambda among: measured(among=among),
         view_metrics=(lambda among: on_views(among=among)) if present or labelled else None,
         view_size=size,
+        tokenizer=config.tokenizer,
     )
     return Trainee(
         config=config,
@@ -176,8 +216,10 @@ def trainee(
         task=FunctionMatching(
             student, teachers, matching, labelled=labelled, stored=STORED if stored else None
         ),
-        evaluations=evaluations(config, subject),
+        evaluations=evaluations(config, subject, present),
         final=final_evaluation(subject),
         class_names=class_names,
-        initial=starting_params(config.start, student, config, FunctionMatching.training_only),
+        initial=starting_params(config.start, student, config, FunctionMatching.training_only)
+        if kept is None
+        else kept_params(kept, student, config),
     )

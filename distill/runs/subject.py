@@ -19,10 +19,10 @@ from distill.nn import Params, VisionNetwork
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.parallel.printed import say
-from distill.runs.opened import Opened, open_model
+from distill.runs.opened import Opened, open_model, recorded_tokenizer
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
 from distill.runs.weights import PairWeightsConfig, WeightsConfig
-from distill.runs.zero_shot import PublishedZeroShot, zero_shot_about
+from distill.runs.zero_shot import PublishedZeroShot, RunPair, zero_shot_about
 from distill.subject import PerExample, Subject, Teacher
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import same_mixture
@@ -105,7 +105,7 @@ def open_subject(
         view_size=max(side for one in networks for side in one.config.image_shape[:2]),
         batch_size=batch_size,
         seed=recorded.get("seed", 0),
-        tokenizer=_tokenizer(model, opened, data),
+        tokenizer=_tokenizer(model, opened, recorded),
     )
     return OpenedSubject(
         subject, opened.params, frozen, opened.step, zero_shot_about(opened.published)
@@ -144,10 +144,14 @@ def as_taken(model: Path | WeightsConfig, *evals: EvaluationConfig) -> Path | We
     return model
 
 
-def _tokenizer(model: Path | WeightsConfig, opened: Opened, data: DataConfig) -> Tokenizer | None:
+def _tokenizer(
+    model: Path | WeightsConfig, opened: Opened, recorded: Mapping[str, Any]
+) -> Tokenizer | None:
+    if isinstance(opened.published, RunPair):
+        return opened.published.tokenizer
     if isinstance(model, PairWeightsConfig) and isinstance(opened.published, PublishedPair):
         return model.open_tokenizer(opened.published)
-    return data.captions
+    return recorded_tokenizer(recorded)
 
 
 def _mesh(batch_size: int) -> Mesh:

@@ -19,15 +19,12 @@ from distill.evaluation_view import EvaluationView
 from distill.metrics import classification_metrics
 from distill.nn import Params
 from distill.nn.family import ModelConfig
-from distill.nn.fingerprint import fingerprint
 from distill.parallel import ParameterRules, Rules, RuleTable, override_rules
 from distill.parallel.printed import say
-from distill.runs.models import without_execution
 from distill.runs.opened import ModelSource, describe_model, open_model
-from distill.runs.weights import describe_network
 from distill.subject import Teacher
 from distill.train.run import Run, RunConfig, blame
-from distill.train.workdir import read_config, read_teachers
+from distill.train.workdir import read_teachers
 
 # What a single teacher is called.
 TEACHER = "teacher"
@@ -61,18 +58,6 @@ class TeacherConfig(ModelSource):
     def table(self) -> RuleTable:
         """Where the teacher's arrays live."""
         return override_rules(self.rules, self.params)
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """What the teacher is, from which `distill.runs.weights.described_network` builds it.
-
-        Raises:
-          UserError: if it is not there.
-        """
-        place = self.place
-        if isinstance(place, Path):
-            return read_config(place)["model"]
-        return describe_network(describe_model(place, dtype=self.dtype).network)
 
 
 def config_key(name: str) -> str:
@@ -192,13 +177,9 @@ def fingerprints(
     configs: Mapping[str, TeacherConfig], params: Mapping[str, Params]
 ) -> dict[str, str]:
     """Of each teacher, by name: a text that another function would not have."""
-    found = {}
-    for name, config in configs.items():
-        model = without_execution(config.described)
-        if config.dtype is not None:
-            model["dtype"] = config.dtype
-        found[name] = fingerprint(params[name], model)
-    return found
+    return {
+        name: config.fingerprint(params[name], config.dtype) for name, config in configs.items()
+    }
 
 
 class Score(NamedTuple):
@@ -228,7 +209,7 @@ def score(
         if images is None:
             continue
         theirs = teacher.class_names or images.class_names
-        if teacher.network.config.num_classes != len(theirs):
+        if not theirs or teacher.network.config.num_classes != len(theirs):
             continue
         try:
             shown = numbered(

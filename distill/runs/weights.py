@@ -8,17 +8,17 @@ import jax
 
 from distill.config import resolve
 from distill.data.tokens import Tokenizer
-from distill.nn import Params, VisionNetwork, ViTConfig
+from distill.nn import Pair, PairConfig, PairNetwork, Params, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
 from distill.nn.zero_shot import ZeroShotClassifier, ZeroShotClassifierConfig, ZeroShotNetwork
 from distill.paths import LocalPath, check_reachable
 from distill.runs.models import without_execution
-from distill.runs.zero_shot import PublishedZeroShot, ZeroShotConfig, pair_tokenizer
+from distill.runs.zero_shot import PublishedZeroShot, RunPair, ZeroShotConfig, pair_tokenizer
 from students import vit
 from teachers.pretrained import Published, PublishedPair, open_pair, open_published
 from teachers.pretrained.text import TextFamily
 
-AnyPublished = Published | PublishedPair | PublishedZeroShot
+AnyPublished = Published | PublishedPair | RunPair | PublishedZeroShot
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class WeightsConfig:
     """A file of published weights; docs/weights.md says which are read."""
 
     path: LocalPath
-    """Of a .safetensors or .npz file, or the directory that holds it with its config.json."""
+    """Of a .safetensors or .npz file, or the directory that holds it with its config.json. Of a
+    pair also the workdir of the run that trained it."""
     family: (
         Literal["big_vision", "timm", "vit", "deit", "clip", "siglip", "dinov2", "dinov3"] | None
     ) = None
@@ -138,9 +139,11 @@ def describe_network(network: VisionNetwork) -> dict[str, Any]:
 
 def described_network(model: dict[str, Any]) -> VisionNetwork:
     """The network of a run's `config.model`, or of what `describe_network` said."""
+    if "family" in model:
+        return resolve(ModelConfig, model).network()
+    if "text" in model:
+        return PairNetwork(resolve(PairConfig, model), Pair)
     if "image" in model:
         config = resolve(ZeroShotClassifierConfig, model)
         return ZeroShotNetwork(config, ZeroShotClassifier)
-    if "family" in model:
-        return resolve(ModelConfig, model).network()
     return vit.build(resolve(ViTConfig, model))

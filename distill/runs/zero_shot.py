@@ -1,6 +1,7 @@
 """Published pairs as classifiers whose classes are texts, and the tokens their text towers read."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from distill.data.prompts import ClassTokens, PromptsConfig, classes_in, describ
 from distill.data.tokens import Tokenizer, open_tokenizer
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Params, VisionNetwork, ZeroShotNetwork
+from distill.nn import PairNetwork, Params, VisionNetwork, ZeroShotNetwork
 from distill.nn.zero_shot import class_vectors, classifier_params
 from teachers.pretrained import PublishedPair
 
@@ -30,7 +31,7 @@ class ZeroShotConfig(PromptsConfig):
                 "class_names, a file, or classes has to name the classes that are told apart"
             )
 
-    def open(self, pair: PublishedPair, tokenizer: Tokenizer) -> "PublishedZeroShot":
+    def open(self, pair: "PublishedPair | RunPair", tokenizer: Tokenizer) -> "PublishedZeroShot":
         """The classifier that a pair is with these classes.
 
         Raises:
@@ -46,12 +47,41 @@ class ZeroShotConfig(PromptsConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class RunTower:
+    """The image tower of a run's pair."""
+
+    network: VisionNetwork
+    family: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPair:
+    """A pair that a run trained, as one that was published is there."""
+
+    network: PairNetwork
+    image: RunTower
+    view: EvaluationView
+    """What of an image it is to be shown."""
+    tokenizer: Tokenizer
+    """What made tokens of the run's texts."""
+    _read: Callable[[str], Params]
+
+    def read(self, dtype: str = "float32") -> Params:
+        """The parameters of the run's checkpoint, nested dicts of NumPy arrays.
+
+        Raises:
+          UserError: if there is none.
+        """
+        return self._read(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class PublishedZeroShot:
-    """A published pair as a classifier, its file checked but for the values of its tensors."""
+    """A pair as a classifier, its file checked but for the values of its tensors."""
 
     network: VisionNetwork
     """At the resolution and with the normalisation it is to be fed with."""
-    pair: PublishedPair
+    pair: PublishedPair | RunPair
     class_names: tuple[str, ...]
     """In the order of the logits."""
     about: dict[str, Any]

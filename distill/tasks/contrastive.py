@@ -1,19 +1,16 @@
 """Training a pair on images and their texts, both towers or one on a locked image tower."""
 
 import dataclasses
-import math
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from distill.config import how_it_runs
-from distill.errors import UserError, check_choices
-from distill.losses import Similarities, found_in_batch, number_texts, sigmoid_loss, softmax_loss
+from distill.errors import check_choices
+from distill.losses import found_in_batch, number_texts, sigmoid_loss, softmax_loss
 from distill.nn import LockedPairNetwork, Pair, PairNetwork, Params, VisionNetwork
-
-CAPTION = "caption"
-"""What the ids of an image's text are called in a batch."""
+from distill.tasks.pairs import captions_of, compared
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,17 +92,7 @@ class Contrastive:
           UserError: if examples have no captions, or the block does not divide the batch.
         """
         del key
-        if CAPTION not in batch:
-            raise UserError(
-                f"examples have no {CAPTION!r}, only {', '.join(batch)}; name the vocabulary that "
-                "makes tokens of captions, --config.data.captions.path=…"
-            )
-        ids, block = batch[CAPTION], self.config.block
-        if block is not None and block < len(ids) and len(ids) % block:
-            raise UserError(
-                f"config.loss.block is {block}, which does not divide a batch of {len(ids)} "
-                f"evenly; type --config.loss.block={math.gcd(len(ids), block)}"
-            )
+        ids = captions_of(batch, self.config.block, "config.loss.block")
         prepared = Prepared(
             self._images(frozen, batch),
             ids,
@@ -128,19 +115,13 @@ class Contrastive:
         return output.embedding.astype(jnp.float32)
 
     def _compare(self, pair: Pair, prepared: Prepared) -> tuple[jax.Array, dict[str, jax.Array]]:
-        scale = jnp.exp(pair.temperature[...])
+        similarities = compared(pair, pair.embed_images(prepared.images), prepared.ids)
         bias = {} if pair.bias is None else {"bias": pair.bias[...]}
-        similarities = Similarities(
-            pair.embed_images(prepared.images),
-            pair.embed_texts(prepared.ids),
-            scale,
-            **bias,
-        )
         same, block = prepared.same, self.config.block
         loss = LOSSES[self.config.kind](similarities, same, block=block)
         texts, images = found_in_batch(similarities, same, block=block)
         accuracies = {"image_to_text_accuracy": texts, "text_to_image_accuracy": images}
-        return loss, accuracies | {"scale": scale} | bias
+        return loss, accuracies | {"scale": jnp.exp(pair.temperature[...])} | bias
 
 
 LOSSES = {"sigmoid": sigmoid_loss, "softmax": softmax_loss}

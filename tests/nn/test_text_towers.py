@@ -149,7 +149,7 @@ import json
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import jax.numpy as jnp, numpy as np
-from distill.nn import PairNetwork, TextConfig
+from distill.nn import Pair, PairNetwork, TextConfig
 from distill.parallel import MeshConfig, make_mesh, override_rules
 from students import vit
 
@@ -169,7 +169,7 @@ ids = rng.integers(0, 24, (8, 6)).astype("int32")
 def run(network):
     placed = jax.device_put(params, network.shardings)
     def loss(params):
-        logits = network.apply(params, images, ids)
+        logits = network.apply(params, images, ids, method=Pair.compare)
         return jnp.sum(jnp.tanh(logits)), logits
     fast = {"xla_backend_optimization_level": 0}
     values = jax.jit(jax.grad(loss, has_aux=True), compiler_options=fast)(placed)

@@ -40,7 +40,7 @@ def embeddings_of(pair):
             images,
             pair.network.apply(params, images, method=Pair.embed_images),
             pair.network.apply(params, IDS, method=Pair.embed_texts),
-            pair.network.apply(params, images, IDS),
+            pair.network.apply(params, images, IDS, method=Pair.compare),
         )
 
 

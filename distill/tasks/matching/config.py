@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
+from distill.config import how_it_runs
 from distill.errors import check_choices
 from distill.losses import Term, known_terms
 
@@ -39,11 +40,16 @@ class _LossWeights:
     @property
     def needs_labels(self) -> bool:
         """Whether a term compares with labels."""
-        return self.terms != self.weights
+        return any(term.compares == "labels" for term in self._given)
+
+    @property
+    def needs_captions(self) -> bool:
+        """Whether a term takes the texts that go with the images."""
+        return any(term.of_texts for term in self._given)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What is compared with teachers: some of logits, embedding, tokens."""
+        """What is compared with teachers: some of `distill.losses.FEATURES`."""
         return tuple(dict.fromkeys(term.compares for term in self._with_teachers))
 
     @property
@@ -59,9 +65,12 @@ class _LossWeights:
         return tuple(term.name for term in found if not term.of_probabilities)
 
     @property
+    def _given(self) -> list[Term]:
+        return [known_terms()[name] for name in self.weights]
+
+    @property
     def _with_teachers(self) -> list[Term]:
-        found = [known_terms()[name] for name in self.weights]
-        return [term for term in found if term.compares != "labels"]
+        return [term for term in self._given if term.of_teachers]
 
 
 def _weight(term: Term) -> tuple[str, type, Any]:
@@ -107,6 +116,10 @@ class MatchingConfig:
     several_teachers: Literal["sum", "average"] = "sum"
     """Sum the terms of all teachers, or match the average of their probabilities, which is for the
     term `kl`; both as the teachers are weighted."""
+    match_equal_texts: bool = True
+    """Of the terms `captions_*`; see `distill.tasks.contrastive.ContrastiveConfig`."""
+    block: int | None = how_it_runs(None)
+    """Texts whose similarities to all images are in memory at once; see `ContrastiveConfig`."""
 
     def __post_init__(self):
         check_choices(self)
@@ -115,6 +128,13 @@ class MatchingConfig:
         for name in ("mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.losses.needs_captions and (self.mixup or self.cutmix):
+            raise ValueError(
+                "a mixture of images has no caption, and losses compares with captions; set "
+                "mixup=0 and cutmix=0"
+            )
+        if self.block is not None and self.block < 1:
+            raise ValueError(f"block must be positive, not {self.block}")
         if self.teacher_view != "same" and (self.mixup or self.cutmix):
             raise ValueError(
                 f"a teacher with teacher_view={self.teacher_view!r} does not see the student's "

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from distill.errors import UserError
-from distill.losses import known_terms
+from distill.losses import Similarities, found_in_batch, known_terms, number_texts
 from distill.metrics.classification import agreement
 from distill.mixing import Mixed, mix, mix_labels
-from distill.nn import Params, VisionNetwork, ViTOutput
+from distill.nn import PairNetwork, Params, VisionNetwork, ViTOutput
 from distill.nn.embeddings import resample_tokens
 from distill.subject import Teacher, combine, comparable
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.projections import PROJECTIONS, project, with_projections
 from distill.tasks.matching.targets import Answers, decode
+from distill.tasks.pairs import captions_of, compared
 
 
 class Prepared(NamedTuple):
@@ -33,6 +34,10 @@ class Prepared(NamedTuple):
     """Mixed labels, [B, classes]; None if the loss does not look at them."""
     weights: jax.Array
     """[B], the share of each image itself in its mixture."""
+    ids: jax.Array | None
+    """Of the images' texts, [B, L]; None if the loss does not look at them."""
+    same: jax.Array | None
+    """[B], equal where texts are; None takes all for different."""
     teachers: Answers
     """What teachers make of the view."""
 
@@ -74,9 +79,13 @@ class FunctionMatching:
         # What comes after a barrier compiles to the same whatever is before it, and the other way
         # round: whoever else is taught, and whether the answers are given now or were stored.
         mixed = jax.lax.optimization_barrier(mix_views(config, key, batch["image"]))
+        ids = same = None
+        if config.losses.needs_captions:
+            ids = captions_of(batch, config.block, "config.matching.block")
+            same = number_texts(ids) if config.match_equal_texts else None
         if self.stored is None:
             view = mixed.images if config.teacher_view == "same" else batch["teacher_image"]
-            answers = self._ask(frozen, view)
+            answers = self._ask(frozen, view, ids)
         else:
             prefix = len(self.stored)
             stored = {k[prefix:]: v for k, v in batch.items() if k.startswith(self.stored)}
@@ -96,6 +105,8 @@ class FunctionMatching:
             labelled_share=jnp.broadcast_to(labelled_share, batch["label"].shape),
             targets=targets,
             weights=mixed.weights,
+            ids=ids,
+            same=same,
             teachers=answers,
         )
         return jax.lax.optimization_barrier(prepared)
@@ -106,10 +117,14 @@ class FunctionMatching:
         The accuracy is over images with a label, and not a number where a batch has none.
         """
         output = self.student.apply(params, self.student.prepare(prepared.images))
+        pair = _compared(self.student, params, output, prepared.ids)
         weights = self.config.losses.weights
-        terms = {name: self._term(name, params, output, prepared) for name in weights}
+        terms = {name: self._term(name, params, output, pair, prepared) for name in weights}
         loss: Any = sum(weights[name] * term for name, term in terms.items())
         metrics = terms if len(terms) > 1 else {}
+        if pair is not None:
+            texts, images = found_in_batch(pair, prepared.same, block=self.config.block)
+            metrics = metrics | {"image_to_text_accuracy": texts, "text_to_image_accuracy": images}
         if "logits" in prepared.teachers:
             teacher = combine(prepared.teachers["logits"], self.teachers)
             metrics = metrics | {"agreement": jnp.mean(agreement(output.logits, teacher))}
@@ -118,16 +133,23 @@ class FunctionMatching:
             metrics = metrics | {"accuracy": jnp.mean(correct) / prepared.labelled_share[0]}
         return loss, metrics
 
-    def _ask(self, frozen: Mapping[str, Params], view: jax.Array) -> Answers:
+    def _ask(self, frozen: Mapping[str, Params], view: jax.Array, ids: jax.Array | None) -> Answers:
         outputs = {
             name: teacher.network.apply(frozen[name], teacher.network.prepare(view))
             for name, teacher in self.teachers.items()
+        }
+        pairs = {
+            name: _compared(self.teachers[name].network, frozen[name], out, ids)
+            for name, out in outputs.items()
         }
         features = dict.fromkeys(self.config.losses.features)
         if comparable(self.student, self.teachers):
             features |= {"logits": None}
         found = {
-            feature: {name: self._feature(feature, name, out) for name, out in outputs.items()}
+            feature: {
+                name: self._feature(feature, name, out, pairs[name])
+                for name, out in outputs.items()
+            }
             for feature in features
         }
         if self.config.several_teachers == "average" and "logits" in found:
@@ -135,31 +157,66 @@ class FunctionMatching:
             found["logits"] = {"average": average}
         return found
 
-    def _feature(self, feature: str, teacher: str, output: ViTOutput) -> jax.Array:
+    def _feature(
+        self, feature: str, teacher: str, output: ViTOutput, pair: Similarities | None
+    ) -> Any:
         if feature == "logits":
             return self.teachers[teacher].logits(output)
-        return getattr(output, feature)
+        return _of(feature, output, pair)
 
-    def _term(self, name: str, params: Params, output: ViTOutput, prepared: Prepared) -> jax.Array:
+    def _term(
+        self,
+        name: str,
+        params: Params,
+        output: ViTOutput,
+        pair: Similarities | None,
+        prepared: Prepared,
+    ) -> jax.Array:
         """One term over the batch, summed over the teachers."""
-        term, temperature = known_terms()[name], self.config.temperature
+        term, config = known_terms()[name], self.config
         feature = term.compares
         if feature == "labels":
             assert prepared.targets is not None
-            return term(prepared.targets, output.logits, temperature)
-        averaged = feature == "logits" and self.config.several_teachers == "average"
+            return term(prepared.targets, output.logits, config.temperature)
+        if feature == "captions":
+            return term(prepared.same, pair, block=config.block)
+        averaged = feature == "logits" and config.several_teachers == "average"
         total: Any = 0.0
         for teacher, target in prepared.teachers[feature].items():
-            if term.is_projected:
+            if term.is_projected and not _is_joint(self.student, feature):
                 ours = project(self.student, params, output, feature, teacher)
             else:
-                ours = getattr(output, feature).astype(jnp.float32)
+                ours = _float32(_of(feature, output, pair))
             if feature == "tokens":
                 grid = self.teachers[teacher].network.config.grid
                 target = resample_tokens(target, grid, self.student.config.grid)
             weight = 1.0 if averaged else self.teachers[teacher].weight
-            total += weight * term(target.astype(jnp.float32), ours, temperature)
+            total += weight * term(_float32(target), ours, config.temperature, config.block)
         return total
+
+
+def _compared(
+    network: VisionNetwork, params: Params, output: ViTOutput, ids: jax.Array | None
+) -> Similarities | None:
+    """What a pair compares images and texts by; None where the loss does not look at texts."""
+    if ids is None:
+        return None
+    return network.apply(params, output.embedding, ids, method=compared)
+
+
+def _of(feature: str, output: ViTOutput, pair: Similarities | None) -> Any:
+    if feature == "similarities":
+        return pair
+    return getattr(pair if feature == "texts" else output, feature)
+
+
+def _float32(values: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), values)
+
+
+def _is_joint(student: VisionNetwork, feature: str) -> bool:
+    """Whether it is a pair's embedding, which is in the teacher's space and is not projected."""
+    return feature == "embedding" and isinstance(student, PairNetwork)
 
 
 def projected(
@@ -170,6 +227,7 @@ def projected(
     widths = {
         feature: {name: getattr(one.network.config, of[feature]) for name, one in teachers.items()}
         for feature in config.losses.projected
+        if not _is_joint(student, feature)
     }
     return with_projections(student, widths)
 
