@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 from support import REPOSITORY
 
+from distill.config import load_file
 from distill.data import open_source
 from distill.data.sources import captions_of
 from distill.data.tokens import open_tokenizer
@@ -122,6 +123,13 @@ def test_scenes_are_the_same_each_time(scenes):
     assert len({*fingerprints.values()}) == len(SIZES)
     assert again.fingerprint == fingerprints["test"]
     assert scenes["test"].found == "1,600 images in 160 classes of 200"
+
+
+def test_the_config_chooses_among_what_is_held_out(scenes):
+    evals = load_file(str(REPOSITORY / "configs" / "evaluate" / "scenes.py"))["evals"]
+    source = scenes["heldout_test"]
+    held_out = [source.class_names[label] for label in np.unique(source.labels)]
+    assert list(evals["heldout_alone"]["classes"]) == held_out
 
 
 def test_a_split_that_is_not_there_is_named():
