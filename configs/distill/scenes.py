@@ -4,7 +4,8 @@ r"""A student of the pair on scenes, with a fifth of its image tower, and its te
       --config.teacher.workdir=runs/pair
   python pipelines/evaluate.py --workdir=runs/small_pair --config=configs/evaluate/scenes.py
 
-It learns the teacher's embeddings of images, from images alone: no captions, no classes.
+It learns the teacher's embeddings of images, from images alone, pasted into each other: no
+captions, no classes.
 """
 
 import ml_collections
@@ -31,7 +32,12 @@ def get_config():
                 ),
             ),
             teacher=dict(workdir="runs/pair"),
-            matching=dict(mixup=0.0, losses=dict(kl=0.0, embedding_cosine=1.0)),
+            matching=dict(
+                mixup=0.0,
+                cutmix=1.0,  # what is pasted makes scenes that training does not have
+                per_example=True,
+                losses=dict(kl=0.0, embedding_cosine=1.0),
+            ),
             data=dict(
                 source="digit_scenes",
                 test_split=None,  # configs/evaluate/scenes.py has it
@@ -39,7 +45,7 @@ def get_config():
                 view=view(),
             ),
             optimizer=dict(
-                name="adam", learning_rate=5e-3, weight_decay=(("kernel$", 1e-4),), b2=0.98
+                name="adam", learning_rate=8e-3, weight_decay=(("kernel$", 1e-4),), b2=0.98
             ),
             schedule=dict(kind="cosine", warmup_steps=100),
             evals=dict(
@@ -47,11 +53,11 @@ def get_config():
                 heldout=dict(kind="zeroshot", split="heldout_validation", templates="{}"),
             ),
             train=dict(
-                batch_size=128,
-                total_steps=1500,
+                batch_size=64,
+                total_steps=4000,
                 log_every=100,
-                eval_every=500,
-                checkpoint_every=1500,
+                eval_every=2000,
+                checkpoint_every=4000,
             ),
         )
     )
