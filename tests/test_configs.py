@@ -13,15 +13,18 @@ from distill.errors import UserError
 from distill.optim import make_optimizer, make_schedule
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluated import EvaluateConfig
+from distill.runs.pairs import PairTrainingConfig
 from pipelines.finetune import FinetuneConfig
 from pipelines.pretrain import PretrainConfig
 
 CONFIGS = REPOSITORY / "configs"
 SCHEMAS = {"pretrain": PretrainConfig, "distill": DistillConfig, "finetune": FinetuneConfig}
+# Of two towers, of which a student leaves one to its teacher.
+OF_PAIRS = {"pretrain/scenes.py", "distill/scenes.py"}
 FILES = sorted(
     path.relative_to(CONFIGS) for kind in SCHEMAS for path in (CONFIGS / kind).glob("[!_]*.py")
 )
-VARIANTS = [str(path) for path in FILES] + [
+VARIANTS = [str(path) for path in FILES if str(path) not in OF_PAIRS] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/digits.py:embedding",
@@ -51,6 +54,7 @@ IMAGES = {
 def test_the_promised_configs_are_there():
     promised = {
         "pretrain/digits.py",
+        "pretrain/scenes.py",
         "pretrain/folder.py",
         "pretrain/imagenet.py",
         "pretrain/vit_g14.py",
@@ -58,6 +62,7 @@ def test_the_promised_configs_are_there():
         "finetune/digits.py",
         "finetune/imagenet.py",
         "distill/digits.py",
+        "distill/scenes.py",
         "distill/downstream.py",
         "distill/imagenet.py",
         "distill/published.py",
@@ -104,6 +109,21 @@ def test_config_resolves_and_its_shapes_evaluate(spec):
             each.config.grid[0] * each.config.grid[1],
             each.config.width,
         )
+
+
+def test_the_pair_on_scenes_and_its_student_fit_together():
+    pair = resolve(PairTrainingConfig, load_file(str(CONFIGS / "pretrain/scenes.py")))
+    assert resolve(type(pair), to_dict(pair)) == pair
+    assert pair.data.captions.vocab == pair.model.text.vocab
+    student = resolve(DistillConfig, load_file(str(CONFIGS / "distill/scenes.py")))
+    assert student.model.text is None
+    own = dataclasses.replace(student.model, text=pair.model.text)
+    teacher, student = (one.build().abstract_params for one in (pair.model, own))
+    whole, small = (
+        sum(x.size for name in params if name != "text" for x in jax.tree.leaves(params[name]))
+        for params in (teacher, student)
+    )
+    assert 5 * small <= whole
 
 
 def test_the_published_lengths_come_out():
