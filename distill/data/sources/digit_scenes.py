@@ -96,7 +96,7 @@ class DigitScenes:
         self.labels = np.resize(np.array(self._shown, np.int32), count)
         rng = np.random.default_rng((_SEED, list(self.SPLITS).index(split)))
         self._scans = self._draw_scans(rng)
-        self._images = self._compose(self._draw_places(rng))
+        self._images = self._compose(self._draw_places(rng), channels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -140,9 +140,9 @@ class DigitScenes:
         cells = _CELLS[[COMBINATIONS[label].relation for label in self.labels]]
         return cells * CELL + rng.integers(CELL - SCAN + 1, size=cells.shape)
 
-    def _compose(self, places: np.ndarray) -> np.ndarray:
+    def _compose(self, places: np.ndarray, channels: int) -> np.ndarray:
         """The scenes, uint8 [N, SIDE, SIDE, C]."""
-        images = np.zeros((len(self), SIDE, SIDE, self.spec["image"].channels), np.uint8)
+        images = np.zeros((len(self), SIDE, SIDE, channels), np.uint8)
         scene, row, column = np.ogrid[: len(self), :SCAN, :SCAN]
         for which in range(2):
             top, left = places[:, which, :, None, None].swapaxes(0, 1)
