@@ -108,5 +108,5 @@ def save(tensors: dict[str, np.ndarray], directory: Path) -> None:
     """Writes model.safetensors."""
     from safetensors.numpy import save_file
 
-    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    whole = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     save_file(whole, directory / FILE, metadata={"format": "pt"})
