@@ -68,12 +68,13 @@ def _preprocessing(model: ImageExportable | PairExportable, form: str) -> str:
 
 def _of_texts(tower: TextConfig, rule: Mapping[str, Any]) -> dict[str, Any]:
     """Of a text tower; the rule is that of `Tokenizer.about`."""
-    begin = f"{rule['begin'][0]}, its tokens, " if rule["begin"] else "its tokens, "
+    begin = f"{rule['begin'][0]}, the mark of its beginning, " if rule["begin"] else ""
     return {
         "text tower": f"{_transformer(tower)}, {tower.vocab:,} tokens, pool `{tower.pool}`",
-        "texts": f"cleaned: {rule['cleaned']}. Then {begin}{rule['end']}, {rule['length']} in all: "
-        f"cut so that {rule['end']} stays, padded on the right with {rule['padding']}. Of another "
-        "length or padded otherwise, embeddings are wrong; there is no mask",
+        "texts": f"{rule['cleaned']}; then {begin}its tokens and {rule['end']}, the mark of its "
+        f"end. That is {rule['length']} in all: a longer text is cut before the last mark, a "
+        f"shorter one padded on the right with {rule['padding']}. Of another length, or padded "
+        "otherwise, embeddings are wrong; there is no mask",
         "vocabulary": f"{' and '.join(rule['vocabulary'])} beside this card (family "
         f"{rule['family']}, fingerprint `{rule['fingerprint']}`)",
         "embedding of a text": f"{tower.embedding_width} values of length 1",

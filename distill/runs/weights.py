@@ -126,8 +126,10 @@ class PairWeightsConfig(WeightsConfig):
         Raises:
           UserError: if it cannot be read, or is no pair.
         """
+        pair = self._open_pair(dtype)
+        # Which says whether it is of the family that is expected.
         self._open_image(dtype)
-        return self._open_pair(dtype)
+        return pair
 
     def open_tokenizer(self, pair: PublishedPair) -> Tokenizer:
         """What makes tokens of texts for the pair.

@@ -208,7 +208,7 @@ def test_the_command_exports_a_text_tower_with_its_vocabulary(siglip, tmp_path):
     card = (version / "MODEL_CARD.md").read_text("utf-8")
     for part in (
         "- model: text tower of width 24 and depth 3",
-        "cleaned: small letters. Then its tokens, 1, 7 in all",
+        "- texts: small letters; then its tokens and 1, the mark of its end. That is 7 in all",
         "- vocabulary: tokenizer.json beside this card (family siglip, ",
         "| input | `ids` | int32 | [batch, 7] |",
     ):
