@@ -12,7 +12,7 @@ others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
 
   python pipelines/export.py --weights=weights/vit-base --source=folder:PATH --output=DIR
 
-The same of published weights, compared on images of a data source. Of a published pair:
+The same of published weights, compared on images of a data source. Of a pair, a run's too:
 
   python pipelines/export.py --weights=weights/siglip-base --tower=text --output=DIR
 
@@ -34,7 +34,7 @@ from distill.command.models import check_output, define_model, read_model
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
 from distill.export.model import Kind
-from distill.export.prepared import prepare_model, prepare_tower
+from distill.export.prepared import prepare
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, Version, check_format
 from distill.runs.weights import WeightsConfig
@@ -50,8 +50,8 @@ flags.DEFINE_enum(
     "tower",
     None,
     get_args(Kind),
-    "Of a published pair: image, with embeddings as texts are compared with, text, or pair, both "
-    "of them (format hf). Without, its image tower as it is published.",
+    "Of a pair: image, with embeddings as texts are compared with, text, or pair, both of them "
+    "(format hf). Without, image of a run, and the image tower as it is of published weights.",
     flag_values=FLAGS,
 )
 define_path("output", "Directory of the versions; WORKDIR/export if not given.", FLAGS)
@@ -97,7 +97,7 @@ def run(
       licence: of the weights, for the model card.
       compared_on: images with labels; None takes the evaluation split of the run.
       images: how many of them.
-      tower: of a published pair; None takes its image tower as it is published.
+      tower: of a pair; None takes its image tower: as it is published, or of a run "image".
 
     Raises:
       UserError: before anything is written, for a format that does not take the model or needs
@@ -109,8 +109,8 @@ def run(
         found = f"unknown format {unknown[0]!r}" if unknown else "no format"
         raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}")
     compared_on = compared_on or SplitConfig()
-    how: Any = dict(dtype=dtype, compared_on=compared_on, images=images)
-    recorded = {}
+    how: Any = dict(best=best, dtype=dtype, compared_on=compared_on, images=images)
+    recorded: dict[str, Any] = {}
     if isinstance(model, Path):
         output, recorded = output or model / "export", read_config(model)
     elif output is None or (compared_on.source is None and tower != "text"):
@@ -118,11 +118,7 @@ def run(
         raise UserError(
             f"published weights have neither a workdir nor data; give --output{compared}"
         )
-    if tower is None:
-        prepared = prepare_model(model, recorded, best=best, **how)
-    else:
-        prepared = prepare_tower(model, tower, **how)
-    exported, samples, about = prepared
+    exported, samples, about = prepare(model, tower, recorded, **how)
     for form in formats:
         check_format(form, exported)
     about |= {"licence": licence, "checked_on": samples.name}

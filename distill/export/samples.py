@@ -53,7 +53,10 @@ def open_samples(
         source = data.open_training(channels=config.channels)
         split, name = None, data.training_source
     else:
-        source, name = data.open_evaluation(split, channels=config.channels), data.evaluation_source
+        # Without classes, nothing is asked of labels.
+        labelled = config.num_classes > 0
+        source = data.open_evaluation(split, channels=config.channels, labelled=labelled)
+        name = data.evaluation_source
     labels, names = _labels(source, names, config.num_classes, name, data.in_order)
     spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
     chosen = Subset(source, spread)
