@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.inspect.kind import blame
 from distill.inspect.tables import facts, shape_text
-from distill.nn import Network, PairConfig, TextConfig
+from distill.nn import Network, PairConfig, TextConfig, VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.runs.opened import describe_model
 from distill.runs.start import start_source
@@ -53,6 +53,7 @@ def model_facts(network: Network) -> str:
         shape = f"text tower of width {config.width} and depth {config.depth}"
         return facts({"model": shape, "parameters": count})
     if not isinstance(config, ModelConfig):
+        assert isinstance(network, VisionNetwork)
         shape = f"ViT of width {network.tower.width} and depth {network.tower.depth}"
         return facts({"model": shape, "parameters": count})
     name = f"{config.family} {getattr(config, 'variant', '')}".rstrip()

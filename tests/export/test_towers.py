@@ -254,7 +254,7 @@ def test_a_whole_pair_is_checked_in_transformers(siglip, tmp_path):
     card = (tmp_path / "hf" / "1" / "MODEL_CARD.md").read_text("utf-8")
     assert "pipeline_tag: zero-shot-image-classification" in card
     assert "ViT of width 32 and depth 2 and text tower of width 24" in card
-    assert "text tower of width 24" in tell(tmp_path / "hf" / "1")
+    assert "a pair of an image tower and a text tower" in tell(tmp_path / "hf" / "1")
 
 
 @pytest.mark.slow
