@@ -12,13 +12,18 @@ others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
 
   python pipelines/export.py --weights=weights/vit-base --source=folder:PATH --output=DIR
 
-The same of published weights, compared on images of a data source.
+The same of published weights, compared on images of a data source. Of a pair, a run's too:
+
+  python pipelines/export.py --weights=weights/siglip-base --tower=text --output=DIR
+
+exports the text tower, from ids to embeddings (saved_model, stablehlo, onnx); --tower=image the
+image tower, from images to the embeddings that texts are compared with; --tower=pair both, as
+Hugging Face's CLIPModel or SiglipModel (--format=hf).
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from absl import flags
 
@@ -26,17 +31,12 @@ from distill.command.evaluations import define_images
 from distill.command.flags import define_path, parse
 from distill.command.launch import launch
 from distill.command.models import check_output, define_model, read_model
-from distill.config import resolve
-from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
-from distill.export.about import describe, describe_published
-from distill.export.model import Exportable
-from distill.export.samples import data_of, open_samples
+from distill.export.model import Kind
+from distill.export.prepared import prepare
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, Version, check_format
-from distill.parallel import MeshConfig, make_mesh
-from distill.runs.opened import open_model
 from distill.runs.weights import WeightsConfig
 from distill.train.workdir import read_config
 
@@ -45,6 +45,14 @@ define_model(FLAGS, "to export")
 define_images(FLAGS)
 flags.DEFINE_list(
     "format", ["saved_model"], f"One or more of {', '.join(FORMATS)}.", flag_values=FLAGS
+)
+flags.DEFINE_enum(
+    "tower",
+    None,
+    get_args(Kind),
+    "Of a pair: image, with embeddings as texts are compared with, text, or pair, both of them "
+    "(format hf). Without, image of a run, and the image tower as it is of published weights.",
+    flag_values=FLAGS,
 )
 define_path("output", "Directory of the versions; WORKDIR/export if not given.", FLAGS)
 flags.DEFINE_enum(
@@ -76,6 +84,7 @@ def run(
     licence: str = "unknown",
     compared_on: SplitConfig | None = None,
     images: int = 1000,
+    tower: Kind | None = None,
 ) -> dict[str, Version]:
     """Exports a model, prints what was seen of each export and returns them.
 
@@ -88,6 +97,7 @@ def run(
       licence: of the weights, for the model card.
       compared_on: images with labels; None takes the evaluation split of the run.
       images: how many of them.
+      tower: of a pair; None takes its image tower: as it is published, or of a run "image".
 
     Raises:
       UserError: before anything is written, for a format that does not take the model or needs
@@ -99,33 +109,18 @@ def run(
         found = f"unknown format {unknown[0]!r}" if unknown else "no format"
         raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}")
     compared_on = compared_on or SplitConfig()
-    if isinstance(model, WeightsConfig):
-        if output is None or compared_on.source is None:
-            raise UserError(
-                "published weights have neither a workdir nor data; give --output, and --source "
-                "of images to compare on"
-            )
-        recorded = {}
-    else:
+    how: Any = dict(best=best, dtype=dtype, compared_on=compared_on, images=images)
+    recorded: dict[str, Any] = {}
+    if isinstance(model, Path):
         output, recorded = output or model / "export", read_config(model)
-    opened = open_model(model, make_mesh(MeshConfig(data=1, fsdp=-1)), best=best, dtype="float32")
-    data = resolve(DataConfig, recorded.get("data", {}))
-    data = dataclasses.replace(data, view=data.view.completed(opened.view))
-    names, samples = open_samples(
-        data_of(compared_on, data), opened.network.config, images, opened.class_names
-    )
-    exported = Exportable(
-        network=opened.network,
-        params=opened.params,
-        class_names=names,
-        activation="sigmoid" if recorded.get("loss", {}).get("kind") == "sigmoid" else "softmax",
-        dtype=dtype,
-        view=opened.view,
-    )
+    elif output is None or (compared_on.source is None and tower != "text"):
+        compared = "" if tower == "text" else ", and --source of images to compare on"
+        raise UserError(
+            f"published weights have neither a workdir nor data; give --output{compared}"
+        )
+    exported, samples, about = prepare(model, tower, recorded, **how)
     for form in formats:
         check_format(form, exported)
-    from_run = isinstance(model, Path)
-    about = describe(model, recorded, best) if from_run else describe_published(model, opened)
     about |= {"licence": licence, "checked_on": samples.name}
     return export_all(exported, formats, output, samples, about)
 
@@ -143,6 +138,7 @@ def main(arguments: list[str]) -> None:
         licence=FLAGS.licence,
         compared_on=SplitConfig(source=FLAGS.source, split=FLAGS.split, class_map=FLAGS.class_map),
         images=FLAGS.images,
+        tower=FLAGS.tower,
     )
 
 

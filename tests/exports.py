@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.export.model import Exportable
+from distill.export.images import ImageExportable
 from distill.export.verify import Samples, Verifier
 
 
@@ -18,16 +18,16 @@ def pixels(count, channels=3):
     return np.random.default_rng(0).integers(0, 256, (count, 12, 12, channels), np.uint8)
 
 
-def verifier(exported: Exportable, count=40) -> Verifier:
+def verifier(exported: ImageExportable, count=40) -> Verifier:
     """Of the images that the model is surest of: rounding is not to decide between classes."""
     images = pixels(4 * count, exported.image_shape[-1])
     if exported.network.config.num_classes:
         ordered = np.sort(expected(exported, images).logits, axis=-1)
         images = images[np.argsort(ordered[:, -1] - ordered[:, -2])[-count:]]
-    return Verifier(exported, Samples(images))
+    return Verifier(exported, Samples({"images": images}))
 
 
-def expected(exported: Exportable, images: np.ndarray):
+def expected(exported: ImageExportable, images: np.ndarray):
     """What the network computes, called as training calls it."""
     config = exported.network.config
     scaled = (images.astype(np.float32) / 255 - np.float32(config.mean)) / np.float32(config.std)

@@ -23,7 +23,7 @@ from distill.data import Source, Subset
 from distill.data.sources import CorruptImage
 from distill.data.spec import Example
 from distill.evaluation_view import EvaluationView
-from distill.export.model import Exportable
+from distill.export.images import ImageExportable
 from distill.runs.distillation import DistillConfig
 from distill.runs.opened import open_model
 from pipelines import cli
@@ -181,7 +181,7 @@ WHOLE = EvaluationView(crop=1.0)
 
 def exportable(
     head="cls", *, dtype="float32", channels=3, num_classes=5, view=WHOLE, **choices
-) -> Exportable:
+) -> ImageExportable:
     """A tiny student whose every parameter matters."""
     network = vit.build(
         vit.configure(
@@ -197,7 +197,9 @@ def exportable(
     names = [f"class {number}" for number in range(num_classes)]
     leaves, tree = _drawn(network)
     params = jax.tree.unflatten(tree, leaves)
-    return Exportable(network=network, params=params, class_names=names, dtype=dtype, view=view)
+    return ImageExportable(
+        network=network, params=params, class_names=names, dtype=dtype, view=view
+    )
 
 
 @functools.cache

@@ -44,9 +44,10 @@ STARTS = {
     "finetune/imagenet.py": "pretrain/imagenet.py",
     "finetune/imagenet.py:518": "pretrain/vit_g14.py",
 }
-# Published weights that configs leave to the user to name.
+# Of pairs: what runs and published weights that configs leave to the user to name may hold.
 TOWER = dict(family="vit", variant="B/16", num_classes=0)
-PUBLISHED = {
+TEACHERS = {
+    "distill/scenes": load_file("pretrain/scenes")["model"],
     "pretrain/lit_coco": TOWER,
     "distill/siglip_student": dict(
         family="pair",
@@ -69,6 +70,7 @@ IMAGES = {
 def test_the_promised_configs_are_there():
     promised = {
         "pretrain/digits.py",
+        "pretrain/scenes.py",
         "pretrain/folder.py",
         "pretrain/imagenet.py",
         "pretrain/lit_22b.py",
@@ -78,6 +80,7 @@ def test_the_promised_configs_are_there():
         "finetune/digits.py",
         "finetune/imagenet.py",
         "distill/digits.py",
+        "distill/scenes.py",
         "distill/downstream.py",
         "distill/imagenet.py",
         "distill/published.py",
@@ -94,8 +97,8 @@ def test_config_resolves_and_its_shapes_evaluate(spec):
     tree = load_file(str(CONFIGS / spec))
     if spec in STARTS:
         tree["model"] = load_file(str(CONFIGS / STARTS[spec]))["model"] | tree["model"]
-    if published := PUBLISHED.get(spec.partition(".py")[0]):
-        tree["teacher"]["model"] = published
+    if teacher := TEACHERS.get(spec.partition(".py")[0]):
+        tree["teacher"]["model"] = teacher
     schemas = SCHEMAS_OF_PAIRS if family_of(tree) == "pair" else SCHEMAS
     config = in_full(resolve(schemas[Path(spec).parts[0]], tree))
     # Those that leave it to the data.
@@ -129,6 +132,21 @@ def test_config_resolves_and_its_shapes_evaluate(spec):
             each.config.grid[0] * each.config.grid[1],
             each.config.width,
         )
+
+
+def test_the_pair_on_scenes_and_its_student_fit_together():
+    pair = resolve(PairTrainingConfig, load_file(str(CONFIGS / "pretrain/scenes.py")))
+    assert resolve(type(pair), to_dict(pair)) == pair
+    assert pair.data.captions.vocab == pair.model.text.vocab
+    student = resolve(DistillConfig, load_file(str(CONFIGS / "distill/scenes.py")))
+    assert student.model.text is None
+    own = dataclasses.replace(student.model, text=pair.model.text)
+    teacher, student = (one.build().abstract_params for one in (pair.model, own))
+    whole, small = (
+        sum(x.size for name in params if name != "text" for x in jax.tree.leaves(params[name]))
+        for params in (teacher, student)
+    )
+    assert 5 * small <= whole
 
 
 def test_the_published_lengths_come_out():

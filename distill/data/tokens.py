@@ -43,6 +43,8 @@ class _Rule(NamedTuple):
     ends: tuple[str, ...]
     """What the mark of the end is called."""
     clean: Callable[[str], str]
+    cleaned: str
+    """What that does, in words."""
 
 
 def _clean_for_clip(text: str) -> str:
@@ -52,11 +54,14 @@ def _clean_for_clip(text: str) -> str:
 
 
 _RULES: Mapping[str, _Rule] = {
-    "clip": _Rule(77, 0, True, ("<|endoftext|>", "<end_of_text>"), _clean_for_clip),
+    "clip": _Rule(
+        *(77, 0, True, ("<|endoftext|>", "<end_of_text>"), _clean_for_clip),
+        "mended by ftfy, HTML's entities read twice, runs of white space one space, small letters",
+    ),
     # https://github.com/google-research/big_vision, pp/proj/image_text: eos="sticky", the length
     # and the number that pads from the configs and checkpoints of each.
-    "siglip": _Rule(64, 1, False, ("</s>", "<eos>"), str.lower),
-    "siglip2": _Rule(64, 0, False, ("<eos>", "</s>"), str.lower),
+    "siglip": _Rule(64, 1, False, ("</s>", "<eos>"), str.lower, "small letters"),
+    "siglip2": _Rule(64, 0, False, ("<eos>", "</s>"), str.lower, "small letters"),
 }
 
 
@@ -150,6 +155,46 @@ class Tokenizer:
         """The token after a text's end."""
         return self._rule.pad
 
+    def token(self, number: int) -> str | None:
+        """A token by its number; None if there is none.
+
+        Raises:
+          UserError: if the vocabulary cannot be read.
+        """
+        return self._vocabulary.token(number)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Of the vocabulary: one, or two of which each has a half.
+
+        Raises:
+          UserError: if the vocabulary cannot be read.
+        """
+        return tuple(map(Path, self._vocabulary.files))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The rule by which texts become tokens, as JSON can hold it.
+
+        `cleaned` says what is done to a text; its tokens then stand between those of `begin`, which
+        may be none, and `end`, cut to `length`, the mark of the end included, and padded on the
+        right with `padding`.
+
+        Raises:
+          UserError: if the vocabulary cannot be read.
+        """
+        begin, end = self._marks
+        return {
+            "family": self.family,
+            "length": self.length,
+            "cleaned": self._rule.cleaned,
+            "begin": list(begin),
+            "end": end,
+            "padding": self._rule.pad,
+            "vocabulary": [file.name for file in self.files],
+            "fingerprint": self.fingerprint,
+        }
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change where tokens may; the same wherever the file lies.
@@ -227,6 +272,10 @@ def train_tokenizer(texts: Iterable[str], vocab: int, path: str) -> None:
     )
     learnt.pre_tokenizer = library.pre_tokenizers.Metaspace()
     learnt.decoder = library.decoders.Metaspace()
+    # For other readers of the file.
+    learnt.post_processor = library.processors.TemplateProcessing(
+        single=f"$A {EOS}", special_tokens=[(EOS, 1)]
+    )
     # Unigram's trainer gives another vocabulary each time.
     trainer = library.trainers.BpeTrainer(
         vocab_size=vocab, special_tokens=[PAD, EOS, UNKNOWN], show_progress=False

@@ -38,8 +38,8 @@ _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 class Vocabulary(NamedTuple):
     """Pieces of texts and their numbers."""
 
-    path: str
-    """Of its file."""
+    files: tuple[str, ...]
+    """Its path, or the paths of both its halves."""
     size: int
     """How many pieces there are."""
     encode: Callable[[str], list[int]]
@@ -48,6 +48,11 @@ class Vocabulary(NamedTuple):
     """A piece by its number; None if there is none."""
     digest: bytes
     """A hash of the file."""
+
+    @property
+    def path(self) -> str:
+        """Of its file, or the first half of it."""
+        return self.files[0]
 
 
 def needed(library: str, what: str) -> Any:
@@ -110,16 +115,16 @@ def _by_tokenizers(file: str, data: bytes) -> Vocabulary:
         tokenizer = library.Tokenizer.from_buffer(data)
     except ValueError as error:
         raise UserError(f"{file} is no tokenizer.json: {error}; {_EXPECTED}") from error
-    return _vocabulary(file, tokenizer, data)
+    return _vocabulary((file,), tokenizer, data)
 
 
-def _vocabulary(file: str, tokenizer: Any, data: bytes) -> Vocabulary:
+def _vocabulary(files: tuple[str, ...], tokenizer: Any, data: bytes) -> Vocabulary:
     # What the file says of these is not asked; nor is a mark's name in a text a mark.
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
     return Vocabulary(
-        file,
+        files,
         tokenizer.get_vocab_size(),
         # A batch would be shared among threads, of which loaders have their own.
         lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
@@ -136,7 +141,7 @@ def _by_sentencepiece(file: str, data: bytes) -> Vocabulary:
         raise UserError(f"{file} is no model of sentencepiece: {error}; {_EXPECTED}") from error
     size = pieces.get_piece_size()
     return Vocabulary(
-        file,
+        (file,),
         size,
         functools.partial(pieces.encode, out_type=int, add_bos=False, add_eos=False),
         lambda number: pieces.id_to_piece(number) if 0 <= number < size else None,
@@ -147,9 +152,11 @@ def _by_sentencepiece(file: str, data: bytes) -> Vocabulary:
 def _by_merges(file: str, data: bytes) -> Vocabulary:
     """CLIP's pieces: those of words, of which the last ends with `</w>`, in UTF-8's bytes."""
     numbers: Mapping[str, int] | None = None
+    files = (file,)
     if file.endswith(".json"):
         numbers = _numbers(file, data)
         merges_file = os.path.join(os.path.dirname(file), _MERGES)
+        files = (file, merges_file)
         merges = _merges(merges_file, _merges_beside(file, merges_file))
     else:
         merges = _merges(file, data)
@@ -173,7 +180,7 @@ def _by_merges(file: str, data: bytes) -> Vocabulary:
             before.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    return _vocabulary(file, tokenizer, data)
+    return _vocabulary(files, tokenizer, data)
 
 
 def _numbers(file: str, data: bytes) -> Mapping[str, int]:

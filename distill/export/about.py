@@ -6,11 +6,10 @@ from typing import Any
 
 from distill.config import resolve
 from distill.data import DataConfig
+from distill.nn import Network
 from distill.runs.models import without_execution
-from distill.runs.opened import Opened
 from distill.runs.teachers import teachers_of
 from distill.runs.weights import WeightsConfig, describe_network, described_network
-from distill.runs.zero_shot import zero_shot_about
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import read_summary
@@ -67,14 +66,18 @@ def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str
     }
 
 
-def describe_published(weights: WeightsConfig, opened: Opened) -> dict[str, Any]:
-    """The same of published weights, of which nobody here knows how they were trained."""
+def describe_published(weights: WeightsConfig, network: Network) -> dict[str, Any]:
+    """The same of published weights, of which nobody here knows how they were trained.
+
+    Args:
+      weights: where they are.
+      network: what is exported of them.
+    """
     path = Path(weights.path)
     return {
         "name": path.stem if path.is_file() else path.name,
         "published": weights.path,
-        "model": describe_network(opened.network),
-        **zero_shot_about(opened.published),
+        "model": describe_network(network),
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from distill.data.prompts import described
+from distill.export.card_facts import kind_facts
+from distill.export.images import ImageExportable
 from distill.export.model import Exportable
 from distill.export.stablehlo import promised_until
 from distill.nn.fingerprint import fingerprint
@@ -23,6 +25,13 @@ _USE = {
     "timm": "`timm.create_model('local-dir:DIRECTORY', pretrained=True)`.",
 }
 
+_USE_PAIR = (
+    "`transformers.AutoModel.from_pretrained(DIRECTORY)` and "
+    "`AutoImageProcessor.from_pretrained(DIRECTORY)`. Make ids of texts as above: transformers' "
+    "tokenizers clean and pad otherwise unless told, with `padding='max_length'` at least."
+)
+_USE_TEXT_ONNX = "`onnxruntime.InferenceSession('model.onnx')`, input `ids`."
+
 # By the artefact's name.
 _TFLITE = {
     "TFLite": "`model.tflite` (float32)",
@@ -31,9 +40,6 @@ _TFLITE = {
 
 # What loads them from Hugging Face's hub.
 _LIBRARIES = {"hf": "transformers", "timm": "timm"}
-
-# These take normalised floats, and a file beside their weights says how; the others take pixels.
-_TAKE_FLOATS = ("hf", "timm")
 
 # What the first part of a metric's name says.
 _MEASURED_ON = {
@@ -57,20 +63,13 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
         `start` and `branched_from`. Without `teachers`, empty if there were none, or `published`,
         the lineage is unknown.
     """
-    about, config = description["about"], model.network.config
+    about = description["about"]
     licence = about.get("licence") or "unknown"
-    form, embeds = description["format"], not config.num_classes
-    height, width, channels = model.image_shape
-    tower = model.network.tower
+    form, embeds = description["format"], not _classifies(model) and model.kind != "pair"
     student = {
         "model": _model(about.get("model")),
         "parameters": f"{model.network.parameter_count():,}",
-        "shape": f"width {tower.width}, depth {tower.depth}, MLP {tower.mlp_dim}, "
-        f"{tower.heads} heads, patches of {tower.patch_size}×{tower.patch_size}, head "
-        f"`{tower.head}`",
-        "images": f"{height}×{width}, {channels} channel{'s' if channels > 1 else ''}",
-        "preprocessing": _preprocessing(model, form),
-        "classes": config.num_classes or "none: it returns an embedding",
+        **kind_facts(model, form),
         "zero-shot": about.get("zeroshot") and described(about["zeroshot"]),
         "run": about.get("workdir"),
         "step": about.get("step"),
@@ -81,11 +80,11 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
         else None,
     }
     sections = [
-        _front_matter(form, licence, embeds),
+        _front_matter(model, form, licence),
         f"# {about.get('name', 'Model card')}",
         _list(student),
         "## How to use it",
-        f"{_use(description)} Format `{form}`, {description['dtype']}.",
+        f"{_use(model, description)} Format `{form}`, {description['dtype']}.",
         _requirements(description),
         *(_hugging_face_notes(model) if form == "hf" else ()),
         *_signature(description["signature"]),
@@ -98,13 +97,8 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
         "## Metrics",
         *_metrics(about),
         f"This export, run on {about.get('checked_on', 'random pixels')} and compared with JAX in "
-        "float32 ("
-        + (
-            "worst difference of a value of the embedding, mean cosine of the embeddings"
-            if embeds
-            else "worst difference of a logit, share of the images with the same first class"
-        )
-        + "); milliseconds of a batch on the CPU of the machine that exported it:",
+        f"float32 ({_compared(model, embeds)}); milliseconds of a batch on the CPU of the machine "
+        "that exported it:",
         _table(description["checked"], embeds),
         "## Licence",
         f"{licence}. "
@@ -114,11 +108,11 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _front_matter(form: str, licence: str, embeds: bool) -> str:
+def _front_matter(model: Exportable, form: str, licence: str) -> str:
     lines = [
         # The hub's names of licences are in lower case.
         f"license: {json.dumps(licence.lower())}",
-        f"pipeline_tag: {'image-feature-extraction' if embeds else 'image-classification'}",
+        f"pipeline_tag: {_task(model)}",
         "tags: [vision, knowledge-distillation]",
     ]
     if form in _LIBRARIES:
@@ -126,21 +120,31 @@ def _front_matter(form: str, licence: str, embeds: bool) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
-def _preprocessing(model: Exportable, form: str) -> str:
-    done = model.preprocessing
-    normalised = f"(x/255 − mean)/std with mean {_text(done['mean'])} and std {_text(done['std'])}"
-    return (
-        f"{'grey' if done['mode'] == 'L' else 'RGB'}; {model.view.described(done['height'])}; "
-        + (
-            f"{normalised}; channels first"
-            if form in _TAKE_FLOATS
-            else f"uint8, 0 to 255, channels last. Inside the model: {normalised}"
-        )
-    )
+def _classifies(model: Exportable) -> bool:
+    return isinstance(model, ImageExportable) and model.network.config.num_classes > 0
 
 
-def _use(description: Mapping[str, Any]) -> str:
+def _compared(model: Exportable, embeds: bool) -> str:
+    """What the table's figures are."""
+    if embeds:
+        return "worst difference of a value of the embedding, mean cosine of the embeddings"
+    best = "the same more similar text" if model.kind == "pair" else "the same first class"
+    return f"worst difference of a logit, share of the images with {best}"
+
+
+def _task(model: Exportable) -> str:
+    """As Hugging Face's hub calls it."""
+    if model.kind == "image":
+        return "image-classification" if _classifies(model) else "image-feature-extraction"
+    return "feature-extraction" if model.kind == "text" else "zero-shot-image-classification"
+
+
+def _use(model: Exportable, description: Mapping[str, Any]) -> str:
     form = description["format"]
+    if model.kind == "pair":
+        return _USE_PAIR
+    if form == "onnx" and model.kind == "text":
+        return _USE_TEXT_ONNX
     if form in _USE:
         return _USE[form]
     files = " or ".join(_TFLITE[one["name"]] for one in description["checked"])
@@ -162,9 +166,9 @@ def _requirements(description: Mapping[str, Any]) -> str:
 
 
 def _hugging_face_notes(model: Exportable) -> Iterable[str]:
-    if not model.network.config.num_classes:
+    if model.kind == "image" and not _classifies(model):
         yield "It has no labels: what it returns as `logits` is the embedding."
-    if model.image_shape[-1] == 1:
+    if model.network.config.channels == 1:
         yield (
             'Give the processor grey images (`image.convert("L")`). `pipeline()` makes them RGB, '
             'and fails with "mean must have 3 elements".'
@@ -215,8 +219,12 @@ def _model(model: Mapping[str, Any] | None) -> str:
     if "family" in model:
         return f"{model['family']} {model['variant']}"
     # Of published weights, it is recorded what their network is.
-    tower = model.get("image", model)
-    return f"ViT of width {tower['width']} and depth {tower['depth']}"
+    return " and ".join(
+        f"{'text tower' if 'vocab' in tower else 'ViT'} of width {tower['width']} and depth "
+        f"{tower['depth']}"
+        for tower in (model.get("image", model), model.get("text"))
+        if tower
+    )
 
 
 def _metrics(about: Mapping[str, Any]) -> Iterable[str]:

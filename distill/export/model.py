@@ -1,22 +1,24 @@
 """What is exported: a trained network, and the function that most formats hold."""
 
+import abc
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from distill.errors import RunFailed, UserError, check_choices
-from distill.evaluation_view import EvaluationView
-from distill.nn import Params, VisionNetwork
+from distill.nn import Network, Params
 
-Activation = Literal["softmax", "sigmoid"]
+Kind = Literal["image", "text", "pair"]
+"""Which towers of a pair there are, or a model of images as any other."""
 
+TOLERANCE = 1e-4
+"""Of an output of an exact export, against JAX in float32."""
 
 # Of a file that is a FlatBuffer, as StableHLO's and TFLite's are.
 FLATBUFFER_BYTES = 2**31
@@ -34,25 +36,30 @@ class NotInstalled(UserError):
     """A format needs what is not installed, or what is not there in a version that it can use."""
 
 
+class Input(NamedTuple):
+    """What an exported function takes of each example."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    """Without the batch, which comes first."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Exportable:
-    """A trained network.
+class Exportable(abc.ABC):
+    """A trained network, and the function of it that most formats hold.
 
     Raises:
       ValueError: for an unknown choice.
     """
 
-    network: VisionNetwork
+    kind: ClassVar[Kind]
+    network: Network
     """Computes in float32."""
     params: Params
-    class_names: Sequence[str]
-    """One per logit."""
-    activation: Activation = "softmax"
-    """From logits to probabilities."""
+    class_names: Sequence[str] | None = None
+    """One per logit; None of what never has classes."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the export's parameters and activations; what it returns is float32."""
-    view: EvaluationView = EvaluationView()
-    """What of an image it is to be shown."""
 
     def __post_init__(self):
         check_choices(self)
@@ -63,34 +70,31 @@ class Exportable:
         return jax.tree.map(lambda p: np.asarray(p).astype(self.dtype, copy=False), self.params)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the images it takes."""
-        return self.network.config.image_shape
+    @abc.abstractmethod
+    def inputs(self) -> Mapping[str, Input]:
+        """What the function takes beside parameters, by name, in order."""
 
     @property
+    @abc.abstractmethod
     def preprocessing(self) -> dict[str, Any]:
-        """What is done to an image before the model sees it, as JSON can hold it.
+        """What is done to an example before the model sees it, as JSON can hold it."""
 
-        The images' `mode` and `filter` as Pillow calls them, `resize` and `crop` as
-        `EvaluationView` has them, `height` and `width` of what is cut out and, for values in
-        [0, 1], `mean` and `std`.
+    @abc.abstractmethod
+    def function(self, **execution: Any) -> Callable[..., dict[str, jax.Array]]:
+        """Maps (params, *inputs), in the export's dtype, to outputs by name, float32.
+
+        Args:
+          **execution: how the transformer is executed, such as `unroll`.
         """
-        height, width, channels = self.image_shape
-        return {
-            "mode": "L" if channels == 1 else "RGB",
-            "resize": self.view.resize,
-            "filter": self.view.filter,
-            "crop": self.view.crop,
-            "height": height,
-            "width": width,
-            "mean": list(self.network.config.mean),
-            "std": list(self.network.config.std),
-        }
 
-    def function(self, **execution: Any) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
-        """`serving_function` of the network in the export's dtype; `execution` sets how it runs."""
-        network = self.network.with_tower(dtype=self.dtype, **execution)
-        return serving_function(network, self.activation)
+    def tolerance(self, output: str) -> float:
+        """By how much an output of an exact export may differ from JAX."""
+        del output
+        return TOLERANCE
+
+    def write_beside(self, directory: Path) -> None:
+        """Writes to a version what whoever uses it needs beside the model, whatever its format."""
+        del directory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,34 +113,12 @@ class Artefact:
     """What a runtime has to be to take it, by name, as JSON can hold it."""
 
 
-def serving_function(
-    network: VisionNetwork, activation: Activation
-) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
-    """Maps (params, uint8 images [B, H, W, C]) to logits, probabilities and embedding, float32.
-
-    A network without classifier has the embedding alone.
-    """
-    # One program serves every platform, whatever this machine has.
-    network = dataclasses.replace(network.with_attention("plain"), placement=None)
-    probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[activation]
-
-    def serve(params: Params, images: jax.Array) -> dict[str, jax.Array]:
-        outputs = network.apply(params, network.prepare(images))
-        answers = {"embedding": outputs.embedding.astype(jnp.float32)}
-        if network.config.num_classes:
-            logits = outputs.logits.astype(jnp.float32)
-            answers |= {"logits": logits, "probabilities": probabilities(logits)}
-        return answers
-
-    return serve
-
-
 def signature(model: Exportable) -> Mapping[str, Any]:
-    """Names, dtypes and shapes of what `serving_function` takes and returns; None is the batch."""
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), "uint8")
-    outputs = jax.eval_shape(model.function(), model.network.abstract_params, images)
+    """Names, dtypes and shapes of what the function takes and returns; None is the batch."""
+    one = {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in model.inputs.items()}
+    outputs = jax.eval_shape(model.function(), model.network.abstract_params, *one.values())
     return {
-        "inputs": {"images": ["uint8", [None, *model.image_shape]]},
+        "inputs": {n: [x.dtype, [None, *x.shape]] for n, x in model.inputs.items()},
         "outputs": {n: [str(o.dtype), [None, *o.shape[1:]]] for n, o in outputs.items()},
     }
 
@@ -155,7 +137,7 @@ def require(form: str, extra: str, *modules: str) -> None:
         )
 
 
-def size_obstacle(network: VisionNetwork, bytes_each: int) -> str | None:
+def size_obstacle(network: Network, bytes_each: int) -> str | None:
     """What keeps a network's parameters out of a FlatBuffer; None if they fit.
 
     Args:

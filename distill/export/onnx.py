@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from distill.export.model import Artefact, Exportable, converting, require
-from distill.nn import VisionNetwork
+from distill.nn import Network
 
 FILE = "model.onnx"
 WEIGHTS = "model.onnx.data"
@@ -35,7 +35,7 @@ def check_installed() -> None:
     require("onnx", "-c constraints.txt -e '.[onnx]'", "jax2onnx", "onnx", "onnxruntime")
 
 
-def obstacle(network: VisionNetwork, dtype: str) -> str | None:
+def obstacle(network: Network, dtype: str) -> str | None:
     """What keeps a network out of the format: another dtype than float32."""
     del network
     return None if dtype == "float32" else f"it is written in float32, not in {dtype}"
@@ -54,19 +54,21 @@ def write(model: Exportable, directory: Path) -> Artefact:
     import onnx_ir
 
     params, serve = model.host_params, model.function(remat="none", remat_keep=())
-    images = jax.ShapeDtypeStruct((1, *model.image_shape), "uint8")
-    names = sorted(jax.eval_shape(serve, params, images))
+    inputs = model.inputs
+    one = [jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for x in inputs.values()]
+    names = sorted(jax.eval_shape(serve, params, *one))
     with converting("ONNX"):
         converted = jax2onnx.to_onnx(
-            _without_loops(lambda images: tuple(map(serve(params, images).get, names))),
-            inputs=[jax.ShapeDtypeStruct(("batch", *model.image_shape), "uint8")],
-            input_names=["images"],
+            _without_loops(lambda *inputs: tuple(map(serve(params, *inputs).get, names))),
+            inputs=[jax.ShapeDtypeStruct(("batch", *x.shape), x.dtype) for x in inputs.values()],
+            input_names=list(inputs),
             output_names=names,
             opset=OPSET,
             return_mode="ir",
         )
     converted.ir_version = _IR_VERSION
-    converted.metadata_props["class_names"] = json.dumps(list(model.class_names))
+    if model.class_names is not None:
+        converted.metadata_props["class_names"] = json.dumps(list(model.class_names))
     values = [weight.const_value for weight in converted.graph.initializers.values()]
     size = sum(value.nbytes for value in values if value is not None)
     directory.mkdir()
@@ -75,16 +77,16 @@ def write(model: Exportable, directory: Path) -> Artefact:
     return Artefact("ONNX", "onnx", directory, exact=True, requires=requires)
 
 
-def _without_loops(function: Callable[[jax.Array], Any]) -> Callable[[jax.Array], list[Any]]:
+def _without_loops(function: Callable[..., Any]) -> Callable[..., list[Any]]:
     """The function with every step of its scans written out, and a list of what it returned.
 
     The converter writes a scan, unrolled or not, as a loop that copies the weights of all layers at
     every step.
     """
 
-    def run(images):
-        closed = jax.make_jaxpr(function)(images)
-        return _evaluate(closed.jaxpr, closed.consts, [images])
+    def run(*inputs):
+        closed = jax.make_jaxpr(function)(*inputs)
+        return _evaluate(closed.jaxpr, closed.consts, inputs)
 
     return run
 

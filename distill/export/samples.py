@@ -1,14 +1,18 @@
-"""Images of a run's own data to compare its exports on."""
+"""What exports are compared on: images of a run's own data, and texts that stand for classes."""
 
 import dataclasses
 
 import numpy as np
 
+from distill.analysis.human.datasets import CATEGORIES
 from distill.data import DataConfig, Source, Subset
 from distill.data.classes import Names, among, numbered
 from distill.data.examples import readable_views
+from distill.data.prompts import prompts
+from distill.data.tokens import Tokenizer
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
+from distill.export.pairs import TEXTS
 from distill.export.verify import Samples
 from distill.nn import ViTConfig
 from distill.parallel.printed import say
@@ -49,7 +53,10 @@ def open_samples(
         source = data.open_training(channels=config.channels)
         split, name = None, data.training_source
     else:
-        source, name = data.open_evaluation(split, channels=config.channels), data.evaluation_source
+        # Without classes, nothing is asked of labels.
+        labelled = config.num_classes > 0
+        source = data.open_evaluation(split, channels=config.channels, labelled=labelled)
+        name = data.evaluation_source
     labels, names = _labels(source, names, config.num_classes, name, data.in_order)
     spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
     chosen = Subset(source, spread)
@@ -60,11 +67,33 @@ def open_samples(
     if labels is not None:
         labels = labels[spread[[example["index"] for example in examples]]]
     samples = Samples(
-        np.stack([example["image"] for example in examples]),
+        {"images": np.stack([example["image"] for example in examples])},
         labels if labels is not None and (labels >= 0).all() else None,
         f"{len(examples):,} images of {name}, split {split or data.train_split}",
     )
     return names, samples
+
+
+def text_samples(tokenizer: Tokenizer, vocab: int) -> Samples:
+    """Texts of class names in the templates that are shipped, one that is empty and one too long.
+
+    Args:
+      tokenizer: of the text tower.
+      vocab: rows of its token table.
+
+    Raises:
+      UserError: if the tokenizer is that of another text tower.
+    """
+    texts = [*prompts(CATEGORIES), "", " ".join(CATEGORIES * tokenizer.length)]
+    ids = tokenizer.within(vocab, texts)
+    return Samples({"ids": ids}, name=f"{len(texts)} texts of {len(CATEGORIES)} class names")
+
+
+def pair_samples(images: Samples, texts: Samples) -> Samples:
+    """Each image with as many texts as an export is checked with."""
+    ids = texts.inputs["ids"]
+    inputs = {**images.inputs, "ids": np.resize(ids, (len(images), TEXTS, ids.shape[1]))}
+    return Samples(inputs, name=f"{images.name}, each with {TEXTS} of {texts.name}")
 
 
 def _labels(

@@ -1,5 +1,6 @@
 """SavedModel: a model with its preprocessing inside, for TensorFlow and TF Serving."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import jax
 import numpy as np
 
 from distill.export.model import Artefact, Exportable, NotInstalled, converting, require
-from distill.nn import VisionNetwork
+from distill.nn import Network
 
+CLASSES = "class_names.txt"
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 
 # The first whose StableHLO TensorFlow 2.21 does not read; the extra `export` installs an older one.
@@ -40,7 +42,7 @@ def require_tensorflow(form: str) -> None:
         )
 
 
-def obstacle(network: VisionNetwork, dtype: str) -> None:
+def obstacle(network: Network, dtype: str) -> None:
     """What keeps a network out of the format: nothing does."""
     del network, dtype
 
@@ -48,15 +50,16 @@ def obstacle(network: VisionNetwork, dtype: str) -> None:
 def write(model: Exportable, directory: Path) -> Artefact:
     """Writes a SavedModel: a version as TF Serving expects it.
 
-    The signature `serving_default` takes uint8 `images` [None, H, W, C] at the model's resolution
-    and returns float32 `logits`, `probabilities` [None, classes] and `embedding` [None, width].
-    The asset `class_names.txt` has a class per line, in the order of the logits. A request that
-    TF Serving sends itself before it takes others lies where it looks for one.
+    The signature `serving_default` is the model's function: of a classifier it takes uint8 `images`
+    [None, H, W, C] and returns float32 `logits`, `probabilities` [None, classes] and `embedding`
+    [None, width], and the asset `class_names.txt` has a class per line, in the order of the logits.
+    A request that TF Serving sends itself before it takes others lies where it looks for one.
     """
     save(model, directory)
     warmup = directory / WARMUP
     warmup.parent.mkdir()
-    write_warmup(warmup, np.zeros((1, *model.image_shape), np.uint8))
+    zeros = {name: np.zeros((1, *x.shape), x.dtype) for name, x in model.inputs.items()}
+    write_warmup(warmup, zeros)
     return Artefact("SavedModel", "saved_model", directory, exact=model.dtype == "float32")
 
 
@@ -76,39 +79,46 @@ def _save(model: Exportable, directory: Path, unroll: bool) -> None:
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    height, width, channels = model.image_shape
+    inputs = model.inputs
     converted = jax2tf.convert(
         model.function(unroll=unroll, remat="none", remat_keep=()),
-        polymorphic_shapes=[None, f"(batch, {height}, {width}, {channels})"],
+        polymorphic_shapes=[
+            None,
+            *(f"(batch, {', '.join(map(str, x.shape))})" for x in inputs.values()),
+        ],
         with_gradient=False,
         native_serialization_platforms=("cpu", "cuda", "tpu"),
     )
     # What it is given is saved with it.
     module: Any = tf.Module()
     module.params = jax.tree.map(tf.Variable, model.host_params)
-    names = directory.with_name(f"{directory.name}_class_names") / "class_names.txt"
-    names.parent.mkdir()
-    names.write_text("".join(f"{name}\n" for name in model.class_names), encoding="utf-8")
-    module.class_names = tf.saved_model.Asset(str(names))
-    images = tf.TensorSpec([None, height, width, channels], tf.uint8, "images")
+    if model.class_names is not None:
+        names = directory.with_name(f"{directory.name}_class_names") / CLASSES
+        names.parent.mkdir()
+        names.write_text("".join(f"{name}\n" for name in model.class_names), encoding="utf-8")
+        module.class_names = tf.saved_model.Asset(str(names))
     function = tf.function(
-        lambda images: converted(module.params, images), autograph=False, input_signature=[images]
+        lambda *inputs: converted(module.params, *inputs),
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec([None, *x.shape], x.dtype, name) for name, x in inputs.items()
+        ],
     )
     tf.saved_model.save(module, str(directory), signatures={"serving_default": function})
 
 
-def write_warmup(file: Path, images: np.ndarray) -> None:
-    """Writes a TFRecord with one PredictionLog, a request for `images`.
+def write_warmup(file: Path, inputs: Mapping[str, np.ndarray]) -> None:
+    """Writes a TFRecord with one PredictionLog, a request for `inputs`, by name.
 
     TF Serving's own Python package would pin TensorFlow for the sake of four nested messages
     (prediction_log.proto, predict.proto, model.proto), so they are encoded here.
     """
     import tensorflow as tf
 
-    tensor = tf.make_tensor_proto(images).SerializeToString()
-    model_spec = _field(3, b"serving_default")
-    inputs = _field(1, b"images") + _field(2, tensor)
-    request = _field(1, model_spec) + _field(2, inputs)
+    request = _field(1, _field(3, b"serving_default"))
+    for name, value in inputs.items():
+        tensor = tf.make_tensor_proto(value).SerializeToString()
+        request += _field(2, _field(1, name.encode()) + _field(2, tensor))
     predict_log = _field(1, request)
     with tf.io.TFRecordWriter(str(file)) as writer:
         writer.write(_field(6, predict_log))

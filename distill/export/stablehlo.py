@@ -2,6 +2,7 @@
 
 import calendar
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 
 from distill.export.model import Artefact, Exportable, converting, size_obstacle
 from distill.json_files import write_json
-from distill.nn import VisionNetwork
+from distill.nn import Network
 
 FILE = "model.jax_export"
+CLASSES = "class_names.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 # For as long after its own release, releases of JAX promise to read what it wrote
@@ -21,21 +23,23 @@ PROMISED_MONTHS = 6
 README = """\
 # Load it
 
-JAX is all that is needed; the file holds the parameters and the preprocessing.
+JAX is all that is needed; the file holds the parameters{what}.
 
 ```python
 import json, pathlib
 import jax, numpy as np
 
 model = jax.export.deserialize(bytearray(pathlib.Path("{file}").read_bytes()))
-images = np.zeros((2, {height}, {width}, {channels}), np.uint8)  # any number of them
-outputs = model.call(images)  # a dict of float32 arrays: {outputs}
-classes = json.loads(pathlib.Path("class_names.json").read_text(encoding="utf-8"))
-```
+{inputs}  # any number of them
+outputs = model.call({arguments})  # a dict of float32 arrays: {outputs}
+{classes}```
 
 Written on {written} with jax {jax}, calling convention {convention}, for {platforms}. JAX \
 promises that releases of the six months after this one read it, until {until} at most: \
 export the model anew before.
+"""
+_CLASSES_LINE = f"""\
+classes = json.loads(pathlib.Path("{CLASSES}").read_text(encoding="utf-8"))
 """
 
 
@@ -43,7 +47,7 @@ def check_installed() -> None:
     """Checks that the format can be written and run here, as it always can."""
 
 
-def obstacle(network: VisionNetwork, dtype: str) -> str | None:
+def obstacle(network: Network, dtype: str) -> str | None:
     """What keeps a network out of the format: parameters that one file cannot hold."""
     found = size_obstacle(network, jnp.dtype(dtype).itemsize)
     halved = dtype == "float32" and size_obstacle(network, 2) is None
@@ -66,32 +70,37 @@ def promised_until(written: datetime.date) -> datetime.date:
 def write(model: Exportable, directory: Path) -> Artefact:
     """Writes the serving function with its parameters, class names and how to load them."""
     params = model.host_params
-    height, width, channels = model.image_shape
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, height, width, channels), "uint8")
+    inputs = [jax.ShapeDtypeStruct((batch, *x.shape), x.dtype) for x in model.inputs.values()]
     serve = model.function()
-    function = jax.jit(lambda images: serve(params, images))
+    function = jax.jit(lambda *inputs: serve(params, *inputs))
     with converting("StableHLO"):
-        program = jax.export.export(function, platforms=PLATFORMS)(images)
+        program = jax.export.export(function, platforms=PLATFORMS)(*inputs)
         content = program.serialize()
     directory.mkdir()
     (directory / FILE).write_bytes(content)
-    write_json(directory / "class_names.json", list(model.class_names))
-    outputs = sorted(jax.eval_shape(serve, params, images))
-    today = datetime.datetime.now(datetime.UTC).date()
-    (directory / "README.md").write_text(
-        README.format(
-            file=FILE,
-            height=height,
-            width=width,
-            channels=channels,
-            outputs=", ".join(outputs),
-            jax=jax.__version__,
-            convention=program.calling_convention_version,
-            platforms=", ".join(program.platforms),
-            written=today,
-            until=promised_until(today),
-        ),
-        encoding="utf-8",
-    )
+    if model.class_names is not None:
+        write_json(directory / CLASSES, list(model.class_names))
+    outputs = sorted(jax.eval_shape(serve, params, *inputs))
+    (directory / "README.md").write_text(_readme(model, program, outputs), encoding="utf-8")
     return Artefact("StableHLO", "stablehlo", directory / FILE, exact=model.dtype == "float32")
+
+
+def _readme(model: Exportable, program: jax.export.Exported, outputs: Sequence[str]) -> str:
+    """How to load the file, and until when."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    return README.format(
+        file=FILE,
+        what=" and the preprocessing" if model.kind == "image" else "",
+        inputs="\n".join(
+            f"{name} = np.zeros({(2, *x.shape)}, np.{x.dtype})" for name, x in model.inputs.items()
+        ),
+        arguments=", ".join(model.inputs),
+        outputs=", ".join(outputs),
+        classes="" if model.class_names is None else _CLASSES_LINE,
+        jax=jax.__version__,
+        convention=program.calling_convention_version,
+        platforms=", ".join(program.platforms),
+        written=today,
+        until=promised_until(today),
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distill.export import saved_model
 from distill.export.model import Artefact, Exportable, converting, size_obstacle
-from distill.nn import VisionNetwork
+from distill.nn import Network
 
 # Of a SavedModel that is whole.
 _LAST = "fingerprint.pb"
@@ -24,12 +24,12 @@ def check_installed() -> None:
     saved_model.require_tensorflow("tflite")
 
 
-def float32_obstacle(network: VisionNetwork, dtype: str) -> str | None:
+def float32_obstacle(network: Network, dtype: str) -> str | None:
     """What keeps a network out of float32: another dtype, and what one file cannot hold."""
     return _dtype_obstacle(dtype) or size_obstacle(network, 4)
 
 
-def int8_obstacle(network: VisionNetwork, dtype: str) -> str | None:
+def int8_obstacle(network: Network, dtype: str) -> str | None:
     """What keeps a network out of int8: another dtype, and what one file cannot hold."""
     return _dtype_obstacle(dtype) or size_obstacle(network, 1)
 
@@ -65,7 +65,7 @@ def _write(
         content = converter.convert()
     directory.mkdir()
     (directory / file).write_bytes(content)
-    shutil.copy(source / "assets" / "class_names.txt", directory)
+    shutil.copy(source / "assets" / saved_model.CLASSES, directory)
     return Artefact(name, "tflite", directory / file, exact=not quantise)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.export.model import Artefact, Exportable, require
+from distill.export.images import ImageExportable
+from distill.export.model import Artefact, require
 from distill.export.torch_weights import parameters, per_channel, plain_obstacle, save
 from distill.json_files import write_json
 from distill.names.rules import write_tensors
@@ -43,7 +44,7 @@ def obstacle(network: VisionNetwork, dtype: str) -> str | None:
     return plain_obstacle(network, _POOLS)
 
 
-def write(model: Exportable, directory: Path) -> Artefact:
+def write(model: ImageExportable, directory: Path) -> Artefact:
     """Writes model.safetensors and config.json, for `timm.create_model("local-dir:DIRECTORY")`."""
     directory.mkdir()
     save(tensors(model), directory)
@@ -51,12 +52,13 @@ def write(model: Exportable, directory: Path) -> Artefact:
     return Artefact("timm", "timm", directory, exact=model.dtype == "float32")
 
 
-def tensors(model: Exportable) -> dict[str, np.ndarray]:
+def tensors(model: ImageExportable) -> dict[str, np.ndarray]:
     """The parameters by their names there."""
-    return write_tensors(table(), parameters(model), model.network.config.depth)
+    config = model.network.config
+    return write_tensors(table(), parameters(model.host_params, config), config.depth)
 
 
-def _config(model: Exportable) -> dict[str, Any]:
+def _config(model: ImageExportable) -> dict[str, Any]:
     config = model.network.config
     height, width, channels = config.image_shape
     pool = _POOLS[config.head]
@@ -89,7 +91,7 @@ def _config(model: Exportable) -> dict[str, Any]:
             "interpolation": model.view.filter,
             "crop_pct": model.view.crop,
             "crop_mode": "center" if model.view.resize == "shortest" else "squash",
-            **per_channel(model),
+            **per_channel(model.network),
             "num_classes": config.num_classes,
             "pool_size": None,
             "first_conv": "patch_embed.proj",

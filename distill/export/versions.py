@@ -21,7 +21,7 @@ import jax
 from distill.errors import UserError
 from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.card import model_card
-from distill.export.model import Artefact, Exportable, ExportFailed, signature
+from distill.export.model import Artefact, Exportable, ExportFailed, Kind, signature
 from distill.export.verify import Checked, Verifier
 from distill.json_files import write_json
 from distill.nn import VisionNetwork
@@ -31,7 +31,8 @@ DESCRIPTION = "export.json"
 CARD = "MODEL_CARD.md"
 
 
-Write = Callable[[Exportable, Path], Artefact]
+# Each takes the kinds of models that its format holds.
+Write = Callable[[Any, Path], Artefact]
 
 
 class Format(NamedTuple):
@@ -39,15 +40,20 @@ class Format(NamedTuple):
 
     check_installed: Callable[[], None]
     """Raises a UserError if a package is missing."""
-    obstacle: Callable[[VisionNetwork, str], str | None]
+    obstacle: Callable[[Any, str], str | None]
     """What keeps a network, exported in a dtype, out of the format; None if nothing does."""
     write: Sequence[Write]
     """For each artefact, what writes it to a new directory."""
+    holds: Sequence[Kind] = ("image",)
 
 
 FORMATS: Mapping[str, Format] = {
-    "saved_model": Format(saved_model.check_installed, saved_model.obstacle, (saved_model.write,)),
-    "stablehlo": Format(stablehlo.check_installed, stablehlo.obstacle, (stablehlo.write,)),
+    "saved_model": Format(
+        saved_model.check_installed, saved_model.obstacle, (saved_model.write,), ("image", "text")
+    ),
+    "stablehlo": Format(
+        stablehlo.check_installed, stablehlo.obstacle, (stablehlo.write,), ("image", "text")
+    ),
     "tflite": Format(
         tflite.check_installed,
         tflite.float32_obstacle,
@@ -57,9 +63,20 @@ FORMATS: Mapping[str, Format] = {
         tflite.check_installed, tflite.float32_obstacle, (tflite.write_float32,)
     ),
     "tflite_int8": Format(tflite.check_installed, tflite.int8_obstacle, (tflite.write_int8,)),
-    "onnx": Format(onnx.check_installed, onnx.obstacle, (onnx.write,)),
-    "hf": Format(hf.check_installed, hf.obstacle, (hf.write,)),
+    "onnx": Format(onnx.check_installed, onnx.obstacle, (onnx.write,), ("image", "text")),
+    "hf": Format(hf.check_installed, hf.obstacle, (hf.write,), ("image", "pair")),
     "timm": Format(timm.check_installed, timm.obstacle, (timm.write,)),
+}
+
+_KINDS: Mapping[Kind, str] = {
+    "image": "models of images",
+    "text": "text towers",
+    "pair": "whole pairs",
+}
+_THIS: Mapping[Kind, str] = {
+    "image": "a model of images",
+    "text": "a text tower",
+    "pair": "a pair of both towers",
 }
 
 # Of these, inputs and outputs are what their libraries' models have.
@@ -87,14 +104,21 @@ def check_format(form: str, model: Exportable) -> None:
     Raises:
       UserError: if the format does not take the model, or needs what is not installed.
     """
-    obstacle = FORMATS[form].obstacle(model.network, model.dtype)
+    obstacle = _obstacle(form, model)
     if obstacle:
-        others = [name for name in FORMATS if name not in obstacles(model.network, model.dtype)]
+        others = ", ".join(name for name in FORMATS if not _obstacle(name, model))
         raise UserError(
-            f"the format {form} cannot hold this model: {obstacle}. Those that can, in "
-            f"{model.dtype}: {', '.join(others)}"
+            f"the format {form} cannot hold this model: {obstacle}"
+            + (f". Those that can, in {model.dtype}: {others}" if others else "")
         )
     FORMATS[form].check_installed()
+
+
+def _obstacle(form: str, model: Exportable) -> str | None:
+    if model.kind in FORMATS[form].holds:
+        return FORMATS[form].obstacle(model.network, model.dtype)
+    held = " and ".join(_KINDS[kind] for kind in FORMATS[form].holds)
+    return f"it holds {held}, and this is {_THIS[model.kind]} (--tower)"
 
 
 def obstacles(network: VisionNetwork, dtype: str = "float32") -> dict[str, str]:
@@ -207,6 +231,7 @@ def _describe(
         "about": dict(about or {}),
     }
     write_json(written / DESCRIPTION, description)
+    model.write_beside(written)
     # A path on it may have been read in a locale that could not decode it.
     (written / CARD).write_text(
         model_card(model, description), encoding="utf-8", errors="surrogateescape"
@@ -247,7 +272,7 @@ def _number(written: Path, directory: Path) -> Path:
 
 def table(checked: Sequence[Checked]) -> str:
     """What was seen of each artefact, for a terminal."""
-    header = ("format", "MB", "worst difference", "agrees", "accuracy", "1 image", "32 images")
+    header = ("format", "MB", "worst difference", "agrees", "accuracy", "batch of 1", "batch of 32")
     return text_table(header, [row(one) for one in checked])
 
 

@@ -12,7 +12,7 @@ from distill.inspect.kind import Kind, blame
 from distill.inspect.lineage import lineage_facts, model_facts
 from distill.inspect.tables import facts, file_table, signature_table, tensor_table
 from distill.json_files import read_json
-from distill.runs.weights import described_network
+from distill.runs.weights import described_tower
 from distill.tensor_files import open_file
 
 
@@ -37,7 +37,7 @@ def _tell(path: Path) -> tuple[str, ...]:
         }
         told = (
             facts(holds),
-            model_facts(described_network(about["model"])) if about.get("model") else "",
+            model_facts(described_tower(about["model"])) if about.get("model") else "",
             lineage_facts(about),
             "" if signature is None else signature_table(signature),
             table([Checked(**one) for one in described["checked"]]),

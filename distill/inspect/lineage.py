@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.inspect.kind import blame
-from distill.inspect.tables import facts
-from distill.nn import VisionNetwork
+from distill.inspect.tables import facts, shape_text
+from distill.nn import Network, PairConfig, TextConfig, VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.runs.opened import describe_model
 from distill.runs.start import start_source
@@ -35,10 +35,25 @@ def _teachers(workdir: Path, recorded: Mapping[str, Any]) -> dict[str, dict[str,
     return {name: {"source": one.source} for name, one in recorded_teachers(recorded).items()}
 
 
-def model_facts(network: VisionNetwork) -> str:
+def model_facts(network: Network) -> str:
     """What a model is; one of published weights has no family here."""
     config, count = network.config, f"{network.parameter_count():,}"
+    if isinstance(config, PairConfig):
+        image, text = config.image, config.text
+        towers = {
+            "model": "a pair of an image tower and a text tower",
+            "image tower": f"ViT of width {image.width} and depth {image.depth}, "
+            f"{shape_text(image.image_shape)}",
+            "text tower": f"width {text.width} and depth {text.depth}, {text.vocab:,} tokens, "
+            f"{text.length} a text",
+            "embeddings": config.embedding_width,
+        }
+        return facts(towers | {"parameters": count})
+    if isinstance(config, TextConfig):
+        shape = f"text tower of width {config.width} and depth {config.depth}"
+        return facts({"model": shape, "parameters": count})
     if not isinstance(config, ModelConfig):
+        assert isinstance(network, VisionNetwork)
         shape = f"ViT of width {network.tower.width} and depth {network.tower.depth}"
         return facts({"model": shape, "parameters": count})
     name = f"{config.family} {getattr(config, 'variant', '')}".rstrip()

@@ -65,6 +65,8 @@ def _pipeline(recorded: Mapping[str, Any]) -> str:
     """The command that a run is of."""
     if "matching" in recorded:
         return "distill_student"
+    if recorded.get("model", {}).get("family") == "pair":
+        return "train_pair"
     return "finetune" if recorded.get("start") else "pretrain"
 
 

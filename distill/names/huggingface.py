@@ -10,6 +10,7 @@ from distill.names.rules import (
     PREFIX_POSITIONS,
     ROWS,
     SAME,
+    TABLE,
     VECTOR,
     Rule,
     linear,
@@ -149,18 +150,18 @@ _LAYERS = _block(
     mlp=("mlp.fc1", "mlp.fc2"),
 )
 _TOWER = (
-    *rule("embeddings.class_embedding", ROWS, "class_token"),
+    *rule("embeddings.class_embedding", VECTOR, "class_token"),
     *linear("embeddings.patch_embedding", "patch_embed/linear", layout=CONVOLUTION),
     *norm("pre_layrnorm", "pre_norm"),
     *_LAYERS,
     *norm("post_layernorm", "encoder/norm"),
     *linear("classifier", "classifier"),
 )
-CLIP = (*_TOWER, *rule("embeddings.position_embedding.weight", ROWS, *_POSITIONS))
+CLIP = (*_TOWER, *rule("embeddings.position_embedding.weight", TABLE, *_POSITIONS))
 _PROBE = tuple(f"head/attention/{part}" for part in ("query", "key", "value"))
 SIGLIP = (
     *_TOWER,
-    *rule("embeddings.position_embedding.weight", ROWS, "position/table"),
+    *rule("embeddings.position_embedding.weight", TABLE, "position/table"),
     *rule("head.probe", ROWS, "head/probe"),
     *rule("head.attention.in_proj_weight", LINEAR, *(f"{part}/kernel" for part in _PROBE)),
     *rule("head.attention.in_proj_bias", VECTOR, *(f"{part}/bias" for part in _PROBE)),

@@ -47,6 +47,8 @@ VECTOR = Layout(lambda shape: (math.prod(shape),))
 """The bias of heads, [H·K], or any vector."""
 ROWS = Layout(lambda shape: (1, math.prod(shape[:-1]), shape[-1]), axis=1)
 """Tokens or positions, [1, T, D]."""
+TABLE = Layout(lambda shape: (math.prod(shape[:-1]), shape[-1]))
+"""Positions, [T, D]."""
 LINEAR = Layout(lambda shape: (shape[0], math.prod(shape[1:])), (1, 0))
 """PyTorch's [out, in] of a kernel [in, *out]."""
 FROM_HEADS = Layout(lambda shape: (math.prod(shape[:-1]), shape[-1]), (1, 0))

@@ -1,4 +1,7 @@
-"""A pair's image tower as a classifier whose classes are texts (arXiv 2103.00020, section 3.1)."""
+"""A pair's image tower as a classifier whose classes are texts (arXiv 2103.00020, section 3.1).
+
+Without classes it is the image tower as texts are compared with it.
+"""
 
 import dataclasses
 import functools
@@ -25,11 +28,12 @@ class ZeroShotClassifierConfig:
     """Every choice in a classifier made of a pair's image tower and class vectors.
 
     Raises:
-      ValueError: if there is no class.
+      ValueError: for a negative number of classes.
     """
 
     image: ViTConfig
     num_classes: int
+    """0 leaves class vectors out, and what logits are made with: there is the embedding alone."""
     embedding_width: int
     """E, of embeddings and class vectors."""
     projection: bool = False
@@ -39,8 +43,8 @@ class ZeroShotClassifierConfig:
     """A learnt number is added to similarities."""
 
     def __post_init__(self):
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, not {self.num_classes}")
+        if self.num_classes < 0:
+            raise ValueError(f"num_classes must not be negative, not {self.num_classes}")
 
     @property
     def embed_dim(self) -> int:
@@ -100,11 +104,11 @@ class ZeroShotClassifier(nnx.Module):
         c = self.config = config
         self.image = image(c.image, rngs=rngs)
         self.image_projection = joint_projection(c, rngs)
-        self.class_vectors = nnx.Param(
-            jnp.zeros((c.num_classes, c.embedding_width), jnp.float32), axes=("classes", "joint")
-        )
-        self.temperature = nnx.Param(jnp.float32(0), axes=())
-        self.bias = nnx.Param(jnp.float32(0), axes=()) if c.bias else None
+        vectors = jnp.zeros((c.num_classes, c.embedding_width), jnp.float32)
+        classes = c.num_classes > 0
+        self.class_vectors = nnx.Param(vectors, axes=("classes", "joint")) if classes else None
+        self.temperature = nnx.Param(jnp.float32(0), axes=()) if classes else None
+        self.bias = nnx.Param(jnp.float32(0), axes=()) if classes and c.bias else None
 
     def __call__(self, images: jax.Array) -> ViTOutput:
         """Maps prepared images [B, height, width, C] to logits [B, classes] and what they are of.
@@ -116,6 +120,8 @@ class ZeroShotClassifier(nnx.Module):
         if self.image_projection is not None:
             embedding = self.image_projection(embedding)
         embedding = normalise(embedding)
+        if self.class_vectors is None or self.temperature is None:
+            return ViTOutput(embedding[:, :0], embedding, found.tokens)
         bias = None if self.bias is None else self.bias[...]
         logits = similarities(embedding, self.class_vectors[...], self.temperature[...], bias)
         return ViTOutput(logits, embedding, found.tokens)
@@ -132,7 +138,7 @@ class ZeroShotNetwork(VisionNetwork):
         Args:
           image: the pair's image tower, not placed.
           pair: the pair.
-          classes: how many there are.
+          classes: how many there are; 0 leaves the embedding alone.
         """
         config = ZeroShotClassifierConfig(
             image=pair.image,
@@ -159,6 +165,11 @@ def classifier_params(pair: Params, vectors: Any) -> Params:
     """The parameters of a `ZeroShotNetwork`: a pair's, with class vectors for its text tower."""
     kept = {name: value for name, value in pair.items() if name != "text"}
     return kept | {"class_vectors": vectors}
+
+
+def image_params(pair: Params) -> Params:
+    """The parameters of a `ZeroShotNetwork` without classes, of a pair's."""
+    return {name: pair[name] for name in ("image", "image_projection") if name in pair}
 
 
 def class_vectors(

@@ -8,14 +8,32 @@ import jax
 
 from distill.config import resolve
 from distill.data.tokens import Tokenizer
-from distill.nn import Pair, PairConfig, PairNetwork, Params, VisionNetwork, ViTConfig
+from distill.nn import (
+    Network,
+    Pair,
+    PairConfig,
+    PairNetwork,
+    Params,
+    TextConfig,
+    TextNetwork,
+    TextTransformer,
+    VisionNetwork,
+    ViTConfig,
+)
 from distill.nn.family import ModelConfig
 from distill.nn.zero_shot import ZeroShotClassifier, ZeroShotClassifierConfig, ZeroShotNetwork
 from distill.paths import LocalPath, check_reachable
 from distill.runs.models import without_execution
-from distill.runs.zero_shot import PublishedZeroShot, RunPair, ZeroShotConfig, pair_tokenizer
+from distill.runs.zero_shot import PublishedZeroShot, RunPair, ZeroShotConfig, text_tokenizer
 from students import vit
-from teachers.pretrained import Published, PublishedPair, open_pair, open_published
+from teachers.pretrained import (
+    Published,
+    PublishedPair,
+    PublishedText,
+    open_pair,
+    open_published,
+    open_text,
+)
 from teachers.pretrained.text import TextFamily
 
 AnyPublished = Published | PublishedPair | RunPair | PublishedZeroShot
@@ -59,6 +77,16 @@ class WeightsConfig:
         pair = self._open_pair(dtype)
         return self.zeroshot.open(pair, self._tokenizer(pair))
 
+    def open_text(self) -> tuple[PublishedText, Tokenizer]:
+        """The text tower alone, of a pair or a file of its own, and what makes tokens for it.
+
+        Raises:
+          UserError: if either cannot be read, or there is none.
+        """
+        path = check_reachable(Path(self.path), "weights.path")
+        text = open_text(path, family=self.text_family)
+        return text, self._tokenizer(text)
+
     def with_text(self) -> "PairWeightsConfig":
         """Both towers of the same weights."""
         return PairWeightsConfig(**vars(self))
@@ -84,8 +112,8 @@ class WeightsConfig:
             dtype=dtype or "float32",
         )
 
-    def _tokenizer(self, pair: PublishedPair) -> Tokenizer:
-        return pair_tokenizer(pair, Path(self.path), self.tokenizer)
+    def _tokenizer(self, text: PublishedPair | PublishedText) -> Tokenizer:
+        return text_tokenizer(text, Path(self.path), self.tokenizer)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,8 +126,10 @@ class PairWeightsConfig(WeightsConfig):
         Raises:
           UserError: if it cannot be read, or is no pair.
         """
+        pair = self._open_pair(dtype)
+        # Which says whether it is of the family that is expected.
         self._open_image(dtype)
-        return self._open_pair(dtype)
+        return pair
 
     def open_tokenizer(self, pair: PublishedPair) -> Tokenizer:
         """What makes tokens of texts for the pair.
@@ -132,9 +162,16 @@ def place_published(
     )
 
 
-def describe_network(network: VisionNetwork) -> dict[str, Any]:
+def describe_network(network: Network) -> dict[str, Any]:
     """What `described_network` builds a published model's network from, as JSON can hold it."""
     return without_execution(dataclasses.asdict(network.config))
+
+
+def described_tower(model: dict[str, Any]) -> Network:
+    """As `described_network`, or a text tower."""
+    if "vocab" in model:
+        return TextNetwork(resolve(TextConfig, model), TextTransformer)
+    return described_network(model)
 
 
 def described_network(model: dict[str, Any]) -> VisionNetwork:

@@ -11,7 +11,7 @@ from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.nn import PairNetwork, Params, VisionNetwork, ZeroShotNetwork
 from distill.nn.zero_shot import class_vectors, classifier_params
-from teachers.pretrained import PublishedPair
+from teachers.pretrained import PublishedPair, PublishedText
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,11 +119,13 @@ def zero_shot_about(published: object) -> dict[str, Any]:
     return {"zeroshot": published.about} if isinstance(published, PublishedZeroShot) else {}
 
 
-def pair_tokenizer(pair: PublishedPair, weights: Path, path: str | None) -> Tokenizer:
-    """Makes tokens by the rule of a pair's family, of the length its text tower was trained with.
+def text_tokenizer(
+    text: PublishedPair | PublishedText, weights: Path, path: str | None
+) -> Tokenizer:
+    """Makes tokens by the rule of a text tower's family, of the length it was trained with.
 
     Args:
-      pair: the pair.
+      text: the tower, or a pair with it.
       weights: its file or directory.
       path: of the vocabulary; None takes the one that lies beside the weights.
 
@@ -132,7 +134,7 @@ def pair_tokenizer(pair: PublishedPair, weights: Path, path: str | None) -> Toke
     """
     where = path or str(weights if weights.is_dir() else weights.parent)
     try:
-        return open_tokenizer(where, family=pair.family, length=pair.length)
+        return open_tokenizer(where, family=text.family, length=text.length)
     except UserError as error:
         if path is not None:
             raise

@@ -18,6 +18,10 @@ from teachers.pretrained.wrappers import Unwrapped
 TextFamily = Literal["clip", "siglip", "siglip2"]
 """Which tokens a text tower reads."""
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TEXT_FAMILY = "text_family"
+"""In it, the family in the files that are exported here."""
+
 _POSITIONS = "position_embedding"
 # Rows of the token table of all that is published as SigLIP 2, and of nothing else here.
 _GEMMA = 256_000
@@ -34,6 +38,11 @@ class PublishedText:
     _file: Unwrapped
     _description: TextDescription
     _sources: tuple[Source, ...]
+
+    @property
+    def length(self) -> int:
+        """Of every text, padding included, in tokens."""
+        return self.network.config.length
 
     def read(self, dtype: str = "float32") -> Params:
         """The parameters, nested dicts of NumPy arrays; see `Published.read`."""
@@ -54,8 +63,9 @@ def open_text(
 
     Args:
       path: of a file or directory, as `open_published` takes it, of a pair or a text tower alone.
-      family: None finds it out, which of SigLIP and SigLIP 2 by the tokenizer's class in
-        tokenizer_config.json, or else by the size of the vocabulary.
+      family: None finds it out, which of SigLIP and SigLIP 2 by what tokenizer_config.json says:
+        the family itself, as exports do, or the tokenizer's class; or else by the size of the
+        vocabulary.
       dtype: of activations.
 
     Raises:
@@ -107,7 +117,10 @@ def _family(path: Path, found: TextDescription, family: TextFamily | None) -> Te
         raise UserError(f"{path} holds a text tower of the family {found.family}, not {family}")
     if family is not None or found.family == "clip":
         return family or "clip"
-    tokenizer = Settings.beside(path, "tokenizer_config.json").text("tokenizer_class")
+    settings = Settings.beside(path, TOKENIZER_CONFIG)
+    said, tokenizer = settings.text(TEXT_FAMILY), settings.text("tokenizer_class")
+    if said in ("siglip", "siglip2"):
+        return said
     if not tokenizer:
         return "siglip2" if found.config.vocab == _GEMMA else "siglip"
     return "siglip2" if tokenizer.startswith(_GEMMA_TOKENIZERS) else "siglip"

@@ -1,5 +1,6 @@
 """Every format is the model, in its own runtime, for whoever has only that."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -12,7 +13,7 @@ from support import exportable as model
 from support import run_python
 
 from distill.export import onnx, saved_model, timm
-from distill.export.model import Exportable
+from distill.export.images import ImageExportable
 from distill.export.verify import CHECKER
 from distill.export.versions import export_version
 
@@ -135,7 +136,7 @@ def test_int8_is_smaller_and_prefers_the_same_classes(both_tflites):
     assert int8.agreement >= 0.99
 
 
-def with_an_outlier(exported: Exportable) -> Exportable:
+def with_an_outlier(exported: ImageExportable) -> ImageExportable:
     """The same function, one channel of which is a thousand times larger on its way."""
     params = jax.tree.map(np.array, exported.params)
     blocks = params["encoder"]["blocks"]
@@ -147,7 +148,7 @@ def with_an_outlier(exported: Exportable) -> Exportable:
             parameter[:, 3] *= 1000
         for one in kernels:
             one["kernel"][:, 3] /= 1000
-    return Exportable(**{**vars(exported), "params": params})
+    return dataclasses.replace(exported, params=params)
 
 
 @pytest.mark.slow
@@ -219,7 +220,7 @@ def test_onnx_of_a_model_too_large_for_its_file_has_its_weights_beside_it(
 @pytest.mark.parametrize("form", [runnable("stablehlo"), runnable("hf")])
 def test_bfloat16_is_half_the_size(form, tmp_path):
     exported = model("cls", width=64, mlp_dim=256)
-    half = Exportable(**{**vars(exported), "dtype": "bfloat16"})
+    half = dataclasses.replace(exported, dtype="bfloat16")
     checked = export_version(half, form, tmp_path, verifier(exported)).checked[0]
     # Anything in float32 takes four bytes a parameter at least.
     assert checked.bytes < 0.6 * 4 * exported.network.parameter_count()
@@ -318,7 +319,7 @@ def test_the_warm_up_request_is_one_that_tf_serving_reads(tmp_path):
 
     file = tmp_path / "requests"
     images = pixels(2)
-    saved_model.write_warmup(file, images)
+    saved_model.write_warmup(file, {"images": images})
     # The messages of tensorflow_serving/apis: prediction_log, predict and model, as far as used.
     text = descriptor_pb2.FieldDescriptorProto
     declared = descriptor_pb2.FileDescriptorProto(name="warmup.proto", package="t", syntax="proto3")

@@ -12,7 +12,8 @@ from support import exportable as model
 from distill.errors import UserError
 from distill.export import model as export_model
 from distill.export import stablehlo
-from distill.export.model import Exportable, ExportFailed
+from distill.export.images import ImageExportable
+from distill.export.model import ExportFailed
 from distill.export.versions import check_format, export_version, obstacles
 from teachers import vit_22b
 
@@ -24,7 +25,9 @@ def test_what_a_format_cannot_express_is_named(form, head):
     network = vit_22b.build(
         vit_22b.configure("22B/4", width=16, depth=1, heads=2, mlp_dim=32, image_size=8, head=head)
     )
-    foreign = Exportable(network=network, params=network.init(jax.random.key(0)), class_names=[])
+    foreign = ImageExportable(
+        network=network, params=network.init(jax.random.key(0)), class_names=[]
+    )
     with pytest.raises(UserError, match=r"qk_norm=True, norm_center=False.*parallel=True") as error:
         check_format(form, foreign)
     assert ("head='map' (it has cls)" in str(error.value)) == ((form, head) == ("hf", "map"))
@@ -108,6 +111,6 @@ def test_choices_of_published_models_are_refused_where_a_plain_transformer_is_as
 ):
     network = model("cls").network
     config = dataclasses.replace(network.config, **choice)
-    foreign = Exportable(network=config.build(), params={}, class_names=[])
+    foreign = ImageExportable(network=config.build(), params={}, class_names=[])
     with pytest.raises(UserError, match=f"a plain one, without {message}"):
         check_format(form, foreign)

@@ -10,7 +10,7 @@ from exports import runtimes_in_this_process
 from support import run_python
 
 from distill.errors import UserError
-from distill.export import model
+from distill.export import images
 from distill.export.saved_model import WARMUP
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.opened import open_model
@@ -84,8 +84,8 @@ def network():
 
 def test_softmax_probabilities_sum_to_one(network):
     params = network.init(jax.random.key(0))
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
-    served = model.serving_function(network, "softmax")(params, images)
+    shown = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    served = images.serving_function(network, "softmax")(params, shown)
     np.testing.assert_allclose(served["probabilities"].sum(-1), 1.0, rtol=1e-6)
 
 

@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from exports import runtimes_in_this_process
 from published_pairs import saved_siglip
 from support import run_command, without_timings
 from tar_shards import encoded
@@ -13,7 +14,7 @@ from tar_shards import encoded
 from distill.config import resolve
 from distill.data.tokens import train_tokenizer
 from distill.errors import UserError
-from distill.nn import PairNetwork
+from distill.nn import Pair, PairNetwork
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
 from distill.runs.opened import open_model
@@ -21,7 +22,7 @@ from distill.runs.pairs import PairTrainingConfig
 from distill.runs.storing import StoreTargetsConfig
 from distill.train import metrics
 from distill.train.workdir import Workdir
-from pipelines import distill_student, store_targets, train_pair
+from pipelines import distill_student, export, store_targets, train_pair
 from teachers.pretrained import open_pair
 
 TEXTS = ["a red cat", "two dogs\na pair of dogs", "a boat", "a goat", "a big horse", "one cow"]
@@ -228,3 +229,24 @@ def test_a_student_of_images_alone_cannot_learn_from_texts(weights, data, tmp_pa
     )
     with pytest.raises(UserError, match="the student has no text tower"):
         distill_student.run(run, Workdir(tmp_path), overview=False)
+
+
+def test_a_trained_pair_is_exported_by_tower(live, tmp_path):
+    with runtimes_in_this_process():
+        text = export.run(live, tmp_path / "text", tower="text", formats=("stablehlo",))
+        image = export.run(live, tmp_path / "image", formats=("stablehlo",), images=8)
+    described = json.loads((text["stablehlo"].path / "export.json").read_text())
+    assert described["about"]["workdir"] == str(live)
+    assert described["preprocessing"]["length"] == LENGTH
+    described = json.loads((image["stablehlo"].path / "export.json").read_text())
+    pair = opened(live)
+    width = pair.network.config.embedding_width
+    assert described["signature"]["outputs"] == {"embedding": ["float32", [None, width]]}
+    call = jax.export.deserialize(
+        bytearray((text["stablehlo"].path / "model.jax_export").read_bytes())
+    ).call
+    ids = np.arange(3 * LENGTH, dtype=np.int32).reshape(3, LENGTH)
+    expected = pair.network.apply(pair.params, ids, method=Pair.embed_texts)
+    np.testing.assert_allclose(call(ids)["embedding"], expected, atol=2e-5)
+    with pytest.raises(UserError, match=r"without embed_dim=16 \(it projects no images\)"):
+        export.run(live, tmp_path, tower="pair", formats=("hf",), images=2)

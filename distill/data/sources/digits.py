@@ -34,7 +34,8 @@ class Digits:
         self._numbers = np.sort(parts[split])
         # 17 grey levels, 0 to 16.
         images = np.round(scans[self._numbers] * (255 / 16)).astype(np.uint8)
-        self._images = np.repeat(images[..., None], channels, axis=-1)
+        self.images = np.repeat(images[..., None], channels, axis=-1)
+        """All scans, uint8 [N, 8, 8, C]."""
         self.labels = digits[self._numbers].astype(np.int32)
 
     def __len__(self) -> int:
@@ -42,7 +43,7 @@ class Digits:
 
     def read(self, index: int) -> Example:
         """The scan and its digit."""
-        return {"image": self._images[index], "label": self.labels[index]}
+        return {"image": self.images[index], "label": self.labels[index]}
 
     def describe(self, index: int) -> str:
         """The scan's number in `load_digits()`."""
