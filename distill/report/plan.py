@@ -100,7 +100,7 @@ def plan_advice(found: dict[str, Any]) -> str:
         parts = found["mesh"]["data"] * found["mesh"]["fsdp"] * 2 * found["microbatches"]
         if found["takes_microbatches"] and found["batch_size"] % parts == 0:
             ways.append(f"config.train.microbatches={2 * found['microbatches']}")
-        if found["block_of"]:
+        if found["block_of"] and found["batch_size"] % 32 == 0:
             ways.append(f"{found['block_of']}={found['batch_size'] // 32}")
         keys = found["remat_of"]
         if found["remat"] != "full":
