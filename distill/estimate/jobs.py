@@ -1,8 +1,10 @@
 """From a config to the step that its run would compile."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jax.sharding import Mesh
@@ -35,6 +37,8 @@ from students.pair import PairModel
 Planned = PretrainConfig | DistillConfig | PairTrainingConfig
 """The config of a run whose step is planned."""
 
+NetworkT = TypeVar("NetworkT", bound=VisionNetwork)
+
 
 def model_of(config: Planned) -> ModelConfig:
     """The model that a run trains.
@@ -57,7 +61,9 @@ def trained_towers(config: Planned) -> dict[str, ModelConfig | TextConfig]:
     if not isinstance(model, PairModel):
         return {key: model}
     image, text = model.towers
-    found = {} if model.locked else {f"{key}.image": image}
+    found: dict[str, ModelConfig | TextConfig] = {}
+    if not model.locked:
+        found[f"{key}.image"] = image
     if not isinstance(config, DistillConfig) or config.matching.losses.needs_captions:
         found[f"{key}.text"] = text
     return found
@@ -87,7 +93,8 @@ def in_full(config: Planned) -> Planned:
     """
     if isinstance(config, PairTrainingConfig) and config.model.image is None:
         if config.teacher is None or config.teacher.model is None:
-            return config.with_tower()
+            with _without("config.teacher"):
+                return config.with_tower()
         return config.locked_to(image_of(config.teacher.model, "config.teacher.model"))
     if isinstance(config, DistillConfig) and config.keeps_text is not None:
         ((name, teacher),) = config.every_teacher.items()
@@ -159,7 +166,7 @@ def make_job(
     )
 
 
-def _placed(config: Planned, mesh: Mesh, network: VisionNetwork) -> VisionNetwork:
+def _placed(config: Planned, mesh: Mesh, network: NetworkT) -> NetworkT:
     with blame("config.mesh"):
         network = network.placed(mesh, config.mesh.table)
         network.check_rules()
@@ -241,8 +248,15 @@ def _teacher_network(key: str, config: TeacherConfig) -> VisionNetwork:
     """The network of a teacher, who need not be here if the config says what it is."""
     if config.model is not None:
         return config.model.executed(dtype=config.dtype or config.model.dtype).network()
-    try:
+    with _without(key):
         return describe_model(config.place, dtype=config.dtype).network
+
+
+@contextlib.contextmanager
+def _without(key: str) -> Iterator[None]:
+    """Says of a teacher that is not here what a plan needs in its place."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"{error}. A plan without the teacher itself needs {key}.model") from error
 

@@ -6,6 +6,7 @@ from pipelines.distill_student import DistillConfig
 from pipelines.pretrain import PretrainConfig
 
 MODEL = ("async_linear", "attention", "fused", "remat", "remat_keep", "unroll")
+TEXT = ("attention", "remat", "remat_keep", "unroll")
 RUN = (
     *("data.cache", "data.cache_gib", "data.data_dir", "data.threads", "data.workers"),
     *("evals", "mesh", "transfer"),
@@ -16,10 +17,12 @@ RUN = (
 
 def test_the_keys_of_pretraining_and_distillation_that_may_change_are_these():
     models = ("model", "students.*.model", "teacher.model", "teachers.*.model")
-    of_models = {model: {f"{model}.{key}" for key in MODEL} for model in models}
+    # Of a pair, its towers'.
+    towers = [*MODEL, *(f"image.{key}" for key in MODEL), *(f"text.{key}" for key in TEXT)]
+    of_models = {model: {f"{model}.{key}" for key in towers} for model in models}
     assert set(execution_keys(PretrainConfig)) == {*RUN, *of_models["model"]}
     placed = {f"{one}.{key}" for one in ("teacher", "teachers.*") for key in ("params", "rules")}
-    expected = {*RUN, *placed}.union(*of_models.values())
+    expected = {*RUN, *placed, "matching.block"}.union(*of_models.values())
     assert set(execution_keys(DistillConfig)) == expected
 
 

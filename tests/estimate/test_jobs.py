@@ -148,6 +148,7 @@ def test_an_average_of_the_weights_is_planned():
         (lambda: student(teacher=teacher(IMAGE | SHAPE)), "has no text tower"),
         (lambda: lit(teacher=teacher(PAIR)), "no vision transformer of one image tower"),
         (lambda: student(teacher=dict(workdir="nowhere")), r"needs config\.teacher\.model"),
+        (lambda: lit(teacher=dict(workdir="nowhere")), r"needs config\.teacher\.model"),
         (
             lambda: student(teacher=dict(weights=dict(path="nowhere"))),
             r"needs config\.teacher\.model",
