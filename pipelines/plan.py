@@ -3,9 +3,10 @@ r"""Plans a run on TPUs that are not here: does it fit, and how long would it ta
   python pipelines/plan.py --config=configs/pretrain/vit_22b.py --topology=v4:8x8x16
   python pipelines/plan.py --config=configs/distill/b16_from_22b.py --topology=v5p:4x4x8 --sweep
 
-Compiles the real training or distillation step for the slice with libtpu (the extra `plan`): no
-weights, no data, no TPU. Memory is what the compiler lays out; all times are estimates from the
-compiler's schedule (distill/estimate/cost.py says how). Exit status 1 if the step does not fit.
+Compiles the real training step (of a pre-training, a distillation or a pair) for the slice with
+libtpu (the extra `plan`): no weights, no data, no TPU. Memory is what the compiler lays out; all
+times are estimates from the compiler's schedule (distill/estimate/cost.py says how). Exit status 1
+if the step does not fit.
 """
 
 import json
@@ -16,15 +17,16 @@ from absl import flags
 
 from distill import config as configs
 from distill.command.flags import check_writable, define_config, define_path, parse, split_overrides
-from distill.command.kind import command_of
+from distill.command.kind import command_of, family_of
 from distill.command.launch import launch
 from distill.errors import RunFailed, UserError
-from distill.estimate.jobs import Planned, make_plan, run_steps
+from distill.estimate.jobs import Planned, in_full, make_plan, run_steps
 from distill.estimate.sweep import sweep, variations
 from distill.estimate.topology import Topology, open_topology
 from distill.parallel.printed import say
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
 from distill.runs.distillation import DistillConfig
+from distill.runs.pairs import PairTrainingConfig
 from distill.runs.pretraining import PretrainConfig
 
 FLAGS = flags.FlagValues()
@@ -47,12 +49,14 @@ flags.DEFINE_list("sweep_microbatches", [], "Numbers to try, such as 1,2.", flag
 flags.DEFINE_bool("json", False, "Print JSON instead of a table.", flag_values=FLAGS)
 define_path("dump_hlo", "Directory for the scheduled program as text.", FLAGS)
 
+_SCHEMAS = {"distill_student": DistillConfig, "train_pair": PairTrainingConfig}
+
 
 def load_config(spec: str, overrides: dict[str, str]) -> Planned:
-    """The pre-training or distillation config in a file, by its keys."""
+    """The config of a training run in a file, by its keys, with towers of teachers in full."""
     tree = configs.load_file(spec)
-    schema = DistillConfig if command_of(tree.keys()) == "distill_student" else PretrainConfig
-    return configs.resolve(schema, tree, overrides)
+    command = command_of(tree.keys(), family_of(tree))
+    return in_full(configs.resolve(_SCHEMAS.get(command, PretrainConfig), tree, overrides))
 
 
 def _mesh_sizes(text: str, axes: tuple[str, ...]) -> dict[str, int]:

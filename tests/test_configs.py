@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import pytest
 from support import REPOSITORY
 
+from distill.command.kind import family_of
 from distill.config import load_file, resolve, to_dict
 from distill.errors import UserError
+from distill.estimate.jobs import in_full
 from distill.optim import make_optimizer, make_schedule
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluated import EvaluateConfig
@@ -19,12 +21,11 @@ from pipelines.pretrain import PretrainConfig
 
 CONFIGS = REPOSITORY / "configs"
 SCHEMAS = {"pretrain": PretrainConfig, "distill": DistillConfig, "finetune": FinetuneConfig}
-# Of two towers, of which a student leaves one to its teacher.
-OF_PAIRS = {"pretrain/scenes.py", "distill/scenes.py"}
+SCHEMAS_OF_PAIRS = SCHEMAS | {"pretrain": PairTrainingConfig}
 FILES = sorted(
     path.relative_to(CONFIGS) for kind in SCHEMAS for path in (CONFIGS / kind).glob("[!_]*.py")
 )
-VARIANTS = [str(path) for path in FILES if str(path) not in OF_PAIRS] + [
+VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/digits.py:embedding",
@@ -34,6 +35,8 @@ VARIANTS = [str(path) for path in FILES if str(path) not in OF_PAIRS] + [
     *(f"distill/downstream.py:{data}/fast" for data in ("flowers", "pets", "food", "sun")),
     *(f"distill/downstream.py:flowers/{speed}" for speed in ("medium", "long")),
     "finetune/imagenet.py:518",
+    "pretrain/lit_coco.py:softmax",
+    "distill/siglip_student.py:B/16",
 ]
 # What the runs that fine-tuning starts from have trained.
 STARTS = {
@@ -41,8 +44,21 @@ STARTS = {
     "finetune/imagenet.py": "pretrain/imagenet.py",
     "finetune/imagenet.py:518": "pretrain/vit_g14.py",
 }
+# Of pairs: what runs and published weights that configs leave to the user to name may hold.
+TOWER = dict(family="vit", variant="B/16", num_classes=0)
+TEACHERS = {
+    "distill/scenes": load_file("pretrain/scenes")["model"],
+    "pretrain/lit_coco": TOWER,
+    "distill/siglip_student": dict(
+        family="pair",
+        image=TOWER,
+        text=dict(variant="B", vocab=32_000, length=64, embed_dim=768),
+        bias=True,
+    ),
+}
 IMAGES = {
     "digits": 1197,
+    "tfds:coco_captions": 82_783,
     "tfds:imagenet2012": 1_255_544,
     "tfds:oxford_flowers102": 1020,
     "tfds:oxford_iiit_pet": 3312,
@@ -57,6 +73,8 @@ def test_the_promised_configs_are_there():
         "pretrain/scenes.py",
         "pretrain/folder.py",
         "pretrain/imagenet.py",
+        "pretrain/lit_22b.py",
+        "pretrain/lit_coco.py",
         "pretrain/vit_g14.py",
         "pretrain/vit_22b.py",
         "finetune/digits.py",
@@ -66,7 +84,9 @@ def test_the_promised_configs_are_there():
         "distill/downstream.py",
         "distill/imagenet.py",
         "distill/published.py",
+        "distill/siglip_student.py",
         "distill/b16_from_22b.py",
+        "distill/b16_from_so400m.py",
         "distill/l16_from_22b.py",
     }
     assert promised <= set(map(str, FILES))
@@ -77,7 +97,10 @@ def test_config_resolves_and_its_shapes_evaluate(spec):
     tree = load_file(str(CONFIGS / spec))
     if spec in STARTS:
         tree["model"] = load_file(str(CONFIGS / STARTS[spec]))["model"] | tree["model"]
-    config = resolve(SCHEMAS[Path(spec).parts[0]], tree)
+    if teacher := TEACHERS.get(spec.partition(".py")[0]):
+        tree["teacher"]["model"] = teacher
+    schemas = SCHEMAS_OF_PAIRS if family_of(tree) == "pair" else SCHEMAS
+    config = in_full(resolve(schemas[Path(spec).parts[0]], tree))
     # Those that leave it to the data.
     config = dataclasses.replace(config, model=config.model.with_classes(1000))
     assert resolve(type(config), to_dict(config)) == config
@@ -103,7 +126,7 @@ def test_config_resolves_and_its_shapes_evaluate(spec):
             views,
         )
         assert outputs.logits.shape == (2, network.config.num_classes)
-        assert outputs.embedding.shape == (2, each.config.width)
+        assert outputs.embedding.shape == (2, each.config.embedding_width)
         assert outputs.tokens.shape == (
             2,
             each.config.grid[0] * each.config.grid[1],

@@ -1,27 +1,38 @@
 """From a config to the step that its run would compile."""
 
-import functools
+import dataclasses
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 from jax.sharding import Mesh
 
+from distill.data.batch_spec import Shaped, TeacherView, batch_spec
+from distill.data.spec import TokensSpec, labelled_images
 from distill.errors import UserError
 from distill.estimate.plan import Job, Plan, plan_step
 from distill.estimate.topology import Topology
-from distill.nn import Params, VisionNetwork
+from distill.estimate.towers import forward_flops, training_flops
+from distill.nn import Params, TextConfig, VisionNetwork
 from distill.nn.family import ModelConfig
-from distill.optim import make_optimizer, make_schedule
+from distill.optim import make_optimizer, make_schedule, trained_params
 from distill.runs.distillation import DistillConfig
 from distill.runs.models import abstract_params
 from distill.runs.opened import describe_model
+from distill.runs.pairs import STORED_EMBEDDING, PairTrainingConfig, image_of
 from distill.runs.pretraining import PretrainConfig
-from distill.runs.teachers import TeacherConfig, config_key
+from distill.runs.students import check_teachers
+from distill.runs.teachers import TEACHER, TeacherConfig, config_key
 from distill.subject import Teacher
 from distill.tasks.classification import Classification
+from distill.tasks.contrastive import Contrastive
 from distill.tasks.matching.function_matching import FunctionMatching, projected
+from distill.tasks.pairs import CAPTION
 from distill.train.run import RunConfig, blame, check_batch
+from distill.train.step import Task
+from students.pair import PairModel
 
-Planned = PretrainConfig | DistillConfig
+Planned = PretrainConfig | DistillConfig | PairTrainingConfig
 """The config of a run whose step is planned."""
 
 
@@ -36,6 +47,72 @@ def model_of(config: Planned) -> ModelConfig:
     return config.model
 
 
+def trained_towers(config: Planned) -> dict[str, ModelConfig | TextConfig]:
+    """What of the model a gradient goes through, by key of the config.
+
+    Args:
+      config: with its towers in full.
+    """
+    model, key = model_of(config), "config.model"
+    if not isinstance(model, PairModel):
+        return {key: model}
+    image, text = model.towers
+    found = {} if model.locked else {f"{key}.image": image}
+    if not isinstance(config, DistillConfig) or config.matching.losses.needs_captions:
+        found[f"{key}.text"] = text
+    return found
+
+
+def takes_microbatches(config: Planned) -> bool:
+    """Whether the loss of a batch is the mean of those of its parts."""
+    if isinstance(config, DistillConfig):
+        return config.matching.losses.mean_over_examples
+    return not isinstance(config, PairTrainingConfig)
+
+
+def block_of(config: Planned) -> str | None:
+    """The key that says for how many texts similarities are computed at a time, if it says none."""
+    if isinstance(config, PairTrainingConfig) and config.loss.block is None:
+        return "config.loss.block"
+    if isinstance(config, DistillConfig) and config.matching.losses.needs_captions:
+        return None if config.matching.block else "config.matching.block"
+    return None
+
+
+def in_full(config: Planned) -> Planned:
+    """The config with the towers that are left to a teacher, which need not be here.
+
+    Raises:
+      UserError: if nothing says what they are.
+    """
+    if isinstance(config, PairTrainingConfig) and config.model.image is None:
+        if config.teacher is None or config.teacher.model is None:
+            return config.with_tower()
+        return config.locked_to(image_of(config.teacher.model, "config.teacher.model"))
+    if isinstance(config, DistillConfig) and config.keeps_text is not None:
+        ((name, teacher),) = config.every_teacher.items()
+        # A run takes the tower as it is, in whatever dtype it asks the teacher.
+        as_it_is = dataclasses.replace(teacher, dtype=None)
+        return config.keeping(_teacher_network(config_key(name), as_it_is))
+    return config
+
+
+class _Work(NamedTuple):
+    """What a step does, but for how it updates."""
+
+    network: VisionNetwork
+    """With what only training needs."""
+    task: Task
+    examples: dict[str, Shaped]
+    """What a batch holds of each."""
+    teachers: tuple[VisionNetwork, ...] = ()
+    """That are asked."""
+    frozen: Any = None
+    """Their parameters' shapes, as the task takes them."""
+    texts: bool = False
+    """Whether texts are embedded."""
+
+
 def make_job(
     config: Planned, mesh: Mesh, steps: int | None, train_images: int | None = None
 ) -> Job:
@@ -44,16 +121,15 @@ def make_job(
     Raises:
       UserError: if the config does not say what its teacher is, or has several students.
     """
-    model = model_of(config)
-    if isinstance(config, DistillConfig) and config.targets:
-        raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
-    network = model.network().placed(mesh, config.mesh.table)
-    with blame("config.mesh"):
-        network.check_rules()
-    teachers, frozen = {}, None
-    if isinstance(config, DistillConfig):
-        teachers, frozen = _abstract_teachers(config, mesh)
-        network = projected(network, teachers, config.matching)
+    model_of(config)
+    config = in_full(config)
+    if isinstance(config, PretrainConfig):
+        work = _pretraining(config, mesh)
+    elif isinstance(config, DistillConfig):
+        work = _distillation(config, mesh)
+    else:
+        work = _pair_training(config, mesh)
+    network = work.network
     with blame("config.schedule"):
         # What is not known does not change what is compiled.
         schedule = make_schedule(
@@ -62,62 +138,113 @@ def make_job(
             batch_size=config.train.batch_size,
             images=train_images or 10**6,
         )
-    with blame("config.optimizer.weight_decay"):
-        optimizer = make_optimizer(
-            config.optimizer, schedule, network.abstract_params, network.axes
-        )
+    with blame("config.optimizer"):
+        params = network.abstract_params
+        optimizer = make_optimizer(config.optimizer, schedule, params, network.axes)
+        trained = trained_params(config.optimizer, params, network.axes)
     with blame("config.model"):
         network.check(config.train.batch_size)
-    job = functools.partial(
-        Job,
+    asked = sum(forward_flops(one, work.texts) for one in work.teachers)
+    return Job(
         network=network,
+        task=work.task,
         optimizer=optimizer,
+        trained=trained,
+        average_decay=config.optimizer.average_decay,
         batch_size=config.train.batch_size,
         microbatches=config.train.microbatches,
+        examples=work.examples,
+        flops=training_flops(network, trained, work.texts) + asked,
+        frozen=work.frozen,
     )
-    if isinstance(config, PretrainConfig):
-        task = Classification(network, config.loss)
-        return job(task=task, view_size=max(network.config.image_shape[:2]))
+
+
+def _placed(config: Planned, mesh: Mesh, network: VisionNetwork) -> VisionNetwork:
+    with blame("config.mesh"):
+        network = network.placed(mesh, config.mesh.table)
+        network.check_rules()
+    return network
+
+
+def _pretraining(config: PretrainConfig, mesh: Mesh) -> _Work:
+    network = _placed(config, mesh, config.model.network())
+    return _Work(network, Classification(network, config.loss), _examples(config, network))
+
+
+def _distillation(config: DistillConfig, mesh: Mesh) -> _Work:
+    if config.targets:
+        raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
+    matching = config.matching
+    network = _placed(config, mesh, model_of(config).network())
+    found = {name: _teacher(name, one, mesh) for name, one in config.every_teacher.items()}
+    teachers = {
+        name: Teacher(found[name][0], one.weight) for name, one in config.every_teacher.items()
+    }
+    network = projected(network, teachers, matching)
+    check_teachers(config, network, teachers)
     with blame("config.teacher.model"):
-        for name, teacher in teachers.items():
+        for teacher in teachers.values():
             teacher.network.check(config.train.batch_size)
-            config.matching.check_teacher(
-                name, teacher.network.config.num_classes, network.config.num_classes
-            )
     networks = tuple(teacher.network for teacher in teachers.values())
-    return job(
-        task=FunctionMatching(network, teachers, config.matching),
-        view_size=max(side for n in (network, *networks) for side in n.config.image_shape[:2]),
-        teacher_view=config.matching.teacher_view,
-        teachers=networks,
-        frozen=frozen,
+    return _Work(
+        network,
+        FunctionMatching(network, teachers, matching),
+        _examples(config, network, *networks, teacher_view=matching.teacher_view),
+        networks,
+        {name: params for name, (_, params) in found.items()},
+        matching.losses.needs_captions,
     )
 
 
-def _abstract_teachers(config: DistillConfig, mesh: Mesh) -> tuple[dict[str, Teacher], Params]:
-    """Teachers as the config describes them, and their parameters' shapes."""
-    teachers, frozen = {}, {}
-    for name, one in config.every_teacher.items():
-        key = config_key(name)
-        network = _teacher_network(key, one)
-        with blame(key):
-            network = network.placed(mesh, one.table)
-            network.check_rules()
-        teachers[name] = Teacher(network, one.weight)
-        frozen[name] = abstract_params(network, one.dtype)
-    return teachers, frozen
+def _pair_training(config: PairTrainingConfig, mesh: Mesh) -> _Work:
+    pair = config.model.build()
+    examples = _examples(config, pair)
+    if not config.model.locked:
+        network = _placed(config, mesh, pair)
+        return _Work(network, Contrastive(network, config.loss), examples, texts=True)
+    network = _placed(config, mesh, pair.locked())
+    if config.targets is not None:
+        width = pair.config.image.embedding_width
+        examples |= {STORED_EMBEDDING: Shaped((width,), np.dtype(np.float16))}
+        task = Contrastive(network, config.loss, stored=STORED_EMBEDDING)
+        return _Work(network, task, examples, texts=True)
+    assert config.teacher is not None
+    tower, params = _teacher(TEACHER, config.teacher, mesh)
+    with blame("config.teacher.model"):
+        tower.check(config.train.batch_size)
+    task = Contrastive(network, config.loss, tower=tower)
+    return _Work(network, task, examples, (tower,), params, texts=True)
+
+
+def _examples(
+    config: Planned, *networks: VisionNetwork, teacher_view: TeacherView = "same"
+) -> dict[str, Shaped]:
+    """What a batch holds of each example: views that no network has to enlarge, and captions."""
+    spec = dict(labelled_images(networks[0].config.channels))
+    if config.data.captions is not None:
+        spec[CAPTION] = TokensSpec(config.data.captions.length)
+    size = max(side for network in networks for side in network.config.image_shape[:2])
+    return batch_spec(spec, size, teacher_view=teacher_view)
+
+
+def _teacher(name: str, config: TeacherConfig, mesh: Mesh) -> tuple[VisionNetwork, Params]:
+    """A teacher on the mesh as the config describes it, and its parameters' shapes."""
+    key = config_key(name)
+    network = _teacher_network(key, config)
+    with blame(key):
+        network = network.placed(mesh, config.table)
+        network.check_rules()
+    return network, abstract_params(network, config.dtype)
 
 
 def _teacher_network(key: str, config: TeacherConfig) -> VisionNetwork:
-    """The network of a teacher, whose workdir need not be here if the config says what it holds."""
+    """The network of a teacher, who need not be here if the config says what it is."""
     if config.model is not None:
         return config.model.executed(dtype=config.dtype or config.model.dtype).network()
     try:
         return describe_model(config.place, dtype=config.dtype).network
     except UserError as error:
-        if config.weights is not None:
-            raise
-        raise UserError(f"{error}. A plan without the teacher's run needs {key}.model") from error
+        raise UserError(f"{error}. A plan without the teacher itself needs {key}.model") from error
 
 
 def run_steps(config: RunConfig, train_images: int | None) -> int | None:

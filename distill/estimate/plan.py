@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from distill.data.batch_spec import TeacherView, abstract_batch, batch_spec
-from distill.data.spec import labelled_images
+from distill.data.batch_spec import Shaped, abstract_batch
 from distill.errors import RunFailed
 from distill.estimate import hlo
 from distill.estimate.cost import Cost, estimate
 from distill.estimate.topology import Topology, coordinates
-from distill.nn import VisionNetwork, encoder_flops
+from distill.nn import Params, VisionNetwork
 from distill.parallel import batch_sharding
 from distill.train.run import blame
 from distill.train.state import TrainState, abstract_state
@@ -37,20 +37,32 @@ class Job:
     batch_size: int
     """Global."""
     microbatches: int = 1
-    view_size: int
-    """Side of the views in pixels."""
-    teacher_view: TeacherView = "same"
-    """What teachers see of a training image."""
-    teachers: tuple[VisionNetwork, ...] = ()
+    examples: Mapping[str, Shaped]
+    """What a batch holds of each."""
+    flops: int
+    """Of one example: training the network's encoders, and the teachers' forward passes."""
+    trained: Params | None = None
+    """Which parameters are; see `distill.train.step.Learner`."""
+    average_decay: float | None = None
+    """Of a moving average of the parameters; None keeps none."""
     frozen: Any = None
     """The teachers' parameters as `jax.ShapeDtypeStruct`s with shardings."""
 
     @property
     def model_flops(self) -> int:
-        """Of one step: training the network, and the teachers' forward passes."""
-        flops = 3 * encoder_flops(self.network.config)
-        flops += sum(encoder_flops(teacher.config) for teacher in self.teachers)
-        return flops * self.batch_size
+        """Of one step."""
+        return self.flops * self.batch_size
+
+    @property
+    def learner(self) -> Learner:
+        """What is trained, and how."""
+        return Learner(self.task, self.optimizer, self.trained, self.average_decay)
+
+    @property
+    def state(self) -> TrainState:
+        """What a chip holds from step to step, as `jax.ShapeDtypeStruct`s with shardings."""
+        averaged = self.average_decay is not None
+        return abstract_state(self.network, self.optimizer, averaged=averaged)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +130,14 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
       mesh: over all its chips.
       dump: where to write the scheduled program as text.
     """
-    state = abstract_state(job.network, job.optimizer)
+    state, batch = job.state, abstract_batch(job.examples, job.batch_size, batch_sharding(mesh))
     sizes = _kept_bytes(state, job.frozen)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
-    learner = Learner(job.task, job.optimizer)
     with blame("config.train"):
-        step = make_train_step(learner, 0, placement, microbatches=job.microbatches)
+        step = make_train_step(job.learner, 0, placement, microbatches=job.microbatches)
     flops = job.model_flops / topology.chips
     began = time.perf_counter()
-    compiled = _compile(step, state, job.frozen, _abstract_batch(job, mesh))
+    compiled = _compile(step, state, job.frozen, batch)
     seconds = time.perf_counter() - began
 
     def finished(memory: Memory, cost: Cost | None, kernels: int = 0) -> Plan:
@@ -137,12 +148,9 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
         rest = max(0, compiled.needed - sum(sizes.values()))
         return finished(Memory(**sizes, temporaries=rest, available=compiled.available), None)
     found = compiled.memory_analysis()
-    total = (
-        found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        - found.alias_size_in_bytes
-        + found.temp_size_in_bytes
-    )
+    # What the step does not look at, such as a teacher's text tower, is there all the same.
+    held = max(found.argument_size_in_bytes, sum(sizes.values()) + _bytes_per_chip(batch))
+    total = held + found.output_size_in_bytes - found.alias_size_in_bytes + found.temp_size_in_bytes
     memory = Memory(
         **sizes,
         temporaries=total - sum(sizes.values()),
@@ -159,22 +167,15 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
 
 def state_bytes(job: Job) -> int:
     """What a chip holds from step to step, whatever the compiler does. Compiles nothing."""
-    state = abstract_state(job.network, job.optimizer)
-    return sum(_kept_bytes(state, job.frozen).values())
+    return sum(_kept_bytes(job.state, job.frozen).values())
 
 
 def _kept_bytes(state: TrainState, frozen: Any) -> dict[str, int]:
     return {
-        "parameters": _bytes_per_chip(state.params),
+        "parameters": _bytes_per_chip((state.params, state.average)),
         "optimizer": _bytes_per_chip((state.opt_state, state.step)),
         "teacher": _bytes_per_chip(frozen),
     }
-
-
-def _abstract_batch(job: Job, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    images = labelled_images(job.network.config.channels)
-    spec = batch_spec(images, job.view_size, teacher_view=job.teacher_view)
-    return abstract_batch(spec, job.batch_size, batch_sharding(mesh))
 
 
 def _bytes_per_chip(tree: Any) -> int:

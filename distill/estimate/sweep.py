@@ -5,11 +5,13 @@ import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from distill.errors import UserError
-from distill.estimate.jobs import Planned, make_plan, model_of
+from distill.estimate.jobs import Planned, make_plan, model_of, takes_microbatches
 from distill.estimate.plan import Plan
 from distill.estimate.topology import Topology
+from distill.nn.family import ModelConfig
 from distill.parallel.printed import say
 from distill.train.progress import format_seconds
 from distill.train.run import blame
@@ -28,7 +30,7 @@ def variations(
       config: of the run.
       chips: of the slice.
       meshes: sizes by axis; nothing takes some that fill the slice.
-      policies: of rematerialisation; nothing takes the run's.
+      policies: of rematerialisation, for all towers; nothing takes the run's.
       microbatches: numbers of them; nothing takes the run's and twice as many.
     """
     # A further axis that takes the devices that are left finds none.
@@ -39,19 +41,24 @@ def variations(
         for fsdp in sorted({shared // tensor, min(64, shared // tensor), min(16, shared // tensor)})
         if fsdp and shared % (fsdp * tensor) == 0
     ]
-    model = model_of(config)
-    policies = policies or [model.remat]
     parts = config.train.microbatches
-    microbatches = microbatches or [parts, 2 * parts]
-    for sizes, remat, parts in itertools.product(meshes, policies, microbatches):
-        kept = model.remat_keep if remat == "full" else ()
+    microbatches = microbatches or ([parts, 2 * parts] if takes_microbatches(config) else [parts])
+    for sizes, remat, parts in itertools.product(meshes, policies or [None], microbatches):
         with blame("--sweep_remat"):
             yield dataclasses.replace(
                 config,
                 mesh=config.mesh.resized(sizes),
-                model=dataclasses.replace(model, remat=remat, remat_keep=kept),
+                model=_with_policy(model_of(config), remat),
                 train=dataclasses.replace(config.train, microbatches=parts),
             )
+
+
+def _with_policy(model: ModelConfig, remat: Any) -> ModelConfig:
+    """The model with another rematerialisation; None keeps its own."""
+    if remat is None:
+        return model
+    kept = model.remat_keep if remat == "full" else ()
+    return model.executed(remat=remat, remat_keep=kept)
 
 
 def sweep(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from distill.nn.text import TextConfig
 from distill.nn.vit import ViTConfig
 
 # Primitives that move, cast or compare data, and so cost no arithmetic.
@@ -43,14 +44,15 @@ def count_flops(function: Callable[..., Any], *args: Any) -> Flops:
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
-def encoder_flops(config: ViTConfig) -> int:
-    """Operations in the encoder's products for one forward image: 2·N·T + 4·L·D·T².
+def encoder_flops(config: ViTConfig | TextConfig) -> int:
+    """Operations in the encoder's products for one image or text, forward: 2·N·T + 4·L·D·T².
 
     N parameters in the kernels of its L layers, T tokens of D features. Training takes three times
     as much, 6·N·T + 12·L·D·T², which is what MFU counts (arXiv 2204.02311, appendix B): no
-    embedding, no head, and nothing that rematerialisation computes again.
+    embedding, no head, and nothing that rematerialisation computes again. What a causal mask hides
+    is counted.
     """
-    width, tokens = config.width, math.prod(config.grid) + config.prefix
+    width, tokens = config.width, config.sequence_length
     kernels = config.depth * (4 * width * width + (2 + config.gated) * width * config.mlp_dim)
     return 2 * kernels * tokens + 4 * config.depth * width * tokens**2
 

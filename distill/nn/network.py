@@ -35,9 +35,10 @@ class Network:
     """None leaves every array to the compiler."""
 
     @property
-    def remat(self) -> str | None:
-        """What its config says of activations that are computed twice; None if it has no choice."""
-        return getattr(self.config, "remat", None)
+    def remat(self) -> dict[str, str]:
+        """What activations are computed twice, by the key of its config; empty without a choice."""
+        how = getattr(self.config, "remat", None)
+        return {} if how is None else {"remat": how}
 
     def placed(self, mesh: Mesh, rules: RuleTable = DEFAULT_RULES) -> Self:
         """The same network with its parameters and activations cut over `mesh`.

@@ -91,11 +91,6 @@ class PairConfig:
         """Of pixel values; see `distill.nn.ViTConfig`."""
         return self.image.std
 
-    @property
-    def remat(self) -> str:
-        """Of the towers, that which computes more again."""
-        return self.image.remat if self.image.remat != "none" else self.text.remat
-
 
 class Pair(nnx.Module):
     """Embeddings of images and of texts, and the scale and bias of their similarities.
@@ -223,6 +218,11 @@ class PairNetwork(VisionNetwork):
         jax.eval_shape(compared, self.abstract_params, *self.abstract_inputs(batch_size), ids)
 
     @property
+    def remat(self) -> dict[str, str]:
+        """That of both towers."""
+        return {"image.remat": self.config.image.remat, "text.remat": self.config.text.remat}
+
+    @property
     def tower(self) -> ViTConfig:
         """That of the image tower."""
         return self.config.image
@@ -268,3 +268,8 @@ class LockedPairNetwork(PairNetwork):
     def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
         """Embeddings of an image tower, [B, D] float32."""
         return (jax.ShapeDtypeStruct((batch_size, self.config.image.width), "float32"),)
+
+    @property
+    def remat(self) -> dict[str, str]:
+        """That of the text tower."""
+        return {"text.remat": self.config.text.remat}

@@ -100,6 +100,11 @@ class TextConfig:
         return self.embed_dim or self.width
 
     @property
+    def sequence_length(self) -> int:
+        """Tokens in the encoder: all, as padding is no exception."""
+        return self.length
+
+    @property
     def compute_dtype(self) -> jnp.dtype:
         """`dtype` as JAX knows it."""
         return jnp.dtype(self.dtype)

@@ -1,6 +1,7 @@
 """The vision transformer: one class for students and teachers, which differ in their block."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -142,6 +143,11 @@ class ViTConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
         return patch_grid(self.image_shape[:2], self.patch_size)
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens in the encoder: patches and what stands in front of them."""
+        return math.prod(self.grid) + self.prefix
 
     @property
     def prefix(self) -> int:

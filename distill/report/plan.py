@@ -4,7 +4,7 @@ import dataclasses
 import resource
 from typing import Any
 
-from distill.estimate.jobs import Planned, model_of
+from distill.estimate.jobs import Planned, block_of, takes_microbatches, trained_towers
 from distill.estimate.plan import GIB, Plan
 from distill.estimate.topology import Topology
 
@@ -13,13 +13,16 @@ def plan_figures(
     plan: Plan, config: Planned, topology: Topology, steps: int | None
 ) -> dict[str, Any]:
     """A plan as JSON has it: bytes per chip, and estimated seconds."""
-    memory, model = dataclasses.asdict(plan.memory), model_of(config)
+    memory, towers = dataclasses.asdict(plan.memory), trained_towers(config)
     found = {
         "topology": topology.name,
         "chips": topology.chips,
         "mesh": config.mesh.sizes(topology.chips),
-        "remat": model.remat,
-        "remat_keep": model.remat_keep,
+        "remat": ", ".join(dict.fromkeys(one.remat for one in towers.values())),
+        "remat_keep": [*dict.fromkeys(kept for one in towers.values() for kept in one.remat_keep)],
+        "remat_of": list(towers),
+        "takes_microbatches": takes_microbatches(config),
+        "block_of": block_of(config),
         "microbatches": config.train.microbatches,
         "batch_size": config.train.batch_size,
         "fits": plan.memory.fits,
@@ -95,12 +98,15 @@ def plan_advice(found: dict[str, Any]) -> str:
     ways = []
     if memory["temporaries"] > memory["total"] / 2:
         parts = found["mesh"]["data"] * found["mesh"]["fsdp"] * 2 * found["microbatches"]
-        if found["batch_size"] % parts == 0:
+        if found["takes_microbatches"] and found["batch_size"] % parts == 0:
             ways.append(f"config.train.microbatches={2 * found['microbatches']}")
+        if found["block_of"]:
+            ways.append(f"{found['block_of']}={found['batch_size'] // 32}")
+        keys = found["remat_of"]
         if found["remat"] != "full":
-            ways.append("config.model.remat=full")
+            ways.append(" and ".join(f"{key}.remat=full" for key in keys))
         elif found["remat_keep"]:
-            ways.append("config.model.remat_keep=()")
+            ways.append(" and ".join(f"{key}.remat_keep=()" for key in keys))
     if found["mesh"]["data"] > 1:
         ways.append("a larger config.mesh.fsdp in place of config.mesh.data")
     ways.append("a larger slice or a smaller config.train.batch_size")

@@ -10,13 +10,15 @@ from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.views import ViewsConfig
+from distill.nn import VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.optim import OptimizerConfig, ScheduleConfig
 from distill.paths import LocalPath
+from distill.runs.opened import describe_model
 from distill.runs.start import StartConfig
 from distill.runs.student_classes import count_classes
 from distill.runs.teachers import TEACHER, TeacherConfig
-from distill.runs.words import frozen_text, keeping_text, tokenizer_of
+from distill.runs.words import frozen_text, keeping_text, pair_config, tokenizer_of
 from distill.tasks.matching.config import MatchingConfig
 from distill.train.run import RunConfig, blame
 from students.pair import PairModel
@@ -147,8 +149,17 @@ class DistillConfig(RunConfig):
         kept, tokenizer = self.keeps_text, self.tokenizer or self.data.captions
         if tokenizer is None and self.every_teacher:
             tokenizer = tokenizer_of(next(iter(self.every_teacher.values())))
-        if kept is None:
-            return dataclasses.replace(self, tokenizer=tokenizer)
+        found = dataclasses.replace(self, tokenizer=tokenizer)
+        return found if kept is None else found.keeping(describe_model(kept.place).network)
+
+    def keeping(self, teacher: VisionNetwork) -> Self:
+        """The config with students that say their text tower in full, a teacher's, frozen.
+
+        Raises:
+          UserError: if the teacher has none.
+        """
+        assert self.keeps_text is not None
+        kept = pair_config(teacher, self.keeps_text.source)
 
         def complete(model: ModelConfig) -> ModelConfig:
             if not isinstance(model, PairModel) or model.text is not None:
@@ -163,7 +174,6 @@ class DistillConfig(RunConfig):
                 for name, one in self.students.items()
             },
             optimizer=frozen_text(self.optimizer),
-            tokenizer=tokenizer,
         )
 
     @property

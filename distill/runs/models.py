@@ -15,8 +15,9 @@ from distill.config.tagged import members
 from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Params, VisionNetwork, ViTConfig
+from distill.nn import Params, TextConfig, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
+from distill.optim import parameter_names
 from distill.train import best as best_weights
 from distill.train.checkpoints import Checkpoints
 from distill.train.state import with_shardings
@@ -157,11 +158,48 @@ def recorded_view(workdir: Path) -> EvaluationView:
     return resolve(DataConfig, read_config(workdir)["data"]).view.evaluation
 
 
-def architecture(model: ModelConfig | ViTConfig) -> dict[str, Any]:
+# Of what a model is: its names, its dtype, and how it began.
+_NO_CHOICES = (
+    *("family", "variant", "dtype", "classifier_bias"),
+    *("initial_scale", "initial_bias", "locked"),
+)
+
+
+def architecture(model: ModelConfig | ViTConfig | TextConfig) -> dict[str, Any]:
     """A model's choices but for what it is called, how it is executed and how it began."""
-    other = {"family", "variant", "dtype", "classifier_bias"}
-    choices = {key: value for key, value in vars(model).items() if key not in other}
+    choices = {
+        key: architecture(value) if isinstance(value, ViTConfig | TextConfig) else value
+        for key, value in vars(model).items()
+        if key not in _NO_CHOICES
+    }
     return without_execution(choices)
+
+
+def check_shapes(network: VisionNetwork, expected: ModelConfig, source: str) -> None:
+    """Checks that published weights are of such a model, as far as names and shapes tell.
+
+    Args:
+      network: of the weights, which say the rest of it themselves.
+      expected: what the caller believes is there.
+      source: where they are.
+
+    Raises:
+      UserError: if they are not.
+    """
+    asked = expected.with_classes(network.config.num_classes).network()
+    there, here = _shapes(network), _shapes(asked)
+    if there != here:
+        name = next(name for name in there | here if there.get(name) != here.get(name))
+        raise UserError(
+            f"the model in {source} is not the one config.teacher.model describes: {name} is "
+            f"{there.get(name)}, expected {here.get(name)}"
+        )
+
+
+def _shapes(network: VisionNetwork) -> dict[str, tuple[int, ...]]:
+    names = parameter_names(network.abstract_params)
+    leaves = map(jax.tree.leaves, (names, network.abstract_params))
+    return {name: leaf.shape for name, leaf in zip(*leaves, strict=True)}
 
 
 def _compare(recorded: ModelConfig, expected: ModelConfig, workdir: Path) -> None:

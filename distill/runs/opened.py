@@ -22,6 +22,7 @@ from distill.nn.fingerprint import fingerprint
 from distill.parallel import DEFAULT_RULES, MeshConfig, RuleTable, make_mesh
 from distill.paths import WorkdirPath
 from distill.runs.models import (
+    check_shapes,
     checkpoint_step,
     read_checkpoint,
     recorded_model,
@@ -152,13 +153,16 @@ def describe_model(
     Args:
       model: a workdir, whose run may only have begun, or where the weights are.
       dtype: of activations; None keeps the model's own.
-      expected: what the caller believes a workdir holds; see `recorded_model`.
+      expected: what the caller believes a workdir holds, see `recorded_model`; of weights, names
+        and shapes are compared.
 
     Raises:
       UserError: if it cannot be read, or is another model than expected.
     """
     if isinstance(model, WeightsConfig):
         published = _open_weights(model, dtype)
+        if expected is not None:
+            check_shapes(published.network, expected, model.path)
         names = () if isinstance(published, PublishedPair | RunPair) else published.class_names
         return Described(published.network, names, published.view, published)
     network = recorded_model(model, dtype=dtype, expected=expected).network()
@@ -185,7 +189,7 @@ def open_model(
       dtype: of parameters and activations; None keeps float32 parameters and the model's own
         activations.
       rules: where the arrays live on the mesh.
-      expected: what the caller believes a workdir holds; see `recorded_model`.
+      expected: what the caller believes is there; see `describe_model`.
 
     Raises:
       UserError: if it cannot be read, is another model than expected, or has no such checkpoint; if

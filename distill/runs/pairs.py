@@ -33,6 +33,9 @@ from students.vit import named
 EMBEDDINGS = MatchingConfig(losses=LossWeights(kl=0.0, embedding_cosine=1.0), mixup=0.0)
 """What of a locked image tower is stored, and of which views, as `store_targets` has it."""
 
+STORED_EMBEDDING = f"{STORED}embedding/{TEACHER}"
+"""What it is called in a batch."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairTrainingConfig(RunConfig):
@@ -99,7 +102,12 @@ class PairTrainingConfig(RunConfig):
         """
         if self.model.image is not None:
             return self
-        image = tower_of(self.teacher) if self.teacher else _stored_tower(self.targets)
+        return self.locked_to(
+            tower_of(self.teacher) if self.teacher else _stored_tower(self.targets)
+        )
+
+    def locked_to(self, image: VariantConfig) -> Self:
+        """The config with this image tower, which stays as it is."""
         model = dataclasses.replace(self.model, image=image, locked=True)
         return dataclasses.replace(self, model=model)
 
@@ -112,8 +120,7 @@ def tower_of(teacher: TeacherConfig) -> VariantConfig:
     """
     place = teacher.place
     if isinstance(place, Path):
-        found = recorded_model(place, dtype=teacher.dtype)
-        return _image_of(found, teacher.source)
+        return image_of(recorded_model(place, dtype=teacher.dtype), teacher.source)
     network = describe_model(place, dtype=teacher.dtype).network
     return dataclasses.replace(named(network.config), num_classes=0)
 
@@ -123,11 +130,20 @@ def _stored_tower(targets: str | None) -> VariantConfig:
     ((_, known),) = Store(Path(targets)).contents.about["teachers"].items()
     model = known["model"]
     if "family" in model:
-        return _image_of(resolve(ModelConfig, model), known["source"])
+        return image_of(resolve(ModelConfig, model), known["source"])
     return dataclasses.replace(named(resolve(ViTConfig, model)), num_classes=0)
 
 
-def _image_of(model: Any, source: str) -> VariantConfig:
+def image_of(model: Any, source: str) -> VariantConfig:
+    """A model as an image tower, without a classifier.
+
+    Args:
+      model: its `ModelConfig`.
+      source: where it is.
+
+    Raises:
+      UserError: if it is no vision transformer.
+    """
     if not isinstance(model, VariantConfig):
         raise UserError(f"the model in {source} is no vision transformer of one image tower")
     return dataclasses.replace(model, num_classes=0)
@@ -189,7 +205,7 @@ def pair_trainee(
             network,
             config.loss,
             tower=None if tower is None or stored else tower.network,
-            stored=f"{STORED}embedding/{TEACHER}" if stored else None,
+            stored=STORED_EMBEDDING if stored else None,
         ),
         evaluations=recurring,
         final=final,

@@ -44,13 +44,12 @@ class TeacherConfig(ModelSource):
     params: ParameterRules = how_it_runs(())
     """(regex, mesh axes of each dimension) pairs, as config.mesh.params of the student."""
     model: ModelConfig | None = None
-    """What the workdir is expected to hold; None takes what is there."""
+    """What the workdir is expected to hold, or published weights by names and shapes; None takes
+    what is there. A plan takes its word where neither is."""
 
     def __post_init__(self):
         super().__post_init__()
         override_rules(self.rules, self.params)
-        if self.weights is not None and self.model is not None:
-            raise ValueError("model is what a workdir is expected to hold; leave it out of weights")
         if self.weight <= 0:
             raise ValueError(f"weight must be positive, not {self.weight}")
 

@@ -26,31 +26,38 @@ KEPT = ("text", "temperature", "bias")
 _FREEZE = ("^text/", "^(temperature|bias)$")
 
 
-def keeping_text(model: PairModel, teacher: ModelSource) -> PairModel:
+def keeping_text(model: PairModel, kept: PairConfig) -> PairModel:
     """A student whose text tower is its teacher's, said in full.
 
+    Args:
+      model: the student.
+      kept: what the teacher is.
+
     Raises:
-      UserError: if the teacher is no pair, or the student has no image tower.
+      UserError: if the student has no image tower.
     """
     if model.image is None:
         raise UserError(
             "the student's image tower is missing; say what it is: "
             "--config.model.image.variant=S/16"
         )
-    kept = pair_config(teacher)
     return dataclasses.replace(model, text=TextModel(**vars(kept.text)), bias=kept.bias)
 
 
-def pair_config(teacher: ModelSource) -> PairConfig:
+def pair_config(network: VisionNetwork, source: str) -> PairConfig:
     """What pair a teacher is.
+
+    Args:
+      network: the teacher.
+      source: where it is.
 
     Raises:
       UserError: if it is none.
     """
-    config = describe_model(teacher.place).network.config
+    config = network.config
     if not isinstance(config, PairConfig):
         raise UserError(
-            f"the model in {teacher.source} has no text tower, which a pair learns from; a student "
+            f"the model in {source} has no text tower, which a pair learns from; a student "
             "of images alone is one of another family than `pair`"
         )
     return config

@@ -125,11 +125,12 @@ def fit(
             one.workdir.write_teachers(one.teachers)
 
     remat = {
-        f"{one.section}.remat": how
+        f"{one.section}.{key}": how
         for one in trainees.values()
-        if (how := one.network.remat) is not None
+        for key, how in one.network.remat.items()
     }
-    knobs = Knobs.of(config.train, mesh, remat)
+    in_parts = all(one.task.mean_over_examples for one in trainees.values())
+    knobs = Knobs.of(config.train, mesh, remat, in_parts=in_parts)
 
     def compile_step(states, frozen, batch):
         compiled = compile_joint_step(

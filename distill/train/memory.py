@@ -34,11 +34,15 @@ class Knobs:
     """That share a batch."""
     remat: Mapping[str, str]
     """Of each network that is trained, by the key of the config that sets it."""
+    in_parts: bool = True
+    """Whether batches may be cut into microbatches."""
 
     @classmethod
-    def of(cls, train: TrainConfig, mesh: Mesh, remat: Mapping[str, str]) -> "Knobs":
+    def of(
+        cls, train: TrainConfig, mesh: Mesh, remat: Mapping[str, str], *, in_parts: bool = True
+    ) -> "Knobs":
         """Those of a run on `mesh`."""
-        return cls(train, batch_devices(mesh), remat)
+        return cls(train, batch_devices(mesh), remat, in_parts)
 
     def advice(self, *, too_large: float = 2.0, prepared: bool = False) -> str:
         """What to type.
@@ -50,7 +54,7 @@ class Knobs:
         """
         ways = []
         parts = self._microbatches(too_large)
-        if parts and not prepared:
+        if parts and self.in_parts and not prepared:
             ways.append(f"--config.train.microbatches={parts}, for the same update in parts")
         remat = [f"--config.{key}=full" for key, now in self.remat.items() if now != "full"]
         if remat and not prepared and too_large <= _REMAT_SAVES:

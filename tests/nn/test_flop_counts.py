@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from distill.nn import Flops, count_flops
+from distill.nn import Flops, TextConfig, TextNetwork, TextTransformer, count_flops, encoder_flops
 
 
 def shape(*dims):
@@ -65,3 +65,14 @@ def test_backward_pass_of_a_product_costs_twice_the_forward_pass():
     loss = lambda x, w: jnp.sum(x @ w)  # noqa: E731
     gradient = jax.value_and_grad(loss, argnums=(0, 1))
     assert count_flops(gradient, shape(3, 5), shape(5, 7)).matrix == 3 * 2 * 3 * 5 * 7
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_encoder_of_a_text_tower_is_counted_by_its_formula(causal):
+    config = TextConfig(
+        vocab=9, length=7, width=24, depth=3, mlp_dim=40, heads=3, causal=causal, attention="plain"
+    )
+    network = TextNetwork(config, TextTransformer)
+    ids = jax.ShapeDtypeStruct((1, 7), jnp.int32)
+    # Without a head, all products are the encoder's.
+    assert count_flops(network.apply, network.abstract_params, ids).matrix == encoder_flops(config)

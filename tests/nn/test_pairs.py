@@ -1,5 +1,7 @@
 """Pairs of towers of one's own: what they begin as, and what does not fit."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -57,6 +59,14 @@ def test_an_image_tower_of_any_family_has_its_own_blocks_in_a_pair():
     network.check(2)
     assert network.with_attention("plain").config.text.attention == "plain"
     assert network.with_attention("plain").config.image.attention == "plain"
+
+
+def test_what_is_computed_twice_is_said_of_each_tower_that_is_trained():
+    text = dataclasses.replace(TEXT, remat="full")
+    network = PairNetwork.of(image_tower(remat="dots"), text)
+    assert network.remat == {"image.remat": "dots", "text.remat": "full"}
+    assert network.locked().remat == {"text.remat": "full"}
+    assert image_tower(remat="dots").remat == {"remat": "dots"}
 
 
 def test_images_are_prepared_as_the_image_tower_is_fed():

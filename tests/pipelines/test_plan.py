@@ -34,6 +34,44 @@ def get_config():
 """
 
 
+LIT = """
+def get_config():
+    tower = dict(family="vit", variant="Ti/16", depth=1, image_size=32, num_classes=8, head="gap")
+    text = dict(width=32, depth=1, mlp_dim=64, heads=2, vocab=128, length=8, embed_dim=192)
+    return dict(
+        model=dict(family="pair", text=text),
+        teacher=dict(workdir="nowhere", dtype="bfloat16", model=tower),
+        loss=dict(kind="softmax", block=8),
+        data=dict(
+            source="folder:nowhere",
+            captions=dict(path="nowhere.json", family="siglip2", length=8),
+        ),
+        optimizer=dict(name="adafactor"),
+        schedule=dict(kind="cosine", warmup_steps=1),
+        train=dict(batch_size=16, total_steps=100),
+        mesh=dict(data=1, fsdp=2, tensor=2),
+    )
+"""
+
+KEEPS_TEXT = """
+def get_config():
+    image = dict(family="vit", variant="mu/16", image_size=32, head="gap")
+    text = dict(width=32, depth=1, mlp_dim=64, heads=2, vocab=8192, length=8)
+    return dict(
+        model=dict(family="pair", image=image),
+        teacher=dict(
+            weights=dict(path="nowhere"), model=dict(family="pair", image=image, text=text)
+        ),
+        matching=dict(losses=dict(kl=0.0, embedding_cosine=1.0)),
+        data=dict(source="folder:nowhere"),
+        optimizer=dict(name="adam"),
+        schedule=dict(kind="cosine", warmup_steps=1),
+        train=dict(batch_size=16, total_steps=100),
+        mesh=dict(data=4, fsdp=1),
+    )
+"""
+
+
 def plan(*flags, config="configs/pretrain/digits.py"):
     return run_command("plan", f"--config={REPOSITORY / config}", *flags)
 
@@ -75,6 +113,36 @@ def test_a_plan_of_distillation_counts_the_teacher(tmp_path):
     assert estimated["step_seconds"] == pytest.approx(estimated["compute_seconds"] + exposed)
     assert estimated["days"] == pytest.approx(100 * estimated["step_seconds"] / 86400)
     assert estimated["chip_days"] == pytest.approx(4 * estimated["days"])
+
+
+def test_a_plan_of_a_text_tower_counts_the_image_tower_that_is_locked(tmp_path):
+    config = tmp_path / "lit.py"
+    config.write_text(LIT)
+    done = plan("--topology=v4:2x2x1", "--json", config=config)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    memory = found["bytes_per_chip"]
+    # A block of Ti and what is around it in bfloat16, cut over four chips but for biases.
+    block, around = 12 * 192**2, 16 * 16 * 3 * 192 + 4 * 192 + 192 * 8
+    assert memory["teacher"] == pytest.approx((block + around) * 2 / 4, rel=0.2)
+    # In float32: the token table, 4 · 32² + 2 · 32 · 64 in the block, and the head.
+    tower = 128 * 32 + 8192 + 32 * 192
+    assert memory["parameters"] == pytest.approx(tower * 4 / 4, rel=0.4)
+    assert found["remat_of"] == ["config.model.text"]
+    assert found["estimated"]["mfu"] > 0
+
+
+def test_a_plan_has_what_no_step_looks_at_in_memory(tmp_path):
+    config = tmp_path / "keeps_text.py"
+    config.write_text(KEEPS_TEXT)
+    done = plan("--topology=v5e:2x2", "--json", config=config)
+    assert done.returncode == 0, done.stderr
+    memory = json.loads(done.stdout)["bytes_per_chip"]
+    table = 8192 * 32 * 4
+    assert table < memory["teacher"] < 1.2 * table
+    assert memory["optimizer"] < table / 4
+    # Without the teacher's table in the sum there would be less than nothing.
+    assert 0 < memory["temporaries"] < table
 
 
 def test_what_does_not_fit_exits_1_and_says_what_to_change():

@@ -111,7 +111,7 @@ def test_a_plan_has_projections_and_the_teachers_own_view(alone, teacher_workdir
     image = jax.ShapeDtypeStruct((2, 8, 8, 1), "uint8")
     batch = {"image": image, "label": jax.ShapeDtypeStruct((2,), "int32")}
     key = jax.random.key(0)
-    assert job.teacher_view == "fixed"
+    assert job.examples["teacher_image"] == job.examples["image"]
     prepared = jax.eval_shape(job.task.prepare, job.frozen, batch | {"teacher_image": image}, key)
     loss, _ = jax.eval_shape(job.task.loss, job.network.abstract_params, prepared)
     assert loss.shape == ()

@@ -1,5 +1,7 @@
 """Models of runs and published weights, described and opened in one way."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from distill.parallel import MeshConfig, make_mesh
 from distill.runs.models import abstract_params
 from distill.runs.opened import ModelSource, describe_model, open_model
 from distill.runs.weights import WeightsConfig
+from students import vit
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,16 @@ def test_a_run_that_has_only_begun_can_be_described_but_not_opened(teacher_workd
     assert describe_model(tmp_path).network.config.num_classes == 10
     with pytest.raises(UserError, match="no checkpoint"):
         open_model(tmp_path, make_mesh(MeshConfig()))
+
+
+def test_weights_are_compared_with_what_is_expected(weights):
+    mesh = make_mesh(MeshConfig())
+    there = vit.named(describe_model(weights).network.config)
+    open_classes = dataclasses.replace(there, num_classes=None)
+    assert open_model(weights, mesh, expected=open_classes).params
+    deeper = dataclasses.replace(there, depth=there.depth + 1)
+    with pytest.raises(UserError, match=r"not the one config\.teacher\.model describes: encoder/"):
+        open_model(weights, mesh, expected=deeper)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A step that does not fit is refused with what to type, and so is one that runs out."""
 
+import dataclasses
 import json
 
 import jax
@@ -52,6 +53,8 @@ def test_advice_leaves_out_what_is_done_already():
     assert knobs(batch=1, **{"model.remat": "full"}).advice() == (
         "Use a smaller model, or more devices"
     )
+    # A loss that compares images with each other takes batches whole.
+    assert "microbatches" not in dataclasses.replace(knobs(), in_parts=False).advice()
     # Of no use where teachers' outputs alone are too large.
     assert "microbatches" not in knobs().advice(prepared=True)
 

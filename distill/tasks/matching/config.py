@@ -48,6 +48,11 @@ class _LossWeights:
         return any(term.of_texts for term in self._given)
 
     @property
+    def mean_over_examples(self) -> bool:
+        """Whether no term compares the examples of a batch with each other."""
+        return all(term.mean_over_examples for term in self._given)
+
+    @property
     def features(self) -> tuple[str, ...]:
         """What is compared with teachers: some of `distill.losses.FEATURES`."""
         return tuple(dict.fromkeys(term.compares for term in self._with_teachers))
