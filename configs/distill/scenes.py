@@ -49,6 +49,8 @@ def get_config():
             ),
             schedule=dict(kind="cosine", warmup_steps=100),
             evals=dict(
+                val=None,  # zero-shot is what it is for
+                views=None,
                 seen=dict(kind="zeroshot", split="validation", templates="{}"),
                 heldout=dict(kind="zeroshot", split="heldout_validation", templates="{}"),
             ),

@@ -198,6 +198,9 @@ def inception_box(height: int, width: int, config: ViewConfig, rng: np.random.Ge
 def resize_box(image: np.ndarray, box: Box, size: tuple[int, int], by: Filter) -> np.ndarray:
     """Resizes the part of `image` within `box` to `size` (height, width)."""
     grey, image = image.shape[-1] == 1, np.asarray(image)
+    if image.shape[:2] == size and box == (0, 0, size[1], size[0]):
+        # As Pillow has it, whatever the filter.
+        return image
     pixels = Image.fromarray(image[..., 0] if grey else image)
     resized = np.asarray(pixels.resize((size[1], size[0]), _FILTERS[by], box=box))
     return resized[..., None] if grey else resized

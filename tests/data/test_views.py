@@ -248,6 +248,16 @@ def test_resize_box_is_the_antialiased_bilinear_filter(box, size):
     np.testing.assert_allclose(resized, expected, atol=1.5)
 
 
+@pytest.mark.parametrize("by", views._FILTERS)
+def test_an_image_at_the_size_it_has_is_as_it_was_by_every_filter(by):
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    pillow = Image.fromarray(image).resize((7, 5), views._FILTERS[by], box=(0, 0, 7, 5))
+    np.testing.assert_array_equal(np.asarray(pillow), image)
+    np.testing.assert_array_equal(resize_box(image, (0.0, 0.0, 7.0, 5.0), (5, 7), by), image)
+    moved = resize_box(image, (0.0, 0.0, 4.0, 5.0), (5, 7), by)
+    assert (moved != image).any()
+
+
 @pytest.mark.parametrize("box", [(8, 4, 40, 36), (0, 0, 16, 16), (0, 0, 50, 40)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_resize_box_equals_crop_and_resize_where_the_filter_stays_inside(box, channels):
