@@ -182,6 +182,16 @@ class Frames:
         return f"{self._sequences.name(sequence)}#{frame}"
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the sequences wait for a network."""
+        return getattr(self._sequences, "is_remote", False)
+
+    @property
+    def version(self) -> str:
+        """The sequences'."""
+        return getattr(self._sequences, "version", "")
+
+    @property
     def found(self) -> str:
         """How many frames of what was found."""
         return f"{count(len(self), 'frame')} of {self._sequences.found}"

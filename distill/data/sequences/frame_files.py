@@ -6,7 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from distill.data.sources.base import CorruptImage, Source, count, fingerprint_of
+from distill.data.sources.base import (
+    CorruptImage,
+    Source,
+    count,
+    fingerprint_of,
+    is_remote,
+    version_of,
+)
 from distill.data.spec import Example
 
 _NUMBER = re.compile(r"\d+(?=\D*$)")
@@ -93,6 +100,16 @@ class FrameFiles:
     def name(self, index: int) -> str:
         """The folder's path from the root."""
         return self._names[index]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether frames lie in a bucket."""
+        return is_remote(self._images)
+
+    @property
+    def version(self) -> str:
+        """The images'."""
+        return version_of(self._images)
 
     @property
     def found(self) -> str:

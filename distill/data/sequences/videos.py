@@ -168,9 +168,24 @@ class Videos:
         left_out = f"; left out {self._left_out}" if self._left_out else ""
         return f"{count(len(self), 'video')} in {classes}{left_out}"
 
-    @cached_property
+    @property
+    def is_remote(self) -> bool:
+        """Whether they lie in a bucket."""
+        storage = self._files.storage
+        return storage is None or storage.is_remote
+
+    @property
     def fingerprint(self) -> str:
-        """Of the files' paths from the root and sizes in order, their classes' names and labels."""
-        sizes, _ = asked(self._files)
+        """Of the files' paths from the root and sizes in order, and the classes' names."""
+        return self._asked[0]
+
+    @property
+    def version(self) -> str:
+        """Of the files' times of change."""
+        return self._asked[1]
+
+    @cached_property
+    def _asked(self) -> tuple[str, str]:
+        sizes, times = asked(self._files)
         relative = b"\0".join(self._files.relative())
-        return fingerprint_of(relative, sizes, self.class_names)
+        return fingerprint_of(relative, sizes, self.class_names), fingerprint_of(times)
