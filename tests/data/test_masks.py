@@ -90,7 +90,7 @@ def test_voc_is_read_by_its_lists_and_by_the_index_of_a_palette(tmp_path):
     names = source.spec["segmentation"].class_names
     assert (names[0], names[15], names[20], len(names)) == ("background", "person", "tvmonitor", 21)
     np.testing.assert_array_equal(source.read(0)["segmentation"], values)
-    with pytest.raises(UserError, match=r"val\.txt names 1 file that are not there, .*unused\.png"):
+    with pytest.raises(UserError, match=r"val\.txt names what is not there: \S*unused\.png\. Add"):
         opened(tmp_path, "validation")
     with pytest.raises(MissingSplit, match=r"no list test\.txt; it has train, val"):
         opened(tmp_path, "test")

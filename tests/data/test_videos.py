@@ -66,6 +66,17 @@ def test_frames_are_those_that_were_written_whatever_their_times(tmp_path):
     np.testing.assert_array_equal(source.read(2)["image"], videos.read(1, [30])[0]["image"])
 
 
+def test_threads_of_the_decoder_change_no_frame(tmp_path):
+    path = tmp_path / "train" / "bar" / "a.mp4"
+    write(path, pictures())
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        expected = [one.to_ndarray(format="rgb24") for one in container.decode(video=0)]
+    found = opened(tmp_path).read(0, range(LENGTH))
+    np.testing.assert_array_equal([one["image"] for one in found], expected)
+
+
 def test_a_video_shorter_than_a_clip_is_looped_and_a_frame_beyond_its_end_is_not(tmp_path):
     write(tmp_path / "train" / "bar" / "short.mp4", pictures()[:3])
     videos = opened(tmp_path)

@@ -13,7 +13,7 @@ from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.layout import open_root
 from distill.data.sources.options import path_and_options
-from distill.data.sources.paired_files import Pairs, find_folders, paired
+from distill.data.sources.paired_files import Pairs, find_folders, paired, some_of
 from distill.data.sources.pixel_values import decode_numbers, labels_of
 from distill.data.sources.pixelwise import PixelwiseImages
 from distill.data.sources.places import read_if_there, storage_of
@@ -105,9 +105,8 @@ def _of_voc(root: str, split: str) -> Pairs:
     missing = storage_of(root).missing(os.path.join(root, path) for path in (*images, *masks))
     if missing:
         raise UserError(
-            f"{printable(file)} names {count(len(missing), 'file')} that "
-            f"are not there, {', '.join(map(printable, missing[:3]))}"
-            f"{' and more' if len(missing) > 3 else ''}; add them, or take their lines out"
+            f"{printable(file)} names what is not there: {some_of(missing)}. Add these files, or "
+            "take their lines out"
         )
     return Pairs.of_paths(root, images, masks, LeftOut())
 

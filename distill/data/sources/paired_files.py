@@ -46,7 +46,7 @@ def pair(
     lone = [path for key, path in images.items() if key not in others]
     extra = [path for key, path in others.items() if key not in images]
     found = [
-        f"{_number(len(paths), of)} without {missing}: {_some(paths)}"
+        f"{_number(len(paths), of)} without {missing}: {some_of(paths)}"
         for paths, of, missing in ((lone, "image", what), (extra, what, "image"))
         if paths
     ]
@@ -176,6 +176,7 @@ def _number(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' if number > 1 else ''}"
 
 
-def _some(paths: Sequence[str]) -> str:
+def some_of(paths: Sequence[str]) -> str:
+    """The first of many paths, and how many more there are, for errors."""
     rest = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
     return ", ".join(map(printable, paths[:_NAMED])) + rest
