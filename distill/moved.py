@@ -23,8 +23,8 @@ CLAIM = "claim.json"
 _RECORDED = re.compile(
     r"((?:(?:folder|images):|[A-Za-z]\w*:(?=/(?!/)))?)(.+?)((?:@\d+)?)", re.DOTALL
 )
-# What may follow the path of a source: names of columns, and before them a pattern of files.
-_COLUMNS = re.compile(r"\?(?:image|label)=.*", re.DOTALL)
+# What may follow the path of a source: options, and before them a pattern of files.
+_OPTIONS = re.compile(r"\?\w+=[^?/]*\Z")
 _PATTERN = re.compile(r"/[^/]*[*?\[{].*", re.DOTALL)
 # Older runs recorded these as they were typed, relative to the directory they were started in.
 _TYPED = ("workdir", "path", "targets", "source", "data_dir")
@@ -150,7 +150,7 @@ def _is_path(text: str, keys: tuple[str, ...]) -> bool:
 
 def _exists(path: str) -> bool:
     """Whether a path leads somewhere, of files of a pattern, their folder."""
-    return os.path.exists(path) or os.path.exists(_PATTERN.sub("", _COLUMNS.sub("", path)))
+    return os.path.exists(path) or os.path.exists(_PATTERN.sub("", _OPTIONS.sub("", path)))
 
 
 def _split(recorded: str) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from distill.data.classes import Relabelled
 from distill.data.sources import Source, SourceName
 from distill.data.sources.subset import Joined
+from distill.data.spec import MaskSpec
 from distill.errors import UserError
 
 
@@ -52,6 +53,13 @@ class Mixture(Joined):
                     f"config.data.mixture: examples of {name} hold {found}, and those of {first} "
                     f"{expected}; mix sources whose examples hold the same"
                 )
+            for array, one in source.spec.items():
+                if isinstance(one, MaskSpec) and one != parts[first][0].spec[array]:
+                    raise UserError(
+                        f"config.data.mixture: {array!r} of {name} and of {first} has other "
+                        "classes, or another number for none; mix sources whose pixels have the "
+                        "same classes"
+                    )
         united = tuple(dict.fromkeys(c for source, _ in parts.values() for c in source.class_names))
         super().__init__([_numbered(source, united) for source, _ in parts.values()])
         self.proportions = {

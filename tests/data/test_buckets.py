@@ -1,6 +1,7 @@
 """Data in buckets is what it is on disks, by the stores' own protocols."""
 
 import http
+import io
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from buckets import emulators
 from image_tables import png, table, write_parquet
+from PIL import Image
 from support import final_params, pretrain_config, run_command, without_timings
 from tar_shards import encoded, pack, samples
 
@@ -59,6 +61,14 @@ def local(tmp_path_factory):
     pack(root / "wds/val-00.tar", samples(range(5)))
     (root / "wds/classes.txt").write_text("ant\nbee\ncat\n")
     lines = [f"../folder/drawn/{'xyz'[n % 3]}/{n}.png,{n % 3}" for n in range(0, COUNT, 2)]
+    for kind in ("images", "masks"):
+        (root / "masks/train" / kind).mkdir(parents=True)
+    for number in range(4):
+        image = encoded(number)
+        (root / f"masks/train/images/{number}.png").write_bytes(image)
+        width, height = Image.open(io.BytesIO(image)).size
+        mask = Image.fromarray(np.full((height, width), number % 2, np.uint8))
+        mask.save(root / f"masks/train/masks/{number}.png")
     (root / "lists").mkdir()
     (root / "lists/train.csv").write_text("\n".join(["path,label", *lines]))
     for name, options in {"plain": {"compression": "none"}, "packed": {}}.items():
@@ -93,14 +103,16 @@ SOURCES = {
     "parquet:{}/plain": "train",
     "parquet:{}/packed?image=image&label=label": "train",
     "prepared:{}/prepared": "train[:40%]+val",
+    "masks:{}/masks?classes=2": "train",
 }
 
 
 def content(source):
     """All that a source says and holds."""
-    images = [np.asarray(source.read(index)["image"]) for index in range(len(source))]
+    examples = [source.read(index) for index in range(len(source))]
+    arrays = [np.asarray(array) for example in examples for array in example.values()]
     names = [source.name(index) for index in range(len(source))]
-    return images, source.labels.tolist(), names, source.class_names, source.found
+    return arrays, source.labels.tolist(), names, source.class_names, source.found
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -115,7 +127,7 @@ def test_it_is_read_as_it_is_from_a_disk(store, local, url, name):
     disk = open_source(name.format(local), split, channels=3)
     np.testing.assert_equal(found, content(disk))
     assert remote.describe(0).startswith(f"{url}/")
-    if not name.startswith(("folder", "images", "list")):
+    if not name.startswith(("folder", "images", "list", "masks")):
         assert remote.fingerprint == disk.fingerprint
     assert is_remote(remote) and not is_remote(disk)
     if len(found[0]) > 10:

@@ -320,8 +320,13 @@ def test_the_imagenet_configs_run_on_a_folder_with_train_and_val(tmp_path):
 def test_a_runs_splits_list_a_folder_once_and_the_next_run_lists_it_again(tmp_path, monkeypatch):
     listed = []
     bare = scanning.list_folder
+
+    def noted(path, *also):
+        listed.append(path)
+        return bare(path, *also)
+
     for module in (scanning, layout):
-        monkeypatch.setattr(module, "list_folder", lambda path: listed.append(path) or bare(path))
+        monkeypatch.setattr(module, "list_folder", noted)
     touch(tmp_path, *(f"{name}/{number}.jpg" for name in "ab" for number in range(40)))
     config = DataConfig(
         source=f"folder:{tmp_path}", train_split="train[:50%]+train[60%:]", validation_split="train"

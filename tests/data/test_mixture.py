@@ -193,6 +193,17 @@ def test_examples_that_hold_different_things_are_refused():
         mixture(one=(Flat(1, 4), 1.0), two=(other, 1.0))
 
 
+def test_masks_of_other_classes_are_not_mixed():
+    parts = {}
+    for name, classes in (("a", ("sky", "sea")), ("b", ("sky", "land"))):
+        source = Flat(1, 4)
+        source.spec = source.spec | {"segmentation": MaskSpec(classes)}
+        parts[name] = (source, 1.0)
+    assert len(Mixture({"a": parts["a"], "c": parts["a"]})) == 8
+    with pytest.raises(UserError, match="'segmentation' of b and of a has other classes"):
+        Mixture(parts)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

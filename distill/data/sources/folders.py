@@ -127,26 +127,29 @@ class ImageFiles:
     @cached_property
     def _asked(self) -> tuple[str, str]:
         """Fingerprint and version, for which each file is asked once."""
+        sizes, times = asked(self._files)
         relative = b"\0".join(self._files.relative())
-        paths = self._files.paths()
-
-        def statuses(paths: list[bytes]) -> list[Status]:
-            texts = map(os.fsdecode, paths)
-            return [(self._storage or storage_of(path)).known(path) for path in texts]
-
-        # A task for each file would cost several times what asking for its size does.
-        parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
-        with ThreadPoolExecutor(_STAT_THREADS) as threads:
-            found = [one for part in threads.map(statuses, parts) for one in part]
-        sizes, times = np.array(found, "<i8").reshape(-1, 2).T
-        return (
-            fingerprint_of(relative, sizes.tobytes(), self.class_names),
-            fingerprint_of(times.tobytes()),
-        )
+        return fingerprint_of(relative, sizes, self.class_names), fingerprint_of(times)
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""
         return np.argsort(_hashes(self._files), kind="stable")
+
+
+def asked(files: FileTable) -> tuple[bytes, bytes]:
+    """The files' sizes and times of change, 8 bytes each; neither is looked at in buckets."""
+    storage, paths = files.storage, files.paths()
+
+    def statuses(paths: list[bytes]) -> list[Status]:
+        texts = map(os.fsdecode, paths)
+        return [(storage or storage_of(path)).known(path) for path in texts]
+
+    # A task for each file would cost several times what asking for its size does.
+    parts = [paths[start : start + _FILES] for start in range(0, len(paths), _FILES)]
+    with ThreadPoolExecutor(_STAT_THREADS) as threads:
+        found = [one for part in threads.map(statuses, parts) for one in part]
+    sizes, times = np.array(found, "<i8").reshape(-1, 2).T
+    return sizes.tobytes(), times.tobytes()
 
 
 class _Classes(NamedTuple):

@@ -41,6 +41,13 @@ class TfdsSource:
     Its classes are those of the feature `label`; without one, images have no labels. What other
     features say of an image as a whole, such as `attributes/Male`, are its attributes. Its captions
     are those of a feature `captions/text`, `captions`, `caption` or `text`.
+
+    Args:
+      name: of the data set.
+      split: its name, or slices of it.
+      decoding: how images become pixels.
+      data_dir: where TFDS keeps its data sets; None for its default.
+      encoded: other features that are images, whose records hold the bytes of their files.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class TfdsSource:
         split: str,
         decoding: Decoding,
         data_dir: str | None,
+        encoded: Sequence[str] = (),
     ):
         # Imported here because it takes a second that other sources need not spend.
         import tensorflow_datasets as tfds
@@ -83,7 +91,8 @@ class TfdsSource:
             # Its decorator hides its arguments and its result from type checkers.
             as_data_source: Any = builder.as_data_source
             self._records: Any = as_data_source(
-                split=split, decoders={"image": tfds.decode.SkipDecoding()}
+                split=split,
+                decoders=dict.fromkeys(("image", *encoded), tfds.decode.SkipDecoding()),
             )
         except (ValueError, AssertionError, NotImplementedError) as error:
             if "0 length" in str(error):
@@ -139,6 +148,9 @@ class TfdsSource:
     def read(self, index: int) -> Example:
         """Reads and decodes the record."""
         (record,) = self._fetch([index])
+        return self._example(record)
+
+    def _example(self, record: Any) -> Example:
         label = np.int32(record["label"] if self._labelled else -1)
         return {"image": self._decode(record["image"]), "label": label}
 

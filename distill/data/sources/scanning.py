@@ -65,15 +65,19 @@ class Run(NamedTuple):
     images: list[str]
 
 
-def list_folder(path: str) -> Listing:
+def list_folder(path: str, also: frozenset[str] = frozenset()) -> Listing:
     """Lists a folder; what is hidden, and what macOS adds to archives, is passed over in silence.
+
+    Args:
+      path: the folder.
+      also: suffixes, in lower case with their dots, of files that are listed among images.
 
     Raises:
       RunFailed: if the system fails to list it; one that may not be listed is left out.
     """
     found = storage_of(path).entries(path)
     left_out = LeftOut(found.others)
-    images = _images(_visible(found.files), left_out)
+    images = _images(_visible(found.files), left_out, also)
     return Listing(_visible(found.folders), images, left_out)
 
 
@@ -85,13 +89,13 @@ def _visible(names: list[str]) -> list[str]:
     return [name for name in names if name != "__MACOSX"]
 
 
-def _images(names: list[str], left_out: LeftOut) -> list[str]:
-    """Which files are images by their suffixes; the others are counted."""
+def _images(names: list[str], left_out: LeftOut, also: frozenset[str]) -> list[str]:
+    """Which files are images, or also wanted, by their suffixes; the others are counted."""
     short, long = _usual_ends()
     images = [name for name in names if name[-4:] in short or name[-5:] in long]
     if len(images) == len(names):
         return images
-    known, usual = suffixes(), set(images)
+    known, usual = suffixes() | also, set(images)
     images = []
     for name in names:
         if name in usual:
@@ -117,7 +121,11 @@ def _usual_ends() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def scan(
-    root: str, folder: str, left_out: LeftOut, ancestors: tuple[Hashable, ...] = ()
+    root: str,
+    folder: str,
+    left_out: LeftOut,
+    ancestors: tuple[Hashable, ...] = (),
+    also: frozenset[str] = frozenset(),
 ) -> Iterator[Run]:
     """All images under a folder at any depth, in the order of their paths' parts.
 
@@ -128,6 +136,7 @@ def scan(
       folder: to scan, relative to the root.
       left_out: counts what is not an image.
       ancestors: of folders that it lies in, to which links are not followed either.
+      also: suffixes of files that are found among images; see `list_folder`.
 
     Raises:
       RunFailed: if the system fails to list a folder.
@@ -144,7 +153,7 @@ def scan(
         if here in ancestors:
             left_out[_LOOPING] += 1
             continue
-        listing = list_folder(path)
+        listing = list_folder(path, also)
         left_out.update(listing.left_out)
         todo += reversed(list(_in_order(folder, listing, (*ancestors, here))))
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.data.sources.base import abbreviate, fingerprint_of, printable
+from distill.data.sources.options import path_and_options
 from distill.data.sources.places import read_if_there
 from distill.errors import UserError, did_you_mean
 from distill.json_files import parse_json
@@ -19,8 +20,7 @@ from distill.paths import text_of
 # Of several columns that could be meant, the first that is called so; the finer label goes first.
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")
 _LABELS = ("label", "labels", "fine_label", "class", "cls", "target", "category")
-_OPTIONS = ("image", "label")
-_CHOICE = re.compile(r"(?P<path>.*?)\?(?P<choice>\w+=[^?&/]*(?:&\w+=[^?&/]*)*)")
+_OPTIONS = {"image": "COLUMN", "label": "COLUMN"}
 # In place of a column's name.
 _NONE = "none"
 
@@ -64,21 +64,8 @@ class Choice:
         Raises:
           UserError: if one is named twice, or what is named is neither, or nothing.
         """
-        found = _CHOICE.fullmatch(argument)
-        if found is None or os.path.lexists(argument):
-            return argument, cls()
-        pairs = [pair.split("=", 1) for pair in found["choice"].split("&")]
-        for option, column in pairs:
-            if option not in _OPTIONS:
-                raise UserError(
-                    f"{printable(argument)} names {option!r}; expected PATH?image=COLUMN&label="
-                    f"COLUMN, or one of both{did_you_mean(option, _OPTIONS)}"
-                )
-            if not column:
-                raise UserError(f"{printable(argument)} names no column after {option}=")
-        if len(pairs) > len(dict(pairs)):
-            raise UserError(f"{argument} names the column {pairs[0][0]} twice; name each once")
-        return found["path"], cls(**dict(pairs))
+        path, options = path_and_options(argument, _OPTIONS)
+        return path, cls(**options)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""The set of sequences that a config or a flag names."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, NamedTuple
+
+from distill.data.fast import Decoder
+from distill.data.sequences.base import Sequences
+from distill.data.sequences.clips import open_clips
+from distill.data.sequences.davis import open_davis
+from distill.data.sequences.videos import Videos
+from distill.data.sources.decoding import Decoding
+from distill.data.sources.options import path_and_options
+from distill.data.sources.places import storage_of
+from distill.errors import UserError, did_you_mean
+from distill.paths import data_path
+
+
+class _Format(NamedTuple):
+    open: Callable[[str, str, Decoding, Mapping[str, str]], Sequences]
+    options: Mapping[str, str] = {}
+
+
+_FORMATS = {
+    "clips": _Format(lambda root, split, decoding, _: open_clips(root, split, decoding)),
+    "videos": _Format(lambda root, split, decoding, _: Videos(root, split, decoding.channels)),
+    "davis": _Format(open_davis, {"resolution": "NAME"}),
+}
+
+
+def sequences_name(text: str, what: str = "sequences") -> str:
+    """The name of a set of sequences, such as `clips:PATH`, with the path as `data_path` has it.
+
+    Raises:
+      UserError: if its kind is not known, or it has no path or one on another machine.
+    """
+    kind, _, path = text.partition(":")
+    if kind not in _FORMATS or not path:
+        expected = ", ".join(f"{name}:PATH" for name in _FORMATS)
+        raise UserError(
+            f"{what} is {text!r}; expected one of {expected}{did_you_mean(kind, _FORMATS)}"
+        )
+    return f"{kind}:{data_path(path, what)}"
+
+
+SequencesName = Annotated[str, sequences_name]
+"""The name of a set of sequences."""
+
+
+def open_sequences(
+    name: str,
+    split: str,
+    *,
+    channels: int,
+    exif_orientation: bool = False,
+    decoder: Decoder = "fast",
+) -> Sequences:
+    """Opens a split of a set of sequences.
+
+    Args:
+      name: `clips:PATH`, folders of frames; `videos:PATH`; or `davis:PATH`.
+      split: its name; no slices.
+      channels: 1 for grey or 3 for colour; frames are converted.
+      exif_orientation: whether frames that are images are turned as their EXIF orientation says.
+      decoder: what decodes frames that are JPEG files.
+
+    Raises:
+      MissingSplit: if there is no such split, or nothing in it.
+      UserError: if there is no such set, or it cannot be opened.
+    """
+    kind, _, argument = sequences_name(name).partition(":")
+    form = _FORMATS[kind]
+    root, options = path_and_options(argument, form.options)
+    storage_of(root).check_reachable(root, "folder of sequences")
+    return form.open(root, split, Decoding(channels, exif_orientation, decoder), options)
