@@ -86,8 +86,15 @@ class DistillConfig(RunConfig):
             raise ValueError("branch off a single student; each has a workdir of its own")
         if self.students and self.start:
             raise ValueError("each of several students has a start of its own, students.NAME.start")
+        if len({isinstance(model, PairModel) for model in self.models}) > 1:
+            raise ValueError(
+                "students that are pairs and others learn different embeddings of a teacher; "
+                "distil them in runs of their own"
+            )
         for student in self.alone.values() if self.students else (self,):
             student.check_classifier()
+            if student.start is not None and student.of_pairs:
+                raise ValueError("a student that is a pair starts from nothing; leave start out")
 
     def check_classifier(self) -> None:
         """Checks that something teaches the student's classifier, if it has one.

@@ -219,6 +219,30 @@ def test_a_pair_that_cannot_be_trained_is_refused(data, change, message):
         locked("weights", data, **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(start=dict(workdir="elsewhere")), "starts from nothing; leave start out"),
+        (
+            dict(
+                model=None,
+                students=dict(
+                    pair=dict(model=dict(family="pair", image=dict(family="vit", variant="mu/8"))),
+                    alone=dict(model=dict(family="vit", variant="mu/8", num_classes=0)),
+                ),
+            ),
+            "in runs of their own",
+        ),
+    ],
+)
+def test_a_student_that_is_a_pair_is_not_mixed_with_others(data, change, message):
+    image = dict(family="vit", variant="mu/8", image_size=48)
+    given = dict(model=dict(family="pair", image=image), teacher=dict(workdir="somewhere"))
+    matching = dict(losses=dict(kl=0.0, embedding_cosine=1.0))
+    with pytest.raises(UserError, match=message):
+        config(DistillConfig, data, matching=matching, **given | change)
+
+
 def test_a_student_of_images_alone_cannot_learn_from_texts(weights, data, tmp_path):
     run = config(
         DistillConfig,
