@@ -1,0 +1,161 @@
+"""Masks of a video's first frame, carried through it by how alike tokens are.
+
+The protocol of DINO (arXiv 2104.14294, section 4.2.1, on DAVIS 2017), in which nothing is learnt.
+How well it goes is measured in `distill.analysis.objects`.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from distill.analysis.linear import check_finite
+from distill.analysis.resizing import resize_bilinear, resize_nearest
+from distill.errors import UserError
+
+FRAMES, RADIUS, NEIGHBOURS, TEMPERATURE = 7, 12, 5, 0.1
+"""Frames looked back to beside the first; patches in each direction; sources; of similarities."""
+
+
+def propagate(
+    tokens: np.ndarray,
+    first: np.ndarray,
+    *,
+    frames: int = FRAMES,
+    radius: int = RADIUS,
+    neighbours: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> Iterator[np.ndarray]:
+    """Carries the first frame's shares from frame to frame.
+
+    A patch's shares are the mean of those of its sources, with weights of exp(s / temperature),
+    where s is the cosine similarity of tokens. Its sources are the most similar patches (those
+    that are equal to the last of them, too) among all that lie no more than `radius` rows and
+    columns away, in the first frame and the last ones before it.
+
+    Args:
+      tokens: [T, h, w, D], computed with in their dtype, float32 at least.
+      first: shares of the first frame's patches, float [h, w, C].
+      frames: how many are looked back to, beside the first.
+      radius: in patches.
+      neighbours: the number of sources.
+      temperature: of similarities.
+
+    Yields:
+      The shares of each frame, [h, w, C]: the first frame's as they are, then the others'.
+
+    Raises:
+      RunFailed: if a token is not finite.
+    """
+    start = _unit(tokens[0]), first.astype(np.result_type(tokens, np.float32))
+    yield start[1]
+    before: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=frames)
+    for frame in tokens[1:]:
+        queries = _unit(frame)
+        sources, shares = (np.stack(parts) for parts in zip(start, *before, strict=True))
+        found = np.stack(
+            [
+                _row(queries[row], row, sources, shares, radius, neighbours, temperature)
+                for row in range(len(queries))
+            ]
+        )
+        before.append((queries, found))
+        yield found
+
+
+def propagated_masks(
+    tokens: np.ndarray, mask: np.ndarray, *, ignore: int = 255, **options: float
+) -> Iterator[np.ndarray]:
+    """Carries the objects of a first frame's mask through a video, at the mask's size.
+
+    Shares are interpolated bilinearly; each object's are stretched to between 0 and 1 over the
+    frame, and the highest one wins.
+
+    Args:
+      tokens: as of `propagate`.
+      mask: int [height, width], 0 where there is no object; patches take the nearest pixel's.
+      ignore: what it holds where it says nothing.
+      options: of `propagate`.
+
+    Yields:
+      int [height, width] for each frame after the first, with the mask's numbers.
+
+    Raises:
+      UserError: if the mask has no object.
+      RunFailed: if a token is not finite.
+    """
+    numbers = np.array([0, *objects_of(mask, ignore)], mask.dtype)
+    patches = resize_nearest(mask, tokens.shape[1:3])
+    shares = propagate(tokens, patches[..., None] == numbers, **options)
+    next(shares)
+    for frame in shares:
+        yield numbers[_stretched(resize_bilinear(frame, mask.shape)).argmax(axis=-1)]
+
+
+def objects_of(mask: np.ndarray, ignore: int = 255) -> list[int]:
+    """The numbers of a mask's objects, ascending.
+
+    Args:
+      mask: int [height, width], 0 where there is no object.
+      ignore: what it holds where it says nothing.
+
+    Raises:
+      UserError: if there are none.
+    """
+    found = [number for number in np.unique(mask).tolist() if number not in (0, ignore)]
+    if not found:
+        raise UserError(
+            "the first frame's mask has no object to follow; expected numbers other than 0 and "
+            f"{ignore}"
+        )
+    return found
+
+
+def _unit(tokens: np.ndarray) -> np.ndarray:
+    check_finite(tokens.reshape(-1, tokens.shape[-1]), "token")
+    tokens = tokens.astype(np.result_type(tokens, np.float32))
+    norms = np.linalg.norm(tokens, axis=-1, keepdims=True)
+    return tokens / np.where(norms > 0, norms, 1)
+
+
+def _row(
+    queries: np.ndarray,
+    row: int,
+    sources: np.ndarray,
+    shares: np.ndarray,
+    radius: int,
+    neighbours: int,
+    temperature: float,
+) -> np.ndarray:
+    """The shares of a row of patches.
+
+    Args:
+      queries: tokens of length 1, [w, D].
+      row: its number.
+      sources: tokens of length 1 of S frames, [S, h, w, D].
+      shares: theirs, [S, h, w, C].
+      radius: as of `propagate`.
+      neighbours: likewise.
+      temperature: likewise.
+
+    Returns:
+      [w, C].
+    """
+    width = len(queries)
+    rows = slice(max(row - radius, 0), row + radius + 1)
+    similarity = np.einsum("qd,srwd->qsrw", queries, sources[:, rows], optimize=True)
+    columns = np.arange(width)
+    far = np.abs(columns[:, None] - columns) > radius
+    similarity = np.where(far[:, None, None, :], -np.inf, similarity).reshape(width, -1)
+    last = max(similarity.shape[1] - neighbours, 0)
+    bound = np.partition(similarity, last, axis=1)[:, last, None]
+    best = similarity.max(axis=1, keepdims=True)
+    weights = np.where(similarity >= bound, np.exp((similarity - best) / temperature), 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights @ shares[:, rows].reshape(-1, shares.shape[-1])
+
+
+def _stretched(shares: np.ndarray) -> np.ndarray:
+    """Of each channel of [height, width, C], 0 to 1; what is the same everywhere becomes 0."""
+    low, high = shares.min(axis=(0, 1)), shares.max(axis=(0, 1))
+    return (shares - low) / np.where(high > low, high - low, 1)
