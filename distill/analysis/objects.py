@@ -70,7 +70,7 @@ def mean_scores(videos: list[ObjectScores]) -> dict[str, float]:
 def jaccard(prediction: np.ndarray, mask: np.ndarray) -> float:
     """Intersection over union of bool [height, width]; 1 if both are empty."""
     union = np.count_nonzero(prediction | mask)
-    return np.count_nonzero(prediction & mask) / union if union else 1.0
+    return float(np.count_nonzero(prediction & mask) / union) if union else 1.0
 
 
 def boundary_f(prediction: np.ndarray, mask: np.ndarray, tolerance: float = TOLERANCE) -> float:
