@@ -49,7 +49,7 @@ def images(count: int, tokens: int, width: int, classes: int) -> Iterator[tuple]
         rng = np.random.default_rng(number + 1)
         n = tokens * (number + 1) // count - tokens * number // count
         x = rng.standard_normal((n, width), np.float32)
-        noisy = x @ kernel + np.float32(width) * rng.standard_normal((n, classes), np.float32)
+        noisy = x @ kernel + np.float32(width**0.5) * rng.standard_normal((n, classes), np.float32)
         yield x, np.eye(classes, dtype=np.float32)[noisy.argmax(axis=1)]
 
 

@@ -16,6 +16,11 @@ from distill.errors import UserError
 FRAMES, RADIUS, NEIGHBOURS, TEMPERATURE = 7, 12, 5, 0.1
 """Frames looked back to beside the first; patches in each direction; sources; of similarities."""
 
+# Side in patches of what is compared at once: less is left unused around a small one.
+_TILE = 8
+
+_Part = tuple[slice, ...]
+
 
 def propagate(
     tokens: np.ndarray,
@@ -53,12 +58,16 @@ def propagate(
     for frame in tokens[1:]:
         queries = _unit(frame)
         sources, shares = (np.stack(parts) for parts in zip(start, *before, strict=True))
-        found = np.stack(
-            [
-                _row(queries[row], row, sources, shares, radius, neighbours, temperature)
-                for row in range(len(queries))
-            ]
-        )
+        found = np.empty_like(start[1])
+        for tile, around, near in _tiles(found.shape[:2], radius):
+            found[tile] = _gathered(
+                queries[tile].reshape(-1, queries.shape[-1]),
+                sources[:, *around].reshape(-1, sources.shape[-1]),
+                shares[:, *around].reshape(-1, shares.shape[-1]),
+                np.tile(near, len(sources)),
+                neighbours,
+                temperature,
+            ).reshape(found[tile].shape)
         before.append((queries, found))
         yield found
 
@@ -118,41 +127,55 @@ def _unit(tokens: np.ndarray) -> np.ndarray:
     return tokens / np.where(norms > 0, norms, 1)
 
 
-def _row(
+def _tiles(size: tuple[int, int], radius: int) -> Iterator[tuple[_Part, _Part, np.ndarray]]:
+    """Tiles of a grid, what lies around each, and which of the latter is near which of the former.
+
+    Yields:
+      Rows and columns of a tile of q patches, of n around it, and bool [q, n].
+    """
+    for top in range(0, size[0], _TILE):
+        for left in range(0, size[1], _TILE):
+            tile, around, near = [], [], []
+            for start, length in zip((top, left), size, strict=True):
+                stop = min(start + _TILE, length)
+                low, high = max(start - radius, 0), min(stop + radius, length)
+                tile.append(slice(start, stop))
+                around.append(slice(low, high))
+                distance = np.arange(start, stop)[:, None] - np.arange(low, high)
+                near.append(np.abs(distance) <= radius)
+            yield tuple(tile), tuple(around), np.kron(*near)
+
+
+def _gathered(
     queries: np.ndarray,
-    row: int,
     sources: np.ndarray,
     shares: np.ndarray,
-    radius: int,
+    near: np.ndarray,
     neighbours: int,
     temperature: float,
 ) -> np.ndarray:
-    """The shares of a row of patches.
+    """The shares of some patches.
 
     Args:
-      queries: tokens of length 1, [w, D].
-      row: its number.
-      sources: tokens of length 1 of S frames, [S, h, w, D].
-      shares: theirs, [S, h, w, C].
-      radius: as of `propagate`.
-      neighbours: likewise.
+      queries: tokens of length 1, [q, D].
+      sources: likewise, [n, D].
+      shares: of the sources, [n, C].
+      near: bool [q, n], which sources a query has.
+      neighbours: as of `propagate`.
       temperature: likewise.
 
     Returns:
-      [w, C].
+      [q, C].
     """
-    width = len(queries)
-    rows = slice(max(row - radius, 0), row + radius + 1)
-    similarity = np.einsum("qd,srwd->qsrw", queries, sources[:, rows], optimize=True)
-    columns = np.arange(width)
-    far = np.abs(columns[:, None] - columns) > radius
-    similarity = np.where(far[:, None, None, :], -np.inf, similarity).reshape(width, -1)
-    last = max(similarity.shape[1] - neighbours, 0)
+    similarity = np.where(near, queries @ sources.T, -np.inf)
+    last = max(len(sources) - neighbours, 0)
     bound = np.partition(similarity, last, axis=1)[:, last, None]
-    best = similarity.max(axis=1, keepdims=True)
-    weights = np.where(similarity >= bound, np.exp((similarity - best) / temperature), 0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights @ shares[:, rows].reshape(-1, shares.shape[-1])
+    query, source = np.nonzero((similarity >= bound) & near)
+    best = similarity.max(axis=1)
+    weights = np.exp((similarity[query, source] - best[query]) / temperature)
+    found = np.zeros((len(queries), shares.shape[1]))
+    np.add.at(found, query, weights[:, None] * shares[source])
+    return found / np.bincount(query, weights)[:, None]
 
 
 def _stretched(shares: np.ndarray) -> np.ndarray:
