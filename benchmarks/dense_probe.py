@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
         with watches["moments"]:
             parts[number % 10 == 0] += Moments.of(tokens, shares)
     with watches["fit"]:
-        probe = fit_dense_probe(*parts)
+        probe = fit_dense_probe(parts[0], parts[1])
     correct = 0
     for tokens, shares in images(*sizes):
         with watches["predictions"]:

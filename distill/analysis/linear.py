@@ -49,9 +49,9 @@ class Standardisation:
     def of(cls, features: np.ndarray) -> "Standardisation":
         """Of features [N, D] with N of at least 1."""
         mean = features.mean(axis=0, dtype=np.float64)
-        squares = sum(
-            np.sum((features[rows] - mean) ** 2, axis=0) for rows in row_blocks(len(features))
-        )
+        squares = np.zeros_like(mean)
+        for rows in row_blocks(len(features)):
+            squares += np.sum((features[rows] - mean) ** 2, axis=0)
         return cls.of_moments(mean, squares / len(features))
 
     @classmethod

@@ -4,6 +4,7 @@ The protocol of DINO (arXiv 2104.14294, section 4.2.1, on DAVIS 2017), in which 
 How well it goes is measured in `distill.analysis.objects`.
 """
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterator
 
@@ -13,8 +14,20 @@ from distill.analysis.linear import check_finite
 from distill.analysis.resizing import resize_bilinear, resize_nearest
 from distill.errors import UserError
 
-FRAMES, RADIUS, NEIGHBOURS, TEMPERATURE = 7, 12, 5, 0.1
-"""Frames looked back to beside the first; patches in each direction; sources; of similarities."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Propagation:
+    """Where a patch looks for what it shows; DINO's settings."""
+
+    frames: int = 7
+    """How many are looked back to, beside the first."""
+    radius: int = 12
+    """In patches, to each side."""
+    neighbours: int = 5
+    """The number of sources."""
+    temperature: float = 0.1
+    """Of similarities."""
+
 
 # Side in patches of what is compared at once: less is left unused around a small one.
 _TILE = 8
@@ -23,28 +36,19 @@ _Part = tuple[slice, ...]
 
 
 def propagate(
-    tokens: np.ndarray,
-    first: np.ndarray,
-    *,
-    frames: int = FRAMES,
-    radius: int = RADIUS,
-    neighbours: int = NEIGHBOURS,
-    temperature: float = TEMPERATURE,
+    tokens: np.ndarray, first: np.ndarray, settings: Propagation = Propagation()
 ) -> Iterator[np.ndarray]:
     """Carries the first frame's shares from frame to frame.
 
     A patch's shares are the mean of those of its sources, with weights of exp(s / temperature),
     where s is the cosine similarity of tokens. Its sources are the most similar patches (those
     that are equal to the last of them, too) among all that lie no more than `radius` rows and
-    columns away, in the first frame and the last ones before it.
+    columns away, in the first frame and the last `frames` before it.
 
     Args:
       tokens: [T, h, w, D], computed with in their dtype, float32 at least.
       first: shares of the first frame's patches, float [h, w, C].
-      frames: how many are looked back to, beside the first.
-      radius: in patches.
-      neighbours: the number of sources.
-      temperature: of similarities.
+      settings: where patches look, and for how many.
 
     Yields:
       The shares of each frame, [h, w, C]: the first frame's as they are, then the others'.
@@ -54,26 +58,29 @@ def propagate(
     """
     start = _unit(tokens[0]), first.astype(np.result_type(tokens, np.float32))
     yield start[1]
-    before: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=frames)
+    before: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=settings.frames)
     for frame in tokens[1:]:
         queries = _unit(frame)
         sources, shares = (np.stack(parts) for parts in zip(start, *before, strict=True))
         found = np.empty_like(start[1])
-        for tile, around, near in _tiles(found.shape[:2], radius):
+        for tile, around, near in _tiles(found.shape[:2], settings.radius):
             found[tile] = _gathered(
                 queries[tile].reshape(-1, queries.shape[-1]),
                 sources[:, *around].reshape(-1, sources.shape[-1]),
                 shares[:, *around].reshape(-1, shares.shape[-1]),
                 np.tile(near, len(sources)),
-                neighbours,
-                temperature,
+                settings,
             ).reshape(found[tile].shape)
         before.append((queries, found))
         yield found
 
 
 def propagated_masks(
-    tokens: np.ndarray, mask: np.ndarray, *, ignore: int = 255, **options: float
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    settings: Propagation = Propagation(),
+    *,
+    ignore: int = 255,
 ) -> Iterator[np.ndarray]:
     """Carries the objects of a first frame's mask through a video, at the mask's size.
 
@@ -83,8 +90,8 @@ def propagated_masks(
     Args:
       tokens: as of `propagate`.
       mask: int [height, width], 0 where there is no object; patches take the nearest pixel's.
+      settings: as of `propagate`.
       ignore: what it holds where it says nothing.
-      options: of `propagate`.
 
     Yields:
       int [height, width] for each frame after the first, with the mask's numbers.
@@ -95,7 +102,7 @@ def propagated_masks(
     """
     numbers = np.array([0, *objects_of(mask, ignore)], mask.dtype)
     patches = resize_nearest(mask, tokens.shape[1:3])
-    shares = propagate(tokens, patches[..., None] == numbers, **options)
+    shares = propagate(tokens, patches[..., None] == numbers, settings)
     next(shares)
     for frame in shares:
         yield numbers[_stretched(resize_bilinear(frame, mask.shape)).argmax(axis=-1)]
@@ -151,8 +158,7 @@ def _gathered(
     sources: np.ndarray,
     shares: np.ndarray,
     near: np.ndarray,
-    neighbours: int,
-    temperature: float,
+    settings: Propagation,
 ) -> np.ndarray:
     """The shares of some patches.
 
@@ -161,18 +167,17 @@ def _gathered(
       sources: likewise, [n, D].
       shares: of the sources, [n, C].
       near: bool [q, n], which sources a query has.
-      neighbours: as of `propagate`.
-      temperature: likewise.
+      settings: as of `propagate`.
 
     Returns:
       [q, C].
     """
     similarity = np.where(near, queries @ sources.T, -np.inf)
-    last = max(len(sources) - neighbours, 0)
+    last = max(len(sources) - settings.neighbours, 0)
     bound = np.partition(similarity, last, axis=1)[:, last, None]
     query, source = np.nonzero((similarity >= bound) & near)
     best = similarity.max(axis=1)
-    weights = np.exp((similarity[query, source] - best[query]) / temperature)
+    weights = np.exp((similarity[query, source] - best[query]) / settings.temperature)
     found = np.zeros((len(queries), shares.shape[1]))
     np.add.at(found, query, weights[:, None] * shares[source])
     return found / np.bincount(query, weights)[:, None]

@@ -77,7 +77,7 @@ def neighbour_shares(
       UserError: if k is larger than the number of neighbours that there are.
       RunFailed: if a feature is not finite.
     """
-    usable = ~np.isnan(shares).any(axis=1)
+    usable = np.isfinite(shares.sum(axis=1))
     check_neighbours(neighbours, int(usable.sum()), "patches")
     check_finite(bank, "patch")
     check_finite(queries, "patch")

@@ -7,7 +7,7 @@ import pytest
 
 from distill.analysis import propagation
 from distill.analysis.objects import boundary_f, jaccard, mean_scores, object_scores
-from distill.analysis.propagation import objects_of, propagate, propagated_masks
+from distill.analysis.propagation import Propagation, objects_of, propagate, propagated_masks
 from distill.errors import RunFailed, UserError
 
 
@@ -57,7 +57,7 @@ def test_shares_are_those_of_a_plain_loop(frames, radius, neighbours, tile, monk
     monkeypatch.setattr(propagation, "_TILE", tile)
     tokens, first = video()
     options = dict(frames=frames, radius=radius, neighbours=neighbours, temperature=0.1)
-    found = np.stack([*propagate(tokens, first, **options)])
+    found = np.stack([*propagate(tokens, first, Propagation(**options))])
     np.testing.assert_allclose(found, by_loop(tokens, first, **options), rtol=0, atol=1e-10)
     np.testing.assert_allclose(found.sum(axis=-1), 1)
     # Each patch's own place is all there is within a radius of 0.
