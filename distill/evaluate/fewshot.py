@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distill.analysis.linear import LinearClassifier, Standardisation, check_finite
 from distill.errors import UserError
-from distill.evaluate.linear import LinearClassifier, Standardisation, check_finite
 
 # The constant feature that carries the bias. A ridge penalty on its weight is one of l2/100² on
 # the bias, next to none.

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from distill.analysis.celeba import PARTITION
+from distill.analysis.linear import LinearClassifier, row_blocks
 from distill.analysis.predictions import Predictions
 from distill.analysis.tables import Table
 from distill.errors import UserError
 from distill.evaluate.evaluation import describe_images
 from distill.evaluate.features import FeatureExtractor, Features, split_loader
 from distill.evaluate.images import open_any
-from distill.evaluate.linear import LinearClassifier, row_blocks
 from distill.evaluate.of_images import Shown
 from distill.evaluate.predicted import joined_columns, known_of
 from distill.evaluate.probe import fit_probe, held_out_count

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distill.analysis.linear import check_finite, row_blocks
 from distill.errors import UserError
-from distill.evaluate.linear import check_finite, row_blocks
 
 TEMPERATURE = 0.07
 
@@ -43,37 +43,98 @@ def neighbour_predictions(
       UserError: if a k is larger than N.
       RunFailed: if a feature is not finite.
     """
-    most = max(neighbours)
-    check_neighbours(most, len(bank))
+    check_neighbours(max(neighbours), len(bank))
     check_finite(bank)
     check_finite(queries)
-    bank_size, query_size = min(_BANK, len(bank)), min(_QUERIES, len(queries))
-    blocks = [jnp.asarray(block) for block in _padded(_unit(queries), query_size, 0.0)]
-    best = [_none_yet(query_size, most)] * len(blocks)
-    for features, of in zip(
-        _padded(_unit(bank), bank_size, 0.0), _padded(labels, bank_size, -1), strict=True
-    ):
-        features, of = jnp.asarray(features), jnp.asarray(of)
-        best = [
-            _nearest(*found, block, features, of, most)
-            for found, block in zip(best, blocks, strict=True)
-        ]
-        # Or all of the bank would be on the device.
-        jax.block_until_ready(best)
+    labels = labels.astype(np.int32)
+    found = list(_nearest(bank, queries, max(neighbours), usable=labels >= 0))
     return {
-        k: np.concatenate([_vote(*found, k, classes) for found in best])[: len(queries)]
+        k: np.concatenate(
+            [_vote(similarity, labels[rows], k, classes) for similarity, rows in found]
+        )[: len(queries)]
         for k in neighbours
     }
 
 
-def check_neighbours(most: int, images: int) -> None:
+def neighbour_shares(
+    bank: np.ndarray, shares: np.ndarray, queries: np.ndarray, neighbours: int = 20
+) -> np.ndarray:
+    """What the k nearest features hold of each class: patches' classes, by those of other patches.
+
+    The mean of the neighbours' shares with the weights of `neighbour_predictions`.
+
+    Args:
+      bank: features [N, D] float32 to look among.
+      shares: theirs, float [N, C], such as those of
+        `distill.analysis.segmentation.patch_shares`; what is NaN is no neighbour.
+      queries: features [Q, D] float32.
+      neighbours: the number k.
+
+    Returns:
+      float32 [Q, C].
+
+    Raises:
+      UserError: if k is larger than the number of neighbours that there are.
+      RunFailed: if a feature is not finite.
+    """
+    usable = np.isfinite(shares.sum(axis=1))
+    check_neighbours(neighbours, int(usable.sum()), "patches")
+    check_finite(bank, "patch")
+    check_finite(queries, "patch")
+    blocks = [np.empty((0, shares.shape[1]), np.float32)]
+    for similarity, rows in _nearest(bank, queries, neighbours, usable):
+        weights = np.exp((similarity - similarity[:, :1]) / TEMPERATURE)
+        weights /= weights.sum(axis=1, keepdims=True)
+        blocks.append(np.einsum("qk,qkc->qc", weights, shares[rows], dtype=np.float32))
+    return np.concatenate(blocks)[: len(queries)]
+
+
+def check_neighbours(most: int, count: int, of: str = "images") -> None:
     """Checks that there are so many neighbours.
+
+    Args:
+      most: how many are asked for.
+      count: how many there are.
+      of: what they are.
 
     Raises:
       UserError: if there are not.
     """
-    if most > images:
-        raise UserError(f"{most} neighbours asked for among {images} images; ask for fewer")
+    if most > count:
+        raise UserError(f"{most} neighbours asked for among {count} {of}; ask for fewer")
+
+
+def _nearest(
+    bank: np.ndarray, queries: np.ndarray, most: int, usable: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The most similar rows of the bank, nearest first, for a block of queries at a time.
+
+    Args:
+      bank: features [N, D] float32.
+      queries: likewise, [Q, D].
+      most: the number of rows.
+      usable: bool [N], of which rows.
+
+    Yields:
+      Cosine similarities, float32 [q, most], and the rows' numbers, int32; of what fills up the
+      last block of queries, anything. Where fewer are usable, -inf and -1.
+    """
+    bank_size, query_size = min(_BANK, len(bank)), min(_QUERIES, len(queries))
+    blocks = [jnp.asarray(block) for block in _padded(_unit(queries), query_size, 0.0)]
+    best = [_none_yet(query_size, most)] * len(blocks)
+    numbers = np.where(usable, np.arange(len(bank)), -1).astype(np.int32)
+    for features, rows in zip(
+        _padded(_unit(bank), bank_size, 0.0), _padded(numbers, bank_size, -1), strict=True
+    ):
+        features, rows = jnp.asarray(features), jnp.asarray(rows)
+        best = [
+            _nearer(*found, block, features, rows, most)
+            for found, block in zip(best, blocks, strict=True)
+        ]
+        # Or all of the bank would be on the device.
+        jax.block_until_ready(best)
+    for similarity, row in best:
+        yield np.asarray(similarity), np.asarray(row)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
@@ -97,13 +158,13 @@ def _none_yet(queries: int, most: int) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.partial(jax.jit, static_argnames="most")
-def _nearest(similarity, label, queries, bank, labels, most):
+def _nearer(similarity, row, queries, bank, rows, most):
     """The nearest of what was found before and of a block of the bank, nearest first."""
     found = jnp.matmul(queries, bank.T, precision="highest")
-    found = jnp.where(labels >= 0, found, -jnp.inf)
-    of = jnp.broadcast_to(labels.astype(jnp.int32), found.shape)
+    found = jnp.where(rows >= 0, found, -jnp.inf)
+    of = jnp.broadcast_to(rows, found.shape)
     similarity, place = jax.lax.top_k(jnp.concatenate([similarity, found], axis=1), most)
-    return similarity, jnp.take_along_axis(jnp.concatenate([label, of], axis=1), place, axis=1)
+    return similarity, jnp.take_along_axis(jnp.concatenate([row, of], axis=1), place, axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "classes"))

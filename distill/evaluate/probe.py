@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from distill.evaluate.linear import LinearClassifier, Standardisation, check_finite, row_blocks
+from distill.analysis.linear import LinearClassifier, Standardisation, check_finite, row_blocks
 from distill.parallel import batch_devices, batch_sharding, replicated
 
 # Strongest first: each fit starts where the one before ended.

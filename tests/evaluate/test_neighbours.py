@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 from distill.evaluate import neighbours
-from distill.evaluate.neighbours import neighbour_predictions
+from distill.evaluate.neighbours import neighbour_predictions, neighbour_shares
 
 CLASSES, WIDTH = 5, 12
 
@@ -88,3 +88,36 @@ def test_lengths_whose_squares_are_beyond_float32_change_nothing(features, scale
     found = neighbour_predictions(bank, labels, queries, CLASSES, (1, 20))
     for k in (1, 20):
         assert np.mean(found[k] == expected[k]) > 0.98
+
+
+@pytest.mark.parametrize("block", [None, 16, 61])
+def test_shares_are_the_weighted_mean_of_the_nearest_patches(features, block, monkeypatch):
+    if block:
+        monkeypatch.setattr(neighbours, "_BANK", block)
+        monkeypatch.setattr(neighbours, "_QUERIES", block // 2)
+    bank, labels, queries, _ = features
+    rng = np.random.default_rng(1)
+    shares = 0.7 * np.eye(CLASSES)[labels] + 0.3 * rng.dirichlet(np.ones(CLASSES), len(bank))
+    shares[::4] = np.nan
+    found = neighbour_shares(bank, shares.astype(np.float32), queries)
+    unit_bank, unit_queries = (
+        f / np.linalg.norm(f.astype(np.float64), axis=-1)[:, None] for f in (bank, queries)
+    )
+    expected = np.zeros((len(queries), CLASSES))
+    for query, row in enumerate(unit_queries @ unit_bank.T):
+        nearest = [place for place in np.argsort(-row) if place % 4][:20]
+        weights = np.exp(row[nearest] / 0.07)
+        expected[query] = weights @ shares[nearest] / weights.sum()
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_shares_of_the_nearest_need_so_many_patches_with_a_label(features):
+    bank, labels, queries, _ = features
+    shares = np.eye(CLASSES)[labels]
+    shares[19:] = np.nan
+    with pytest.raises(UserError, match="20 neighbours asked for among 19 patches"):
+        neighbour_shares(bank, shares, queries)
+    queries[5] = np.nan
+    with pytest.raises(RunFailed, match="the features of patch 5 of 61 are not finite"):
+        neighbour_shares(bank, shares, queries, 3)

@@ -8,12 +8,12 @@ from faces import faces, write_folder, write_records
 from published import big_vision_arrays
 from sklearn.linear_model import LogisticRegression
 
+from distill.analysis.linear import Standardisation
 from distill.config import load_file, resolve
 from distill.data import DataConfig, open_source
 from distill.errors import UserError
 from distill.evaluate.fairness import FairnessConfig
 from distill.evaluate.features import FeatureExtractor, split_loader
-from distill.evaluate.linear import Standardisation
 from distill.evaluate.of_images import OfImagesConfig
 from distill.runs.evaluated import FILE, EvaluateConfig, evaluate, evaluate_predictions, kept
 from distill.runs.predicted import predict

@@ -17,8 +17,12 @@ def row_blocks(count: int, size: int = _BLOCK) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def check_finite(features: np.ndarray) -> None:
-    """Checks features [N, D], of which a classifier would otherwise make what looks like a score.
+def check_finite(features: np.ndarray, of: str = "image") -> None:
+    """Checks features, of which a classifier would otherwise make what looks like a score.
+
+    Args:
+      features: [N, D].
+      of: what has a row, for the message.
 
     Raises:
       RunFailed: naming the first row that is not finite.
@@ -27,7 +31,7 @@ def check_finite(features: np.ndarray) -> None:
         sound = np.isfinite(features[rows]).all(axis=-1)
         if not sound.all():
             raise RunFailed(
-                f"the features of image {rows.start + int(np.argmin(sound))} of {len(features)} "
+                f"the features of {of} {rows.start + int(np.argmin(sound))} of {len(features)} "
                 "are not finite; check the model"
             )
 
@@ -45,10 +49,15 @@ class Standardisation:
     def of(cls, features: np.ndarray) -> "Standardisation":
         """Of features [N, D] with N of at least 1."""
         mean = features.mean(axis=0, dtype=np.float64)
-        squares = sum(
-            np.sum((features[rows] - mean) ** 2, axis=0) for rows in row_blocks(len(features))
-        )
-        return cls(mean, np.sqrt(squares / len(features)) + _EPSILON)
+        squares = np.zeros_like(mean)
+        for rows in row_blocks(len(features)):
+            squares += np.sum((features[rows] - mean) ** 2, axis=0)
+        return cls.of_moments(mean, squares / len(features))
+
+    @classmethod
+    def of_moments(cls, mean: np.ndarray, variance: np.ndarray) -> "Standardisation":
+        """Of features with these means and variances, [D] float64 each."""
+        return cls(mean, np.sqrt(variance) + _EPSILON)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Maps [N, D] to float64 [N, D]."""
