@@ -18,7 +18,7 @@ import optax
 from benchmarks.arguments import positive_int
 from distill.config.schema import members_of
 from distill.nn import Params, VisionNetwork, count_flops
-from distill.nn.family import ModelConfig
+from distill.nn.variants import VariantConfig
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh
 from distill.parallel.mesh import batch_sharding
@@ -29,7 +29,7 @@ from distill.tasks.matching.function_matching import FunctionMatching
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, make_train_step
 
-FAMILIES = members_of(ModelConfig).labelled
+FAMILIES = members_of(VariantConfig).labelled
 SHAPE_FLAGS = ("width", "depth", "mlp_dim", "heads")
 
 # As in `distill.train.loop`: enough to keep the device busy while the host prepares the next.

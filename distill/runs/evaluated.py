@@ -68,8 +68,7 @@ def evaluate(
     evals = evals or {"": SplitConfig()}
     if isinstance(model, WeightsConfig) and not all(one.names_data for one in evals.values()):
         raise UserError(
-            "published weights, and classes that are texts, come without data; give --source, or "
-            "config.evals.NAME.source"
+            f"{model.called} come without data; give --source, or config.evals.NAME.source"
         )
     if output is None and not isinstance(model, WeightsConfig):
         output = model / FILE

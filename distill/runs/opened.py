@@ -214,10 +214,9 @@ def open_model(
 
 
 def _open_weights(model: WeightsConfig, dtype: str | None) -> AnyPublished:
-    workdir = Path(model.path)
-    if not (workdir / "checkpoints").is_dir():
+    if not model.of_run:
         return model.open(dtype)
-    pair = _run_pair(workdir, dtype)
+    pair = _run_pair(Path(model.path), dtype)
     if model.zeroshot is None:
         return pair
     tokenizer = pair.tokenizer

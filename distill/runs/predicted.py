@@ -48,9 +48,7 @@ def predict(
     """
     check_writable(output)
     if isinstance(model, WeightsConfig) and not images.names_data:
-        raise UserError(
-            "published weights, and classes that are texts, come without data; give --source"
-        )
+        raise UserError(f"{model.called} come without data; give --source")
     opened = open_subject(
         model, batch_size=batch_size, best=best, data_dir=data_dir, with_teachers=False
     )

@@ -87,6 +87,16 @@ class WeightsConfig:
         text = open_text(path, family=self.text_family)
         return text, self._tokenizer(text)
 
+    @property
+    def of_run(self) -> bool:
+        """Whether they are a run's checkpoint."""
+        return (Path(self.path) / "checkpoints").is_dir()
+
+    @property
+    def called(self) -> str:
+        """What they are, as the subject of a message."""
+        return "classes that are texts" if self.of_run else "published weights"
+
     def with_text(self) -> "PairWeightsConfig":
         """Both towers of the same weights."""
         return PairWeightsConfig(**vars(self))

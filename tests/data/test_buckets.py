@@ -276,7 +276,8 @@ def test_decoded_images_are_kept(store, url, tmp_path):
     first = content(config.open("train", channels=3))[0]
     before = store.weather.count
     again = config.open("train", channels=3)
-    np.testing.assert_equal([again.read(n)["image"] for n in range(len(again))], first)
+    found = [array for n in range(len(again)) for array in again.read(n).values()]
+    np.testing.assert_equal(found, first)
     assert store.weather.count - before == 1
 
 

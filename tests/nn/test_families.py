@@ -14,6 +14,7 @@ from distill.modules import modules_in
 from distill.nn import ViTConfig
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
+from distill.nn.variants import VariantConfig
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.models import without_execution
 from distill.runs.opened import open_model
@@ -57,7 +58,7 @@ PLAIN = RECORDED | NONE | {"family": "vit", "variant": "mu/2", "head": "gap"}
 
 def test_every_choice_of_a_vision_transformer_is_a_key_of_every_family():
     choices = {field.name for field in dataclasses.fields(ViTConfig)}
-    families = members(ModelConfig)
+    families = members(VariantConfig)
     assert {one.__module__ for one in families} == {
         "students.vit",
         "teachers.vit_22b",

@@ -196,7 +196,6 @@ def test_weights_that_are_not_there_are_refused(tmp_path):
         dict(teacher__weights="none"),
         dict(teacher__workdir="runs/teacher"),
         dict(teacher__step=3),
-        dict(teacher__model__family="vit", teacher__model__variant="mu/2"),
         dict(teacher__weights__family="resnet"),
     ],
 )
