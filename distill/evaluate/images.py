@@ -6,6 +6,7 @@ from distill.data import DataConfig, Source, Splits
 from distill.data.classes import among, calls, numbered, pairs, present
 from distill.data.sources import abbreviate
 from distill.errors import UserError
+from distill.nn import PairNetwork
 from distill.subject import Subject
 
 
@@ -66,8 +67,10 @@ def _numbered(images: Source, subject: Subject, data: DataConfig) -> Images:
     count, names = subject.network.config.num_classes, subject.class_names
     whose, shown = _whose(subject), data.evaluation_source
     if not count or (not names and count != len(images.class_names)):
+        words = "--zeroshot_classes names classes by texts, "
         raise UserError(
             f"{whose} has {count or 'no'} classes, but {shown} has {len(images.class_names)}; "
+            f"{words if isinstance(subject.network, PairNetwork) else ''}"
             "--fewshot, --knn and --probe, or an evaluation of kind transfer, ask for features "
             "alone"
         )

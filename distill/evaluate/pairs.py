@@ -27,6 +27,6 @@ def pair_of(subject: Subject) -> tuple[PairNetwork, Tokenizer]:
     if tokenizer.length != length:
         raise UserError(
             f"the tokenizer in {tokenizer.path} makes {tokenizer.length} tokens of a text, and the "
-            f"text tower takes {length}; set the tokenizer's length={length}"
+            f"text tower takes {length}; set {length}, as config.data.captions.length of a run"
         )
     return network, tokenizer

@@ -22,7 +22,7 @@ from distill.evaluate.features import split_loader
 from distill.evaluate.images import open_any, open_images
 from distill.evaluate.of_images import OfImagesConfig, Shown
 from distill.evaluate.outputs import Outputs, Rows
-from distill.nn import Params
+from distill.nn import PairNetwork, Params
 from distill.subject import Subject
 
 
@@ -100,10 +100,10 @@ class Predictor:
 
     def __init__(self, subject: Subject, shown: Shown, *, numbered: bool):
         if not subject.network.config.num_classes:
-            raise UserError(
-                f"the model in {subject.place} has no classes to predict; evaluations of kind "
-                "transfer ask for features alone"
-            )
+            ways = "evaluations of kind transfer ask for features alone"
+            if isinstance(subject.network, PairNetwork):
+                ways = f"name some, --zeroshot_classes, or measure it by texts; {ways}"
+            raise UserError(f"the model in {subject.place} has no classes to predict; {ways}")
         self._subject, self._shown = subject, shown
         opened = open_images if numbered else open_any
         self.images, self.remarks = opened(subject, shown.data, shown.split)

@@ -241,7 +241,7 @@ def _run_pair(workdir: Path, dtype: str | None) -> RunPair:
     if not isinstance(model, PairModel) or not isinstance(network, PairNetwork):
         raise UserError(
             f"the model in {place_of(workdir)} is no pair: it has no text tower to compare images "
-            "with. A run is named by workdir"
+            "with, and no classes that are texts"
         )
     if tokenizer is None:
         raise UserError(

@@ -11,7 +11,7 @@ from distill.config import resolve
 from distill.data.classes import Names
 from distill.data.sources import abbreviate
 from distill.errors import UserError, check_choices
-from distill.nn import Params, VisionNetwork, ViTConfig
+from distill.nn import PairNetwork, Params, VisionNetwork, ViTConfig
 from distill.nn.adapt import CLASSIFIERS, adapt, check_adaptable
 from distill.parallel import override_rules
 from distill.parallel.printed import say
@@ -44,9 +44,16 @@ class StartConfig(ModelSource):
         """The trained model, of which no parameter is read.
 
         Raises:
-          UserError: if it cannot be read.
+          UserError: if it cannot be read, or is a pair.
         """
-        return describe_model(self.place)
+        found = describe_model(self.place)
+        if isinstance(found.network, PairNetwork):
+            raise UserError(
+                f"the model in {self.source} is a pair of towers, and a run starts from a model of "
+                "images alone: name a run of one, or published weights, of which the image tower "
+                "is taken"
+            )
+        return found
 
 
 def start_source(recorded: Mapping[str, Any] | None) -> str | None:
@@ -108,6 +115,7 @@ def starting_params(
     def initial():
         # Rules for parameters by name are for the new model's, in which some are not.
         mesh, rules = network.mesh, override_rules(config.mesh.rules)
+        start.describe()
         source = open_model(start.place, mesh, step=start.step, rules=rules)
         with blame("config.model"):
             check_adaptable(source.network, network, fresh=fresh)

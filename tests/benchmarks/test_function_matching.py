@@ -16,7 +16,10 @@ pytestmark = pytest.mark.benchmark
 
 SCRIPT = "benchmarks/function_matching.py"
 # Sections of a config that only labels or only teachers have, or that differ between them.
-OF_A_WAY = {"evals", "loss", "matching", "start", "students", "targets", "teacher", "teachers"}
+OF_A_WAY = {
+    *("evals", "loss", "matching", "start", "students", "targets", "teacher", "teachers"),
+    "tokenizer",
+}
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,16 @@ def test_a_student_keeps_its_teachers_text_tower_and_is_measured_beside_it(weigh
     assert f"words/text_to_image@5   {row['words/teacher_text_to_image@5']:.4f}" in done.stdout
     assert metrics.read(tmp_path / "run")[0]["train/loss"] > row["train/loss"]
     done = run_command(
+        *("predict", f"--workdir={tmp_path / 'run'}", f"--source={data['source']}"),
+        *("--split=train", f"--output={tmp_path / 'none.npz'}"),
+    )
+    assert done.returncode == 2 and "--zeroshot_classes" in done.stderr
+    done = run_command(
+        *("finetune", "--config=finetune/digits", f"--config.start.workdir={tmp_path / 'run'}"),
+        f"--workdir={tmp_path / 'tuned'}",
+    )
+    assert done.returncode == 2 and "is a pair of towers" in done.stderr
+    done = run_command(
         *("predict", f"--workdir={tmp_path / 'run'}", f"--zeroshot_classes={names}"),
         *(f"--source={data['source']}", "--split=train", f"--output={tmp_path / 'p.npz'}"),
     )
