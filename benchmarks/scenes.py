@@ -52,7 +52,7 @@ def _shuffled(scenes: DigitScenes, index: int) -> tuple[str, ...]:
 def train(model: str, seed: int, directory: Path) -> Path:
     """Trains one of `MODELS`, or goes on with it; returns its workdir."""
     path = directory / f"{model.replace(' ', '_')}-{seed}"
-    choices = {"seed": seed, "train.log_every": 500}
+    choices: dict[str, object] = {"seed": seed, "train.log_every": 500}
     if model == "student":
         teacher = {"teacher.workdir": directory / f"pair-{seed}"}
         config = _resolved(DistillConfig, "distill", **choices, **teacher)
