@@ -113,11 +113,15 @@ def run(
     recorded: dict[str, Any] = {}
     if isinstance(model, Path):
         output, recorded = output or model / "export", read_config(model)
-    elif output is None or (compared_on.source is None and tower != "text"):
-        compared = "" if tower == "text" else ", and --source of images to compare on"
-        raise UserError(
-            f"published weights have neither a workdir nor data; give --output{compared}"
-        )
+    else:
+        output = output or (Path(model.path) / "export" if model.of_run else None)
+        if output is None or (compared_on.source is None and tower != "text"):
+            compared = "" if tower == "text" else ", and --source of images to compare on"
+            raise UserError(
+                f"{model.called} come without data; give --source of images to compare on"
+                if model.of_run
+                else f"published weights have neither a workdir nor data; give --output{compared}"
+            )
     exported, samples, about = prepare(model, tower, recorded, **how)
     for form in formats:
         check_format(form, exported)

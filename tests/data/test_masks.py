@@ -148,6 +148,15 @@ def jpeg(values):
     return data.getvalue()
 
 
+def test_want_of_memory_is_not_the_files_fault(monkeypatch):
+    def stumble(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", stumble)
+    with pytest.raises(RunFailed, match=r"not enough memory to decode m\.png"):
+        decode_numbers(b"", "m.png")
+
+
 def test_a_mask_that_is_cut_off_makes_its_image_a_corrupt_one(tmp_path):
     path = plain(tmp_path) / "train" / "masks" / "a.png"
     path.write_bytes(path.read_bytes()[:50])

@@ -194,6 +194,8 @@ def test_a_student_keeps_its_teachers_text_tower_and_is_measured_beside_it(weigh
     )
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "p.npz")["logits"].shape == (16, 2)
+    done = run_command("export", f"--workdir={tmp_path / 'run'}", f"--zeroshot_classes={names}")
+    assert done.returncode == 2 and "come without data; give --source" in done.stderr
 
 
 def test_both_towers_of_a_student_are_trained_by_a_teacher(weights, data, tmp_path):

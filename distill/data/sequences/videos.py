@@ -13,11 +13,10 @@ from distill.data.sources.base import (
     MissingSplit,
     cached_property,
     count,
-    fingerprint_of,
     printable,
 )
 from distill.data.sources.file_table import FileTable
-from distill.data.sources.folders import asked
+from distill.data.sources.folders import fingerprint_and_version
 from distill.data.sources.layout import class_names, drawn, find_split
 from distill.data.sources.places import storage_of
 from distill.data.sources.scanning import LeftOut, scan
@@ -186,6 +185,4 @@ class Videos:
 
     @cached_property
     def _asked(self) -> tuple[str, str]:
-        sizes, times = asked(self._files)
-        relative = b"\0".join(self._files.relative())
-        return fingerprint_of(relative, sizes, self.class_names), fingerprint_of(times)
+        return fingerprint_and_version(self._files, self.class_names)

@@ -1,7 +1,7 @@
 """Images in files: in a folder for each class, or without labels."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -126,14 +126,18 @@ class ImageFiles:
 
     @cached_property
     def _asked(self) -> tuple[str, str]:
-        """Fingerprint and version, for which each file is asked once."""
-        sizes, times = asked(self._files)
-        relative = b"\0".join(self._files.relative())
-        return fingerprint_of(relative, sizes, self.class_names), fingerprint_of(times)
+        return fingerprint_and_version(self._files, self.class_names)
 
     def slicing_order(self) -> np.ndarray:
         """By a hash of the files' paths: any slice holds images of all classes, int64 [N]."""
         return np.argsort(_hashes(self._files), kind="stable")
+
+
+def fingerprint_and_version(files: FileTable, class_names: Sequence[str]) -> tuple[str, str]:
+    """Fingerprint and version of files in classes, for which each file is asked once."""
+    sizes, times = asked(files)
+    relative = b"\0".join(files.relative())
+    return fingerprint_of(relative, sizes, class_names), fingerprint_of(times)
 
 
 def asked(files: FileTable) -> tuple[bytes, bytes]:

@@ -27,7 +27,8 @@ def decode_numbers(data: bytes, file: str) -> np.ndarray:
 
     Raises:
       CorruptImage: if it cannot be decoded.
-      RunFailed: if it has colours, or is in a format that does not keep numbers as they are.
+      RunFailed: if it has colours, or is in a format that does not keep numbers as they are; if
+        there is not enough memory.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -39,6 +40,9 @@ def decode_numbers(data: bytes, file: str) -> np.ndarray:
             f"{printable(file)} is none of {', '.join(_FORMATS)}, which keep a pixel's number as "
             "it is; write it as PNG, from the numbers it was made of"
         ) from error
+    except MemoryError as error:
+        # The machine's fault, not the file's.
+        raise RunFailed(f"there is not enough memory to decode {printable(file)}") from error
     # Decoders let through whatever damage makes them stumble on; see `decoding.decode`.
     except Exception as error:
         raise CorruptImage(f"{printable(file)}: {error or type(error).__name__}") from error
