@@ -5,11 +5,12 @@ from distill.nn.network import Network, Params
 from distill.nn.pair import LockedPairNetwork, Pair, PairConfig, PairNetwork
 from distill.nn.text import TextConfig, TextNetwork, TextOutput, TextTransformer
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
+from distill.nn.vit import LayerTokens, VisionTransformer, ViTConfig, ViTOutput
 from distill.nn.zero_shot import ZeroShotNetwork
 
 __all__ = [
     "Flops",
+    "LayerTokens",
     "LockedPairNetwork",
     "Network",
     "Pair",

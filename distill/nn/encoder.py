@@ -5,6 +5,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from distill.nn.attention import Attention, QKNorm
@@ -171,12 +172,24 @@ class Encoder(nnx.Module):
 
     def __call__(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
         """Maps tokens [B, T, D] to [B, T, D]; every block gets `rotation` if there is one."""
+        return self.with_layers(x, (), rotation)[0]
+
+    def with_layers(
+        self, x: jax.Array, layers: tuple[int, ...], rotation: Rotation | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """What a call returns, and the tokens after some layers, not normed, [K, B, T, D].
+
+        Args:
+          x: tokens [B, T, D].
+          layers: K numbers from 1, that of the first block, to the depth; each once.
+          rotation: as of a call.
+        """
         graphdef, stacked = nnx.split(self.blocks)
         where = () if rotation is None else (rotation,)
 
         def layer(x, params):
             x = nnx.merge(graphdef, _keep_sharded(params))(x, *where)
-            return constrain(x, "batch", "tokens", "residual"), None
+            return constrain(x, "batch", "tokens", "residual")
 
         if self.remat != "none":
             # prevent_cse guards against a pass that scan already rules out, at a cost.
@@ -184,9 +197,24 @@ class Encoder(nnx.Module):
             if self.remat_keep:
                 policy = jax.checkpoint_policies.save_only_these_names(*self.remat_keep)
             layer = jax.checkpoint(layer, policy=policy, prevent_cse=self.unroll)
+
+        def step(carry, scanned):
+            params, place = scanned
+            x, kept = carry
+            x = layer(x, params)
+            # What belongs to no place falls outside and is dropped.
+            return (x, kept.at[place].set(x, mode="drop")), None
+
         x = constrain(x, "batch", "tokens", "residual")
-        x, _ = jax.lax.scan(layer, x, stacked, unroll=self.depth if self.unroll else 1)
-        return self.norm(x)
+        kept = jnp.zeros((len(layers), *x.shape), x.dtype)
+        places = np.full(self.depth, len(layers))
+        places[np.array(layers, int) - 1] = np.arange(len(layers))
+        unroll = self.depth if self.unroll else 1
+        if layers:
+            (x, kept), _ = jax.lax.scan(step, (x, kept), (stacked, places), unroll=unroll)
+        else:
+            x, _ = jax.lax.scan(lambda x, p: (layer(x, p), None), x, stacked, unroll=unroll)
+        return self.norm(x), kept
 
 
 def _keep_sharded(params: nnx.State) -> nnx.State:

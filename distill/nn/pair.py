@@ -14,7 +14,7 @@ from distill.nn.kernels import Kernel
 from distill.nn.layers import Linear
 from distill.nn.text import TextConfig, TextTransformer, lecun_normal
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
+from distill.nn.vit import LayerTokens, VisionTransformer, ViTConfig, ViTOutput
 
 # Of big_vision; `transformers` has none, which differs in the last bits alone.
 _EPSILON = 1e-8
@@ -106,7 +106,7 @@ class Pair(nnx.Module):
         rngs: nnx.Rngs,
     ):
         c = self.config = config
-        self.image = image(c.image, rngs=rngs)
+        self.image: Any = image(c.image, rngs=rngs)
         self.image_projection = joint_projection(c, rngs)
         self.text = TextTransformer(c.text, rngs=rngs)
         self.temperature = nnx.Param(jnp.float32(math.log(c.initial_scale)), axes=())
@@ -125,7 +125,16 @@ class Pair(nnx.Module):
 
         Without logits; the embedding is that of `embed_images`, and the tokens are the tower's.
         """
-        found = self.image(images)
+        return self._joint(self.image(images))
+
+    def with_layers(
+        self, images: jax.Array, layers: tuple[int, ...], *, normed: bool = True
+    ) -> tuple[ViTOutput, LayerTokens]:
+        """What a call returns, and tokens of the image tower; see `VisionTransformer`."""
+        found, tokens = self.image.with_layers(images, layers, normed=normed)
+        return self._joint(found), tokens
+
+    def _joint(self, found: ViTOutput) -> ViTOutput:
         embedding = found.embedding
         if self.image_projection is not None:
             embedding = self.image_projection(embedding)

@@ -6,8 +6,9 @@ from typing import Any, Self
 import jax
 
 from distill.nn.kernels import Kernel
-from distill.nn.network import Network
+from distill.nn.network import Network, Params
 from distill.nn.preprocess import prepare_images
+from distill.nn.vit import LayerTokens, ViTOutput
 from distill.parallel import constrain
 
 
@@ -24,6 +25,33 @@ class VisionNetwork(Network):
             config = self.config
             prepared = prepare_images(images, config.image_shape[:2], config.mean, config.std)
             return constrain(prepared, "batch", None, None, None)
+
+    def normalise(self, images: jax.Array) -> jax.Array:
+        """Images [B, height, width, C] in [0, 255], normalised as `prepare` does, at their size."""
+        with self._sharding_context():
+            config, (height, width) = self.config, images.shape[1:3]
+            normalised = prepare_images(images, (height, width), config.mean, config.std)
+            return constrain(normalised, "batch", None, None, None)
+
+    def with_layers(
+        self, params: Params, images: jax.Array, layers: tuple[int, ...], *, normed: bool = True
+    ) -> tuple[ViTOutput, LayerTokens]:
+        """What `apply` returns, and the tokens after some layers, computed at once.
+
+        Args:
+          params: of the network.
+          images: prepared, or of another size and normalised.
+          layers: numbers from 1 to the depth of `tower`; see `VisionTransformer.with_layers`.
+          normed: whether they go through the encoder's final norm.
+
+        Raises:
+          ValueError: for layers that there are not, or twice.
+        """
+
+        def of(module: Any, images: jax.Array) -> tuple[ViTOutput, LayerTokens]:
+            return module.with_layers(images, layers, normed=normed)
+
+        return self.apply(params, images, method=of)
 
     def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
         """Prepared images, [B, height, width, C] float32."""

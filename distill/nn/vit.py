@@ -11,7 +11,7 @@ from flax import nnx
 
 from distill.config import how_it_runs
 from distill.errors import check_choices
-from distill.nn.embeddings import PatchEmbed, PositionEmbedding, patch_grid, rotary2d
+from distill.nn.embeddings import Grid, PatchEmbed, PositionEmbedding, patch_grid, rotary2d
 from distill.nn.encoder import Encoder, SequentialBlock, make_norm
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
 from distill.nn.kernels import Kernel
@@ -28,6 +28,29 @@ class ViTOutput(NamedTuple):
     tokens: jax.Array
     """[B, T, D], patch tokens after the final norm (no class token or registers), in the compute
     dtype."""
+
+
+class LayerTokens(NamedTuple):
+    """The tokens of B images after K layers, in the compute dtype."""
+
+    patches: jax.Array
+    """[B, K, rows, columns, D]."""
+    class_token: jax.Array | None
+    """[B, K, D]; None of a model without one."""
+    registers: jax.Array | None
+    """[B, K, R, D]; None of a model without any."""
+
+
+def check_layers(layers: tuple[int, ...], depth: int) -> None:
+    """Checks the numbers of layers.
+
+    Raises:
+      ValueError: for one that is not there, or twice.
+    """
+    if len(set(layers)) < len(layers):
+        raise ValueError(f"each layer may be named once, not {layers}")
+    if wrong := [layer for layer in layers if not 1 <= layer <= depth]:
+        raise ValueError(f"there is no layer {wrong[0]}; layers are numbered from 1 to {depth}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,15 +267,51 @@ class VisionTransformer(nnx.Module):
         Raises:
           ValueError: for images of another rank, channel count or an indivisible size.
         """
+        x, _, _ = self._encoded(images, ())
+        return self._output(x)
+
+    def with_layers(
+        self, images: jax.Array, layers: tuple[int, ...], *, normed: bool = True
+    ) -> tuple[ViTOutput, LayerTokens]:
+        """What a call returns, and the tokens after K layers, computed at once.
+
+        Args:
+          images: as of a call.
+          layers: numbers from 1, that of the first block, to the depth; each once.
+          normed: whether each layer's tokens go through the encoder's final norm, as those of a
+            call do.
+
+        Raises:
+          ValueError: as of a call; for layers that there are not, or twice.
+        """
+        check_layers(layers, self.config.depth)
+        x, kept, grid = self._encoded(images, layers)
+        kept = jnp.moveaxis(kept, 0, 1)
+        if normed:
+            kept = self.encoder.norm(kept)
+        c = self.config
+        patches = kept[:, :, c.prefix :].reshape(*kept.shape[:2], *grid, c.width)
+        has_class = c.head == "cls"
+        tokens = LayerTokens(
+            patches=patches,
+            class_token=kept[:, :, 0] if has_class else None,
+            registers=kept[:, :, has_class : c.prefix] if c.registers else None,
+        )
+        return self._output(x), tokens
+
+    def _encoded(
+        self, images: jax.Array, layers: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array, Grid]:
+        """All tokens after the final norm, those after some layers, and the grid of patches."""
         c = self.config
         if images.ndim != 4 or images.shape[-1] != c.channels:
             raise ValueError(
                 f"images have shape {images.shape}; expected [batch, height, width, {c.channels}]"
             )
         x = self.position(self.patch_embed(images.astype(c.compute_dtype)))
+        _, rows, columns, _ = x.shape
         rotation = None
         if c.position_embedding == "rotary":
-            _, rows, columns, _ = x.shape
             rotation = rotary2d((rows, columns), c.width // c.heads, c.rotary_base)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
         for front in (self.registers, self.class_token):
@@ -261,11 +320,15 @@ class VisionTransformer(nnx.Module):
                 x = jnp.concatenate([front.astype(x.dtype), x], 1)
         if self.pre_norm is not None:
             x = self.pre_norm(x)
-        x = self.encoder(x, rotation)
+        return (*self.encoder.with_layers(x, layers, rotation), (rows, columns))
+
+    def _output(self, x: jax.Array) -> ViTOutput:
+        """Of all tokens after the final norm, [B, T, D]."""
+        c = self.config
         tokens = x[:, c.prefix :] if c.prefix else x
         embedding = self.head(x if c.head == "cls" else tokens)
         if self.classifier is None:
-            logits = jnp.zeros((images.shape[0], 0), jnp.float32)
+            logits = jnp.zeros((x.shape[0], 0), jnp.float32)
         else:
             logits = self.classifier(embedding)
         if c.distilled:

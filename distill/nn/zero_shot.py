@@ -16,7 +16,7 @@ from flax import nnx
 from distill.nn.network import Params
 from distill.nn.pair import Pair, PairConfig, PairNetwork, joint_projection, normalise, similarities
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
+from distill.nn.vit import LayerTokens, VisionTransformer, ViTConfig, ViTOutput
 from distill.parallel import replicated
 
 # Of big_vision, as that of embeddings is.
@@ -102,7 +102,7 @@ class ZeroShotClassifier(nnx.Module):
         rngs: nnx.Rngs,
     ):
         c = self.config = config
-        self.image = image(c.image, rngs=rngs)
+        self.image: Any = image(c.image, rngs=rngs)
         self.image_projection = joint_projection(c, rngs)
         vectors = jnp.zeros((c.num_classes, c.embedding_width), jnp.float32)
         classes = c.num_classes > 0
@@ -115,7 +115,16 @@ class ZeroShotClassifier(nnx.Module):
 
         The embedding, [B, E] float32, is of length 1; tokens are the image tower's.
         """
-        found = self.image(images)
+        return self._classified(self.image(images))
+
+    def with_layers(
+        self, images: jax.Array, layers: tuple[int, ...], *, normed: bool = True
+    ) -> tuple[ViTOutput, LayerTokens]:
+        """What a call returns, and tokens of the image tower; see `VisionTransformer`."""
+        found, tokens = self.image.with_layers(images, layers, normed=normed)
+        return self._classified(found), tokens
+
+    def _classified(self, found: ViTOutput) -> ViTOutput:
         embedding = found.embedding
         if self.image_projection is not None:
             embedding = self.image_projection(embedding)
