@@ -7,12 +7,11 @@ SIDE = 8
 CLASSES = ("left", "right")
 
 
-def dot(start, step, length, height=SIDE, width=SIDE):
-    """Frames, uint8 [length, height, width, 3], whose dot moves by `step` columns each."""
-    frames = np.full((length, height, width, 3), 30, np.uint8)
+def dot(start, step, length, row=3, shade=240):
+    """Frames, uint8 [length, SIDE, SIDE, 3], whose dot moves by `step` columns each."""
+    frames = np.full((length, SIDE, SIDE, 3), 30, np.uint8)
     for number, frame in enumerate(frames):
-        column = (start + step * number) % width
-        frame[height // 2 - 1 : height // 2 + 1, column] = 240
+        frame[row : row + 2, (start + step * number) % SIDE] = shade
     return frames
 
 
@@ -22,11 +21,10 @@ def write_clip(folder, frames):
         Image.fromarray(pixels).save(folder / f"{number:05d}.png")
 
 
-def write_dots(root, clips, length=SIDE, seed=0):
-    """`clips` of each class in each split, each beginning at another column."""
-    rng = np.random.default_rng(seed)
-    for split in ("train", "test"):
+def write_dots(root, clips, length=SIDE):
+    """`clips` of each class in each split; both classes have the same rows and first columns."""
+    for split, shade in (("train", 240), ("test", 210)):
         for name, step in zip(CLASSES, (-1, 1), strict=True):
-            for number, start in enumerate(rng.permutation(SIDE)[:clips].tolist()):
-                write_clip(root / split / name / f"{number}", dot(start, step, length))
-    return root
+            for number in range(clips):
+                frames = dot(number % 3, step, length, 2 * (number // 3 % 3), shade)
+                write_clip(root / split / name / f"{number}", frames)

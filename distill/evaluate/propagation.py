@@ -161,7 +161,9 @@ class PropagationEvaluation:
             read.append(index)
             self._follow(index, params, frames, masks)
         every, most = np.arange(len(self._sequences)), self._subject.data.max_corrupt_share
-        self._left_out["corrupt"] = check_readable(self._sequences, every, np.array(read, np.int64), most)
+        self._left_out["corrupt"] = check_readable(
+            self._sequences, every, np.array(read, np.int64), most
+        )
         found = mean_scores([*self._scores.values()])
         asked = {f"{self._name}/{one}" for one in ("j", "f", "j_and_f")}
         metrics = {f"{self._name}/{one}": value for one, value in found.items()}

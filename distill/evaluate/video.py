@@ -52,8 +52,8 @@ class VideoConfig(EvaluationConfig):
     """Of the transformer; None takes that of the embedding, at most 1536."""
     depth: int = 4
     """Blocks of the transformer."""
-    heads: int | None = None
-    """None takes one for every 64 of the width."""
+    attention_heads: int | None = None
+    """Of the transformer; None takes one for every 64 of the width."""
     steps: int = 2000
     """Of training: a twelfth warms up, then the rate falls as a cosine."""
     batch_size: int = 64
@@ -78,11 +78,13 @@ class VideoConfig(EvaluationConfig):
                 "learning_rate must be positive, weight_decay and seed not negative, not "
                 f"{self.learning_rate}, {self.weight_decay} and {self.seed}"
             )
-        for name in ("width", "heads"):
+        for name in ("width", "attention_heads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.width and self.heads and self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        if self.width and self.attention_heads and self.width % self.attention_heads:
+            raise ValueError(
+                f"width {self.width} is not divisible by attention_heads {self.attention_heads}"
+            )
 
     @property
     def names_data(self) -> bool:
@@ -96,7 +98,12 @@ class VideoConfig(EvaluationConfig):
           ValueError: if heads do not divide the width.
         """
         return TemporalConfig.of(
-            features, self.frames, classes, width=self.width, depth=self.depth, heads=self.heads
+            features,
+            self.frames,
+            classes,
+            width=self.width,
+            depth=self.depth,
+            heads=self.attention_heads,
         )
 
     def build(self, name: str, subject: Subject) -> VideoEvaluation:
@@ -116,7 +123,9 @@ class VideoConfig(EvaluationConfig):
         try:
             self.shape(width, 1)
         except ValueError as error:
-            raise UserError(f"of embeddings {width} wide: {error}; give width and heads") from error
+            raise UserError(
+                f"of embeddings {width} wide: {error}; give width and attention_heads"
+            ) from error
         return VideoEvaluation(
             name,
             self,

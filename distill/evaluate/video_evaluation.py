@@ -112,7 +112,9 @@ class VideoEvaluation:
       test: sequences to classify.
     """
 
-    def __init__(self, name: str, config: _Asked, subject: Subject, train: Labelled, test: Labelled):
+    def __init__(
+        self, name: str, config: _Asked, subject: Subject, train: Labelled, test: Labelled
+    ):
         self._name, self._config, self._subject = name, config, subject
         self._train, self._test = train, test
         self._classes = len(train.sequences.class_names)
