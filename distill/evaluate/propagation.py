@@ -187,7 +187,8 @@ class PropagationEvaluation:
                 f"frames of {sequences.describe(index)} differ in size: "
                 f"{', '.join(f'{width}×{height}' for height, width in sizes)}; expected one size"
             )
-        return tuple(np.stack([one[key] for one in examples]) for key in ("image", _MASK))
+        frames, masks = ([one[key] for one in examples] for key in ("image", _MASK))
+        return np.stack(frames), np.stack(masks)
 
     def _follow(self, index: int, params: Params, frames: np.ndarray, masks: np.ndarray) -> None:
         """Follows the objects of one sequence, and keeps how well it went."""

@@ -7,7 +7,7 @@ spatial part is here a frozen model.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import ClassVar, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +60,8 @@ class TemporalConfig:
     norm_bias = True
     norm_center = True
     norm_epsilon = 1e-6
-    activation: ClassVar[Activation] = "gelu_tanh"
     gated = False
     layer_scale = False
-    attention: ClassVar[Kernel] = "plain"
-    compute_dtype: ClassVar[jnp.dtype] = jnp.dtype(jnp.float32)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -74,6 +71,21 @@ class TemporalConfig:
                 )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+
+    @property
+    def activation(self) -> Activation:
+        """Of MLPs."""
+        return "gelu_tanh"
+
+    @property
+    def attention(self) -> Kernel:
+        """XLA's, as clips are short."""
+        return "plain"
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """Of everything."""
+        return jnp.dtype(jnp.float32)
 
     @classmethod
     def of(

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill.data.views import resize_box
+from distill.dense_view import DenseView
+from distill.evaluation_view import Filter
 from distill.nn import Params, VisionNetwork
 from distill.parallel import batch_devices, batch_sharding, in_flight, replicated
 from distill.subject import Subject
@@ -25,20 +27,21 @@ class FrameTokens:
 
     def __init__(self, subject: Subject, short_side: int):
         self._network, self._mesh = subject.network, subject.mesh
-        self._filter, self._batch_size = subject.view.filter, subject.batch_size
-        self._short_side = short_side
+        self._filter: Filter = subject.view.filter
+        self._batch_size = subject.batch_size
+        self._view = DenseView(seen="whole", short_side=short_side)
         self.trained: _Size = tuple(subject.network.config.grid)
         """Rows and columns of patches that the model was made for."""
 
     def grid(self, size: _Size) -> _Size:
-        """Rows and columns of patches of a frame of this size, the nearest to what is asked for.
+        """Rows and columns of patches of a frame of this size.
 
         Args:
           size: height and width in pixels.
         """
-        scale = self._short_side / min(size) / self._network.tower.patch_size
-        rows, columns = (max(1, int(side * scale + 0.5)) for side in size)
-        return rows, columns
+        patch = self._network.tower.patch_size
+        height, width = self._view.resized(size, max(self._network.config.image_shape[:2]), patch)
+        return height // patch, width // patch
 
     def __call__(self, params: Params, frames: np.ndarray) -> np.ndarray:
         """Maps frames of one size, uint8 [T, height, width, C], to float32 [T, rows, columns, D].

@@ -42,15 +42,17 @@ NAMES = {
 }
 
 
-def test_they_are_called_while_a_run_trains_and_by_the_command(trained, evals):
+def test_they_are_called_while_a_run_trains_and_by_the_command(trained, evals, tmp_path):
     workdir, summary = trained
     assert metrics.read(workdir)[-1].keys() >= NAMES and summary.keys() >= NAMES
-    keys = [
-        f"--config.evals.{name}.{key}={value}"
-        for name, one in evals.items()
-        for key, value in one.items()
-    ]
-    done = run_command("evaluate", f"--workdir={workdir}", *keys)
+    # One by a config file, one by flags.
+    file = tmp_path / "asked.py"
+    file.write_text(
+        "import ml_collections\n\n\ndef get_config():\n"
+        f"    return ml_collections.ConfigDict({dict(evals=dict(clips=evals['clips']))!r})\n"
+    )
+    keys = [f"--config.evals.objects.{key}={value}" for key, value in evals["objects"].items()]
+    done = run_command("evaluate", f"--workdir={workdir}", f"--config={file}", *keys)
     assert done.returncode == 0, done.stderr
     assert "4 sequences of clips:" in done.stdout and "2 objects in 1 sequence of" in done.stdout
     lines = [*map(json.loads, (workdir / FILE).read_text().splitlines())]
