@@ -172,7 +172,7 @@ def _table(
             cells[row, column].set_axis_off()
     if legend:
         drawing.legend(
-            [Patch(color=colour) for colour in legend.values()],
+            [Patch(color=tuple(colour)) for colour in legend.values()],
             [*legend],
             loc="outside lower center",
             ncols=min(across + 1, len(legend)),
