@@ -29,21 +29,12 @@ class ImageTokens(NamedTuple):
     """What the source has of it, at its own size."""
     size: tuple[int, int]
     """Height and width to which it was resized."""
+    pixels: np.ndarray
+    """Then, uint8 [height, width, C]."""
     windows: list[Window]
     """Where in the resized image."""
     tokens: list[np.ndarray]
-    """Of each window, float32 [rows, columns, F]."""
-
-
-class _Seen(NamedTuple):
-    """An image whose windows are not all computed yet."""
-
-    index: int
-    example: Example
-    size: tuple[int, int]
-    windows: list[Window]
-    pixels: np.ndarray
-    found: list[np.ndarray]
+    """Of each window that is computed, float32 [rows, columns, F]."""
 
 
 class DenseTokens:
@@ -83,12 +74,28 @@ class DenseTokens:
         self.side, self.patch = height, tower.patch_size
         """Of a window and of a patch, in pixels."""
         self.view = view
-        layers = view.layers or (tower.depth,)
-        self.width = tower.width * len(layers) * (2 if view.class_token else 1)
+        self._layers = view.layers or (tower.depth,)
+        self.width = tower.width * len(self._layers) * (2 if view.class_token else 1)
         """F."""
         self._mesh, self._data, self._batch_size = network.mesh, data, batch_size
         self._by: Filter = by
-        self._compute = _compiled(network, layers, view.normed, view.class_token)
+        self._compute = _compiled(network, self._layers, view.normed, view.class_token)
+
+    def described(self) -> str:
+        """How images are shown, and what stands for their parts, for people."""
+        view, layers = self.view, ", ".join(map(str, self._layers))
+        sized = "as they are"
+        if view.short_side is not None:
+            sized = f"whose shorter side is made {view.short_side} pixels"
+        shown = (
+            f"windows of {self.side}×{self.side} pixels, {view.step(self.side, self.patch)} apart, "
+            f"of images {sized}"
+            if view.seen == "windows"
+            else f"whole images {sized}"
+        )
+        of = f"tokens of layer{'s' * (len(self._layers) > 1)} {layers}"
+        also = " with the class token" if view.class_token else ""
+        return f"{shown}; {of}{', normed' if view.normed else ''}{also}"
 
     def __call__(
         self,
@@ -98,7 +105,9 @@ class DenseTokens:
         *,
         overlapping: bool,
     ) -> Iterator[ImageTokens]:
-        """Image by image, in order, without those that cannot be decoded.
+        """Image by image, in order, each when all of its windows are computed.
+
+        Those that cannot be decoded are left out.
 
         All processes must go over it, and all get the same.
 
@@ -113,17 +122,16 @@ class DenseTokens:
         """
         stride = self.view.step(self.side, self.patch) if overlapping else self.side
         images = self._images(source, range(len(source)) if indices is None else indices, stride)
-        waiting: list[_Seen] = []
+        waiting: list[ImageTokens] = []
         for owners, computed in in_flight(self._dispatched(params, images)):
             for owner, tokens in zip(owners, np.asarray(jax.device_get(computed)), strict=False):
-                if not owner.found:
+                if not owner.tokens:
                     waiting.append(owner)
-                owner.found.append(tokens)
-            while waiting and len(waiting[0].found) == len(waiting[0].windows):
-                one = waiting.pop(0)
-                yield ImageTokens(one.index, one.example, one.size, one.windows, one.found)
+                owner.tokens.append(tokens)
+            while waiting and len(waiting[0].tokens) == len(waiting[0].windows):
+                yield waiting.pop(0)
 
-    def _images(self, source: Source, indices: Iterable[int], stride: int) -> Iterator[_Seen]:
+    def _images(self, source: Source, indices: Iterable[int], stride: int) -> Iterator[ImageTokens]:
         for index, example in read_ahead(
             source,
             indices,
@@ -138,11 +146,11 @@ class DenseTokens:
                 windows = [Window(0, 0, *size)]
             else:
                 windows = windows_of(size, self.side, stride)
-            yield _Seen(index, example, size, windows, pixels, [])
+            yield ImageTokens(index, example, size, pixels, windows, [])
 
     def _dispatched(
-        self, params: Params, images: Iterable[_Seen]
-    ) -> Iterator[tuple[list[_Seen], jax.Array]]:
+        self, params: Params, images: Iterable[ImageTokens]
+    ) -> Iterator[tuple[list[ImageTokens], jax.Array]]:
         """Batches of windows handed to the devices, and whose each row is."""
         windows = ((one, self._cut(one, window)) for one in images for window in one.windows)
         # Of whole images, hardly two have one size.
@@ -156,7 +164,7 @@ class DenseTokens:
             placed = put_batch(self._mesh, {"image": batch[np.array(rows)]}, size=size)
             yield list(owners), self._compute(params, placed["image"])
 
-    def _cut(self, image: _Seen, window: Window) -> np.ndarray:
+    def _cut(self, image: ImageTokens, window: Window) -> np.ndarray:
         if self.view.seen == "whole":
             return image.pixels
         return cut_window(image.pixels, window, self.side)

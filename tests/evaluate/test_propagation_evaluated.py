@@ -52,7 +52,7 @@ def subject(network, **choices):
 
 
 def config(root, **choices):
-    small = dict(short_side=22, context=2, radius=3, neighbours=3, temperature=0.2)
+    small = dict(short_side=22, context=1, radius=3, neighbours=3, temperature=0.2)
     return PropagationConfig(source=f"davis:{root}", **small | choices)
 
 
@@ -158,7 +158,7 @@ def test_scores_are_those_of_plain_loops_over_the_same_tokens(model, tmp_path):
         frames, masks = squares(4, *size, seed=len(name))
         write_sequence(tmp_path, name, frames, masks)
         tokens = tokens_one_by_one(network, params, frames, grid)
-        found = followed_by_loop(tokens, masks[0], 2, 3, 3, 0.2)
+        found = followed_by_loop(tokens, masks[0], 1, 3, 3, 0.2)
         for number in (1, 4):
             pairs = [(p == number, m == number) for p, m in zip(found, masks[1:], strict=True)]
             j.append(np.mean([j_by_loop(*pair) for pair in pairs]))
