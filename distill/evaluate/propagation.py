@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 # In examples, by the name that `distill.data.sequences.davis` gives it.
 _MASK = "segmentation"
+_FIGURES = ("j", "f", "j_and_f")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,7 @@ class PropagationEvaluation:
             self._sequences, every, np.array(read, np.int64), most
         )
         found = mean_scores([*self._scores.values()])
-        asked = {f"{self._name}/{one}" for one in ("j", "f", "j_and_f")}
+        asked = {f"{self._name}/{one}" for one in _FIGURES}
         metrics = {f"{self._name}/{one}": value for one, value in found.items()}
         self.missing = frozenset(asked - metrics.keys())
         if self.missing:
@@ -239,6 +240,7 @@ class PropagationEvaluation:
             "view": {"short_side": config.short_side, "filter": self._subject.view.filter},
             "among": None,
             "details": {
+                "figures": [*_FIGURES],
                 "left_out": self._left_out,
                 "sequences": {
                     name: {"objects": len(one.objects), **mean_scores([one])}

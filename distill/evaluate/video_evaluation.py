@@ -1,17 +1,16 @@
 """Clips classified by a temporal transformer on frozen embeddings, and by their mean over time."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from distill.analysis.linear import Standardisation
 from distill.data import Source
 from distill.data.sequences import Sequences, clip_starts, last_start
 from distill.data.sources.base import count
 from distill.errors import RunFailed, UserError
+from distill.evaluate.clip_classifier import OFFSETS, Learning, fit_clips
 from distill.evaluate.clips import (
     Clips,
     Embedded,
@@ -24,14 +23,7 @@ from distill.evaluate.clips import (
 from distill.evaluate.features import FeatureExtractor, Features, split_loader
 from distill.evaluate.notes import Notes
 from distill.evaluate.probe import fit_probe
-from distill.evaluate.temporal import (
-    TemporalConfig,
-    TemporalTraining,
-    class_probabilities,
-    fit_temporal,
-    temporal_network,
-)
-from distill.nn import Network, Params
+from distill.nn import Params
 from distill.parallel import distributed
 from distill.subject import Subject
 
@@ -40,11 +32,9 @@ MEAN = "mean_over_time"
 
 # With fewer classes, one of the five most probable says little or nothing.
 _TOP, _FEWEST_FOR_TOP = 5, 6
-# What is drawn, in the keys of draws.
-_OFFSETS, _ORDER, _SHOWN = range(3)
 
 
-class _Asked(Protocol):
+class _Asked(Learning, Protocol):
     """What is to be measured; see `distill.evaluate.video.VideoConfig`."""
 
     @property
@@ -61,17 +51,6 @@ class _Asked(Protocol):
     def offsets(self) -> int: ...
     @property
     def stored(self) -> str: ...
-    @property
-    def steps(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
-    def shape(self, features: int, classes: int) -> TemporalConfig: ...
 
 
 class Labelled(NamedTuple):
@@ -172,7 +151,7 @@ class VideoEvaluation:
     def _counts(self, params: Params, train: Clips, test: Clips) -> dict[str, list[int]]:
         """Of how many sequences the metrics are true, and of how many they are."""
         learnt = self._embedded(params, train, self._train)
-        network, fitted, standard = self._fit(learnt)
+        classifier = fit_clips(learnt, self._train.labels, self._classes, self._config)
         labels = self._train.labels[learnt.sequences]
         probe = fit_probe(learnt.means(), labels, self._classes, mesh=self._subject.mesh)
         self._details[MEAN] = {"l2": probe.l2}
@@ -181,10 +160,7 @@ class VideoEvaluation:
         for image in _IMAGES[: self._config.crops]:
             shown = self._embedded(params, test, self._test, image)
             sequences = shown.sequences
-            found = class_probabilities(
-                network, fitted, _standardised(shown, standard), len(shown.sequence)
-            )
-            shares.append(_mean_by(shown.sequence, found))
+            shares.append(classifier(shown))
             means.append(shown.means())
         labels = self._test.labels[sequences]
         best = np.argsort(-np.mean(shares, axis=0), axis=1, kind="stable")
@@ -262,27 +238,8 @@ class VideoEvaluation:
     def _train_begins(self, index: int, length: int) -> np.ndarray:
         config = self._config
         places = last_start(length, config.frames, config.stride) + 1
-        rng = np.random.default_rng((config.seed, _OFFSETS, index))
+        rng = np.random.default_rng((config.seed, OFFSETS, index))
         return np.sort(rng.permutation(places)[: config.offsets])
-
-    def _fit(self, learnt: Embedded) -> tuple[Network, Params, Standardisation]:
-        """A transformer trained on clips, with its parameters, and what its inputs pass through."""
-        config, standard = self._config, Standardisation.of(learnt.frames)
-        network = temporal_network(config.shape(learnt.frames.shape[1], self._classes))
-        training = TemporalTraining(
-            steps=config.steps,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            seed=config.seed,
-        )
-        draw = _Draws(learnt.sequence, config.batch_size, config.seed)
-        clips, labels = _standardised(learnt, standard), self._train.labels[learnt.sequence]
-
-        def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
-            chosen = draw(step)
-            return clips(chosen), labels[chosen]
-
-        return network, fit_temporal(network, training, batch), standard
 
     def seen(self) -> list[str]:
         """How many sequences the last call has classified, and learnt from."""
@@ -317,48 +274,3 @@ _IMAGES: tuple[Callable[[Source], Source], ...] = (
     lambda source: Squares(source, 0),
     lambda source: Squares(source, 1),
 )
-
-
-def _standardised(clips: Embedded, standard: Standardisation) -> Callable[[Any], np.ndarray]:
-    """From numbers of clips to their embeddings, float32 [n, T, D]."""
-
-    def chosen(which: np.ndarray | slice) -> np.ndarray:
-        return standard(clips.frames[clips.rows[which]]).astype(np.float32)
-
-    return chosen
-
-
-def _mean_by(sequence: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The mean of rows [N, C] over those of each sequence, in the order of sequences."""
-    _, begins, counts = np.unique(sequence, return_index=True, return_counts=True)
-    return np.add.reduceat(shares, begins, axis=0) / counts[:, None]
-
-
-class _Draws:
-    """Which clips a step is shown: in each epoch every sequence once, one of its clips.
-
-    Args:
-      sequence: of each clip, ascending.
-      batch_size: sequences of a step, or all if there are fewer.
-      seed: of all draws.
-    """
-
-    def __init__(self, sequence: np.ndarray, batch_size: int, seed: int):
-        _, self._begins, self._counts = np.unique(sequence, return_index=True, return_counts=True)
-        self._size, self._seed = min(batch_size, len(self._begins)), seed
-        # A batch reaches into two epochs at most.
-        self._order = functools.lru_cache(2)(self._drawn_order)
-
-    def _drawn_order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng((self._seed, _ORDER, epoch)).permutation(len(self._begins))
-
-    def __call__(self, step: int) -> np.ndarray:
-        """Numbers of clips, int [B]."""
-        epochs, places = np.divmod(
-            np.arange(step * self._size, (step + 1) * self._size), len(self._begins)
-        )
-        chosen = np.array(
-            [self._order(one)[place] for one, place in zip(epochs.tolist(), places, strict=True)]
-        )
-        rng = np.random.default_rng((self._seed, _SHOWN, step))
-        return self._begins[chosen] + rng.integers(self._counts[chosen])

@@ -21,6 +21,7 @@ SHORT = {
     "subgroups": "worst_accuracy",
     "segmentation": "mean_iou",
     "depth": "rmse",
+    "propagation": "j_and_f",
 }
 """By kind of evaluation, the figure that stands for it at the top of the page; of others it is
 `accuracy`."""

@@ -10,7 +10,7 @@ from clips_of_dots import CLASSES, SIDE, dot, write_clip, write_dots
 from distill.data import DataConfig
 from distill.data.sequences import clip_frames, clip_starts, open_sequences
 from distill.errors import RunFailed, UserError
-from distill.evaluate import video_evaluation
+from distill.evaluate import clip_classifier
 from distill.evaluate.clips import Squares, choose, lengths_of
 from distill.evaluate.features import Features
 from distill.evaluate.video import VideoConfig
@@ -122,8 +122,8 @@ def test_squares_are_at_the_ends_of_the_longer_side(tmp_path):
 def untrained(monkeypatch):
     """Nothing is fitted; probabilities are those that a test gives, a list for each image."""
     given = []
-    monkeypatch.setattr(video_evaluation, "fit_temporal", lambda *_: None)
-    monkeypatch.setattr(video_evaluation, "class_probabilities", lambda *_: given.pop(0))
+    monkeypatch.setattr(clip_classifier, "fit_temporal", lambda *_: None)
+    monkeypatch.setattr(clip_classifier, "class_probabilities", lambda *_: given.pop(0))
     return given
 
 
@@ -272,17 +272,17 @@ def test_heads_that_do_not_fit_the_embedding_are_said(model, tmp_path):
 
 def test_draws_are_of_seed_and_step(tmp_path):
     sequence = np.repeat(np.arange(5), [3, 1, 2, 4, 1])
-    draws = video_evaluation._Draws(sequence, 3, seed=0)
+    draws = clip_classifier.Draws(sequence, 3, seed=0)
     first = [draws(step) for step in range(10)]
     assert all(np.array_equal(draws(step), first[step]) for step in (4, 0, 9))
     assert not np.array_equal(
-        np.stack(first), [video_evaluation._Draws(sequence, 3, seed=1)(s) for s in range(10)]
+        np.stack(first), [clip_classifier.Draws(sequence, 3, seed=1)(s) for s in range(10)]
     )
     # Each epoch has every sequence once, whatever batches it is cut into.
     shown = sequence[np.concatenate(first)].reshape(-1, 5)
     assert (np.sort(shown, axis=1) == np.arange(5)).all()
     assert len({*np.concatenate(first).tolist()}) > 8
-    many = video_evaluation._Draws(sequence, 64, seed=0)
+    many = clip_classifier.Draws(sequence, 64, seed=0)
     assert sorted(sequence[many(3)]) == [0, 1, 2, 3, 4]
 
 
