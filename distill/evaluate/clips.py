@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,20 +76,28 @@ class Embedded(NamedTuple):
         return means
 
 
-def lengths_of(sequences: Sequences, wanted: np.ndarray) -> np.ndarray:
+def lengths_of(sequences: Sequences, wanted: np.ndarray, threads: int | None = None) -> np.ndarray:
     """How many frames sequences have, int [N]: 0 of those that cannot be decoded, which are named.
 
     Args:
       sequences: all.
       wanted: bool [N]; of the others it is 0, too.
+      threads: that decode videos to count their frames; see `DataConfig`.
     """
-    found = np.zeros(len(sequences), np.int64)
-    for index in np.flatnonzero(wanted).tolist():
+
+    def length(index: int) -> int | CorruptImage:
         try:
-            found[index] = sequences.frames(index)
+            return sequences.frames(index)
         except CorruptImage as error:
-            if distributed.is_primary():
-                _log.warning("left out %s: %s", sequences.describe(index), error)
+            return error
+
+    found, numbers = np.zeros(len(sequences), np.int64), np.flatnonzero(wanted).tolist()
+    with ThreadPoolExecutor(threads or 4, "lengths") as pool:
+        for index, one in zip(numbers, pool.map(length, numbers), strict=True):
+            if isinstance(one, int):
+                found[index] = one
+            elif distributed.is_primary():
+                _log.warning("left out %s: %s", sequences.describe(index), one)
     return found
 
 
@@ -111,8 +120,10 @@ def choose(
         numbers += [clip_frames(length, frames, stride, int(one))[None] for one in starts]
         sequence += [index] * len(starts)
     of, whole = np.array(sequence, np.int64), np.concatenate(numbers)
-    pairs = np.stack([np.repeat(of, frames), whole.reshape(-1)], axis=1)
-    chosen, rows = np.unique(pairs, axis=0, return_inverse=True)
+    # As single numbers, which sort much faster than pairs.
+    span = int(lengths.max(initial=1))
+    pairs, rows = np.unique(of[:, None] * span + whole, return_inverse=True)
+    chosen = np.stack(np.divmod(pairs, span), axis=1)
     return Clips(Frames(sequences, chosen), rows.reshape(whole.shape), of)
 
 

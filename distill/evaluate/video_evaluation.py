@@ -182,7 +182,8 @@ class VideoEvaluation:
                 "out"
             )
         if split.split not in self._clips:
-            lengths = lengths_of(split.sequences, labelled)
+            threads = self._subject.data.threads
+            lengths = lengths_of(split.sequences, labelled, threads)
             clips = choose(
                 split.sequences, lengths, begins, frames=config.frames, stride=config.stride
             )

@@ -8,6 +8,7 @@ from davis_of_squares import squares, write_sequence
 from support import pretrain_config, run_command
 
 from distill.evaluate import propagation, video_evaluation
+from distill.report.compared import write_comparison
 from distill.runs.compared import compare
 from distill.runs.evaluated import FILE
 from distill.train import metrics
@@ -71,6 +72,9 @@ def test_what_was_found_before_is_not_computed_again(trained, evals, tmp_path, m
     made = {"video": VideoConfig, "propagation": PropagationConfig}
     asked = {name: made[one["kind"]](**one) for name, one in evals.items()}
     first = compare({"a": workdir, "b": workdir}, asked, tmp_path / "out")
+    page = write_comparison(first, tmp_path / "out").read_text()
+    assert "mean_over_time/accuracy" in page and "j_and_f" in page
+    assert first["retained"]["objects/j"]["b"] == {"ratio": 1, "interval": None}
     shares = first["models"][0]["evaluations"]["clips"]["details"]["counts"]
     if shares["accuracy"][0]:
         assert first["retained"]["clips/accuracy"]["b"]["ratio"] == 1
