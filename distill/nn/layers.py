@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from distill.parallel import constrain
+from distill.nn import closed_form
+from distill.parallel import constrain, current_device
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -22,9 +23,16 @@ xavier_uniform = jax.nn.initializers.xavier_uniform()
 zeros = jax.nn.initializers.zeros
 mlp_bias = jax.nn.initializers.normal(stddev=1e-6)
 
+
+def _gelu_tanh(x: jax.Array) -> jax.Array:
+    if current_device().platform == "cpu":
+        return closed_form.gelu_tanh(x)
+    return jax.nn.gelu(x, approximate=True)
+
+
 Activation = Literal["gelu_tanh", "gelu", "quick_gelu", "silu"]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_tanh": _gelu_tanh,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "silu": jax.nn.silu,
@@ -105,14 +113,10 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., size] to [..., size] in `dtype`."""
-        x = x.astype(jnp.float32)
-        if self.center:
-            x = x - jnp.mean(x, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        y = x * jax.lax.rsqrt(variance + self.epsilon) * self.scale[...]
-        if self.bias is not None:
-            y = y + self.bias[...]
-        return y.astype(self.dtype)
+        bias = None if self.bias is None else self.bias[...]
+        written_out = current_device().platform == "cpu"
+        norm = closed_form.layer_norm if written_out else closed_form.plain_layer_norm
+        return norm(x, self.scale[...], bias, self.center, self.epsilon).astype(self.dtype)
 
 
 class Mlp(nnx.Module):
