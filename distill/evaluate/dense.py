@@ -120,7 +120,13 @@ class DenseImages(NamedTuple):
 
 
 def open_dense(
-    name: str, config: DenseConfig, subject: Subject, array: str, example: str
+    name: str,
+    config: DenseConfig,
+    subject: Subject,
+    array: str,
+    example: str,
+    *,
+    learns: bool = True,
 ) -> DenseImages | None:
     """Opens the images; None of a run that holds no split out.
 
@@ -130,6 +136,7 @@ def open_dense(
       subject: the model, and the run's images.
       array: the name of what is known of each pixel.
       example: a source that has it, for messages.
+      learns: whether anything is learnt; else no images to learn from are looked for.
 
     Raises:
       UserError: if they are not there, or have no such array, or differ in what theirs is.
@@ -142,7 +149,7 @@ def open_dense(
     data = subject.data
     if config.source is not None:
         data = dataclasses.replace(data, eval_source=config.source, captions=None, classes=())
-    train_split = config.train_split or data.train_split
+    train_split = (config.train_split or data.train_split) if learns else test_split
     channels = subject.network.config.channels
     train, test = (
         data.open_evaluation(split, channels=channels, labelled=False)

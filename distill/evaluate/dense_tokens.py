@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from distill.analysis.windows import Window, cut_window, windows_of
@@ -17,6 +16,7 @@ from distill.dense_view import DenseView
 from distill.errors import UserError
 from distill.evaluation_view import Filter
 from distill.nn import Params, VisionNetwork
+from distill.nn.dense import patch_tokens, tokens_taken
 from distill.parallel import batch_devices, in_flight, local_rows, put_batch, replicated
 
 
@@ -83,12 +83,11 @@ class DenseTokens:
         self.side, self.patch = height, tower.patch_size
         """Of a window and of a patch, in pixels."""
         self.view = view
-        layers = view.layers or (tower.depth,)
-        self.width = tower.width * len(layers) * (2 if view.class_token else 1)
+        self.width = tokens_taken(network, view)[1]
         """F."""
         self._mesh, self._data, self._batch_size = network.mesh, data, batch_size
         self._by: Filter = by
-        self._compute = _compiled(network, layers, view.normed, view.class_token)
+        self._compute = _compiled(network, view)
 
     def __call__(
         self,
@@ -175,21 +174,13 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 @functools.cache
 def _compiled(
-    network: VisionNetwork, layers: tuple[int, ...], normed: bool, class_token: bool
+    network: VisionNetwork, view: DenseView
 ) -> Callable[[Params, jax.Array], jax.Array]:
     """Tokens of a batch of views in [0, 255], [B, rows, columns, F]; compiled once for all."""
 
     # What is replicated can be fetched by every process.
     @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
     def compute(params: Params, images: jax.Array) -> jax.Array:
-        _, found = network.with_layers(params, network.normalise(images), layers, normed=normed)
-        patches = jnp.moveaxis(found.patches, 1, 3)
-        *lead, _, _ = patches.shape
-        parts = [patches.reshape(*lead, -1)]
-        if class_token:
-            assert found.class_token is not None
-            joined = found.class_token.reshape(len(images), 1, 1, -1)
-            parts.append(jnp.broadcast_to(joined, (*lead, joined.shape[-1])))
-        return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+        return patch_tokens(network, params, images, view)
 
     return compute

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,15 @@ import numpy as np
 from distill.analysis.depth import EIGEN, FIGURES, NYU, depth_errors, mean_errors, patch_means
 from distill.analysis.resizing import resize_bilinear
 from distill.errors import check_choices
-from distill.evaluate.dense import DenseConfig, DenseImages, DenseProbes, named, open_dense
+from distill.evaluate.dense import (
+    DenseConfig,
+    DenseImages,
+    DenseProbes,
+    OutputsOf,
+    named,
+    open_dense,
+)
+from distill.evaluate.dense_learning import Learnt
 from distill.nn import Params
 from distill.subject import Subject
 
@@ -78,16 +87,41 @@ class DepthEvaluation:
         del frozen
         low, high = self._config.limits
 
+        def depths(scores: np.ndarray) -> np.ndarray:
+            # Beyond the limits nothing counts, and far beyond them exp has no number.
+            return np.exp(np.clip(scores, math.log(low), math.log(high)))
+
+        return self.measure(params, self.learn(params), depths)
+
+    def learn(self, params: Params) -> dict[float, Learnt]:
+        """What is learnt from each fraction of the images; all processes must call it.
+
+        Raises:
+          RunFailed: if too many images are corrupt, or a token is not finite.
+          UserError: if no patch has a depth.
+        """
+        low, high = self._config.limits
+
         def logarithms(depth: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
             valid = (depth > low) & (depth < high)
             logs = np.log(np.where(valid, depth, 1), dtype=np.float32)
             return patch_means(np.where(valid, logs, np.nan), grid)[..., None]
 
-        def depths(scores: np.ndarray) -> np.ndarray:
-            # Beyond the limits nothing counts, and far beyond them exp has no number.
-            return np.exp(np.clip(scores, math.log(low), math.log(high)))
+        return self._probes.learn(params, 1, logarithms)
 
-        learnt = self._probes.learn(params, 1, logarithms)
+    def measure(
+        self, params: Params, learnt: Mapping[float, Learnt], depths: OutputsOf
+    ) -> dict[str, float]:
+        """Figures of what was learnt, by fraction; all processes must call it.
+
+        Args:
+          params: of the model.
+          learnt: by fraction.
+          depths: makes depths [rows, columns, 1] of scores.
+
+        Raises:
+          RunFailed: if too many images are corrupt, or a prediction is not finite.
+        """
         errors: dict[float, list[dict[str, float]]] = {fraction: [] for fraction in learnt}
         for image, predicted in self._probes.predict(params, learnt, depths):
             depth, source = image.example[ARRAY], self._images.test.describe(image.index)
@@ -118,10 +152,13 @@ class DepthEvaluation:
 
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""
-        source = self._images.data.evaluation_source
         learnt = ", ".join(f"{len(order):,}" for order in self._probes.orders.values())
+        return [f"{self.predicted()}; {learnt} images to learn from"]
+
+    def predicted(self) -> str:
+        """How many images the last call has predicted."""
         without = f" ({self._without:,} without a depth left out)" if self._without else ""
-        return [f"{self._seen:,} images of {source}{without}; {learnt} images to learn from"]
+        return f"{self._seen:,} images of {self._images.data.evaluation_source}{without}"
 
     def about(self) -> dict[str, Any]:
         """The images, and how they are shown."""

@@ -1,6 +1,7 @@
 """The evaluation of kind `segmentation`: the class of each pixel, learnt of frozen tokens."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from distill.analysis.resizing import classes_at
 from distill.analysis.segmentation import PixelConfusion, patch_shares
 from distill.data.spec import MaskSpec
 from distill.evaluate.dense import DenseConfig, DenseImages, DenseProbes, named, open_dense
+from distill.evaluate.dense_learning import Learnt
 from distill.nn import Params
 from distill.subject import Subject
 
@@ -66,13 +68,30 @@ class SegmentationEvaluation:
           UserError: if a label is of no class, or no patch that is learnt from has one.
         """
         del frozen
-        names, ignore = self._spec.class_names, self._spec.ignore
-        classes = len(names)
+        return self.measure(params, self.learn(params))
+
+    def learn(self, params: Params) -> dict[float, Learnt]:
+        """What is learnt from each fraction of the images; all processes must call it.
+
+        Raises:
+          RunFailed: if too many images are corrupt, or a token is not finite.
+          UserError: if a label is of no class, or no patch has one.
+        """
+        classes, ignore = len(self._spec.class_names), self._spec.ignore
 
         def shares(label: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
             return patch_shares(label, grid, classes, ignore=ignore)
 
-        learnt = self._probes.learn(params, classes, shares)
+        return self._probes.learn(params, classes, shares)
+
+    def measure(self, params: Params, learnt: Mapping[float, Learnt]) -> dict[str, float]:
+        """Figures of what was learnt, by fraction; all processes must call it.
+
+        Raises:
+          RunFailed: if too many images are corrupt.
+          UserError: if a label is of no class.
+        """
+        classes, ignore = len(self._spec.class_names), self._spec.ignore
         found = {fraction: PixelConfusion.none(classes) for fraction in learnt}
         self._seen = 0
         for image, scores in self._probes.predict(params, learnt):
@@ -94,9 +113,12 @@ class SegmentationEvaluation:
 
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""
-        source = self._images.data.evaluation_source
         learnt = ", ".join(f"{len(order):,}" for order in self._probes.orders.values())
-        return [f"{self._seen:,} images of {source}; {learnt} images to learn from"]
+        return [f"{self.predicted()}; {learnt} images to learn from"]
+
+    def predicted(self) -> str:
+        """How many images the last call has predicted."""
+        return f"{self._seen:,} images of {self._images.data.evaluation_source}"
 
     def about(self) -> dict[str, Any]:
         """The images, how they are shown, and a row for each class."""

@@ -70,7 +70,14 @@ def recorded_model(
     Raises:
       UserError: if there is no run, or another model than expected.
     """
-    recorded = resolve(ModelConfig, read_config(workdir)["model"])
+    config = read_config(workdir)
+    if "model" not in config:
+        raise UserError(
+            f"the run in {place_of(workdir)} made a head on another model's tokens, which is no "
+            "model of whole images; `distill evaluate` and `distill export` take it, and for "
+            "anything else name the model that it is on"
+        )
+    recorded = resolve(ModelConfig, config["model"])
     if expected is not None:
         _compare(recorded, expected.with_classes(recorded.num_classes), workdir)
     # A kernel belongs to a machine, and the run may have had another.

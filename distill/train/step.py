@@ -66,7 +66,8 @@ class Task(Protocol):
 
         Args:
           frozen: parameters that are not trained, such as a teacher's; None if there are none.
-          batch: `image` uint8 [B, height, width, C], `label` int32 [B], `index`, `mask`.
+          batch: `image` uint8 [B, height, width, C], `label` int32 [B], `index`, `mask`; and
+            `step`, int32 [], how many steps were done before.
           key: of this step.
         """
         ...
@@ -225,7 +226,7 @@ def prepare(
     task: Task, seed: int, step: jax.Array | int, frozen: Any, batch: dict[str, jax.Array]
 ) -> Any:
     """What `task` prepares in a step of a run."""
-    return task.prepare(frozen, batch, step_key(seed, step))
+    return task.prepare(frozen, batch | {"step": jnp.asarray(step)}, step_key(seed, step))
 
 
 def step_key(seed: int, step: jax.Array | int) -> jax.Array:
