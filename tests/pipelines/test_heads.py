@@ -72,3 +72,21 @@ def test_a_depth_in_closed_form_has_the_figures_of_the_evaluation_that_learns_it
     )
     for name in ("rmse", "delta1", "silog", "aligned/rmse"):
         assert found[f"test/{name}"] == pytest.approx(wanted[f"e/{name}"], rel=1e-5)
+
+
+def test_a_head_is_exported_by_command_and_looked_at(weights, masks, tmp_path):
+    config = headed.configured(weights, masks, "segmentation", learn="ridge")
+    headed.made(tmp_path / "run", config)
+    done = run_command(
+        "export", f"--workdir={tmp_path}/run", "--format=stablehlo,onnx", "--size=24x20"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compared with JAX on 4 images of masks:" in done.stdout
+    for form, shape in (("stablehlo", "[batch, height, width, 3]"), ("onnx", "[batch, 24, 20, 3]")):
+        card = (tmp_path / "run" / "export" / form / "1" / "MODEL_CARD.md").read_text()
+        assert shape in card and "classes: sky, grass, brick" in card
+        assert "teacher tower" in card and str(weights) in card
+        shown = run_command("inspect", tmp_path / "run" / "export" / form / "1")
+        assert shown.returncode == 0 and "a head with 3 outputs on a ViT" in shown.stdout
+    shown = run_command("inspect", tmp_path / "run")
+    assert shown.returncode == 0 and "train_head" in shown.stdout
