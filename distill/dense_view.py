@@ -95,12 +95,12 @@ class DenseView:
         return max(side * 2 // 3 // patch, 1) * patch
 
     def described(self, side: int) -> str:
-        """Such as "windows of 224 pixels, layers 11 and 12"."""
+        """Such as "windows of 224 pixels, tokens of layers 11 and 12"."""
         seen = f"windows of {side} pixels" if self.seen == "windows" else "whole images"
-        layers = " and ".join(map(str, self.layers)) or "last"
-        tokens = "" if self.normed else ", without the final norm"
+        named = f"layer{'s' * (len(self.layers) > 1)} {' and '.join(map(str, self.layers))}"
+        normed = "" if self.normed else ", without the final norm"
         joined = ", with the class token" if self.class_token else ""
-        return f"{seen}, layer{'s' * (len(self.layers) > 1)} {layers}{tokens}{joined}"
+        return f"{seen}, tokens of {named if self.layers else 'the last layer'}{normed}{joined}"
 
     def remark(self, side: int) -> str | None:
         """What is to be said of it before it is used; None if nothing."""

@@ -123,6 +123,5 @@ def main(arguments: list[str]) -> None:
     )
 
 
-
 if __name__ == "__main__":
     launch(__doc__, FLAGS, main)

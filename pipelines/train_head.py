@@ -41,9 +41,7 @@ def _run(config: HeadTrainingConfig, workdir: Workdir, name: str, overview: bool
     if config.head.learn != "trained":
         made = settle(name, trainee, splits=splits, frozen=tower.params)
     else:
-        made = fit_one(
-            name, trainee, mesh=mesh, splits=splits, view_size=side, frozen=tower.params
-        )
+        made = fit_one(name, trainee, mesh=mesh, splits=splits, view_size=side, frozen=tower.params)
     return finish(name, made, workdir)
 
 

@@ -3,7 +3,8 @@
 import functools
 
 import dense_images
-from published import config_of, saved_by_transformers
+import numpy as np
+from published import big_vision_arrays
 
 from distill.config import resolve
 from distill.dense_view import DenseView
@@ -14,27 +15,23 @@ from distill.runs.heads import HeadTrainingConfig
 from distill.train.workdir import Workdir
 from pipelines import train_head
 
-SMALL = dict(
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=32,
-    image_size=16,
-    patch_size=4,
-    initializer_range=0.3,
-)
+SIDE = 16
+"""Of windows, in pixels."""
 
 
 def saved_tower(path, seed=0):
-    """A small vision transformer whose layers all do something, as transformers saves it."""
-    saved_by_transformers(path, "ViTModel", config_of("ViTConfig", **SMALL), seed=seed)
-    return path
+    """A small vision transformer of random parameters, as big_vision saves it."""
+    arrays = big_vision_arrays("big_vision", "cls", classes=0)
+    rng = np.random.default_rng(seed)
+    moved = {name: one + 0.02 * rng.standard_normal(one.shape) for name, one in arrays.items()}
+    np.savez(path / "tower.npz", **{name: np.float32(one) for name, one in moved.items()})
+    return path / "tower.npz"
 
 
 def tree(weights, root, task, **head):
     """A config as a file has it."""
     return dict(
-        tower=dict(weights=dict(path=str(weights))),
+        tower=dict(weights=of(weights)),
         head=dict(task=task, **head),
         data=dict(
             source=f"{'masks' if task == 'segmentation' else 'depth'}:{root}",
@@ -45,6 +42,11 @@ def tree(weights, root, task, **head):
         train=dict(batch_size=4, total_steps=4, eval_every=4, checkpoint_every=2, log_every=1),
         schedule=dict(kind="cosine", warmup_steps=1),
     )
+
+
+def of(weights):
+    """What a config says of them."""
+    return dict(path=str(weights), image_size=SIDE)
 
 
 def configured(*args, overrides=None, **head):

@@ -15,6 +15,7 @@ from distill.estimate.jobs import in_full
 from distill.optim import make_optimizer, make_schedule
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluated import EvaluateConfig
+from distill.runs.heads import HeadTrainingConfig
 from distill.runs.pairs import PairTrainingConfig
 from pipelines.finetune import FinetuneConfig
 from pipelines.pretrain import PretrainConfig
@@ -170,6 +171,19 @@ def test_patience_is_as_published():
         assert config.train.total_epochs == epochs
     with pytest.raises(UserError, match="expected fast, medium, long or a number of epochs"):
         load_file(str(CONFIGS / "distill/imagenet.py:ages"))
+
+
+@pytest.mark.parametrize("name", ["segmentation", "depth"])
+def test_heads_resolve_and_their_schedules_fit(name):
+    tree = load_file(f"head/{name}")
+    # Which model it is on is the user's to say.
+    tree["tower"] = {"weights": {"path": "weights"}}
+    config = resolve(HeadTrainingConfig, tree)
+    assert resolve(HeadTrainingConfig, to_dict(config)) == config
+    assert config.head.task == name and config.head.learn == "trained"
+    steps = config.train.steps(10**6)
+    schedule = make_schedule(config.schedule, steps)
+    assert float(schedule(config.schedule.warmup_steps)) == 1 and float(schedule(steps)) < 1e-6
 
 
 # Evaluations of the run's own data, unless an argument names other; the others name theirs.

@@ -245,7 +245,8 @@ class DataConfig:
         if self.train_images is not None:
             train = FewImages(train, self.train_images)
         held_out = [
-            self._open_held_out(key, channels, labelled) for key in ("validation_split", "test_split")
+            self._open_held_out(key, channels, labelled)
+            for key in ("validation_split", "test_split")
         ]
         return Splits(train, *held_out)
 

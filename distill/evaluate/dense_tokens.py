@@ -173,9 +173,7 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @functools.cache
-def _compiled(
-    network: VisionNetwork, view: DenseView
-) -> Callable[[Params, jax.Array], jax.Array]:
+def _compiled(network: VisionNetwork, view: DenseView) -> Callable[[Params, jax.Array], jax.Array]:
     """Tokens of a batch of views in [0, 255], [B, rows, columns, F]; compiled once for all."""
 
     # What is replicated can be fetched by every process.

@@ -98,9 +98,7 @@ def head_evaluation(
     if images is None:
         return None
     _check_classes(network, images)
-    return HeadEvaluation(
-        network, segmentation.SegmentationEvaluation(name, config, tower, images)
-    )
+    return HeadEvaluation(network, segmentation.SegmentationEvaluation(name, config, tower, images))
 
 
 def learnt_of(head: Params) -> Learnt:

@@ -131,8 +131,10 @@ def _compared(model: Exportable, embeds: bool) -> str:
     if embeds:
         return "worst difference of a value of the embedding, mean cosine of the embeddings"
     if model.kind == "dense":
-        return "worst difference of a score or depth, share of the pixels with the same class, or a "\
+        return (
+            "worst difference of a score or depth, share of the pixels with the same class, or a "
             "depth to 1%"
+        )
     best = "the same more similar text" if model.kind == "pair" else "the same first class"
     return f"worst difference of a logit, share of the images with {best}"
 
@@ -278,7 +280,10 @@ def _table(checked: Iterable[Mapping[str, Any]], embeds: bool) -> str:
         f"| {one['name']} | {one['bytes']:,} | {one['difference']:.1e} | "
         f"{format(one['agreement'], '.4f' if embeds else '.2%')} | "
         f"{'—' if one['accuracy'] is None else format(one['accuracy'], '.2%')} | "
-        + " | ".join(f"{one['milliseconds'][size]:.1f}" if size in one['milliseconds'] else "—" for size in ("1", "32"))
+        + " | ".join(
+            f"{one['milliseconds'][size]:.1f}" if size in one["milliseconds"] else "—"
+            for size in ("1", "32")
+        )
         + " |"
         for one in checked
     ]

@@ -71,8 +71,11 @@ class DenseExportable(Exportable):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What is done to an image before: its `mode` as Pillow calls it, and `short_side`, to
-        which it is resized by `filter` if it is one."""
+        """What is done to an image before, as JSON can hold it.
+
+        Its `mode` as Pillow calls it; `short_side`, if the shorter side is to have so many pixels,
+        by `filter`; `window` and `stride` in pixels; for values in [0, 1], `mean` and `std`.
+        """
         config = self.network.config
         return {
             "mode": "L" if config.channels == 1 else "RGB",
@@ -105,8 +108,10 @@ class DenseExportable(Exportable):
         return serve
 
     def patches(self, **execution: Any) -> Callable[[Params, jax.Array], jax.Array]:
-        """Maps (params, windows [B, side, side, C] in [0, 255]) to what is averaged over windows:
-        scores or depths [B, rows, columns, K]."""
+        """What is averaged over windows: scores, or depths.
+
+        Maps (params, windows [B, side, side, C] in [0, 255]) to float32 [B, rows, columns, K].
+        """
         # One program serves every platform, whatever this machine has.
         network = dataclasses.replace(
             self.network.with_tower(dtype=self.dtype, attention="plain", **execution),

@@ -1,4 +1,4 @@
-"""Exports of heads, run in their own runtime, beside what evaluations compute of the same images."""
+"""Exports of heads, run in their own runtime, beside what evaluations make of the same images."""
 
 import dataclasses
 import functools

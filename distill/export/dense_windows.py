@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import max_dim, min_dim
 
 from distill.analysis.windows import windows_of
 
@@ -32,13 +33,14 @@ def seen_whole(images: jax.Array, patches: Patches, side: int, stride: int) -> j
       float32 [B, height, width, K].
     """
     batch, height, width, channels = images.shape
-    shorter = jax.core.min_dim(height, width)
-    wanted = jax.core.max_dim(shorter, side)
+    shorter = min_dim(height, width)
+    wanted = max_dim(shorter, side)
     # Rounded; the maximum is for what checks shapes.
-    sides = tuple(
-        jax.core.max_dim(side, (2 * length * wanted + shorter) // (2 * shorter))
+    tall, wide = (
+        max_dim(side, (2 * length * wanted + shorter) // (2 * shorter))
         for length in (height, width)
     )
+    sides = tall, wide
     images = resized(images, sides)
     rows, columns = (jnp.asarray(length, jnp.int32) for length in sides)
     down, across = (jnp.maximum(n - side + stride - 1, 0) // stride + 1 for n in (rows, columns))
@@ -71,7 +73,8 @@ def seen_at_one_size(images: jax.Array, patches: Patches, side: int, stride: int
       side: of the windows.
       stride: from one window to the next.
     """
-    size = images.shape[1:3]
+    _, height, width, _ = images.shape
+    size = height, width
     total: Any = 0.0
     times: Any = 0.0
     for top, left, _, _ in windows_of(size, side, stride):

@@ -134,11 +134,13 @@ class Artefact:
 
 
 def signature(model: Exportable) -> Mapping[str, Any]:
-    """Names, dtypes and shapes of what the function takes and returns; None is the batch or, after
-    it, any size."""
-    outputs, others = (
-        _outputs(model, side) for side in (model.free_side, model.free_side + 1)
-    )
+    """Names, dtypes and shapes of what the function takes and returns.
+
+    None is the batch or, after it, any size.
+    """
+    outputs = others = _outputs(model, model.free_side)
+    if any(None in x.shape for x in model.inputs.values()):
+        others = _outputs(model, model.free_side + 1)
     return {
         "inputs": {n: [x.dtype, [None, *x.shape]] for n, x in model.inputs.items()},
         "outputs": {

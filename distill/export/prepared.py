@@ -165,7 +165,7 @@ def prepare_head(
         raise UserError(f"the head in {opened.place} cannot be exported: {error}") from error
     data = data_of(compared_on, opened.data)
     samples = dense_samples(data, network, opened.view.filter, min(images, _MOST_DENSE))
-    known = recorded | {"model": describe_network(network)}
+    known = {**recorded, "model": describe_network(network)}
     if recorded["head"]["learn"] != "trained":
         known |= {"optimizer": {}, "schedule": {}}
     return Prepared(exported, samples, describe(workdir, known, best))

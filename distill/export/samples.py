@@ -79,9 +79,7 @@ def open_samples(
     return names, samples
 
 
-def dense_samples(
-    data: DataConfig, network: HeadedNetwork, by: Filter, most: int
-) -> DenseSamples:
+def dense_samples(data: DataConfig, network: HeadedNetwork, by: Filter, most: int) -> DenseSamples:
     """Images of the evaluation split, or else of the training images, each at its own size.
 
     Args:
@@ -111,7 +109,9 @@ def dense_samples(
         found.append(pixels)
     if not found:
         raise UserError(f"no image of {name} can be decoded")
-    return DenseSamples(found, f"{len(found):,} images of {name}, split {split or data.train_split}")
+    return DenseSamples(
+        found, f"{len(found):,} images of {name}, split {split or data.train_split}"
+    )
 
 
 def text_samples(tokenizer: Tokenizer, vocab: int) -> Samples:

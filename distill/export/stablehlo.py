@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from distill.export.model import Artefact, Exportable, converting, signature, size_obstacle
+from distill.export.model import Artefact, Exportable, converting, size_obstacle
 from distill.json_files import write_json
 from distill.nn import Network
 
@@ -85,7 +85,7 @@ def write(model: Exportable, directory: Path) -> Artefact:
     (directory / FILE).write_bytes(content)
     if model.class_names is not None:
         write_json(directory / CLASSES, list(model.class_names))
-    outputs = list(signature(model)["outputs"])
+    outputs = sorted(jax.tree.unflatten(program.out_tree, program.out_avals))
     (directory / "README.md").write_text(_readme(model, program, outputs), encoding="utf-8")
     return Artefact("StableHLO", "stablehlo", directory / FILE, exact=model.dtype == "float32")
 

@@ -56,9 +56,7 @@ FORMATS: Mapping[str, Format] = {
     "saved_model": Format(
         saved_model.check_installed, saved_model.obstacle, (saved_model.write,), _ANY
     ),
-    "stablehlo": Format(
-        stablehlo.check_installed, stablehlo.obstacle, (stablehlo.write,), _ANY
-    ),
+    "stablehlo": Format(stablehlo.check_installed, stablehlo.obstacle, (stablehlo.write,), _ANY),
     "tflite": Format(
         tflite.check_installed,
         tflite.float32_obstacle,
@@ -293,5 +291,8 @@ def row(one: Checked) -> tuple[str, ...]:
         f"{one.difference:.1e}",
         f"{one.agreement:.2%}",
         "—" if one.accuracy is None else f"{one.accuracy:.2%}",
-        *(f"{one.milliseconds[size]:.1f} ms" if size in one.milliseconds else "—" for size in ("1", "32")),
+        *(
+            f"{one.milliseconds[size]:.1f} ms" if size in one.milliseconds else "—"
+            for size in ("1", "32")
+        ),
     )

@@ -1,5 +1,4 @@
-"""Heads on frozen models, for what images show in each of their parts: what a config says of them,
-and what a run has made."""
+"""Heads on frozen models: what a config says of them, and what a run has made."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -263,7 +262,7 @@ def open_head(
       UserError: if either cannot be read, or the tower is another one by now.
     """
     recorded = read_config(workdir)
-    head = resolve(SegmentationHead | DepthHead, recorded["head"])
+    head = _recorded(recorded)
     known = read_teachers(workdir)[TOWER]
     whose = f"the head in {place_of(workdir)} was made on the model"
     tower = open_recorded(known, whose, mesh, rules)
@@ -283,6 +282,12 @@ def open_head(
         step,
         tower,
     )
+
+
+def _recorded(recorded: Mapping[str, Any]) -> SegmentationHead | DepthHead:
+    said = recorded["head"]
+    schema = DepthHead if said["task"] == "depth" else SegmentationHead
+    return resolve(schema, said)
 
 
 def task_of(network: HeadedNetwork, head: SegmentationHead | DepthHead, ignore: int) -> Dense:

@@ -15,7 +15,7 @@ from distill.config.tagged import members
 from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Params, TextConfig, VisionNetwork, ViTConfig
+from distill.nn import Network, Params, TextConfig, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
 from distill.optim import parameter_names
 from distill.train import best as best_weights
@@ -87,7 +87,7 @@ def recorded_model(
     return model if dtype is None else model.executed(dtype=dtype)
 
 
-def abstract_params(network: VisionNetwork, dtype: str | None = None) -> Params:
+def abstract_params(network: Network, dtype: str | None = None) -> Params:
     """Shapes, dtypes and places of a model's parameters before they are read.
 
     Args:
@@ -102,7 +102,7 @@ def abstract_params(network: VisionNetwork, dtype: str | None = None) -> Params:
 
 def read_checkpoint(
     workdir: Path,
-    network: VisionNetwork,
+    network: Network,
     step: int,
     *,
     best: bool = False,

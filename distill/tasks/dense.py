@@ -158,4 +158,3 @@ def depth_loss(
     error = jnp.sum(jnp.where(known, jnp.abs(depths - safe) / safe, 0.0)) / jnp.maximum(count, 1)
     squared = jnp.where(mean_alone, 0.0, variance) + _MEAN_WEIGHT * jnp.square(mean)
     return jnp.sqrt(squared + _ROOT_EPSILON), {"abs_rel": error}
-
