@@ -28,7 +28,7 @@ def get_config():
                 depth=2,
                 mlp_dim=384,
                 heads=4,
-                head="gap",
+                head="map",
                 image_size=32,
                 channels=3,
                 num_classes=10,

@@ -29,6 +29,7 @@ from distill.data.sources.splits import open_parts
 from distill.data.spec import (
     ClassesSpec,
     Example,
+    ExampleSpec,
     ImageSpec,
     MaskSpec,
     ValuesSpec,
@@ -50,7 +51,7 @@ IMAGES = {"train": 20_000, "validation": 1_000, "test": 2_000}
 # A scene of this side has one to three digits.
 _CELL, _MOST = 32, 3
 # Of the smaller one of two digits' squares; layers that are the same do not overlap.
-_OVERLAP = 1 / 8
+_OVERLAP = 1 / 3
 _TRIES = 32
 _SEED = 1
 
@@ -100,7 +101,7 @@ class TexturedScenes:
     """One to three real digits on a real photograph, 32×32, or as densely in larger scenes.
 
     Each digit is in one of three layers, of which the nearer ones are drawn larger and over the
-    others; digits overlap by at most an eighth of the smaller one's square, those of one layer not
+    others; digits overlap by at most a third of the smaller one's square, those of one layer not
     at all. What is where depends on the split, the scene's number, size and step alone, and is
     drawn when it is read. The scans are those of the splits of `Digits`, and each split has parts
     of the photographs of its own, so that no two share a scan or a pixel.
@@ -126,14 +127,8 @@ class TexturedScenes:
         self._key = list(COLUMNS).index(split)
         self._covers = [covers(split, side) for side in SIDES]
         self._digits = scans(split).labels
-        several = also == "classes"
-        self.class_names = scans(split).class_names if several else ()
-        self.spec = (
-            {"image": ImageSpec(channels), "classes": ClassesSpec(10)}
-            if several
-            else labelled_images(channels)
-            | ({masks.NAME: MASKS} if also == "masks" else {depths.NAME: ValuesSpec()})
-        )
+        self.class_names = scans(split).class_names if also == "classes" else ()
+        self.spec = _spec(channels, also)
         self.labels = np.full(options.images, -1, np.int32)
 
     def __len__(self) -> int:
@@ -154,7 +149,7 @@ class TexturedScenes:
             ink = draw_ink(rng)
             most = (size - SIDES[layer]) // step
             places = step * rng.integers(most, size=(_TRIES, 2), endpoint=True)
-            tried = (Piece(scan, int(layer) + 1, *place, ink) for place in places.tolist())
+            tried = (Piece(scan, int(layer) + 1, top, left, ink) for top, left in places.tolist())
             found = next((one for one in tried if _fits(one, pieces)), None)
             # Where scenes are full already there is one digit less.
             if found is not None:
@@ -223,6 +218,14 @@ class TexturedScenes:
         return np.arange(len(self))
 
 
+def _spec(channels: int, also: Also) -> ExampleSpec:
+    if also == "classes":
+        return {"image": ImageSpec(channels), "classes": ClassesSpec(10)}
+    if also == "masks":
+        return {**labelled_images(channels), masks.NAME: MASKS}
+    return {**labelled_images(channels), depths.NAME: ValuesSpec()}
+
+
 def _fits(piece: Piece, others: list[Piece]) -> bool:
     """Whether it overlaps none of the others by more than it may."""
     for other in others:
@@ -245,7 +248,7 @@ def _read_options(said: Mapping[str, str], split: str) -> Options:
         size=whole_number(said, "size", _CELL, _CELL, _LARGEST),
         images=whole_number(said, "images", IMAGES.get(split, 1), 1, 2**31 - 1),
         light=whole_number(said, "light", LIGHT, 0, 100),
-        step=whole_number(said, "step", 8, 1, 8),
+        step=whole_number(said, "step", 12, 1, 16),
     )
 
 
