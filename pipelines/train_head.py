@@ -35,8 +35,8 @@ def _run(config: HeadTrainingConfig, workdir: Workdir, name: str, overview: bool
     splits = config.data.open_splits(channels=channels_of(config), labelled=False)
     tower = open_tower(config, splits, mesh)
     trainee = head_trainee(tower, workdir, splits)
-    view, side = tower.config.head.tokens, tower.network.config.image_shape[0]
-    say(f"{name}: {config.head.learn} head on {config.tower.source}, {view.described(side)}")
+    side = tower.network.config.image_shape[0]
+    say(f"{name}: {config.head.learn} head on {config.tower.source}: {tower.network.shown}")
     introduce(name, trainee.network, splits, mesh, overview)
     if config.head.learn != "trained":
         made = settle(name, trainee, splits=splits, frozen=tower.params)

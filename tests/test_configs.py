@@ -30,6 +30,7 @@ VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/digits.py:embedding",
+    "distill/textured_scenes.py:tokens",
     "distill/imagenet.py:fast",
     "distill/imagenet.py:9600",
     "distill/published.py:logits",
@@ -72,6 +73,7 @@ def test_the_promised_configs_are_there():
     promised = {
         "pretrain/digits.py",
         "pretrain/scenes.py",
+        "pretrain/textured_scenes.py",
         "pretrain/folder.py",
         "pretrain/imagenet.py",
         "pretrain/lit_22b.py",
@@ -82,6 +84,7 @@ def test_the_promised_configs_are_there():
         "finetune/imagenet.py",
         "distill/digits.py",
         "distill/scenes.py",
+        "distill/textured_scenes.py",
         "distill/downstream.py",
         "distill/imagenet.py",
         "distill/published.py",

@@ -22,10 +22,14 @@ from distill.evaluate.dense_learning import (
     Probe,
     RidgeLearner,
 )
+from distill.evaluate.dense_pictures import DensePictures
 from distill.evaluate.dense_tokens import DenseTokens, ImageTokens
 from distill.evaluate.evaluation import EvaluationConfig, describe_images
 from distill.nn import Params
 from distill.subject import Subject
+
+MOST_PICTURES = 16
+"""That are kept with the figures of an evaluation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,9 @@ class DenseConfig(EvaluationConfig):
     """Of the images to learn from; each is part of all larger ones."""
     seed: int = 0
     """Of the order that fractions are cut from, and of the patches kept."""
+    pictures: int = 4
+    """Images, at equal distances, of which small pictures are kept with the figures for the pages
+    of reports, and as many of those predicted worst; 0 keeps none."""
 
     needs_teachers: ClassVar[bool] = False
 
@@ -68,6 +75,11 @@ class DenseConfig(EvaluationConfig):
         check_each_once("fractions", self.fractions)
         if not self.fractions or any(not 0 < one <= 1 for one in self.fractions):
             raise ValueError(f"fractions must be above 0 and at most 1, not {self.fractions}")
+        if not 0 <= self.pictures <= MOST_PICTURES:
+            raise ValueError(
+                f"pictures must be between 0 and {MOST_PICTURES}, as they are kept with the "
+                f"figures, not {self.pictures}"
+            )
         for name in ("neighbours", "patches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
@@ -191,7 +203,12 @@ class DenseProbes:
         self.orders = nested_fractions(len(images.train), config.fractions, config.seed)
         """The images of each fraction."""
         remark = config.tokens.remark(self.tokens.side)
-        self.remarks = (images.train.found, images.test.found, *([remark] if remark else []))
+        self.remarks = (
+            f"{images.train_split}, to learn from: {images.train.found}",
+            f"{images.test_split}, to predict: {images.test.found}",
+            self.tokens.described(),
+            *([remark] if remark else []),
+        )
 
     def learn(self, params: Params, targets: int, target_of: TargetOf) -> dict[float, Learnt]:
         """What is learnt from each fraction of the images.
@@ -253,6 +270,10 @@ class DenseProbes:
                     mean.add(window, scores, self.tokens.side)
                 found[fraction] = scores if mean is None else mean.mean()
             yield image, found
+
+    def pictures(self) -> DensePictures:
+        """What takes in images to show."""
+        return DensePictures(len(self._images.test), self._config.pictures, self.tokens.side)
 
     def about(self) -> dict[str, Any]:
         """The images, and how they are shown, as JSON can hold it."""

@@ -29,21 +29,12 @@ class ImageTokens(NamedTuple):
     """What the source has of it, at its own size."""
     size: tuple[int, int]
     """Height and width to which it was resized."""
+    pixels: np.ndarray
+    """Then, uint8 [height, width, C]."""
     windows: list[Window]
     """Where in the resized image."""
     tokens: list[np.ndarray]
-    """Of each window, float32 [rows, columns, F]."""
-
-
-class _Seen(NamedTuple):
-    """An image whose windows are not all computed yet."""
-
-    index: int
-    example: Example
-    size: tuple[int, int]
-    windows: list[Window]
-    pixels: np.ndarray
-    found: list[np.ndarray]
+    """Of each window that is computed, float32 [rows, columns, F]."""
 
 
 class DenseTokens:
@@ -86,8 +77,13 @@ class DenseTokens:
         self.width = tokens_taken(network, view)[1]
         """F."""
         self._mesh, self._data, self._batch_size = network.mesh, data, batch_size
+        self._depth = tower.depth
         self._by: Filter = by
         self._compute = _compiled(network, view)
+
+    def described(self) -> str:
+        """How images are shown, and what stands for their parts, for people."""
+        return self.view.described(self.side, self.patch, self._depth)
 
     def __call__(
         self,
@@ -97,7 +93,9 @@ class DenseTokens:
         *,
         overlapping: bool,
     ) -> Iterator[ImageTokens]:
-        """Image by image, in order, without those that cannot be decoded.
+        """Image by image, in order, each when all of its windows are computed.
+
+        Those that cannot be decoded are left out.
 
         All processes must go over it, and all get the same.
 
@@ -112,17 +110,16 @@ class DenseTokens:
         """
         stride = self.view.step(self.side, self.patch) if overlapping else self.side
         images = self._images(source, range(len(source)) if indices is None else indices, stride)
-        waiting: list[_Seen] = []
+        waiting: list[ImageTokens] = []
         for owners, computed in in_flight(self._dispatched(params, images)):
             for owner, tokens in zip(owners, np.asarray(jax.device_get(computed)), strict=False):
-                if not owner.found:
+                if not owner.tokens:
                     waiting.append(owner)
-                owner.found.append(tokens)
-            while waiting and len(waiting[0].found) == len(waiting[0].windows):
-                one = waiting.pop(0)
-                yield ImageTokens(one.index, one.example, one.size, one.windows, one.found)
+                owner.tokens.append(tokens)
+            while waiting and len(waiting[0].tokens) == len(waiting[0].windows):
+                yield waiting.pop(0)
 
-    def _images(self, source: Source, indices: Iterable[int], stride: int) -> Iterator[_Seen]:
+    def _images(self, source: Source, indices: Iterable[int], stride: int) -> Iterator[ImageTokens]:
         for index, example in read_ahead(
             source,
             indices,
@@ -137,11 +134,11 @@ class DenseTokens:
                 windows = [Window(0, 0, *size)]
             else:
                 windows = windows_of(size, self.side, stride)
-            yield _Seen(index, example, size, windows, pixels, [])
+            yield ImageTokens(index, example, size, pixels, windows, [])
 
     def _dispatched(
-        self, params: Params, images: Iterable[_Seen]
-    ) -> Iterator[tuple[list[_Seen], jax.Array]]:
+        self, params: Params, images: Iterable[ImageTokens]
+    ) -> Iterator[tuple[list[ImageTokens], jax.Array]]:
         """Batches of windows handed to the devices, and whose each row is."""
         windows = ((one, self._cut(one, window)) for one in images for window in one.windows)
         # Of whole images, hardly two have one size.
@@ -155,7 +152,7 @@ class DenseTokens:
             placed = put_batch(self._mesh, {"image": batch[np.array(rows)]}, size=size)
             yield list(owners), self._compute(params, placed["image"])
 
-    def _cut(self, image: _Seen, window: Window) -> np.ndarray:
+    def _cut(self, image: ImageTokens, window: Window) -> np.ndarray:
         if self.view.seen == "whole":
             return image.pixels
         return cut_window(image.pixels, window, self.side)

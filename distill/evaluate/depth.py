@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from distill.evaluate.dense import (
     open_dense,
 )
 from distill.evaluate.dense_learning import Learnt
+from distill.evaluate.dense_pictures import Shown
 from distill.nn import Params
 from distill.subject import Subject
 
@@ -75,6 +76,7 @@ class DepthEvaluation:
         self._name, self._config, self._images = name, config, images
         self._probes = DenseProbes(config, subject, images)
         self.remarks = self._probes.remarks
+        self._pictures: dict[str, Any] = {}
         self._seen = self._without = 0
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
@@ -123,19 +125,25 @@ class DepthEvaluation:
           RunFailed: if too many images are corrupt, or a prediction is not finite.
         """
         errors: dict[float, list[dict[str, float]]] = {fraction: [] for fraction in learnt}
+        pictures, most = self._probes.pictures(), max(learnt)
         for image, predicted in self._probes.predict(params, learnt, depths):
             depth, source = image.example[ARRAY], self._images.test.describe(image.index)
             for fraction, one in predicted.items():
                 found = resize_bilinear(one, depth.shape)[..., 0]
-                errors[fraction].append(
-                    depth_errors(
-                        found,
-                        depth,
-                        limits=self._config.limits,
-                        crop=EIGEN if self._config.crop == "eigen" else None,
-                        source=source,
-                    )
+                figures = depth_errors(
+                    found,
+                    depth,
+                    limits=self._config.limits,
+                    crop=EIGEN if self._config.crop == "eigen" else None,
+                    source=source,
                 )
+                errors[fraction].append(figures)
+                if fraction == most and pictures.wants(image.index, -figures["rmse"]):
+                    name = self._images.test.name(image.index)
+                    truth, told = _shown(depth, found, self._config.limits)
+                    score = -figures["rmse"]
+                    pictures.show(image, Shown(name, image.pixels, truth, told, score))
+        self._pictures = pictures.details()
         metrics: dict[str, float] = {}
         for fraction, images in sorted(errors.items(), reverse=True):
             l2 = learnt[fraction].l2
@@ -161,5 +169,22 @@ class DepthEvaluation:
         return f"{self._seen:,} images of {self._images.data.evaluation_source}{without}"
 
     def about(self) -> dict[str, Any]:
-        """The images, and how they are shown."""
-        return self._probes.about()
+        """The images, how they are shown, and pictures."""
+        details = {
+            # Of an error, less is better, and a ratio would read as if more were.
+            "figures": [name for name in FIGURES if name.startswith("delta")],
+            "pictures": self._pictures,
+        }
+        return {**self._probes.about(), "details": details}
+
+
+def _shown(
+    depth: np.ndarray, predicted: np.ndarray, limits: tuple[float, float]
+) -> Iterator[np.ndarray]:
+    """Depth and prediction between an image's nearest and farthest, uint8: 1 to 255, 0 unknown."""
+    low, high = limits
+    valid = (depth > low) & (depth < high)
+    near, far = (depth[valid].min(), depth[valid].max()) if valid.any() else limits
+    for array, known in ((depth, valid), (predicted, np.isfinite(predicted))):
+        place = (np.where(known, array, near) - near) / (far - near if far > near else 1)
+        yield np.where(known, 1 + np.round(254 * np.clip(place, 0, 1)), 0).astype(np.uint8)

@@ -11,6 +11,7 @@ from distill.analysis.segmentation import PixelConfusion, patch_shares
 from distill.data.spec import MaskSpec
 from distill.evaluate.dense import DenseConfig, DenseImages, DenseProbes, named, open_dense
 from distill.evaluate.dense_learning import Learnt
+from distill.evaluate.dense_pictures import Shown
 from distill.nn import Params
 from distill.subject import Subject
 
@@ -58,6 +59,7 @@ class SegmentationEvaluation:
         self._probes = DenseProbes(config, subject, images)
         self.remarks = self._probes.remarks
         self._confusions: dict[float, PixelConfusion] = {}
+        self._pictures: dict[str, Any] = {}
         self._seen = 0
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
@@ -93,15 +95,22 @@ class SegmentationEvaluation:
         """
         classes, ignore = len(self._spec.class_names), self._spec.ignore
         found = {fraction: PixelConfusion.none(classes) for fraction in learnt}
-        self._seen = 0
+        self._seen, pictures, most = 0, self._probes.pictures(), max(learnt)
         for image, scores in self._probes.predict(params, learnt):
             label, source = image.example[ARRAY], self._images.test.describe(image.index)
             for fraction, one in scores.items():
-                found[fraction] += PixelConfusion.of(
-                    classes_at(one, label.shape), label, classes, ignore=ignore, source=source
+                prediction = classes_at(one, label.shape)
+                confusion = PixelConfusion.of(
+                    prediction, label, classes, ignore=ignore, source=source
                 )
+                found[fraction] += confusion
+                score = confusion.figures().get("mean_iou", np.nan)
+                if fraction == most and pictures.wants(image.index, score):
+                    name = self._images.test.name(image.index)
+                    truth, told = (array.astype(np.uint8) for array in (label, prediction))
+                    pictures.show(image, Shown(name, image.pixels, truth, told, score))
             self._seen += 1
-        self._confusions = found
+        self._confusions, self._pictures = found, pictures.details()
         metrics: dict[str, float] = {}
         for fraction, confusion in sorted(found.items(), reverse=True):
             l2 = learnt[fraction].l2
@@ -126,4 +135,11 @@ class SegmentationEvaluation:
             f"{fraction:g}": one.per_class(self._spec.class_names)
             for fraction, one in self._confusions.items()
         }
-        return {**self._probes.about(), "details": {"classes": tables}}
+        details = {
+            "classes": tables,
+            "class_names": list(self._spec.class_names),
+            "ignore": self._spec.ignore % 256,
+            "figures": list(PixelConfusion.FIGURES),
+            "pictures": self._pictures,
+        }
+        return {**self._probes.about(), "details": details}

@@ -59,7 +59,7 @@ def _of_pixels(model: DenseExportable, form: str) -> dict[str, Any]:
         said = {"depths": f"{low:g} to {high:g}, in the unit of the data"}
     return {
         "shape": f"{_transformer(tower)}, patches of {tower.patch_size}×{tower.patch_size}",
-        "tokens": config.view.described(model.side),
+        "tokens": model.network.shown,
         "images": f"{size}, {config.channels} channel{'s' if config.channels > 1 else ''}",
         "preprocessing": f"{'grey' if done['mode'] == 'L' else 'RGB'}, {resized}; uint8, 0 to 255, "
         f"channels last. Inside the model: {normalised}",

@@ -225,6 +225,12 @@ class HeadedNetwork(VisionNetwork):
         """That of the network."""
         return self.base.tower
 
+    @property
+    def shown(self) -> str:
+        """How images are shown to it, for people."""
+        side, tower = self.config.image_shape[0], self.tower
+        return self.config.view.described(side, tower.patch_size, tower.depth)
+
     def with_tower(self, **choices: Any) -> Self:
         """The same network, with other choices in `tower`."""
         config = self.config

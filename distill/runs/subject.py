@@ -156,7 +156,7 @@ def _open_head(
     """A head with its tower, as it is measured."""
     opened = open_head(workdir, mesh, best=best)
     side = opened.network.config.image_shape[0]
-    say(f"{opened.place} is shown {opened.network.config.view.described(side)}")
+    say(f"{opened.place} is shown {opened.network.shown}")
     subject = Subject(
         place=opened.place,
         network=opened.network,
