@@ -17,7 +17,7 @@ def get_config():
     config.tower = dict()
     config.head = dict(task="depth", learn="trained", limits=(1e-3, 10.0), crop="eigen")
     config.data = dict(
-        source="tfds:nyu_depth_v2",
+        source="tfds_depth:nyu_depth_v2",
         train_split="train",
         validation_split="validation",
         test_split=None,

@@ -65,7 +65,10 @@ class HeadEvaluation:
     def about(self) -> dict[str, Any]:
         """The images, how they are shown, and of classes a row for each."""
         about = self._evaluation.about()
-        return {name: value for name, value in about.items() if name != "learnt_from"}
+        task = "segmentation" if self._scale is None else "depth"
+        details = about["details"] | {"drawn_as": task}
+        kept = {name: value for name, value in about.items() if name != "learnt_from"}
+        return kept | {"details": details}
 
 
 def head_evaluation(

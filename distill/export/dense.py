@@ -38,6 +38,11 @@ class DenseExportable(Exportable):
                 "the head sees whole images, and what is exported sees them through windows; make "
                 "one with head.tokens.seen=windows"
             )
+        if self.size is not None and min(self.size) < self.side:
+            raise ValueError(
+                f"images of {self.size[0]}×{self.size[1]} pixels are smaller than a window, of "
+                f"{self.side}; give a larger --size"
+            )
 
     @property
     def side(self) -> int:

@@ -73,14 +73,18 @@ def seen_at_one_size(images: jax.Array, patches: Patches, side: int, stride: int
       side: of the windows.
       stride: from one window to the next.
     """
-    _, height, width, _ = images.shape
-    size = height, width
+    batch, height, width, channels = images.shape
+    windows = windows_of((height, width), side, stride)
+    # Image by image, the windows of each: one call, whose weights are written once.
+    cut = [images[:, top : top + side, left : left + side] for top, left, _, _ in windows]
+    found = patches(jnp.stack(cut, axis=1).reshape(-1, side, side, channels))
+    found = found.reshape(batch, len(windows), *found.shape[1:])
     total: Any = 0.0
     times: Any = 0.0
-    for top, left, _, _ in windows_of(size, side, stride):
-        found = resized(patches(images[:, top : top + side, left : left + side]), (side, side))
-        around = (top, size[0] - top - side), (left, size[1] - left - side)
-        total = total + jnp.pad(found, ((0, 0), *around, (0, 0)))
+    for number, (top, left, _, _) in enumerate(windows):
+        large = resized(found[:, number], (side, side))
+        around = (top, height - top - side), (left, width - left - side)
+        total = total + jnp.pad(large, ((0, 0), *around, (0, 0)))
         times = times + jnp.pad(jnp.ones((side, side), jnp.float32), around)
     return total / times[..., None]
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from exports import runtimes_in_this_process
 
+from distill.errors import UserError
 from distill.export.dense import DenseExportable
 from distill.export.dense_verify import DenseSamples, DenseVerifier
-from distill.export.versions import export_version
+from distill.export.model import ExportMismatch
+from distill.export.versions import check_format, export_version
 from distill.nn.dense import DepthScale
 
 SIZES = ((16, 16), (20, 33), (41, 24), (9, 12), (7, 40))
@@ -60,3 +62,20 @@ def test_an_export_says_of_images_of_any_size_what_jax_says(form, scale, tmp_pat
     card = (version.path / "MODEL_CARD.md").read_text()
     assert ("[batch, height, width, 3]" in card) == (form != "onnx")
     assert "20×27 alone" in card if form == "onnx" else "of any size" in card
+
+
+def test_what_cannot_be_exported_is_said():
+    with pytest.raises(ValueError, match="sees whole images"):
+        exportable(seen="whole")
+    with pytest.raises(ValueError, match="images of 8×30 pixels are smaller than a window, of 16"):
+        DenseExportable(**(vars(exportable()) | {"size": (8, 30)}))
+    with pytest.raises(UserError, match="holds models of images, and this is a head"):
+        check_format("tflite", exportable())
+
+
+def test_an_export_that_says_something_else_is_refused(tmp_path):
+    model = exportable()
+    params = model.params | {"head": model.params["head"] | {"bias": np.float32([0.0, 0.0, 9.0])}}
+    other = DenseExportable(**(vars(model) | {"params": params}))
+    with runtimes_in_this_process(), pytest.raises(ExportMismatch, match="scores of the StableHLO"):
+        export_version(other, "stablehlo", tmp_path, DenseVerifier(model, DenseSamples(images())))
