@@ -14,7 +14,7 @@ from distill.export.model import ExportMismatch
 from distill.export.versions import check_format, export_version
 from distill.nn.dense import DepthScale
 
-SIZES = ((16, 16), (20, 33), (41, 24), (9, 12), (7, 40))
+SIZES = ((16, 16), (20, 33), (41, 24), (9, 11), (7, 40))
 
 
 def exportable(scale=None, **view):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from support import REPOSITORY, run_script
 
 from distill.errors import UserError
 from distill.nn.dense import DepthScale
@@ -157,3 +158,10 @@ def test_statistics_are_of_the_whole_batch():
 def test_a_batch_without_masks_is_refused():
     with pytest.raises(UserError, match=r"no 'segmentation'.*source=masks:PATH"):
         prepared(task(), {"image": batch()["image"]})
+
+
+@pytest.mark.slow
+def test_several_devices_have_the_loss_of_one():
+    script = (REPOSITORY / "tests/tasks/dense_on_four_devices.py").read_text()
+    one, four = run_script(script, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    np.testing.assert_allclose(four, one, rtol=1e-5, atol=1e-6)
