@@ -154,7 +154,7 @@ def test_splits_share_no_scan_and_no_pixel_of_the_photographs():
         shown, numbers = np.zeros((2, 427, 640), bool), set()
         for size in (32, 128):
             source = opened(split, f"?size={size}")
-            for index in range(400):
+            for index in range(150):
                 photograph, top, left = source.layout(index).ground
                 assert 0 <= top <= 427 - size and 0 <= left <= 640 - size
                 shown[photograph, top : top + size, left : left + size] = True
