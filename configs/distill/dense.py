@@ -1,4 +1,4 @@
-r"""A ViT-S/16 for segmentation, depth and other dense uses from the patch tokens of published weights.
+r"""A ViT-S/16 for segmentation, depth and other dense uses: patch tokens of published weights.
 
   distill distill_student --config=distill/dense --workdir=runs/s16_dense \
       --config.teacher.weights.path=weights/dinov2-base --config.data.source=images:/data/photos

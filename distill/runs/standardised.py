@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from safetensors.numpy import save
 
 from distill.data import Splits, Store, TrainLoader
 from distill.errors import UserError
@@ -24,7 +25,7 @@ from distill.train.fit import Trainee
 from distill.train.run import RunConfig
 from distill.train.step import prepare
 
-FILE = "statistics.npz"
+FILE = "statistics.safetensors"
 """In a workdir: what teachers were standardised by, `FEATURE/TEACHER/STATISTIC`, float32."""
 
 
@@ -98,15 +99,14 @@ def _measured(
 ) -> dict[str, np.ndarray]:
     """The statistics by name, over what a run is shown in its first batches."""
     matching, batch_size, mesh = task.config, config.train.batch_size, task.student.mesh
-    assert matching.standardise != "none"
+    kind = matching.standardise
+    assert kind != "none"
     asking = dataclasses.replace(task, config=dataclasses.replace(matching, standardise="none"))
     # All that training compiles on a CPU: nothing else would give the same last bits, whether
     # teachers are asked now or what they said was stored.
     ask = jax.jit(lambda frozen, batch, step: prepare(asking, config.seed, step, frozen, batch))
     take = jax.jit(
-        lambda prepared: batch_moments(
-            prepared.teachers, task.abstract_statistics, matching.standardise
-        ),
+        lambda prepared: batch_moments(prepared.teachers, task.abstract_statistics, kind),
         out_shardings=replicated(mesh),
     )
     loader = TrainLoader(
@@ -140,8 +140,7 @@ def _write(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes them whole or not at all."""
     temporary = file.with_name(f".{file.name}.tmp")
     with temporary.open("wb") as out:
-        # Of a mapping, as names need not be Python's.
-        np.savez(out, **dict(arrays))
+        out.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(file)

@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from support import distill_config, final_params, pretrain_config, without_timings
 
 from distill.config import ConfigError, resolve, to_dict
@@ -20,6 +21,7 @@ from distill.runs.storing import StoreTargetsConfig
 from distill.runs.teachers import TeacherConfig, load_teachers
 from distill.tasks.matching.standardise import STATISTICS
 from distill.train import metrics
+from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
 from pipelines import distill_student, pretrain, store_targets
 
@@ -72,10 +74,7 @@ def replay(config, targets, **changes):
 
 def same(one, other):
     jax.tree.map(np.testing.assert_array_equal, final_params(one), final_params(other))
-    with np.load(one / FILE) as a, np.load(other / FILE) as b:
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name])
+    assert (one / FILE).read_bytes() == (other / FILE).read_bytes()
 
 
 def training_rows(path):
@@ -95,9 +94,9 @@ def test_teachers_are_standardised_by_the_runs_first_batches(targets, live):
     """All patches of the stored answers of three batches, in float64."""
     rows = [targets.read(position) for position in range(3 * 32)]
     tokens = np.concatenate([row["tokens/teacher"] for row in rows]).astype(np.float64)
-    with np.load(live / FILE) as found:
-        assert found["layers/teacher/rotation"].shape == (2, 16, 16)
-        mean, rotation = found["tokens/teacher/mean"], found["tokens/teacher/rotation"]
+    found = load_file(live / FILE)
+    assert found["layers/teacher/rotation"].shape == (2, 16, 16)
+    mean, rotation = found["tokens/teacher/mean"], found["tokens/teacher/rotation"]
     np.testing.assert_allclose(mean, tokens.mean(0), atol=1e-5)
     turned = (tokens - mean) @ rotation
     np.testing.assert_allclose(turned.var(0), 1, rtol=1e-3)
@@ -132,15 +131,28 @@ def test_a_resumed_run_has_the_statistics_it_began_with(config, live, tmp_path, 
 
 def test_statistics_that_are_gone_or_anothers_end_a_resumed_run(config, live, tmp_path):
     path = interrupted(live, tmp_path / "run")
-    with np.load(path / FILE) as found:
-        arrays = dict(found)
-    arrays["tokens/teacher/mean"] = np.zeros(3, np.float32)
-    np.savez(path / FILE, **arrays)
-    with pytest.raises(UserError, match=r"statistics\.npz is not of this run: .*mean \[3\]"):
+    arrays = load_file(path / FILE) | {"tokens/teacher/mean": np.zeros(3, np.float32)}
+    save_file(arrays, path / FILE)
+    with pytest.raises(
+        UserError, match=r"statistics\.safetensors is not of this run: .*mean \[3\]"
+    ):
         distill_student.run(config, Workdir(path), overview=False)
     (path / FILE).unlink()
-    with pytest.raises(UserError, match=r"statistics\.npz is gone"):
+    with pytest.raises(UserError, match=r"statistics\.safetensors is gone"):
         distill_student.run(config, Workdir(path), overview=False)
+
+
+def test_a_branch_has_the_statistics_of_the_run_it_leaves(teacher, tmp_path, monkeypatch):
+    parent, path = tmp_path / "parent", tmp_path / "branch"
+    constant = dict(schedule__kind="constant", train__total_steps=5, train__keep_every=5)
+    distill_student.run(
+        distill_config(teacher, **DENSE | constant), Workdir(parent), overview=False
+    )
+    keys = {"schedule.cooldown_steps": "2"}
+    config = branch_config(DistillConfig, f"{parent}@5", keys, path)
+    monkeypatch.setattr("distill.runs.standardised._measured", None)
+    distill_student.run(config, Workdir(path), overview=False)
+    assert (path / FILE).read_bytes() == (parent / FILE).read_bytes()
 
 
 def test_each_of_several_students_is_what_it_is_alone(config, live, tmp_path):

@@ -1,7 +1,7 @@
 """Teachers' features with mean 0 and variance 1, so that those of all teachers count alike."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from distill.tasks.matching.hadamard import hadamard
 from distill.tasks.matching.targets import Answers
 
 Kind = Literal["standard", "phi_s"]
-Statistics = dict[str, dict[str, dict[str, jax.Array]]]
+Statistics = dict[str, dict[str, dict[str, Any]]]
 """By feature and teacher: `mean` [D], and `scale` [D] or `rotation` [D, D], float32; of K layers
 they lead with K."""
 
