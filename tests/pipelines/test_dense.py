@@ -7,6 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from published import big_vision_arrays
 from safetensors.numpy import load_file, save_file
 from support import distill_config, final_params, pretrain_config, without_timings
 
@@ -16,9 +17,12 @@ from distill.estimate.jobs import make_job
 from distill.nn.embeddings import resize_grid
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
+from distill.runs.pairs import tower_of
 from distill.runs.standardised import FILE
 from distill.runs.storing import StoreTargetsConfig
+from distill.runs.students import view_size
 from distill.runs.teachers import TeacherConfig, load_teachers
+from distill.runs.weights import WeightsConfig
 from distill.tasks.matching.standardise import STATISTICS
 from distill.train import metrics
 from distill.train.branch import branch_config
@@ -232,4 +236,29 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 def test_a_size_of_published_weights_is_theirs():
     with pytest.raises(ValueError, match=r"give weights\.image_size"):
-        TeacherConfig(weights={"path": "weights"}, image_size=16)
+        TeacherConfig(weights=WeightsConfig(path="weights"), image_size=16)
+
+
+def test_published_weights_of_a_larger_size_have_views_cut_larger(tmp_path, config):
+    path = tmp_path / "vit.npz"
+    np.savez(path, **big_vision_arrays("original", "cls", classes=10))
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    own, large = (
+        load_teachers(
+            {"t": TeacherConfig(weights=WeightsConfig(path=str(path), image_size=size))}, mesh
+        )[0]
+        for size in (None, 64)
+    )
+    patch = own["t"].network.config.patch_size
+    assert own["t"].network.config.image_shape[0] < 64
+    assert large["t"].network.config.grid == (64 // patch, 64 // patch)
+    student = {"s": config.model.network()}
+    assert [view_size(student, one) for one in (own, large)] == [
+        own["t"].network.config.image_shape[0],
+        64,
+    ]
+
+
+def test_an_image_tower_that_texts_are_trained_on_keeps_its_size(teacher):
+    with pytest.raises(UserError, match=r"leave config\.teacher\.image_size out"):
+        tower_of(TeacherConfig(workdir=str(teacher), image_size=16))
