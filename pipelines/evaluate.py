@@ -75,8 +75,14 @@ def main(arguments: list[str]) -> None:
         data_dir=FLAGS.data_dir,
         output=output,
     )
-    if FLAGS.workdir and in_bucket(FLAGS.workdir) and not output and is_primary():
-        send(FLAGS.workdir, FILE)
+    if FLAGS.workdir and not output and is_primary():
+        if in_bucket(FLAGS.workdir):
+            send(FLAGS.workdir, FILE)
+        else:
+            # Drawing takes a second to import, which whoever mistypes a flag need not wait for.
+            from distill.report.run import refresh_run_report
+
+            refresh_run_report(Path(FLAGS.workdir))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/digits.py:embedding",
+    "distill/textured_scenes.py:tokens",
     "distill/imagenet.py:fast",
     "distill/imagenet.py:9600",
     "distill/published.py:logits",
@@ -75,6 +76,7 @@ def test_the_promised_configs_are_there():
     promised = {
         "pretrain/digits.py",
         "pretrain/scenes.py",
+        "pretrain/textured_scenes.py",
         "pretrain/folder.py",
         "pretrain/imagenet.py",
         "pretrain/lit_22b.py",
@@ -85,6 +87,7 @@ def test_the_promised_configs_are_there():
         "finetune/imagenet.py",
         "distill/digits.py",
         "distill/scenes.py",
+        "distill/textured_scenes.py",
         "distill/downstream.py",
         "distill/imagenet.py",
         "distill/published.py",

@@ -12,7 +12,7 @@ from support import REPOSITORY
 # layer do not know each other.
 LAYERS = (
     ("errors",),
-    ("evaluation_view", "modules", "names", "paths", "references", "terminal"),
+    ("dense_view", "evaluation_view", "modules", "names", "paths", "references", "terminal"),
     ("json_files", "machine", "shipped"),
     ("buckets", "moved", "tensor_files"),
     ("analysis", "config"),

@@ -90,6 +90,31 @@ def mean_errors(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
+def patch_means(values: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The mean of what is known of each patch.
+
+    A pixel belongs to the patch that its centre lies in, so sides need not divide.
+
+    Args:
+      values: [height, width] of any float dtype, NaN where nothing is known.
+      grid: patches in height and width, h and w.
+
+    Returns:
+      float32 [h, w]; NaN of a patch of which nothing is known.
+    """
+    known = ~np.isnan(values)
+    row, column = (
+        (2 * np.arange(side) + 1) * patches // (2 * side)
+        for side, patches in zip(values.shape, grid, strict=True)
+    )
+    patch = (row[:, None] * grid[1] + column)[known]
+    size = grid[0] * grid[1]
+    totals = np.bincount(patch, values[known].astype(np.float64), size)
+    counts = np.bincount(patch, minlength=size)
+    means = np.divide(totals, counts, out=np.full(size, np.nan), where=counts > 0)
+    return means.astype(np.float32).reshape(grid)
+
+
 def _compared(
     prediction: np.ndarray,
     depth: np.ndarray,

@@ -7,7 +7,7 @@ are others.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from distill.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class PixelConfusion:
     """How many pixels of each of C classes are taken for each; those of images are added by `+`."""
+
+    FIGURES: ClassVar = ("mean_iou", "pixel_accuracy", "mean_class_accuracy")
+    """Of all pixels."""
 
     matrix: np.ndarray
     """int64 [C, C], of pixels labelled with the row's class the column's is predicted of."""
@@ -77,11 +80,12 @@ class PixelConfusion:
         pixels = self.matrix.sum()
         if not pixels:
             return {}
-        return {
-            "mean_iou": float(np.nanmean(self.iou())),
-            "pixel_accuracy": float(np.trace(self.matrix) / pixels),
-            "mean_class_accuracy": float(np.nanmean(self.class_accuracy())),
-        }
+        values = (
+            np.nanmean(self.iou()),
+            np.trace(self.matrix) / pixels,
+            np.nanmean(self.class_accuracy()),
+        )
+        return dict(zip(self.FIGURES, map(float, values), strict=True))
 
     def per_class(self, class_names: Sequence[str]) -> list[dict[str, str | int | float | None]]:
         """A row for each class: `class`, `iou`, `accuracy`, `labelled` and `predicted` pixels.

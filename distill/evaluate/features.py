@@ -19,7 +19,7 @@ class Features(NamedTuple):
     """What a model makes of N images that could be decoded, in the order of their source."""
 
     embedding: np.ndarray
-    """[N, D] float32."""
+    """[N, D] float32, or as it is kept."""
     label: np.ndarray
     """[N] int32, −1 of an image without a label."""
     index: np.ndarray
@@ -93,10 +93,15 @@ def training_view_loader(
 
 
 class FeatureExtractor:
-    """Computes embeddings on the mesh the network is placed on; compiled once for all sources."""
+    """Computes embeddings on the mesh the network is placed on; compiled once for all sources.
 
-    def __init__(self, network: VisionNetwork):
-        self._width = network.config.embedding_width
+    Args:
+      network: placed on the mesh.
+      dtype: in which they are kept.
+    """
+
+    def __init__(self, network: VisionNetwork, dtype: np.typing.DTypeLike = np.float32):
+        self._width, self._dtype = network.config.embedding_width, np.dtype(dtype)
         self._outputs = Outputs(network, "embedding")
 
     def __call__(self, params: Params, loader: EvalLoader) -> Features:
@@ -105,19 +110,21 @@ class FeatureExtractor:
         All processes must call it, and all get the same.
 
         Raises:
-          RunFailed: if an embedding is not finite, or too many images are corrupt.
+          RunFailed: if an embedding is not finite as it is kept, or too many images are corrupt.
         """
         count = len(loader.source)
         found = Features(
-            np.empty((count, self._width), np.float32),
+            np.empty((count, self._width), self._dtype),
             np.empty(count, np.int32),
             np.empty(count, np.int64),
         )
         filled = 0
         for rows in self._outputs(params, loader):
             end = filled + len(rows.index)
-            for whole, part in zip(found, rows, strict=True):
-                whole[filled:end] = part
+            # What is too large for float16 is said below.
+            with np.errstate(over="ignore"):
+                for whole, part in zip(found, rows, strict=True):
+                    whole[filled:end] = part
             filled = end
         found = Features(*(whole[:filled] for whole in found))
         _check_finite(found, loader.source)

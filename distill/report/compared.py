@@ -19,12 +19,15 @@ SHORT = {
     "human_alignment": "error_consistency",
     "fairness": "parity_gap",
     "subgroups": "worst_accuracy",
+    "segmentation": "mean_iou",
+    "depth": "rmse",
+    "propagation": "j_and_f",
 }
 """By kind of evaluation, the figure that stands for it at the top of the page; of others it is
 `accuracy`."""
 
 
-LOWER = frozenset({"ece", "parity_gap"})
+LOWER = frozenset({"ece", "parity_gap", "rmse"})
 """Of these figures, those that are better the lower they are."""
 
 
@@ -90,6 +93,8 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
 
 
 def _ratio(kept: Mapping[str, Any]) -> str:
+    if kept["interval"] is None:
+        return f"{kept['ratio']:.1%}"
     low, high = kept["interval"]
     return f"{kept['ratio']:.1%}\n{low:.1%} to {high:.1%}"
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from distill.analysis.human.datasets import CATEGORIES
 from distill.analysis.intervals import wilson_interval
-from distill.report import html
+from distill.report import dense_figures, html
 
 Models = Sequence[Mapping[str, Any]]
 """Each with its `name` and its `evaluations`, lines by name."""
@@ -252,10 +252,26 @@ def _legend_above(drawing: Figure, axes: Axes) -> None:
     drawing.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
 
 
+def _of_pixels(draw: Callable[[dense_figures.Lines, str], str]) -> Callable[[Models, str], str]:
+    return lambda models, name: draw(_lines(models, name), name)
+
+
 DRAWN: dict[str, tuple[Callable[[Models, str], str], ...]] = {
     "corruptions": (corruption_curves,),
     "calibration": (reliability,),
     "fairness": (trade_off, group_accuracy),
     "human_alignment": (error_consistency, shape_bias),
+    "segmentation": tuple(
+        map(
+            _of_pixels,
+            (dense_figures.masks, dense_figures.token_colours, dense_figures.worst_masks),
+        )
+    ),
+    "depth": tuple(
+        map(
+            _of_pixels,
+            (dense_figures.depths, dense_figures.token_colours, dense_figures.worst_depths),
+        )
+    ),
 }
 """By kind of evaluation."""

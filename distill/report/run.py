@@ -1,4 +1,4 @@
-"""The report of one training run: final figures, learning curves, config."""
+"""The report of one training run: final figures, learning curves, evaluations, config."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from distill.parallel.printed import say
 from distill.report import html
+from distill.report.compared_figures import DRAWN
+from distill.runs.evaluated import FILE, kept
 from distill.train import metrics
 from distill.train.progress import format_figure
 
@@ -21,7 +24,7 @@ CURVES = (
 
 
 def write_run_report(workdir: Path) -> Path:
-    """Writes report.html from what the run left in its workdir."""
+    """Writes report.html from what the run left in its workdir, and evaluations of it."""
     summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
     config = (workdir / "config.json").read_text(encoding="utf-8")
     rows = [(key, format_figure(key, value)) for key, value in summary.items()]
@@ -30,9 +33,35 @@ def write_run_report(workdir: Path) -> Path:
         f"Run {workdir.name}",
         html.section("Final figures", html.table(("figure", "value"), rows)),
         html.section("Learning curves", *(curve(run, *shown) for shown in CURVES)),
+        *_evaluations(workdir),
         html.section("Config", html.preformatted(config)),
     )
     return html.write(workdir / "report.html", content)
+
+
+def refresh_run_report(workdir: Path) -> None:
+    """Writes the report of a finished run again, which then has what is evaluated of it since."""
+    if (workdir / "report.html").exists() and (workdir / "summary.json").exists():
+        try:
+            write_run_report(workdir)
+        except OSError as error:
+            say(f"{workdir / 'report.html'} stays as it was: {error.strerror}")
+
+
+def _evaluations(workdir: Path) -> list[str]:
+    """A section for each evaluation of the finished run; of those of one name, the latest."""
+    lines = {line["name"]: line for line in kept(workdir / FILE)}
+    found = []
+    for name, line in lines.items():
+        model = [{"name": workdir.name, "evaluations": {name: line}}]
+        kind = line["config"].get("kind", "")
+        drawn = [draw(model, name) for draw in DRAWN.get(kind, ())]
+        metrics = line["metrics"].items()
+        rows = [(key.removeprefix(f"{name}/"), format_figure(key, v)) for key, v in metrics]
+        when = f"{line['time']}, step {line['step']}" if line.get("step") else line["time"]
+        table = html.wide_table(("figure", when), rows)
+        found.append(html.section(f"Evaluated: {name}", *drawn, table))
+    return found
 
 
 def curve(runs: Mapping[str, Rows], metric: str, label: str) -> str:

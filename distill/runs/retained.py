@@ -15,6 +15,11 @@ def shares(line: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     return {f"{line['name']}/{figure}": (one, of) for figure, (one, of) in counts.items()}
 
 
+def _figures(line: Mapping[str, Any]) -> list[str]:
+    """The metrics of a line, no shares of images, of which a ratio says something."""
+    return [f"{line['name']}/{one}" for one in line.get("details", {}).get("figures", ())]
+
+
 def interval(correct: int, total: int) -> list[float]:
     """Wilson's, of a share."""
     return [*wilson_interval(correct, total)]
@@ -24,7 +29,8 @@ def retained(models: Models) -> dict[str, dict[str, Any]]:
     """Of each share, what part of the first model's each other one reaches.
 
     There is none of a share that is 0 of the first, or where images are others. The interval is
-    that of independent images; as models saw the same ones, it is wider than it need be.
+    that of independent images; as models saw the same ones, it is wider than it need be. Figures
+    that are no shares of images, such as a mean IoU, have none.
     """
     first, *others = models
     found: dict[str, dict[str, Any]] = {}
@@ -38,6 +44,11 @@ def retained(models: Models) -> dict[str, dict[str, Any]]:
                     ratio = share[0] / share[1] * whole[1] / whole[0]
                     ends = [*ratio_interval(share, whole)]
                     found.setdefault(figure, {})[other["name"]] = {"ratio": ratio, "interval": ends}
+            for figure in _figures(mine):
+                whole = theirs["metrics"].get(figure)
+                if whole and figure in mine["metrics"]:
+                    ratio = mine["metrics"][figure] / whole
+                    found.setdefault(figure, {})[other["name"]] = {"ratio": ratio, "interval": None}
     return found
 
 

@@ -6,7 +6,14 @@ import statistics
 import numpy as np
 import pytest
 
-from distill.analysis.depth import EIGEN, FIGURES, Crop, depth_errors, mean_errors
+from distill.analysis.depth import (
+    EIGEN,
+    FIGURES,
+    Crop,
+    depth_errors,
+    mean_errors,
+    patch_means,
+)
 from distill.errors import RunFailed, UserError
 
 LIMITS = 0.5, 10.0
@@ -161,3 +168,22 @@ def test_a_crop_may_be_ones_own():
     found = depth_errors(prediction, depth, limits=LIMITS, crop=crop)
     pairs = counted(prediction, depth, LIMITS, (2, 5), (1, 9))
     assert found["rmse"] == pytest.approx(by_loop(pairs, LIMITS)["rmse"])
+
+
+def test_the_mean_of_a_patch_is_that_of_what_is_known_of_it():
+    rng = np.random.default_rng(8)
+    for size, grid in (((8, 12), (2, 3)), ((7, 10), (3, 4)), ((3, 5), (4, 6))):
+        values = rng.uniform(1, 5, size).astype(np.float32)
+        values[rng.random(size) < 0.3] = np.nan
+        parts = {}
+        for row, column in np.ndindex(size):
+            patch = tuple(
+                int((place + 0.5) / side * of)
+                for place, side, of in zip((row, column), size, grid, strict=True)
+            )
+            parts.setdefault(patch, []).append(float(values[row, column]))
+        found = patch_means(values, grid)
+        for patch in np.ndindex(grid):
+            known = [one for one in parts.get(patch, []) if not np.isnan(one)]
+            expected = np.mean(known) if known else np.nan
+            np.testing.assert_allclose(found[patch], expected, rtol=1e-6, err_msg=str(patch))

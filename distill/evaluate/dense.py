@@ -1,0 +1,294 @@
+"""What evaluations of frozen tokens have in common: images, how they are shown, what is learnt."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from distill.analysis.resizing import resize_nearest
+from distill.analysis.segmentation import nested_fractions
+from distill.analysis.windows import Window, WindowMean
+from distill.data import DataConfig, Source
+from distill.data.sources import SourceName
+from distill.data.spec import ArraySpec
+from distill.dense_view import DenseView
+from distill.errors import UserError, check_choices, check_each_once
+from distill.evaluate.dense_learning import (
+    Learner,
+    Learnt,
+    LogisticLearner,
+    NeighbourLearner,
+    Probe,
+    RidgeLearner,
+)
+from distill.evaluate.dense_pictures import DensePictures
+from distill.evaluate.dense_tokens import DenseTokens, ImageTokens
+from distill.evaluate.evaluation import EvaluationConfig, describe_images
+from distill.nn import Params
+from distill.subject import Subject
+
+MOST_PICTURES = 16
+"""That are kept with the figures of an evaluation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseConfig(EvaluationConfig):
+    """Which images, how a frozen model is shown them, and what is learnt of its tokens.
+
+    Raises:
+      ValueError: for values out of bounds.
+    """
+
+    source: SourceName | None = None
+    """Such as `masks:PATH` or `depth:PATH`; None takes the run's own data."""
+    train_split: str | None = None
+    """Of images to learn from; None takes the run's train_split."""
+    test_split: str | None = None
+    """Of images to predict; None takes the run's validation split while training, its test split
+    afterwards."""
+    tokens: DenseView = DenseView()
+    """How images are shown to the model, and which of its tokens stand for their parts."""
+    probe: Probe = "ridge"
+    """Ridge regression, in closed form; logistic regression, whose loss is that of a trained linear
+    head; or neighbours, a vote of the most similar patches."""
+    l2: float | None = None
+    """Of ridge and logistic regression; None takes the penalty that is best on a tenth of the
+    images to learn from."""
+    neighbours: int = 20
+    """Patches that vote."""
+    patches: int = 200_000
+    """The most that logistic regression and neighbours keep, evenly of the images."""
+    fractions: tuple[float, ...] = (1.0,)
+    """Of the images to learn from; each is part of all larger ones."""
+    seed: int = 0
+    """Of the order that fractions are cut from, and of the patches kept."""
+    pictures: int = 4
+    """Images, at equal distances, of which small pictures are kept with the figures for the pages
+    of reports, and as many of those predicted worst; 0 keeps none."""
+
+    needs_teachers: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choices(self)
+        check_each_once("fractions", self.fractions)
+        if not self.fractions or any(not 0 < one <= 1 for one in self.fractions):
+            raise ValueError(f"fractions must be above 0 and at most 1, not {self.fractions}")
+        if not 0 <= self.pictures <= MOST_PICTURES:
+            raise ValueError(
+                f"pictures must be between 0 and {MOST_PICTURES}, as they are kept with the "
+                f"figures, not {self.pictures}"
+            )
+        for name in ("neighbours", "patches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.l2 is not None and self.l2 <= 0:
+            raise ValueError(f"l2 must be positive, not {self.l2}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, not {self.seed}")
+
+    @property
+    def names_data(self) -> bool:
+        """Whether it says itself on which images."""
+        return self.source is not None and self.test_split is not None
+
+    def learner(self, width: int, targets: int, images: int) -> Learner:
+        """What learns.
+
+        Args:
+          width: of tokens.
+          targets: numbers that are learnt of each patch.
+          images: of which there are so many.
+        """
+        kept = {"most": max(-(-self.patches // max(images, 1)), 1), "seed": self.seed}
+        if self.probe == "ridge":
+            return RidgeLearner(width, targets, self.l2)
+        if self.probe == "logistic":
+            return LogisticLearner(width, targets, self.l2, **kept)
+        return NeighbourLearner(self.neighbours, **kept)
+
+
+TargetOf = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+"""Maps what is known of pixels, [height, width], and a grid to what its patches are to be,
+[rows, columns, C]."""
+
+OutputsOf = Callable[[np.ndarray], np.ndarray]
+"""Maps scores [rows, columns, C] of patches to what is predicted of them."""
+
+
+class DenseImages(NamedTuple):
+    """Images to learn from and to predict, with what is known of each pixel."""
+
+    data: DataConfig
+    train: Source
+    test: Source
+    train_split: str
+    test_split: str
+    array: str
+    """The name of what is known of each pixel."""
+    spec: ArraySpec
+    """Of it."""
+
+
+def open_dense(
+    name: str, config: DenseConfig, subject: Subject, array: str, example: str
+) -> DenseImages | None:
+    """Opens the images; None of a run that holds no split out.
+
+    Args:
+      name: of the evaluation.
+      config: which images.
+      subject: the model, and the run's images.
+      array: the name of what is known of each pixel.
+      example: a source that has it, for messages.
+
+    Raises:
+      UserError: if they are not there, or have no such array, or differ in what theirs is.
+    """
+    test_split = config.test_split or subject.split
+    if test_split is None and config.source is None:
+        return None
+    if test_split is None:
+        raise UserError(f"nothing says which split to predict; give config.evals.{name}.test_split")
+    data = subject.data
+    if config.source is not None:
+        data = dataclasses.replace(data, eval_source=config.source, captions=None, classes=())
+    train_split = config.train_split or data.train_split
+    channels = subject.network.config.channels
+    train, test = (
+        data.open_evaluation(split, channels=channels, labelled=False)
+        for split in (train_split, test_split)
+    )
+    specs = [one.spec.get(array) for one in (train, test)]
+    if specs[0] is None or specs[1] is None:
+        held = ", ".join(train.spec)
+        raise UserError(
+            f"{data.evaluation_source} has {held} of its images, and no {array}; name a source "
+            f"that has, such as config.evals.{name}.source={example}"
+        )
+    if specs[0] != specs[1]:
+        raise UserError(
+            f"{array} differs between {train_split} and {test_split} of {data.evaluation_source}: "
+            f"{specs[0]}, {specs[1]}; expected the same classes in both"
+        )
+    return DenseImages(data, train, test, train_split, test_split, array, specs[0])
+
+
+class DenseProbes:
+    """Learns from images and predicts others, each as large as it is.
+
+    Args:
+      config: what to learn of which tokens.
+      subject: the model.
+      images: to learn from and to predict.
+    """
+
+    def __init__(self, config: DenseConfig, subject: Subject, images: DenseImages):
+        self._config, self._images, self._subject = config, images, subject
+        self.tokens = DenseTokens(
+            subject.network,
+            config.tokens,
+            images.data,
+            by=subject.view.filter,
+            batch_size=subject.batch_size,
+        )
+        self.orders = nested_fractions(len(images.train), config.fractions, config.seed)
+        """The images of each fraction."""
+        remark = config.tokens.remark(self.tokens.side)
+        self.remarks = (
+            f"{images.train_split}, to learn from: {images.train.found}",
+            f"{images.test_split}, to predict: {images.test.found}",
+            self.tokens.described(),
+            *([remark] if remark else []),
+        )
+
+    def learn(self, params: Params, targets: int, target_of: TargetOf) -> dict[float, Learnt]:
+        """What is learnt from each fraction of the images.
+
+        Args:
+          params: of the model.
+          targets: numbers that are learnt of each patch, C.
+          target_of: makes an image's and a window's, [rows, columns, C].
+
+        Raises:
+          RunFailed: if too many images are corrupt, or a token is not finite.
+          UserError: if a fraction holds nothing to learn from.
+        """
+        order = self.orders[max(self.orders)]
+        learner = self._config.learner(self.tokens.width, targets, len(order))
+        # Each fraction is learnt when all of its images have been seen.
+        places = {int(index): place for place, index in enumerate(order)}
+        pending = sorted(self.orders, reverse=True)
+        found: dict[float, Learnt] = {}
+
+        def learn_before(place: int) -> None:
+            while pending and len(self.orders[pending[-1]]) <= place:
+                found[pending.pop()] = learner.learnt()
+
+        for image in self.tokens(params, self._images.train, order, overlapping=False):
+            learn_before(places[image.index])
+            width = self.tokens.width
+            known = resize_nearest(image.example[self._images.array], image.size)
+            wanted = [
+                target_of(_part(known, window), tokens.shape[:2]).reshape(-1, targets)
+                for window, tokens in zip(image.windows, image.tokens, strict=True)
+            ]
+            tokens = np.concatenate([one.reshape(-1, width) for one in image.tokens])
+            learner.add(tokens, np.concatenate(wanted))
+        learn_before(len(order))
+        return found
+
+    def predict(
+        self, params: Params, learnt: Mapping[float, Learnt], outputs: OutputsOf | None = None
+    ) -> Iterator[tuple[ImageTokens, dict[float, np.ndarray]]]:
+        """Each image to predict, and what each fraction's probe says of it, float32 [h, w, C].
+
+        Args:
+          params: of the model.
+          learnt: by fraction.
+          outputs: makes of scores [rows, columns, C] what is averaged over windows.
+        """
+        for image in self.tokens(params, self._images.test, overlapping=True):
+            found = {}
+            for fraction, one in learnt.items():
+                mean = None
+                for window, tokens in zip(image.windows, image.tokens, strict=True):
+                    flat = one.scores(tokens.reshape(-1, tokens.shape[-1]))
+                    scores = flat.reshape(*tokens.shape[:2], -1)
+                    scores = scores if outputs is None else outputs(scores)
+                    if len(image.windows) == 1:
+                        break
+                    mean = mean or WindowMean.empty(image.size, scores.shape[-1])
+                    mean.add(window, scores, self.tokens.side)
+                found[fraction] = scores if mean is None else mean.mean()
+            yield image, found
+
+    def pictures(self) -> DensePictures:
+        """What takes in images to show."""
+        return DensePictures(len(self._images.test), self._config.pictures, self.tokens.side)
+
+    def about(self) -> dict[str, Any]:
+        """The images, and how they are shown, as JSON can hold it."""
+        images = self._images
+        source = images.data.evaluation_source
+        return {
+            "data": [describe_images(images.test, source, images.test_split)],
+            "learnt_from": [describe_images(images.train, source, images.train_split)],
+            "view": {
+                **dataclasses.asdict(self._config.tokens),
+                "window": self.tokens.side,
+                "filter": self._subject.view.filter,
+            },
+        }
+
+
+def named(name: str, fraction: float, figures: Mapping[str, float]) -> dict[str, float]:
+    """Metrics by the evaluation's name, and the fraction of images where it is not all."""
+    prefix = name if fraction == 1 else f"{name}/{fraction:g}"
+    return {f"{prefix}/{key}": value for key, value in figures.items()}
+
+
+def _part(array: np.ndarray, window: Window) -> np.ndarray:
+    top, left, height, width = window
+    return array[top : top + height, left : left + width]

@@ -1,0 +1,32 @@
+"""Figures of segmentation and depth on the devices of one process or of several."""
+
+import json
+import sys
+
+import dense_images as data
+
+from distill.evaluate.depth import DepthConfig
+from distill.evaluate.segmentation import SegmentationConfig
+from distill.parallel import distributed
+
+SPLITS = dict(train_split="train", test_split="val")
+
+
+def main(masks, depths, *where):
+    if where:
+        coordinator, processes, process = where
+        distributed.join(coordinator=coordinator, processes=int(processes), process=int(process))
+    subject = data.subject()
+    params = data.drawn(subject.network)
+    found = {}
+    for name, config in {
+        "ridge": SegmentationConfig(source=f"masks:{masks}", **SPLITS),
+        "knn": SegmentationConfig(source=f"masks:{masks}", **SPLITS, probe="neighbours"),
+        "depth": DepthConfig(source=f"depth:{depths}", **SPLITS),
+    }.items():
+        found |= config.build(name, subject)(params)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
