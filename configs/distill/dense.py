@@ -8,7 +8,7 @@ cosine's distance and a tenth of smooth L1, and the class token by the cosine's 
 AM-RADIO weighs them (arXiv 2312.06709, §3). `:gram` adds DINOv3's Gram anchoring, with the weight 2
 that it has beside DINOv3's own losses (arXiv 2508.10104, §4.2). Images are not mixed, which is this
 project's choice, as are rate and length. A teacher that sees more of its patches,
---config.teacher.weights.image_size=448, costs four times as much to ask.
+--config.teacher.weights.image_size=448, costs four times as much to ask, or more.
 --config.matching.standardise=phi_s is for several teachers. This run has not been measured here.
 """
 
