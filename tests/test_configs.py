@@ -10,9 +10,11 @@ from support import REPOSITORY
 
 from distill.command.kind import family_of
 from distill.config import load_file, resolve, to_dict
+from distill.data.batch_spec import abstract_batch
 from distill.errors import UserError
-from distill.estimate.jobs import in_full
+from distill.estimate.jobs import in_full, make_job
 from distill.optim import make_optimizer, make_schedule
+from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluated import EvaluateConfig
 from distill.runs.heads import HeadTrainingConfig
@@ -34,6 +36,7 @@ VARIANTS = [str(path) for path in FILES] + [
     "distill/imagenet.py:fast",
     "distill/imagenet.py:9600",
     "distill/published.py:logits",
+    "distill/dense.py:gram",
     *(f"distill/downstream.py:{data}/fast" for data in ("flowers", "pets", "food", "sun")),
     *(f"distill/downstream.py:flowers/{speed}" for speed in ("medium", "long")),
     "finetune/imagenet.py:518",
@@ -46,11 +49,12 @@ STARTS = {
     "finetune/imagenet.py": "pretrain/imagenet.py",
     "finetune/imagenet.py:518": "pretrain/vit_g14.py",
 }
-# Of pairs: what runs and published weights that configs leave to the user to name may hold.
+# What runs and published weights that configs leave to the user to name may hold.
 TOWER = dict(family="vit", variant="B/16", num_classes=0)
 TEACHERS = {
     "distill/scenes": load_file("pretrain/scenes")["model"],
     "pretrain/lit_coco": TOWER,
+    "distill/dense": TOWER | dict(variant="B/14"),
     "distill/siglip_student": dict(
         family="pair",
         image=TOWER,
@@ -88,6 +92,7 @@ def test_the_promised_configs_are_there():
         "distill/downstream.py",
         "distill/imagenet.py",
         "distill/published.py",
+        "distill/dense.py",
         "distill/siglip_student.py",
         "distill/b16_from_22b.py",
         "distill/b16_from_so400m.py",
@@ -151,6 +156,21 @@ def test_the_pair_on_scenes_and_its_student_fit_together():
         for params in (teacher, student)
     )
     assert 5 * small <= whole
+
+
+@pytest.mark.parametrize("choice", ["tokens", "gram"])
+def test_the_dense_student_is_compared_with_tokens_of_another_grid_and_width(choice):
+    tree = load_file(str(CONFIGS / f"distill/dense.py:{choice}"))
+    tree["teacher"]["model"] = TEACHERS["distill/dense"]
+    tree["matching"]["standardise"] = "phi_s"
+    job = make_job(resolve(DistillConfig, tree), make_mesh(MeshConfig(), jax.devices()[:1]), None)
+    batch = abstract_batch(job.examples, 2)
+    prepared = jax.eval_shape(job.task.prepare, job.frozen, batch, jax.random.key(0))
+    assert prepared.teachers["tokens"]["teacher"].shape == (2, 256, 768)
+    loss, terms = jax.eval_shape(job.task.loss, job.network.abstract_params, prepared)
+    wanted = {"embedding_cosine", "tokens_cosine", "tokens_smooth_l1"}
+    assert loss.shape == () and terms.keys() == wanted | ({"tokens_gram"} & {f"tokens_{choice}"})
+    assert prepared.teachers.keys() == {"embedding", "tokens"}
 
 
 def test_the_published_lengths_come_out():

@@ -80,6 +80,7 @@ def fit(
     splits: Splits,
     view_size: int,
     frozen: Any = None,
+    freeze: Callable[[bool], Mapping[str, Any]] | None = None,
     teacher_view: TeacherView = "same",
     store: Store | None = None,
 ) -> dict[str, Trained]:
@@ -95,6 +96,8 @@ def fit(
       splits: images to train, validate and test on.
       view_size: side of the views in pixels; every model resizes them to its own resolution.
       frozen: parameters the tasks need that are not trained; never saved.
+      freeze: finds more of what is frozen, by name, once the workdirs are this run's; it is told
+        whether the run goes on from a checkpoint. None finds nothing.
       teacher_view: what else batches hold for teachers.
       store: whose examples to train on, again and again, in place of new views; made with the
         same seed and batch size.
@@ -148,6 +151,8 @@ def fit(
             say(f"{name}: a branch of {config.branch_from}")
         if at >= 0:
             say(f"{name}: resuming after step {done}")
+        if freeze is not None:
+            frozen = {**frozen, **freeze(at >= 0)}
         loader = TrainLoader(
             splits.train,
             config.data,

@@ -48,8 +48,11 @@ MASKS = MaskSpec(("background", *"0123456789"))
 IMAGES = {"train": 20_000, "validation": 1_000, "test": 2_000}
 """How many scenes there are where no number is asked for."""
 
-# A scene of this side has one to three digits.
+# A scene of this side has one to three digits, and a smaller one has one.
 _CELL, _MOST = 32, 3
+_SMALLEST = 16
+# Where digits begin if nothing is said: in smaller scenes there would be no choice.
+_STEP, _SMALL_STEP = 12, 2
 # Of the smaller one of two digits' squares; layers that are the same do not overlap.
 _OVERLAP = 1 / 3
 _TRIES = 32
@@ -100,6 +103,8 @@ class Options:
 class TexturedScenes:
     """One to three real digits on a real photograph, 32×32, or as densely in larger scenes.
 
+    A smaller scene has one digit, which is its label.
+
     Each digit is in one of three layers, of which the nearer ones are drawn larger and over the
     others; digits overlap by at most a third of the smaller one's square, those of one layer not
     at all. What is where depends on the split, the scene's number, size and step alone, and is
@@ -110,7 +115,8 @@ class TexturedScenes:
       split: `train`, `validation` or `test`.
       channels: 1 for grey or 3 for colour.
       options: which scenes.
-      also: what there is beside the image: `classes`, float32 [10], which digits are there; of each
+      also: what there is beside the image: `classes`, float32 [10], which digits are there, or of
+        scenes of one digit its `label`; of each
         pixel its class, as `masks:` has it; or its layer as its depth, as `depth:` has it.
 
     Raises:
@@ -128,8 +134,14 @@ class TexturedScenes:
         self._covers = [covers(split, side) for side in SIDES]
         self._digits = scans(split).labels
         self.class_names = scans(split).class_names if also == "classes" else ()
-        self.spec = _spec(channels, also)
+        self._of_one = options.size < _CELL
+        self.spec = _spec(channels, also, self._of_one)
         self.labels = np.full(options.images, -1, np.int32)
+        if self._of_one:
+            rng = np.random.default_rng((_SEED, self._key, options.size))
+            self._scans = rng.integers(len(self._digits), size=options.images)
+            if also == "classes":
+                self.labels = self._digits[self._scans].astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -141,11 +153,13 @@ class TexturedScenes:
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
         ground = draw_place(rng, self._split, size)
         cells = (size / _CELL) ** 2
-        wanted = int(rng.integers(round(cells), round(_MOST * cells), endpoint=True))
+        wanted = 1
+        if not self._of_one:
+            wanted = int(rng.integers(round(cells), round(_MOST * cells), endpoint=True))
         pieces: list[Piece] = []
         layers = [layer for _ in range(-(-wanted // _MOST)) for layer in rng.permutation(_MOST)]
         for layer in sorted(layers[:wanted]):
-            scan = int(rng.integers(len(self._digits)))
+            scan = int(self._scans[index] if self._of_one else rng.integers(len(self._digits)))
             ink = draw_ink(rng)
             most = (size - SIDES[layer]) // step
             places = step * rng.integers(most, size=(_TRIES, 2), endpoint=True)
@@ -169,6 +183,8 @@ class TexturedScenes:
                 value = piece.layer if is_depth else self._digits[piece.scan] + 1
                 pixels[part][shown(cover)] = value
         image = in_channels(canvas, self._channels)
+        if pixels is None and self._of_one:
+            return {"image": image, "label": self.labels[index]}
         if pixels is None:
             classes = np.zeros(10, np.float32)
             classes[[self._digits[piece.scan] for piece in pieces]] = 1
@@ -201,7 +217,7 @@ class TexturedScenes:
     def found(self) -> str:
         """How many scenes there are, and what goes with them."""
         also = {
-            "classes": "of 10 classes, several each",
+            "classes": "in 10 classes" if self._of_one else "of 10 classes, several each",
             "masks": f"with masks of {len(MASKS.class_names)} classes",
             "depth": "with their layers as depth",
         }
@@ -218,7 +234,9 @@ class TexturedScenes:
         return np.arange(len(self))
 
 
-def _spec(channels: int, also: Also) -> ExampleSpec:
+def _spec(channels: int, also: Also, of_one: bool) -> ExampleSpec:
+    if also == "classes" and of_one:
+        return labelled_images(channels)
     if also == "classes":
         return {"image": ImageSpec(channels), "classes": ClassesSpec(10)}
     if also == "masks":
@@ -244,11 +262,12 @@ _LARGEST = 128
 
 
 def _read_options(said: Mapping[str, str], split: str) -> Options:
+    size = whole_number(said, "size", _CELL, _SMALLEST, _LARGEST)
     return Options(
-        size=whole_number(said, "size", _CELL, _CELL, _LARGEST),
+        size=size,
         images=whole_number(said, "images", IMAGES.get(split, 1), 1, 2**31 - 1),
         light=whole_number(said, "light", LIGHT, 0, 100),
-        step=whole_number(said, "step", 12, 1, 16),
+        step=whole_number(said, "step", _STEP if size >= _CELL else _SMALL_STEP, 1, 16),
     )
 
 
