@@ -120,6 +120,6 @@ class DenseView:
         if self.seen == "windows":
             return None
         return (
-            f"warning: whole images are seen, and positions of a model trained at {side} pixels "
-            "interpolated to theirs; what its tokens say may be lost (tokens.seen=windows keeps it)"
+            f"warning: whole images are seen, on other grids of patches than that of {side}×{side} "
+            "pixels; what the model's tokens say may be lost (tokens.seen=windows keeps it)"
         )

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 def get_config():
     config = ConfigDict()
     config.tower = dict()
-    config.head = dict(task="depth", learn="trained", limits=(1e-3, 10.0), crop="eigen")
+    config.head = dict(task="depth", learn="trained", limits=(1e-3, 10.0), part="eigen")
     config.data = dict(
         source="tfds_depth:nyu_depth_v2",
         train_split="train",

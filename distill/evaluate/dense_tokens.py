@@ -1,5 +1,6 @@
 """Frozen tokens: what a model makes of the parts of images of any size."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ from distill.evaluation_view import Filter
 from distill.nn import Params, VisionNetwork
 from distill.nn.dense import patch_tokens, tokens_taken
 from distill.parallel import batch_devices, in_flight, local_rows, put_batch, replicated
+
+# Of an image as it is seen, and of patches that attend to each other.
+_MOST_PIXELS, _MOST_PATCHES = 2**26, 2**14
 
 
 class ImageTokens(NamedTuple):
@@ -85,6 +89,17 @@ class DenseTokens:
         """How images are shown, and what stands for their parts, for people."""
         return self.view.described(self.side, self.patch, self._depth)
 
+    def shown(self) -> dict[str, Any]:
+        """The same as JSON can hold it, in pixels and numbers of layers."""
+        view = self.view
+        windows = view.seen == "windows"
+        return {
+            **dataclasses.asdict(view),
+            "layers": list(view.layers or (self._depth,)),
+            "stride": view.step(self.side, self.patch) if windows else None,
+            "window": self.side if windows else None,
+        }
+
     def __call__(
         self,
         params: Params,
@@ -129,12 +144,30 @@ class DenseTokens:
             pixels = example.pop("image")
             height, width = pixels.shape[:2]
             size = self.view.resized((height, width), self.side, self.patch)
+            self._check_size(size, source.describe(index))
             pixels = resize_box(pixels, (0, 0, width, height), size, self._by)
             if self.view.seen == "whole":
                 windows = [Window(0, 0, *size)]
             else:
                 windows = windows_of(size, self.side, stride)
             yield ImageTokens(index, example, size, pixels, windows, [])
+
+    def _check_size(self, size: tuple[int, int], image: str) -> None:
+        """Checks that an image, and all of its tokens, fit into memory.
+
+        Raises:
+          UserError: if it is too large.
+        """
+        height, width = size
+        patches = height * width // self.patch**2
+        whole = self.view.seen == "whole"
+        if height * width > _MOST_PIXELS or (whole and patches > _MOST_PATCHES):
+            most = f"{_MOST_PIXELS:,} pixels" + (f" and {_MOST_PATCHES:,} patches" * whole)
+            raise UserError(
+                f"{image} would be seen as {height:,}×{width:,} pixels, {patches:,} patches"
+                f"{' at once' * whole}; expected at most {most}: give a smaller tokens.short_side"
+                f"{', or tokens.seen=windows' * whole}"
+            )
 
     def _dispatched(
         self, params: Params, images: Iterable[ImageTokens]

@@ -91,7 +91,7 @@ def head_evaluation(
     view, scale = network.config.view, network.config.depth
     asked: Any = dict(source=source, test_split=split, tokens=view)
     if scale is not None:
-        config = depth.DepthConfig(limits=scale.limits, crop=network.config.crop, **asked)
+        config = depth.DepthConfig(limits=scale.limits, part=network.config.part, **asked)
         images = open_dense(name, config, tower, depth.ARRAY, "depth:PATH", learns=False)
         if images is None:
             return None

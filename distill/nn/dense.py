@@ -113,7 +113,7 @@ class HeadedConfig:
     """Of which each has a score; empty of depths."""
     depth: DepthScale | None = None
     """Of depths; None of classes."""
-    crop: Literal["none", "eigen"] = "none"
+    part: Literal["all", "eigen"] = "all"
     """What of an image's depths counts where they are measured; see `distill.analysis.depth`."""
 
     @property
@@ -186,7 +186,7 @@ class HeadedNetwork(VisionNetwork):
         outputs: int,
         class_names: tuple[str, ...] = (),
         depth: DepthScale | None = None,
-        crop: Literal["none", "eigen"] = "none",
+        part: Literal["all", "eigen"] = "all",
     ) -> Self:
         """A head on a network.
 
@@ -196,7 +196,7 @@ class HeadedNetwork(VisionNetwork):
           outputs: scores of each patch.
           class_names: where each score is a class's.
           depth: where depths are made of them.
-          crop: what of them counts.
+          part: what of them counts.
         """
         layers, width = tokens_taken(base, view)
         config = HeadedConfig(
@@ -205,7 +205,7 @@ class HeadedNetwork(VisionNetwork):
             head=DenseHeadConfig(width=width, outputs=outputs),
             class_names=class_names,
             depth=depth,
-            crop=crop,
+            part=part,
         )
         build = functools.partial(Headed, tower=base.build, layers=layers)
         return cls(config, build, base.placement, base=base)
@@ -240,7 +240,7 @@ class HeadedNetwork(VisionNetwork):
             outputs=config.head.outputs,
             class_names=config.class_names,
             depth=config.depth,
-            crop=config.crop,
+            part=config.part,
         )
 
 

@@ -68,10 +68,8 @@ def evaluate(
       UserError: if the model cannot be opened, or not be evaluated as is asked.
     """
     evals = evals or {"": SplitConfig()}
-    if isinstance(model, WeightsConfig) and not all(one.names_data for one in evals.values()):
-        raise UserError(
-            f"{model.called} come without data; give --source, or config.evals.NAME.source"
-        )
+    if isinstance(model, WeightsConfig):
+        _check_named(model, evals)
     if output is None and not isinstance(model, WeightsConfig):
         output = model / FILE
     if isinstance(model, Path) and is_head(read_config(model)):
@@ -94,6 +92,19 @@ def _check_head(workdir: Path, evals: Mapping[str, EvaluationConfig]) -> None:
                 f"model of whole images, and {workdir} holds a head: give --split and --source, "
                 "or evaluate the model that it is on"
             )
+
+
+def _check_named(weights: WeightsConfig, evals: Mapping[str, EvaluationConfig]) -> None:
+    """Checks that evaluations of published weights say on which images they are.
+
+    Raises:
+      UserError: if one does not.
+    """
+    for name, one in evals.items():
+        if not one.names_data:
+            key = f"config.evals.{name or 'NAME'}.{one.unnamed}"
+            short = "--source, or " if one.unnamed == "source" else ""
+            raise UserError(f"{weights.called} come without data; give {short}{key}")
 
 
 def evaluate_predictions(

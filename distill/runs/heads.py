@@ -102,7 +102,7 @@ class DepthHead(HeadConfig):
     images; or step by step, weights of fixed bins, as DINOv2's and DINOv3's linear heads are."""
     limits: tuple[float, float] = NYU
     """Lowest and highest depth, in the data's unit; others neither are learnt from nor count."""
-    crop: Literal["none", "eigen"] = "none"
+    part: Literal["all", "eigen"] = "all"
     """What of an image counts where it is measured; see the evaluation `depth`."""
     bins: int = 256
     """Of a trained head, evenly between the limits."""
@@ -199,7 +199,7 @@ def headed_network(
     if isinstance(head, SegmentationHead):
         return HeadedNetwork.of(base, view, outputs=len(class_names), class_names=class_names)
     outputs = head.bins if head.scale.kind == "bins" else 1
-    return HeadedNetwork.of(base, view, outputs=outputs, depth=head.scale, crop=head.crop)
+    return HeadedNetwork.of(base, view, outputs=outputs, depth=head.scale, part=head.part)
 
 
 def bare(network: VisionNetwork, params: Params) -> tuple[VisionNetwork, Params]:

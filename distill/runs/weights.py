@@ -198,7 +198,7 @@ def described_network(model: dict[str, Any]) -> VisionNetwork:
             outputs=model["head"]["outputs"],
             class_names=tuple(model["class_names"]),
             depth=None if scale is None else resolve(DepthScale, scale),
-            crop=model["crop"],
+            part=model["part"],
         )
     if "text" in model:
         return PairNetwork(resolve(PairConfig, model), Pair)

@@ -202,7 +202,7 @@ def test_a_fraction_is_what_is_learnt_of_its_images_alone(masks, tmp_path):
 def test_whole_images_are_seen_at_their_size_and_with_a_warning(masks):
     config = segmentation(masks, tokens=DenseView(seen="whole"))
     evaluation = config.build("seg", data.subject())
-    assert "positions of a model trained at 16 pixels" in evaluation.remarks[-1]
+    assert "other grids of patches than that of 16×16 pixels" in evaluation.remarks[-1]
     found = evaluation(data.drawn(data.subject().network))
     windows = measured(segmentation(masks))
     assert found["seg/mean_iou"] != windows["seg/mean_iou"]
