@@ -211,3 +211,8 @@ def test_a_set_of_sequences_has_a_known_kind_and_a_path():
     assert sequences_name("davis:/data/d?resolution=480p") == "davis:/data/d?resolution=480p"
     with pytest.raises(UserError, match=r"expected one of clips:PATH, .*textured_motion; did"):
         sequences_name("clip:/data")
+
+
+def test_a_slice_is_refused_with_the_split_it_is_of(tmp_path):
+    with pytest.raises(UserError, match=r"train\[:50%\] is a slice.*such as train$"):
+        open_sequences(f"clips:{tmp_path}", "train[:50%]", channels=3)

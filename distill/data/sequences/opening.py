@@ -82,6 +82,11 @@ def open_sequences(
     """
     kind, argument, said = parts_of(sequences_name(name))
     form = _FORMATS[kind]
+    if "[" in split:
+        raise UserError(
+            f"{split} is a slice, and splits of sequences have none; name a whole one, such as "
+            f"{split.partition('[')[0]}"
+        )
     if form.has_path:
         root, options = path_and_options(argument, form.options)
         storage_of(root).check_reachable(root, "folder of sequences")
