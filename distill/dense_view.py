@@ -94,11 +94,32 @@ class DenseView:
             return self.stride
         return max(side * 2 // 3 // patch, 1) * patch
 
+    def described(self, side: int, patch: int, depth: int) -> str:
+        """How images are shown, and what stands for their parts, for people.
+
+        Args:
+          side: of the model's images.
+          patch: side of a patch.
+          depth: of its encoder.
+        """
+        layers = ", ".join(map(str, self.layers or (depth,)))
+        sized = "as they are"
+        if self.short_side is not None:
+            sized = f"whose shorter side is made {self.short_side} pixels"
+        shown = (
+            f"windows of {side}×{side} pixels, {self.step(side, patch)} apart, of images {sized}"
+            if self.seen == "windows"
+            else f"whole images {sized}"
+        )
+        of = f"tokens of layer{'s' * (len(self.layers) > 1)} {layers}"
+        also = " with the class token" if self.class_token else ""
+        return f"{shown}; {of}{', normed' if self.normed else ''}{also}"
+
     def remark(self, side: int) -> str | None:
         """What is to be said of it before it is used; None if nothing."""
         if self.seen == "windows":
             return None
         return (
-            f"warning: whole images are seen, and positions of a model trained at {side} pixels "
-            "interpolated to theirs; what its tokens say may be lost (tokens.seen=windows keeps it)"
+            f"warning: whole images are seen, on other grids of patches than that of {side}×{side} "
+            "pixels; what the model's tokens say may be lost (tokens.seen=windows keeps it)"
         )

@@ -4,6 +4,7 @@
   distill train_pair       --config=FILE --workdir=DIR      images and texts: CLIP, SigLIP, LiT
   distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
   distill store_targets    --config=FILE --workdir=DIR      teachers' answers, kept for later
+  distill train_head       --config=FILE --workdir=DIR      segmentation, depth, on a frozen model
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
   distill predict          --workdir=DIR --output=FILE      a model's scores of images, in a file
@@ -34,6 +35,7 @@ COMMANDS = (
     "train_pair",
     "distill_student",
     "store_targets",
+    "train_head",
     "finetune",
     "evaluate",
     "predict",

@@ -11,12 +11,14 @@ resumes.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from distill.command.launch import launch_training
 from distill.data import Store
 from distill.report.story import finish, introduce
 from distill.runs.distillation import DistillConfig
+from distill.runs.standardised import teacher_statistics
 from distill.runs.stored_teachers import (
     check_store,
     describe_teachers,
@@ -122,6 +124,9 @@ def _run(
         splits=splits,
         view_size=size,
         frozen=params,
+        freeze=functools.partial(
+            teacher_statistics, name, trainees, params, splits=splits, size=size, store=store
+        ),
         teacher_view=config.matching.teacher_view,
         store=store,
     )

@@ -18,22 +18,24 @@ The same of published weights, compared on images of a data source. Of a pair, a
 
 exports the text tower, from ids to embeddings (saved_model, stablehlo, onnx); --tower=image the
 image tower, from images to the embeddings that texts are compared with; --tower=pair both, as
-Hugging Face's CLIPModel or SiglipModel (--format=hf).
+Hugging Face's CLIPModel or SiglipModel (--format=hf). A head for segmentation or depth is exported
+with the model that it is on, for images of any size (saved_model, stablehlo; onnx: of one --size).
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from absl import flags
 
 from distill.command.evaluations import define_images
-from distill.command.flags import define_path, parse
+from distill.command.exports import define_export, read_size
+from distill.command.flags import parse
 from distill.command.launch import launch
 from distill.command.models import check_output, define_model, read_model
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
-from distill.export.model import Kind
+from distill.export.model import Tower
 from distill.export.prepared import prepare
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, Version, check_format
@@ -43,35 +45,7 @@ from distill.train.workdir import read_config
 FLAGS = flags.FlagValues()
 define_model(FLAGS, "to export")
 define_images(FLAGS)
-flags.DEFINE_list(
-    "format", ["saved_model"], f"One or more of {', '.join(FORMATS)}.", flag_values=FLAGS
-)
-flags.DEFINE_enum(
-    "tower",
-    None,
-    get_args(Kind),
-    "Of a pair: image, with embeddings as texts are compared with, text, or pair, both of them "
-    "(format hf). Without, image of a run, and the image tower as it is of published weights.",
-    flag_values=FLAGS,
-)
-define_path("output", "Directory of the versions; WORKDIR/export if not given.", FLAGS)
-flags.DEFINE_enum(
-    "dtype",
-    "float32",
-    ["float32", "bfloat16"],
-    "Of parameters and activations.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string(
-    "licence", "unknown", "Of the weights, for the model card: an SPDX name.", flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "images",
-    1000,
-    "Of the evaluation split to compare on, evenly spread; all where there are fewer.",
-    1,
-    flag_values=FLAGS,
-)
+define_export(FLAGS)
 
 
 def run(
@@ -84,7 +58,8 @@ def run(
     licence: str = "unknown",
     compared_on: SplitConfig | None = None,
     images: int = 1000,
-    tower: Kind | None = None,
+    tower: Tower | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Version]:
     """Exports a model, prints what was seen of each export and returns them.
 
@@ -98,6 +73,7 @@ def run(
       compared_on: images with labels; None takes the evaluation split of the run.
       images: how many of them.
       tower: of a pair; None takes its image tower: as it is published, or of a run "image".
+      size: height and width of the images of a head's ONNX; None takes a window's.
 
     Raises:
       UserError: before anything is written, for a format that does not take the model or needs
@@ -122,7 +98,7 @@ def run(
                 if model.of_run
                 else f"published weights have neither a workdir nor data; give --output{compared}"
             )
-    exported, samples, about = prepare(model, tower, recorded, **how)
+    exported, samples, about = prepare(model, tower, recorded, size=size, **how)
     for form in formats:
         check_format(form, exported)
     about |= {"licence": licence, "checked_on": samples.name}
@@ -143,6 +119,7 @@ def main(arguments: list[str]) -> None:
         compared_on=SplitConfig(source=FLAGS.source, split=FLAGS.split, class_map=FLAGS.class_map),
         images=FLAGS.images,
         tower=FLAGS.tower,
+        size=read_size(FLAGS),
     )
 
 

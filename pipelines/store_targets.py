@@ -21,7 +21,7 @@ from distill.data import Contents, Store
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.answers import Answers, write_answers
-from distill.runs.stored_teachers import describe_teachers, views_shown
+from distill.runs.stored_teachers import describe_teachers, layers_said, views_shown
 from distill.runs.storing import StoreTargetsConfig
 from distill.runs.students import agree_on_classes, check_teachers, open_splits, view_size
 from distill.runs.teachers import (
@@ -75,6 +75,7 @@ def run(config: StoreTargetsConfig, workdir: Workdir, name: str = "store") -> St
             "accuracy": {key: one.accuracy for key, one in scores.items()},
             "images": {key: one.images for key, one in scores.items()},
             "jax": jax.__version__,
+            **layers_said(config.matching, teachers),
         },
     )
     workdir.claim(

@@ -45,8 +45,11 @@ def runtimes_in_this_process() -> Iterator[None]:
     # Imported, it sets environment variables.
     check = importlib.import_module("distill.export.check")
 
-    def run(artefact, directory):
-        return check.main(artefact.runtime, artefact.path, directory)
+    def run(artefact, directory, timed=(1, 32)):
+        return check.main(artefact.runtime, artefact.path, directory, timed)
 
-    with mock.patch("distill.export.verify._run", run):
+    with (
+        mock.patch("distill.export.verify.run_artefact", run),
+        mock.patch("distill.export.dense_verify.run_artefact", run),
+    ):
         yield

@@ -10,11 +10,14 @@ from support import REPOSITORY
 
 from distill.command.kind import family_of
 from distill.config import load_file, resolve, to_dict
+from distill.data.batch_spec import abstract_batch
 from distill.errors import UserError
-from distill.estimate.jobs import in_full
+from distill.estimate.jobs import in_full, make_job
 from distill.optim import make_optimizer, make_schedule
+from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluated import EvaluateConfig
+from distill.runs.heads import HeadTrainingConfig
 from distill.runs.pairs import PairTrainingConfig
 from pipelines.finetune import FinetuneConfig
 from pipelines.pretrain import PretrainConfig
@@ -29,9 +32,11 @@ VARIANTS = [str(path) for path in FILES] + [
     "pretrain/vit_g14.py:g/14",
     "pretrain/vit_g14.py:e/14",
     "distill/digits.py:embedding",
+    "distill/textured_scenes.py:tokens",
     "distill/imagenet.py:fast",
     "distill/imagenet.py:9600",
     "distill/published.py:logits",
+    "distill/dense.py:gram",
     *(f"distill/downstream.py:{data}/fast" for data in ("flowers", "pets", "food", "sun")),
     *(f"distill/downstream.py:flowers/{speed}" for speed in ("medium", "long")),
     "finetune/imagenet.py:518",
@@ -44,11 +49,12 @@ STARTS = {
     "finetune/imagenet.py": "pretrain/imagenet.py",
     "finetune/imagenet.py:518": "pretrain/vit_g14.py",
 }
-# Of pairs: what runs and published weights that configs leave to the user to name may hold.
+# What runs and published weights that configs leave to the user to name may hold.
 TOWER = dict(family="vit", variant="B/16", num_classes=0)
 TEACHERS = {
     "distill/scenes": load_file("pretrain/scenes")["model"],
     "pretrain/lit_coco": TOWER,
+    "distill/dense": TOWER | dict(variant="B/14"),
     "distill/siglip_student": dict(
         family="pair",
         image=TOWER,
@@ -71,6 +77,7 @@ def test_the_promised_configs_are_there():
     promised = {
         "pretrain/digits.py",
         "pretrain/scenes.py",
+        "pretrain/textured_scenes.py",
         "pretrain/folder.py",
         "pretrain/imagenet.py",
         "pretrain/lit_22b.py",
@@ -81,9 +88,11 @@ def test_the_promised_configs_are_there():
         "finetune/imagenet.py",
         "distill/digits.py",
         "distill/scenes.py",
+        "distill/textured_scenes.py",
         "distill/downstream.py",
         "distill/imagenet.py",
         "distill/published.py",
+        "distill/dense.py",
         "distill/siglip_student.py",
         "distill/b16_from_22b.py",
         "distill/b16_from_so400m.py",
@@ -149,6 +158,21 @@ def test_the_pair_on_scenes_and_its_student_fit_together():
     assert 5 * small <= whole
 
 
+@pytest.mark.parametrize("choice", ["tokens", "gram"])
+def test_the_dense_student_is_compared_with_tokens_of_another_grid_and_width(choice):
+    tree = load_file(str(CONFIGS / f"distill/dense.py:{choice}"))
+    tree["teacher"]["model"] = TEACHERS["distill/dense"]
+    tree["matching"]["standardise"] = "phi_s"
+    job = make_job(resolve(DistillConfig, tree), make_mesh(MeshConfig(), jax.devices()[:1]), None)
+    batch = abstract_batch(job.examples, 2)
+    prepared = jax.eval_shape(job.task.prepare, job.frozen, batch, jax.random.key(0))
+    assert prepared.teachers["tokens"]["teacher"].shape == (2, 256, 768)
+    loss, terms = jax.eval_shape(job.task.loss, job.network.abstract_params, prepared)
+    wanted = {"embedding_cosine", "tokens_cosine", "tokens_smooth_l1"}
+    assert loss.shape == () and terms.keys() == wanted | ({"tokens_gram"} & {f"tokens_{choice}"})
+    assert prepared.teachers.keys() == {"embedding", "tokens"}
+
+
 def test_the_published_lengths_come_out():
     config = resolve(PretrainConfig, load_file(str(CONFIGS / "pretrain/imagenet.py")))
     # 90 epochs of 99% of ImageNet's 1,281,167 images in batches of 4096.
@@ -170,6 +194,19 @@ def test_patience_is_as_published():
         assert config.train.total_epochs == epochs
     with pytest.raises(UserError, match="expected fast, medium, long or a number of epochs"):
         load_file(str(CONFIGS / "distill/imagenet.py:ages"))
+
+
+@pytest.mark.parametrize("name", ["segmentation", "depth"])
+def test_heads_resolve_and_their_schedules_fit(name):
+    tree = load_file(f"head/{name}")
+    # Which model it is on is the user's to say.
+    tree["tower"] = {"weights": {"path": "weights"}}
+    config = resolve(HeadTrainingConfig, tree)
+    assert resolve(HeadTrainingConfig, to_dict(config)) == config
+    assert config.head.task == name and config.head.learn == "trained"
+    steps = config.train.steps(10**6)
+    schedule = make_schedule(config.schedule, steps)
+    assert float(schedule(config.schedule.warmup_steps)) == 1 and float(schedule(steps)) < 1e-6
 
 
 # Evaluations of the run's own data, unless an argument names other; the others name theirs.

@@ -48,11 +48,8 @@ class Standardisation:
     @classmethod
     def of(cls, features: np.ndarray) -> "Standardisation":
         """Of features [N, D] with N of at least 1."""
-        mean = features.mean(axis=0, dtype=np.float64)
-        squares = np.zeros_like(mean)
-        for rows in row_blocks(len(features)):
-            squares += np.sum((features[rows] - mean) ** 2, axis=0)
-        return cls.of_moments(mean, squares / len(features))
+        found = FeatureMoments.of(features)
+        return cls.of_moments(found.mean, found.squares / found.count)
 
     @classmethod
     def of_moments(cls, mean: np.ndarray, variance: np.ndarray) -> "Standardisation":
@@ -62,6 +59,40 @@ class Standardisation:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Maps [N, D] to float64 [N, D]."""
         return (features - self.mean) / self.std
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureMoments:
+    """Of N features of width D, each on its own; those of parts are added by `+`.
+
+    Kept about the mean, as sums of squares would lose what varies beside what is the same.
+    """
+
+    count: int
+    """N."""
+    mean: np.ndarray
+    """float64 [D]."""
+    squares: np.ndarray
+    """Σ (x − mean)², float64 [D]."""
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> "FeatureMoments":
+        """Of features [N, D] with N of at least 1."""
+        mean = features.mean(axis=0, dtype=np.float64)
+        squares = np.zeros_like(mean)
+        for rows in row_blocks(len(features)):
+            squares += np.sum((features[rows] - mean) ** 2, axis=0)
+        return cls(len(features), mean, squares)
+
+    def __add__(self, other: "FeatureMoments") -> "FeatureMoments":
+        """Of the features of both."""
+        count, apart = self.count + other.count, other.mean - self.mean
+        between = self.count * other.count / count * apart**2
+        return FeatureMoments(
+            count,
+            self.mean + apart * (other.count / count),
+            self.squares + other.squares + between,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from distill.errors import UserError
 # Of each command, keys that the configs of those after it do not have.
 _OWN = {
     "scaling_study": ("sizes", "durations"),
+    "train_head": ("head", "tower"),
     "distill_student": ("teacher", "teachers", "students", "targets", "matching"),
     "finetune": ("start",),
     "pretrain": (),

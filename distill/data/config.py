@@ -210,15 +210,19 @@ class DataConfig:
             )
         return chosen
 
-    def open_splits(self, *, channels: int) -> "Splits":
+    def open_splits(self, *, channels: int, labelled: bool = True) -> "Splits":
         """Opens all splits of a run.
+
+        Args:
+          channels: 1 for grey or 3 for colour; images are converted.
+          labelled: whether images to evaluate on without labels are an error.
 
         Raises:
           UserError: if one is missing or empty, there are fewer images to train on than asked for,
             or those to evaluate on have no labels, or classes that the first of them does not have.
         """
         with opened_together():
-            splits = self._all_splits(channels)
+            splits = self._all_splits(channels, labelled)
         places = {
             "train": f"split {self.train_split!r} of {self.training_source}",
             "validation": f"split {self.validation_split!r} of {self.evaluation_source}",
@@ -230,7 +234,7 @@ class DataConfig:
         model, whose = splits.opened[first].class_names, places[first]
         return splits.numbered(model, whose, in_order=self.in_order, places=places)
 
-    def _all_splits(self, channels: int) -> "Splits":
+    def _all_splits(self, channels: int, labelled: bool) -> "Splits":
         try:
             train = self.open_training(channels=channels)
         except EmptySplit as error:
@@ -241,14 +245,17 @@ class DataConfig:
         if self.train_images is not None:
             train = FewImages(train, self.train_images)
         held_out = [
-            self._open_held_out(key, channels) for key in ("validation_split", "test_split")
+            self._open_held_out(key, channels, labelled)
+            for key in ("validation_split", "test_split")
         ]
         return Splits(train, *held_out)
 
-    def _open_held_out(self, key: str, channels: int) -> Source | None:
+    def _open_held_out(self, key: str, channels: int, labelled: bool) -> Source | None:
         split = getattr(self, key)
         try:
-            return self.open_evaluation(split, channels=channels) if split else None
+            if not split:
+                return None
+            return self.open_evaluation(split, channels=channels, labelled=labelled)
         except EmptySplit as error:
             raise EmptySplit(
                 f"{error}. A run does without images to evaluate on: config.data.{key}=none"

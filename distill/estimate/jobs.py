@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,6 +19,7 @@ from distill.estimate.towers import forward_flops, training_flops
 from distill.nn import Params, TextConfig, VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.optim import make_optimizer, make_schedule, trained_params
+from distill.parallel import replicated
 from distill.runs.distillation import DistillConfig
 from distill.runs.models import abstract_params
 from distill.runs.opened import describe_model
@@ -29,6 +31,7 @@ from distill.subject import Teacher
 from distill.tasks.classification import Classification
 from distill.tasks.contrastive import Contrastive
 from distill.tasks.matching.function_matching import FunctionMatching, projected
+from distill.tasks.matching.standardise import STATISTICS
 from distill.tasks.pairs import CAPTION
 from distill.train.run import RunConfig, blame, check_batch
 from distill.train.step import Task
@@ -193,12 +196,19 @@ def _distillation(config: DistillConfig, mesh: Mesh) -> _Work:
         for teacher in teachers.values():
             teacher.network.check(config.train.batch_size)
     networks = tuple(teacher.network for teacher in teachers.values())
+    task = FunctionMatching(network, teachers, matching)
+    frozen = {name: params for name, (_, params) in found.items()}
+    if task.standardised:
+        frozen[STATISTICS] = jax.tree.map(
+            lambda one: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=replicated(mesh)),
+            task.abstract_statistics,
+        )
     return _Work(
         network,
-        FunctionMatching(network, teachers, matching),
+        task,
         _examples(config, network, *networks, teacher_view=matching.teacher_view),
         networks,
-        {name: params for name, (_, params) in found.items()},
+        frozen,
         matching.losses.needs_captions,
     )
 
@@ -247,9 +257,10 @@ def _teacher(name: str, config: TeacherConfig, mesh: Mesh) -> tuple[VisionNetwor
 def _teacher_network(key: str, config: TeacherConfig) -> VisionNetwork:
     """The network of a teacher, who need not be here if the config says what it is."""
     if config.model is not None:
-        return config.model.executed(dtype=config.dtype or config.model.dtype).network()
+        executed = config.model.executed(dtype=config.dtype or config.model.dtype)
+        return config.sized(executed.network())
     with _without(key):
-        return describe_model(config.place, dtype=config.dtype).network
+        return config.sized(describe_model(config.place, dtype=config.dtype).network)
 
 
 @contextlib.contextmanager

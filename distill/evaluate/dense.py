@@ -11,6 +11,7 @@ from distill.analysis.segmentation import nested_fractions
 from distill.analysis.windows import Window, WindowMean
 from distill.data import DataConfig, Source
 from distill.data.sources import SourceName
+from distill.data.sources.base import MissingSplit, count
 from distill.data.spec import ArraySpec
 from distill.dense_view import DenseView
 from distill.errors import UserError, check_choices, check_each_once
@@ -93,6 +94,11 @@ class DenseConfig(EvaluationConfig):
         """Whether it says itself on which images."""
         return self.source is not None and self.test_split is not None
 
+    @property
+    def unnamed(self) -> str:
+        """The key by which it would, where it does not."""
+        return "source" if self.source is None else "test_split"
+
     def learner(self, width: int, targets: int, images: int) -> Learner:
         """What learns.
 
@@ -132,7 +138,13 @@ class DenseImages(NamedTuple):
 
 
 def open_dense(
-    name: str, config: DenseConfig, subject: Subject, array: str, example: str
+    name: str,
+    config: DenseConfig,
+    subject: Subject,
+    array: str,
+    example: str,
+    *,
+    learns: bool = True,
 ) -> DenseImages | None:
     """Opens the images; None of a run that holds no split out.
 
@@ -142,6 +154,7 @@ def open_dense(
       subject: the model, and the run's images.
       array: the name of what is known of each pixel.
       example: a source that has it, for messages.
+      learns: whether anything is learnt; else no images to learn from are looked for.
 
     Raises:
       UserError: if they are not there, or have no such array, or differ in what theirs is.
@@ -154,11 +167,16 @@ def open_dense(
     data = subject.data
     if config.source is not None:
         data = dataclasses.replace(data, eval_source=config.source, captions=None, classes=())
-    train_split = config.train_split or data.train_split
+    train_split = (config.train_split or data.train_split) if learns else test_split
     channels = subject.network.config.channels
+    if learns and train_split == test_split:
+        raise UserError(
+            f"{test_split} would be both learnt from and predicted; give another "
+            f"config.evals.{name}.train_split or .test_split"
+        )
     train, test = (
-        data.open_evaluation(split, channels=channels, labelled=False)
-        for split in (train_split, test_split)
+        _opened(data, split, channels, f"config.evals.{name}.{key}")
+        for key, split in (("train_split", train_split), ("test_split", test_split))
     )
     specs = [one.spec.get(array) for one in (train, test)]
     if specs[0] is None or specs[1] is None:
@@ -175,17 +193,37 @@ def open_dense(
     return DenseImages(data, train, test, train_split, test_split, array, specs[0])
 
 
+def _opened(data: DataConfig, split: str, channels: int, key: str) -> Source:
+    try:
+        return data.open_evaluation(split, channels=channels, labelled=False)
+    except MissingSplit as error:
+        raise UserError(f"{error}; {key} names another") from error
+
+
 class DenseProbes:
     """Learns from images and predicts others, each as large as it is.
 
     Args:
+      name: of the evaluation.
       config: what to learn of which tokens.
       subject: the model.
       images: to learn from and to predict.
+      needs: what pixels have to have to be learnt from, for messages.
     """
 
-    def __init__(self, config: DenseConfig, subject: Subject, images: DenseImages):
+    def __init__(
+        self,
+        name: str,
+        config: DenseConfig,
+        subject: Subject,
+        images: DenseImages,
+        *,
+        needs: str,
+    ):
         self._config, self._images, self._subject = config, images, subject
+        self._name, self._needs = name, needs
+        self._learnt_from: dict[float, int] = {}
+        self._predicted = 0
         self.tokens = DenseTokens(
             subject.network,
             config.tokens,
@@ -217,6 +255,7 @@ class DenseProbes:
         """
         order = self.orders[max(self.orders)]
         learner = self._config.learner(self.tokens.width, targets, len(order))
+        images = 0
         # Each fraction is learnt when all of its images have been seen.
         places = {int(index): place for place, index in enumerate(order)}
         pending = sorted(self.orders, reverse=True)
@@ -224,6 +263,8 @@ class DenseProbes:
 
         def learn_before(place: int) -> None:
             while pending and len(self.orders[pending[-1]]) <= place:
+                self._check_learnable(images)
+                self._learnt_from[pending[-1]] = images
                 found[pending.pop()] = learner.learnt()
 
         for image in self.tokens(params, self._images.train, order, overlapping=False):
@@ -234,8 +275,13 @@ class DenseProbes:
                 target_of(_part(known, window), tokens.shape[:2]).reshape(-1, targets)
                 for window, tokens in zip(image.windows, image.tokens, strict=True)
             ]
-            tokens = np.concatenate([one.reshape(-1, width) for one in image.tokens])
-            learner.add(tokens, np.concatenate(wanted))
+            tokens, each = (
+                np.concatenate([one.reshape(-1, width) for one in image.tokens]),
+                np.concatenate(wanted),
+            )
+            if not np.isnan(each).any(axis=1).all():
+                learner.add(tokens, each)
+                images += 1
         learn_before(len(order))
         return found
 
@@ -249,7 +295,9 @@ class DenseProbes:
           learnt: by fraction.
           outputs: makes of scores [rows, columns, C] what is averaged over windows.
         """
+        self._predicted = 0
         for image in self.tokens(params, self._images.test, overlapping=True):
+            self._predicted += 1
             found = {}
             for fraction, one in learnt.items():
                 mean = None
@@ -264,6 +312,47 @@ class DenseProbes:
                 found[fraction] = scores if mean is None else mean.mean()
             yield image, found
 
+    def _check_learnable(self, images: int) -> None:
+        """Checks that there are images to learn from, and to hold out where a penalty is chosen.
+
+        Raises:
+          UserError: if there are not.
+        """
+        config = self._config
+        chooses = config.l2 is None and config.probe != "neighbours"
+        if images and (images > 1 or not chooses):
+            return
+        split, source = self._images.train_split, self._images.data.evaluation_source
+        raise UserError(
+            f"{images or 'no'} image{'' if images == 1 else 's'} of {source} {split} "
+            f"{'has' if images == 1 else 'have'} {self._needs}; expected "
+            + (
+                f"two or more, as some are held out to choose the penalty, unless "
+                f"config.evals.{self._name}.l2 says it (such as 0.1)"
+                if images
+                else "at least one to learn from"
+            )
+        )
+
+    def predicted(self, also: str = "") -> str:
+        """How many images were predicted last, for people.
+
+        Args:
+          also: what else is to be said of them.
+        """
+        images, total = self._images, len(self._images.test)
+        left_out = total - self._predicted
+        notes = [*([f"{left_out:,} that cannot be decoded left out"] if left_out else []), also]
+        said = "; ".join(filter(None, notes))
+        of = count(self._predicted, "image")
+        return f"{of} of {images.data.evaluation_source}{f' ({said})' if said else ''}"
+
+    def learnt_from(self) -> str:
+        """How many images were learnt from last, for people; of fractions, of each."""
+        counts = [f"{number:,}" for number in self._learnt_from.values()]
+        plural = "" if counts == ["1"] else "s"
+        return f"{', '.join(counts)} image{plural} to learn from"
+
     def pictures(self) -> DensePictures:
         """What takes in images to show."""
         return DensePictures(len(self._images.test), self._config.pictures, self.tokens.side)
@@ -276,8 +365,7 @@ class DenseProbes:
             "data": [describe_images(images.test, source, images.test_split)],
             "learnt_from": [describe_images(images.train, source, images.train_split)],
             "view": {
-                **dataclasses.asdict(self._config.tokens),
-                "window": self.tokens.side,
+                **self.tokens.shown(),
                 "filter": self._subject.view.filter,
             },
         }

@@ -80,9 +80,9 @@ class RidgeLearner:
             if not self._training.count:
                 raise UserError("there is no patch with a label to learn from")
             (classifier,) = dense_probe.fit_ridges(self._training, [self._l2])
-            return _linear(classifier, self._l2)
+            return linear(classifier, self._l2)
         found = dense_probe.fit_dense_probe(self._training, self._held_out)
-        return _linear(found.classifier, found.l2)
+        return linear(found.classifier, found.l2)
 
 
 class _Kept:
@@ -140,11 +140,11 @@ class LogisticLearner:
                 standardisation,
                 self._classes,
             )
-            return _linear(found.classifier, found.l2)
+            return linear(found.classifier, found.l2)
         zeros = np.zeros((self._width, self._classes)), np.zeros(self._classes)
         start = LinearClassifier(standardisation, *zeros)
         classifier = logistic.fit_logistic(lambda: self._parts(images), start, self._l2)
-        return _linear(classifier, self._l2)
+        return linear(classifier, self._l2)
 
     def _parts(self, images: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return ((self._kept.tokens[n], self._kept.targets[n]) for n in images)
@@ -185,7 +185,13 @@ class NeighbourLearner:
         return Learnt(lambda tokens: neighbour_shares(bank, targets, tokens, self._k), None, None)
 
 
-def _linear(classifier: LinearClassifier, l2: float) -> Learnt:
+def linear(classifier: LinearClassifier, l2: float | None) -> Learnt:
+    """What a linear map says of tokens.
+
+    Args:
+      classifier: the map.
+      l2: the penalty that it was found with, if any.
+    """
     # As float32: a score for each patch and class of many images.
     std = classifier.standardisation.std
     kernel = classifier.kernel / std[:, None]

@@ -1,11 +1,11 @@
 """Frozen tokens: what a model makes of the parts of images of any size."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from distill.analysis.windows import Window, cut_window, windows_of
@@ -17,7 +17,11 @@ from distill.dense_view import DenseView
 from distill.errors import UserError
 from distill.evaluation_view import Filter
 from distill.nn import Params, VisionNetwork
+from distill.nn.dense import patch_tokens, tokens_taken
 from distill.parallel import batch_devices, in_flight, local_rows, put_batch, replicated
+
+# Of an image as it is seen, and of patches that attend to each other.
+_MOST_PIXELS, _MOST_PATCHES = 2**26, 2**14
 
 
 class ImageTokens(NamedTuple):
@@ -74,28 +78,27 @@ class DenseTokens:
         self.side, self.patch = height, tower.patch_size
         """Of a window and of a patch, in pixels."""
         self.view = view
-        self._layers = view.layers or (tower.depth,)
-        self.width = tower.width * len(self._layers) * (2 if view.class_token else 1)
+        self.width = tokens_taken(network, view)[1]
         """F."""
         self._mesh, self._data, self._batch_size = network.mesh, data, batch_size
+        self._depth = tower.depth
         self._by: Filter = by
-        self._compute = _compiled(network, self._layers, view.normed, view.class_token)
+        self._compute = _compiled(network, view)
 
     def described(self) -> str:
         """How images are shown, and what stands for their parts, for people."""
-        view, layers = self.view, ", ".join(map(str, self._layers))
-        sized = "as they are"
-        if view.short_side is not None:
-            sized = f"whose shorter side is made {view.short_side} pixels"
-        shown = (
-            f"windows of {self.side}×{self.side} pixels, {view.step(self.side, self.patch)} apart, "
-            f"of images {sized}"
-            if view.seen == "windows"
-            else f"whole images {sized}"
-        )
-        of = f"tokens of layer{'s' * (len(self._layers) > 1)} {layers}"
-        also = " with the class token" if view.class_token else ""
-        return f"{shown}; {of}{', normed' if view.normed else ''}{also}"
+        return self.view.described(self.side, self.patch, self._depth)
+
+    def shown(self) -> dict[str, Any]:
+        """The same as JSON can hold it, in pixels and numbers of layers."""
+        view = self.view
+        windows = view.seen == "windows"
+        return {
+            **dataclasses.asdict(view),
+            "layers": list(view.layers or (self._depth,)),
+            "stride": view.step(self.side, self.patch) if windows else None,
+            "window": self.side if windows else None,
+        }
 
     def __call__(
         self,
@@ -141,12 +144,30 @@ class DenseTokens:
             pixels = example.pop("image")
             height, width = pixels.shape[:2]
             size = self.view.resized((height, width), self.side, self.patch)
+            self._check_size(size, source.describe(index))
             pixels = resize_box(pixels, (0, 0, width, height), size, self._by)
             if self.view.seen == "whole":
                 windows = [Window(0, 0, *size)]
             else:
                 windows = windows_of(size, self.side, stride)
             yield ImageTokens(index, example, size, pixels, windows, [])
+
+    def _check_size(self, size: tuple[int, int], image: str) -> None:
+        """Checks that an image, and all of its tokens, fit into memory.
+
+        Raises:
+          UserError: if it is too large.
+        """
+        height, width = size
+        patches = height * width // self.patch**2
+        whole = self.view.seen == "whole"
+        if height * width > _MOST_PIXELS or (whole and patches > _MOST_PATCHES):
+            most = f"{_MOST_PIXELS:,} pixels" + (f" and {_MOST_PATCHES:,} patches" * whole)
+            raise UserError(
+                f"{image} would be seen as {height:,}×{width:,} pixels, {patches:,} patches"
+                f"{' at once' * whole}; expected at most {most}: give a smaller tokens.short_side"
+                f"{', or tokens.seen=windows' * whole}"
+            )
 
     def _dispatched(
         self, params: Params, images: Iterable[ImageTokens]
@@ -182,22 +203,12 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @functools.cache
-def _compiled(
-    network: VisionNetwork, layers: tuple[int, ...], normed: bool, class_token: bool
-) -> Callable[[Params, jax.Array], jax.Array]:
+def _compiled(network: VisionNetwork, view: DenseView) -> Callable[[Params, jax.Array], jax.Array]:
     """Tokens of a batch of views in [0, 255], [B, rows, columns, F]; compiled once for all."""
 
     # What is replicated can be fetched by every process.
     @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
     def compute(params: Params, images: jax.Array) -> jax.Array:
-        _, found = network.with_layers(params, network.normalise(images), layers, normed=normed)
-        patches = jnp.moveaxis(found.patches, 1, 3)
-        *lead, _, _ = patches.shape
-        parts = [patches.reshape(*lead, -1)]
-        if class_token:
-            assert found.class_token is not None
-            joined = found.class_token.reshape(len(images), 1, 1, -1)
-            parts.append(jnp.broadcast_to(joined, (*lead, joined.shape[-1])))
-        return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+        return patch_tokens(network, params, images, view)
 
     return compute

@@ -1,17 +1,28 @@
 """The evaluation of kind `depth`: how far away each pixel is, learnt of frozen tokens."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from distill.analysis.depth import EIGEN, FIGURES, NYU, depth_errors, mean_errors, patch_means
-from distill.analysis.resizing import resize_bilinear
-from distill.errors import check_choices
-from distill.evaluate.dense import DenseConfig, DenseImages, DenseProbes, named, open_dense
+from distill.analysis.resizing import pixels, resize_bilinear
+from distill.data.sources import CorruptImage
+from distill.errors import UserError, check_choices
+from distill.evaluate.dense import (
+    DenseConfig,
+    DenseImages,
+    DenseProbes,
+    OutputsOf,
+    named,
+    open_dense,
+)
+from distill.evaluate.dense_learning import Learnt
 from distill.evaluate.dense_pictures import Shown
+from distill.evaluate.notes import Notes
 from distill.nn import Params
 from distill.subject import Subject
 
@@ -33,8 +44,8 @@ class DepthConfig(DenseConfig):
     kind: Literal["depth"] = "depth"
     limits: tuple[float, float] = NYU
     """Lowest and highest depth, in the data's unit; others neither are learnt from nor count."""
-    crop: Literal["none", "eigen"] = "none"
-    """What of an image counts: all, or Eigen's crop of NYU Depth v2's 480×640 pixels."""
+    part: Literal["all", "eigen"] = "all"
+    """What of an image counts: all, or Eigen's part of NYU Depth v2's 480×640 pixels."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -66,10 +77,13 @@ class DepthEvaluation:
 
     def __init__(self, name: str, config: DepthConfig, subject: Subject, images: DenseImages):
         self._name, self._config, self._images = name, config, images
-        self._probes = DenseProbes(config, subject, images)
+        low, high = config.limits
+        needs = f"a depth between {low:g} and {high:g} (config.evals.{name}.limits)"
+        self._probes = DenseProbes(name, config, subject, images, needs=needs)
         self.remarks = self._probes.remarks
         self._pictures: dict[str, Any] = {}
-        self._seen = self._without = 0
+        self._without = 0
+        self._notes = Notes()
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
         """Figures as `name/rmse`; all processes must call it, and all get the same.
@@ -81,16 +95,58 @@ class DepthEvaluation:
         del frozen
         low, high = self._config.limits
 
+        def depths(scores: np.ndarray) -> np.ndarray:
+            # Beyond the limits nothing counts, and far beyond them exp has no number.
+            return np.exp(np.clip(scores, math.log(low), math.log(high)))
+
+        return self.measure(params, self.learn(params), depths)
+
+    def learn(self, params: Params) -> dict[float, Learnt]:
+        """What is learnt from each fraction of the images; all processes must call it.
+
+        Raises:
+          RunFailed: if too many images are corrupt, or a token is not finite.
+          UserError: if no patch has a depth.
+        """
+        low, high = self._config.limits
+        self._check_part()
+
         def logarithms(depth: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
             valid = (depth > low) & (depth < high)
             logs = np.log(np.where(valid, depth, 1), dtype=np.float32)
             return patch_means(np.where(valid, logs, np.nan), grid)[..., None]
 
-        def depths(scores: np.ndarray) -> np.ndarray:
-            # Beyond the limits nothing counts, and far beyond them exp has no number.
-            return np.exp(np.clip(scores, math.log(low), math.log(high)))
+        return self._probes.learn(params, 1, logarithms)
 
-        learnt = self._probes.learn(params, 1, logarithms)
+    def _check_part(self) -> None:
+        """Checks that what counts is a part of the images, before anything is learnt.
+
+        Raises:
+          UserError: if the first one is of another size.
+        """
+        if self._config.part == "all" or not len(self._images.test):
+            return
+        with contextlib.suppress(CorruptImage):
+            size = self._images.test.read(0)[ARRAY].shape
+            if size != EIGEN.size:
+                raise UserError(
+                    f"{self._images.test.describe(0)} is {pixels(size)}, but part=eigen is of "
+                    f"images of {pixels(EIGEN.size)}; give config.evals.{self._name}.part=all"
+                )
+
+    def measure(
+        self, params: Params, learnt: Mapping[float, Learnt], depths: OutputsOf
+    ) -> dict[str, float]:
+        """Figures of what was learnt, by fraction; all processes must call it.
+
+        Args:
+          params: of the model.
+          learnt: by fraction.
+          depths: makes depths [rows, columns, 1] of scores.
+
+        Raises:
+          RunFailed: if too many images are corrupt, or a prediction is not finite.
+        """
         errors: dict[float, list[dict[str, float]]] = {fraction: [] for fraction in learnt}
         pictures, most = self._probes.pictures(), max(learnt)
         for image, predicted in self._probes.predict(params, learnt, depths):
@@ -101,7 +157,7 @@ class DepthEvaluation:
                     found,
                     depth,
                     limits=self._config.limits,
-                    crop=EIGEN if self._config.crop == "eigen" else None,
+                    crop=EIGEN if self._config.part == "eigen" else None,
                     source=source,
                 )
                 errors[fraction].append(figures)
@@ -117,9 +173,14 @@ class DepthEvaluation:
             figures = mean_errors(images) | ({} if l2 is None else {"l2": l2})
             metrics |= named(self._name, fraction, figures)
         some = next(iter(errors.values()))
-        self._seen = len(some)
         self._without = sum(math.isnan(one["rmse"]) for one in some)
         self.missing = frozenset() if f"{self._name}/rmse" in metrics else self._all()
+        if self.missing:
+            low, high = self._config.limits
+            self._notes.say(
+                f"{self._name}/rmse and all others missing: no image to predict has a depth "
+                f"between {low:g} and {high:g}"
+            )
         return metrics
 
     def _all(self) -> frozenset[str]:
@@ -127,10 +188,12 @@ class DepthEvaluation:
 
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""
-        source = self._images.data.evaluation_source
-        learnt = ", ".join(f"{len(order):,}" for order in self._probes.orders.values())
-        without = f" ({self._without:,} without a depth left out)" if self._without else ""
-        return [f"{self._seen:,} images of {source}{without}; {learnt} images to learn from"]
+        return [f"{self.predicted()}; {self._probes.learnt_from()}"]
+
+    def predicted(self) -> str:
+        """How many images the last call has predicted."""
+        without = f"{self._without:,} without a depth left out" if self._without else ""
+        return self._probes.predicted(without)
 
     def about(self) -> dict[str, Any]:
         """The images, how they are shown, and pictures."""

@@ -75,6 +75,11 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
         return False
 
     @property
+    def unnamed(self) -> str:
+        """The key by which it would, where it does not."""
+        return "source"
+
+    @property
     def writes(self) -> bool:
         """Whether it is to write files, which an earlier evaluation's figures do not stand for."""
         return False

@@ -1,6 +1,7 @@
 """The evaluation of kind `segmentation`: the class of each pixel, learnt of frozen tokens."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,9 @@ from distill.analysis.resizing import classes_at
 from distill.analysis.segmentation import PixelConfusion, patch_shares
 from distill.data.spec import MaskSpec
 from distill.evaluate.dense import DenseConfig, DenseImages, DenseProbes, named, open_dense
+from distill.evaluate.dense_learning import Learnt
 from distill.evaluate.dense_pictures import Shown
+from distill.evaluate.notes import Notes
 from distill.nn import Params
 from distill.subject import Subject
 
@@ -54,11 +57,11 @@ class SegmentationEvaluation:
     ):
         assert isinstance(images.spec, MaskSpec)
         self._name, self._images, self._spec = name, images, images.spec
-        self._probes = DenseProbes(config, subject, images)
+        self._probes = DenseProbes(name, config, subject, images, needs="a labelled pixel")
         self.remarks = self._probes.remarks
         self._confusions: dict[float, PixelConfusion] = {}
         self._pictures: dict[str, Any] = {}
-        self._seen = 0
+        self._notes = Notes()
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
         """Figures as `name/mean_iou`; all processes must call it, and all get the same.
@@ -68,15 +71,32 @@ class SegmentationEvaluation:
           UserError: if a label is of no class, or no patch that is learnt from has one.
         """
         del frozen
-        names, ignore = self._spec.class_names, self._spec.ignore
-        classes = len(names)
+        return self.measure(params, self.learn(params))
+
+    def learn(self, params: Params) -> dict[float, Learnt]:
+        """What is learnt from each fraction of the images; all processes must call it.
+
+        Raises:
+          RunFailed: if too many images are corrupt, or a token is not finite.
+          UserError: if a label is of no class, or no patch has one.
+        """
+        classes, ignore = len(self._spec.class_names), self._spec.ignore
 
         def shares(label: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
             return patch_shares(label, grid, classes, ignore=ignore)
 
-        learnt = self._probes.learn(params, classes, shares)
+        return self._probes.learn(params, classes, shares)
+
+    def measure(self, params: Params, learnt: Mapping[float, Learnt]) -> dict[str, float]:
+        """Figures of what was learnt, by fraction; all processes must call it.
+
+        Raises:
+          RunFailed: if too many images are corrupt.
+          UserError: if a label is of no class.
+        """
+        classes, ignore = len(self._spec.class_names), self._spec.ignore
         found = {fraction: PixelConfusion.none(classes) for fraction in learnt}
-        self._seen, pictures, most = 0, self._probes.pictures(), max(learnt)
+        pictures, most = self._probes.pictures(), max(learnt)
         for image, scores in self._probes.predict(params, learnt):
             label, source = image.example[ARRAY], self._images.test.describe(image.index)
             for fraction, one in scores.items():
@@ -90,7 +110,6 @@ class SegmentationEvaluation:
                     name = self._images.test.name(image.index)
                     truth, told = (array.astype(np.uint8) for array in (label, prediction))
                     pictures.show(image, Shown(name, image.pixels, truth, told, score))
-            self._seen += 1
         self._confusions, self._pictures = found, pictures.details()
         metrics: dict[str, float] = {}
         for fraction, confusion in sorted(found.items(), reverse=True):
@@ -99,13 +118,18 @@ class SegmentationEvaluation:
             metrics |= named(self._name, fraction, figures)
         whole = named(self._name, 1, dict.fromkeys(PixelConfusion.FIGURES, 0.0))
         self.missing = frozenset(whole) - frozenset(metrics) if 1 in found else frozenset()
+        if not any(confusion.matrix.any() for confusion in found.values()):
+            listed = ", ".join(whole)
+            self._notes.say(f"{listed} missing: no pixel of the images to predict has a label")
         return metrics
 
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""
-        source = self._images.data.evaluation_source
-        learnt = ", ".join(f"{len(order):,}" for order in self._probes.orders.values())
-        return [f"{self._seen:,} images of {source}; {learnt} images to learn from"]
+        return [f"{self.predicted()}; {self._probes.learnt_from()}"]
+
+    def predicted(self) -> str:
+        """How many images the last call has predicted."""
+        return self._probes.predicted()
 
     def about(self) -> dict[str, Any]:
         """The images, how they are shown, and a row for each class."""

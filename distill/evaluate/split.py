@@ -5,12 +5,15 @@ from typing import Any, Literal
 
 from distill.data import Source
 from distill.data.classes import among
+from distill.errors import UserError
 from distill.evaluate.evaluation import ImagesEvaluation
 from distill.evaluate.features import split_loader
+from distill.evaluate.head import HeadEvaluation, head_evaluation
 from distill.evaluate.images import open_images
 from distill.evaluate.of_images import OfImagesConfig
 from distill.metrics import ConfusionMatrix
 from distill.metrics.classification import competing
+from distill.nn.dense import HeadedNetwork
 from distill.subject import PerExample, Subject
 
 
@@ -27,8 +30,14 @@ class SplitConfig(OfImagesConfig):
     """Whether to measure each class on its own: `NAME/per_class/accuracy/CLASS`, and the means over
     the classes of accuracy and of intersection over union."""
 
-    def build(self, name: str, subject: Subject) -> ImagesEvaluation | None:
-        """Metrics named `NAME/accuracy`, `NAME/kl`; None of a run that holds no split out."""
+    def build(self, name: str, subject: Subject) -> ImagesEvaluation | HeadEvaluation | None:
+        """Metrics named `NAME/accuracy`, `NAME/kl`; None of a run that holds no split out.
+
+        Of a head on frozen tokens, those of its pixels: `NAME/mean_iou` or `NAME/rmse`.
+        """
+        if isinstance(subject.network, HeadedNetwork):
+            self._check_pixels()
+            return head_evaluation(name, subject, source=self.source, split=self.split)
         if (shown := self.shown(name, subject)) is None:
             return None
         images, remarks = open_images(subject, shown.data, shown.split)
@@ -54,6 +63,17 @@ class SplitConfig(OfImagesConfig):
             class_map=shown.data.class_map,
             remarks=remarks,
         )
+
+    def _check_pixels(self) -> None:
+        """Refuses what is of images that have one class each."""
+        own = {field.name: field.default for field in dataclasses.fields(SplitConfig)}
+        kept = ("kind", "every", "source", "split")
+        for name, default in own.items():
+            if name not in kept and getattr(self, name) != default:
+                raise UserError(
+                    f"{name} is of images that have one class each, and a head tells what pixels "
+                    f"show: leave {name} out"
+                )
 
 
 def _with_classes(per_example: PerExample, subject: Subject, images: Source) -> PerExample:

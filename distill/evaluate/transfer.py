@@ -98,7 +98,7 @@ def short_name(source: str) -> str:
     kind, _, argument = source.partition(":")
     if kind == "folder":
         return Path(argument).name
-    return argument.partition(":")[0].replace("/", "_") or kind
+    return argument.partition(":")[0].replace("/", "_") or kind.partition("?")[0]
 
 
 class TransferEvaluator:

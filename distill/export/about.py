@@ -15,7 +15,7 @@ from distill.train.progress import format_figure
 from distill.train.workdir import read_summary
 
 # Sections of a config that make up the recipe on a model card.
-_RECIPE = ("data.view", "optimizer", "schedule", "matching", "loss")
+_RECIPE = ("head", "data.view", "optimizer", "schedule", "matching", "loss")
 
 
 def describe(workdir: Path, recorded: Mapping[str, Any], best: bool) -> dict[str, Any]:

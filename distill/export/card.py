@@ -7,6 +7,7 @@ from typing import Any
 
 from distill.data.prompts import described
 from distill.export.card_facts import kind_facts
+from distill.export.dense import DenseExportable
 from distill.export.images import ImageExportable
 from distill.export.model import Exportable
 from distill.export.stablehlo import promised_until
@@ -65,7 +66,8 @@ def model_card(model: Exportable, description: Mapping[str, Any]) -> str:
     """
     about = description["about"]
     licence = about.get("licence") or "unknown"
-    form, embeds = description["format"], not _classifies(model) and model.kind != "pair"
+    form = description["format"]
+    embeds = not _classifies(model) and model.kind not in ("pair", "dense")
     student = {
         "model": _model(about.get("model")),
         "parameters": f"{model.network.parameter_count():,}",
@@ -128,6 +130,11 @@ def _compared(model: Exportable, embeds: bool) -> str:
     """What the table's figures are."""
     if embeds:
         return "worst difference of a value of the embedding, mean cosine of the embeddings"
+    if model.kind == "dense":
+        return (
+            "worst difference of a score or depth, share of the pixels with the same class, or a "
+            "depth to 1%"
+        )
     best = "the same more similar text" if model.kind == "pair" else "the same first class"
     return f"worst difference of a logit, share of the images with {best}"
 
@@ -136,6 +143,8 @@ def _task(model: Exportable) -> str:
     """As Hugging Face's hub calls it."""
     if model.kind == "image":
         return "image-classification" if _classifies(model) else "image-feature-extraction"
+    if isinstance(model, DenseExportable):
+        return "image-segmentation" if model.network.config.depth is None else "depth-estimation"
     return "feature-extraction" if model.kind == "text" else "zero-shot-image-classification"
 
 
@@ -216,6 +225,8 @@ def _lineage(about: Mapping[str, Any]) -> str:
 def _model(model: Mapping[str, Any] | None) -> str:
     if not model:
         return "unknown"
+    if "tower" in model:
+        return f"a head with {model['head']['outputs']} outputs on {_model(model['tower'])}"
     if "family" in model:
         return f"{model['family']} {model['variant']}"
     # Of published weights, it is recorded what their network is.
@@ -269,7 +280,10 @@ def _table(checked: Iterable[Mapping[str, Any]], embeds: bool) -> str:
         f"| {one['name']} | {one['bytes']:,} | {one['difference']:.1e} | "
         f"{format(one['agreement'], '.4f' if embeds else '.2%')} | "
         f"{'—' if one['accuracy'] is None else format(one['accuracy'], '.2%')} | "
-        + " | ".join(f"{one['milliseconds'][size]:.1f}" for size in ("1", "32"))
+        + " | ".join(
+            f"{one['milliseconds'][size]:.1f}" if size in one["milliseconds"] else "—"
+            for size in ("1", "32")
+        )
         + " |"
         for one in checked
     ]
@@ -279,4 +293,7 @@ def _table(checked: Iterable[Mapping[str, Any]], embeds: bool) -> str:
 
 
 def _shape(shape: Iterable[int | None]) -> str:
-    return "[" + ", ".join("batch" if side is None else str(side) for side in shape) + "]"
+    batch, *sides = shape
+    assert batch is None
+    named = iter(("height", "width"))
+    return f"[{', '.join(['batch', *(str(s or next(named)) for s in sides)])}]"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from distill.export.dense import DenseExportable
 from distill.export.images import ImageExportable
 from distill.export.model import Exportable
 from distill.export.pairs import PairExportable
@@ -30,6 +31,8 @@ def kind_facts(model: Exportable, form: str) -> dict[str, Any]:
             "similarities": "scaled cosines"
             + (" and a bias: their sigmoid is a probability" if config.bias else ""),
         }
+    if isinstance(model, DenseExportable):
+        return _of_pixels(model, form)
     assert isinstance(model, ImageExportable)
     config = model.network.config
     joint = model.network.tower is not config and not config.num_classes
@@ -37,6 +40,33 @@ def kind_facts(model: Exportable, form: str) -> dict[str, Any]:
     return {
         **_of_images(model, model.network.tower, form),
         "classes": config.num_classes or f"none: it returns an embedding{unit if joint else ''}",
+    }
+
+
+def _of_pixels(model: DenseExportable, form: str) -> dict[str, Any]:
+    config, done, tower = model.network.config, model.preprocessing, model.network.tower
+    resized = "as they are"
+    if done["short_side"] is not None:
+        resized = f"resized before, {done['filter']}, so that the shorter side is "
+        resized += f"{done['short_side']} pixels"
+    height, width = model.fixed_size
+    size = f"{height}×{width} alone" if form == "onnx" else "of any size"
+    normalised = f"(x/255 − mean)/std with mean {_values(done, 'mean')} and std "
+    normalised += _values(done, "std")
+    said: dict[str, Any] = {"classes": ", ".join(config.class_names)}
+    if config.depth is not None:
+        low, high = config.depth.limits
+        said = {"depths": f"{low:g} to {high:g}, in the unit of the data"}
+    return {
+        "shape": f"{_transformer(tower)}, patches of {tower.patch_size}×{tower.patch_size}",
+        "tokens": model.network.shown,
+        "images": f"{size}, {config.channels} channel{'s' if config.channels > 1 else ''}",
+        "preprocessing": f"{'grey' if done['mode'] == 'L' else 'RGB'}, {resized}; uint8, 0 to 255, "
+        f"channels last. Inside the model: {normalised}",
+        "windows": f"inside the model, of {done['window']} pixels every {done['stride']}; where "
+        "they overlap, the mean. Images smaller than a window are enlarged to it and the answer "
+        "made as large as they were",
+        **said,
     }
 
 

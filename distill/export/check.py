@@ -1,10 +1,10 @@
 """Runs an exported model in its own runtime, without this project; a script, which nothing imports.
 
-  python check.py RUNTIME MODEL DIR
+  python check.py RUNTIME MODEL DIR [BATCH …]
 
 reads DIR/inputs.npz (batch/input: array, such as 3/images, uint8 [3, H, W, C]), runs the model on
 each batch and writes DIR/outputs.npz (batch/output: array). Prints a JSON object: the seconds of a
-batch, by its size.
+batch, by its size; of those that are named, of 1 and 32 where none is.
 """
 
 import json
@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,9 @@ def hide_what_is_absent(runtime: str) -> None:
     modules.update(dict.fromkeys(absent))
 
 
-def main(runtime: str, model: Path, directory: Path) -> dict[str, float]:
+def main(
+    runtime: str, model: Path, directory: Path, timed: Sequence[int] = TIMED_BATCHES
+) -> dict[str, float]:
     """Runs every input, in batches of at most 32; returns the seconds of a batch, by its size."""
     run = RUNTIMES[runtime](model)
     outputs, inputs = {}, {}
@@ -229,9 +231,10 @@ def main(runtime: str, model: Path, directory: Path) -> dict[str, float]:
         for output in answers[0]:
             outputs[f"{name}/{output}"] = np.concatenate([answer[output] for answer in answers])
     np.savez(directory / "outputs.npz", **outputs)
-    return {str(size): seconds(run, of_size(inputs, size)) for size in TIMED_BATCHES}
+    return {str(size): seconds(run, of_size(inputs, size)) for size in timed}
 
 
 if __name__ == "__main__":
     hide_what_is_absent(sys.argv[1])
-    print(json.dumps(main(sys.argv[1], *map(Path, sys.argv[2:]))))
+    sizes = tuple(map(int, sys.argv[4:])) or TIMED_BATCHES
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sizes)))

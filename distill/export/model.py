@@ -14,8 +14,11 @@ import numpy as np
 from distill.errors import RunFailed, UserError, check_choices
 from distill.nn import Network, Params
 
-Kind = Literal["image", "text", "pair"]
+Tower = Literal["image", "text", "pair"]
 """Which towers of a pair there are, or a model of images as any other."""
+
+Kind = Literal["image", "text", "pair", "dense"]
+"""Those, and heads that say something of each pixel."""
 
 TOLERANCE = 1e-4
 """Of an output of an exact export, against JAX in float32."""
@@ -40,8 +43,8 @@ class Input(NamedTuple):
     """What an exported function takes of each example."""
 
     dtype: str
-    shape: tuple[int, ...]
-    """Without the batch, which comes first."""
+    shape: tuple[int | None, ...]
+    """Without the batch, which comes first; None is any size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,23 @@ class Exportable(abc.ABC):
     def preprocessing(self) -> dict[str, Any]:
         """What is done to an example before the model sees it, as JSON can hold it."""
 
+    @property
+    def free_side(self) -> int:
+        """An example of what an input's size may be where it may be any."""
+        return 1
+
+    def example_shapes(self, batch: int, side: int | None = None) -> dict[str, tuple[int, ...]]:
+        """Shapes of inputs, by name, where any size is `side`, or `free_side`."""
+        any_size = side or self.free_side
+        return {
+            name: (batch, *(any_size if one is None else one for one in x.shape))
+            for name, x in self.inputs.items()
+        }
+
+    def at_one_size(self) -> "Exportable":
+        """The same for a format that does not take inputs of any size."""
+        return self
+
     @abc.abstractmethod
     def function(self, **execution: Any) -> Callable[..., dict[str, jax.Array]]:
         """Maps (params, *inputs), in the export's dtype, to outputs by name, float32.
@@ -114,13 +134,32 @@ class Artefact:
 
 
 def signature(model: Exportable) -> Mapping[str, Any]:
-    """Names, dtypes and shapes of what the function takes and returns; None is the batch."""
-    one = {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in model.inputs.items()}
-    outputs = jax.eval_shape(model.function(), model.network.abstract_params, *one.values())
+    """Names, dtypes and shapes of what the function takes and returns.
+
+    None is the batch or, after it, any size.
+    """
+    outputs = others = _outputs(model, model.free_side)
+    if any(None in x.shape for x in model.inputs.values()):
+        others = _outputs(model, model.free_side + 1)
     return {
         "inputs": {n: [x.dtype, [None, *x.shape]] for n, x in model.inputs.items()},
-        "outputs": {n: [str(o.dtype), [None, *o.shape[1:]]] for n, o in outputs.items()},
+        "outputs": {
+            n: [str(o.dtype), [None, *_common(o.shape[1:], others[n].shape[1:])]]
+            for n, o in outputs.items()
+        },
     }
+
+
+def _outputs(model: Exportable, side: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """What the function returns of one example of which any size is `side`."""
+    shapes = model.example_shapes(1, side)
+    one = [jax.ShapeDtypeStruct(shapes[name], x.dtype) for name, x in model.inputs.items()]
+    return jax.eval_shape(model.function(), model.network.abstract_params, *one)
+
+
+def _common(shape: tuple[int, ...], other: tuple[int, ...]) -> list[int | None]:
+    """A shape whose sides are None where they follow the input's."""
+    return [a if a == b else None for a, b in zip(shape, other, strict=True)]
 
 
 def require(form: str, extra: str, *modules: str) -> None:

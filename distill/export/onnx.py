@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from distill.export.dense import DenseExportable
 from distill.export.model import Artefact, Exportable, converting, require
 from distill.nn import Network
 
@@ -74,6 +75,8 @@ def write(model: Exportable, directory: Path) -> Artefact:
     directory.mkdir()
     onnx_ir.save(converted, directory / FILE, external_data=WEIGHTS if size > _MOST_BYTES else None)
     requires = {"opset": OPSET, "onnxruntime": f">={OLDEST_RUNTIME}"}
+    if isinstance(model, DenseExportable):
+        requires["image_size"] = list(model.fixed_size)
     return Artefact("ONNX", "onnx", directory, exact=True, requires=requires)
 
 

@@ -9,12 +9,17 @@ from distill.data import DataConfig, Source, Subset
 from distill.data.classes import Names, among, numbered
 from distill.data.examples import readable_views
 from distill.data.prompts import prompts
+from distill.data.reading_ahead import read_ahead
 from distill.data.tokens import Tokenizer
+from distill.data.views import resize_box
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
+from distill.evaluation_view import Filter
+from distill.export.dense_verify import DenseSamples
 from distill.export.pairs import TEXTS
 from distill.export.verify import Samples
 from distill.nn import ViTConfig
+from distill.nn.dense import HeadedNetwork
 from distill.parallel.printed import say
 
 
@@ -72,6 +77,41 @@ def open_samples(
         f"{len(examples):,} images of {name}, split {split or data.train_split}",
     )
     return names, samples
+
+
+def dense_samples(data: DataConfig, network: HeadedNetwork, by: Filter, most: int) -> DenseSamples:
+    """Images of the evaluation split, or else of the training images, each at its own size.
+
+    Args:
+      data: of the run, or what `data_of` makes of it.
+      network: the head on its tower.
+      by: the filter that images are resized by, where the head's view says that they are.
+      most: how many images.
+
+    Raises:
+      UserError: if none can be decoded.
+    """
+    config, split = network.config, data.test_split or data.validation_split
+    if split is None:
+        source, name = data.open_training(channels=config.channels), data.training_source
+    else:
+        source = data.open_evaluation(split, channels=config.channels, labelled=False)
+        name = data.evaluation_source
+    spread = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
+    found = []
+    for _, example in read_ahead(source, spread, max_corrupt_share=1.0, threads=data.threads):
+        pixels = np.asarray(example["image"])
+        height, width = pixels.shape[:2]
+        if config.view.short_side is not None:
+            patch = network.tower.patch_size
+            size = config.view.resized((height, width), config.image_shape[0], patch)
+            pixels = resize_box(pixels, (0, 0, width, height), size, by)
+        found.append(pixels)
+    if not found:
+        raise UserError(f"no image of {name} can be decoded")
+    return DenseSamples(
+        found, f"{len(found):,} images of {name}, split {split or data.train_split}"
+    )
 
 
 def text_samples(tokenizer: Tokenizer, vocab: int) -> Samples:

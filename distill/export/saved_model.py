@@ -1,6 +1,6 @@
 """SavedModel: a model with its preprocessing inside, for TensorFlow and TF Serving."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def write(model: Exportable, directory: Path) -> Artefact:
     save(model, directory)
     warmup = directory / WARMUP
     warmup.parent.mkdir()
-    zeros = {name: np.zeros((1, *x.shape), x.dtype) for name, x in model.inputs.items()}
+    shapes = model.example_shapes(1)
+    zeros = {name: np.zeros(shapes[name], x.dtype) for name, x in model.inputs.items()}
     write_warmup(warmup, zeros)
     return Artefact("SavedModel", "saved_model", directory, exact=model.dtype == "float32")
 
@@ -84,7 +85,7 @@ def _save(model: Exportable, directory: Path, unroll: bool) -> None:
         model.function(unroll=unroll, remat="none", remat_keep=()),
         polymorphic_shapes=[
             None,
-            *(f"(batch, {', '.join(map(str, x.shape))})" for x in inputs.values()),
+            *(f"(batch, {', '.join(_symbols(x.shape))})" for x in inputs.values()),
         ],
         with_gradient=False,
         native_serialization_platforms=("cpu", "cuda", "tpu"),
@@ -105,6 +106,12 @@ def _save(model: Exportable, directory: Path, unroll: bool) -> None:
         ],
     )
     tf.saved_model.save(module, str(directory), signatures={"serving_default": function})
+
+
+def _symbols(shape: Sequence[int | None]) -> list[str]:
+    """Sides as jax2tf takes them: by name where any size may be."""
+    names = iter(("height", "width"))
+    return [next(names) if side is None else str(side) for side in shape]
 
 
 def write_warmup(file: Path, inputs: Mapping[str, np.ndarray]) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import RunFailed, UserError
+from distill.export.dense import DenseExportable
+from distill.export.dense_verify import DenseSamples, DenseVerifier
 from distill.export.model import Exportable
 from distill.export.verify import Samples, Verifier
 from distill.export.versions import Version, export_version, table
@@ -14,11 +16,11 @@ def export_all(
     model: Exportable,
     formats: Sequence[str],
     directory: Path,
-    samples: Samples,
+    samples: Samples | DenseSamples,
     about: Mapping[str, Any],
 ) -> dict[str, Version]:
     """Exports in each format, whatever becomes of the others, and prints what was seen."""
-    verifier = Verifier(model, samples)
+    verifier = _verifier(model, samples)
     accuracy = verifier.accuracy
     versions, failed = {}, []
     try:
@@ -40,6 +42,13 @@ def export_all(
     if failed:
         raise _incomplete(versions, failed)
     return versions
+
+
+def _verifier(model: Exportable, samples: Samples | DenseSamples) -> Verifier | DenseVerifier:
+    if isinstance(samples, DenseSamples):
+        assert isinstance(model, DenseExportable)
+        return DenseVerifier(model, samples)
+    return Verifier(model, samples)
 
 
 def _incomplete(versions: Mapping[str, Version], failed: Sequence[UserError]) -> UserError:

@@ -4,6 +4,7 @@ import calendar
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +31,8 @@ import json, pathlib
 import jax, numpy as np
 
 model = jax.export.deserialize(bytearray(pathlib.Path("{file}").read_bytes()))
-{inputs}  # any number of them
-outputs = model.call({arguments})  # a dict of float32 arrays: {outputs}
+{inputs}  # any number of them{sizes}
+outputs = model.call({arguments})  # a dict of arrays: {outputs}
 {classes}```
 
 Written on {written} with jax {jax}, calling convention {convention}, for {platforms}. JAX \
@@ -70,8 +71,11 @@ def promised_until(written: datetime.date) -> datetime.date:
 def write(model: Exportable, directory: Path) -> Artefact:
     """Writes the serving function with its parameters, class names and how to load them."""
     params = model.host_params
-    (batch,) = jax.export.symbolic_shape("batch")
-    inputs = [jax.ShapeDtypeStruct((batch, *x.shape), x.dtype) for x in model.inputs.values()]
+    batch, *sides = jax.export.symbolic_shape("batch, height, width")
+    inputs = [
+        jax.ShapeDtypeStruct((batch, *_symbolic(x.shape, sides)), x.dtype)
+        for x in model.inputs.values()
+    ]
     serve = model.function()
     function = jax.jit(lambda *inputs: serve(params, *inputs))
     with converting("StableHLO"):
@@ -81,20 +85,28 @@ def write(model: Exportable, directory: Path) -> Artefact:
     (directory / FILE).write_bytes(content)
     if model.class_names is not None:
         write_json(directory / CLASSES, list(model.class_names))
-    outputs = sorted(jax.eval_shape(serve, params, *inputs))
+    outputs = sorted(jax.tree.unflatten(program.out_tree, program.out_avals))
     (directory / "README.md").write_text(_readme(model, program, outputs), encoding="utf-8")
     return Artefact("StableHLO", "stablehlo", directory / FILE, exact=model.dtype == "float32")
 
 
+def _symbolic(shape: Sequence[int | None], sides: Sequence[Any]) -> tuple[Any, ...]:
+    """A shape with symbols where any size may be."""
+    free = iter(sides)
+    return tuple(next(free) if side is None else side for side in shape)
+
+
 def _readme(model: Exportable, program: jax.export.Exported, outputs: Sequence[str]) -> str:
     """How to load the file, and until when."""
+    shapes = model.example_shapes(2)
     today = datetime.datetime.now(datetime.UTC).date()
     return README.format(
         file=FILE,
-        what=" and the preprocessing" if model.kind == "image" else "",
+        what=" and the preprocessing" if model.kind in ("image", "dense") else "",
         inputs="\n".join(
-            f"{name} = np.zeros({(2, *x.shape)}, np.{x.dtype})" for name, x in model.inputs.items()
+            f"{name} = np.zeros({shapes[name]}, np.{x.dtype})" for name, x in model.inputs.items()
         ),
+        sizes=", and of any size" if model.kind == "dense" else "",
         arguments=", ".join(model.inputs),
         outputs=", ".join(outputs),
         classes="" if model.class_names is None else _CLASSES_LINE,

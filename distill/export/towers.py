@@ -7,7 +7,7 @@ from distill.buckets import place_of
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
 from distill.export.images import ImageExportable
-from distill.export.model import Exportable, Kind
+from distill.export.model import Exportable, Tower
 from distill.export.pairs import PairExportable
 from distill.export.texts import TextExportable
 from distill.nn import (
@@ -55,7 +55,7 @@ def image_tower(
     )
 
 
-def open_run_tower(workdir: Path, tower: Kind, *, best: bool, dtype: Dtype) -> Exportable:
+def open_run_tower(workdir: Path, tower: Tower, *, best: bool, dtype: Dtype) -> Exportable:
     """The pair that a run trained, or a tower of it.
 
     Args:
@@ -90,7 +90,7 @@ def open_run_tower(workdir: Path, tower: Kind, *, best: bool, dtype: Dtype) -> E
     )
 
 
-def open_tower(weights: WeightsConfig, tower: Kind, dtype: Dtype = "float32") -> Exportable:
+def open_tower(weights: WeightsConfig, tower: Tower, dtype: Dtype = "float32") -> Exportable:
     """A published pair, or a tower of it.
 
     Args:

@@ -20,6 +20,7 @@ AGREEMENT = 0.99
 CHECKED_BATCH_SIZES = (1, 3)
 """Besides the batches of 32 that all examples are run in."""
 LARGEST_BATCH = 32
+TIMED_BATCHES = (1, 32)
 
 CHECKER = Path(__file__).with_name("check.py")
 
@@ -131,7 +132,7 @@ class Verifier:
         }
         with tempfile.TemporaryDirectory(prefix="distill-export-") as directory:
             np.savez(Path(directory) / "inputs.npz", **arrays)
-            seconds = _run(artefact, Path(directory))
+            seconds = run_artefact(artefact, Path(directory))
             with np.load(Path(directory) / "outputs.npz", allow_pickle=False) as file:
                 outputs = dict(file)
         found = [self._compare(artefact, outputs, batch) for batch in batches]
@@ -197,9 +198,21 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _run(artefact: Artefact, directory: Path) -> dict[str, float]:
-    """Runs the script; returns the seconds that a batch takes, by its size."""
-    command = [sys.executable, "-I", str(CHECKER), artefact.runtime, str(artefact.path), directory]
+def run_artefact(
+    artefact: Artefact, directory: Path, timed: Sequence[int] = TIMED_BATCHES
+) -> dict[str, float]:
+    """Runs the script; returns the seconds that a batch takes, by its size.
+
+    Args:
+      artefact: what is run.
+      directory: with `inputs.npz`; `outputs.npz` is written to it.
+      timed: sizes of batches that are timed.
+
+    Raises:
+      ExportMismatch: if its runtime cannot run it.
+    """
+    script = [sys.executable, "-I", str(CHECKER)]
+    command = [*script, artefact.runtime, str(artefact.path), directory, *timed]
     try:
         done = subprocess.run(
             list(map(str, command)),

@@ -22,7 +22,7 @@ from distill.errors import UserError
 from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.card import model_card
 from distill.export.model import Artefact, Exportable, ExportFailed, Kind, signature
-from distill.export.verify import Checked, Verifier
+from distill.export.verify import Checked
 from distill.json_files import write_json
 from distill.nn import VisionNetwork
 from distill.terminal import text_table
@@ -45,15 +45,18 @@ class Format(NamedTuple):
     write: Sequence[Write]
     """For each artefact, what writes it to a new directory."""
     holds: Sequence[Kind] = ("image",)
+    any_size: bool = True
+    """Whether inputs may be of any size where the model takes them so."""
 
+
+# Those that hold a function, whatever its inputs and outputs are.
+_ANY: Sequence[Kind] = ("image", "text", "dense")
 
 FORMATS: Mapping[str, Format] = {
     "saved_model": Format(
-        saved_model.check_installed, saved_model.obstacle, (saved_model.write,), ("image", "text")
+        saved_model.check_installed, saved_model.obstacle, (saved_model.write,), _ANY
     ),
-    "stablehlo": Format(
-        stablehlo.check_installed, stablehlo.obstacle, (stablehlo.write,), ("image", "text")
-    ),
+    "stablehlo": Format(stablehlo.check_installed, stablehlo.obstacle, (stablehlo.write,), _ANY),
     "tflite": Format(
         tflite.check_installed,
         tflite.float32_obstacle,
@@ -63,7 +66,7 @@ FORMATS: Mapping[str, Format] = {
         tflite.check_installed, tflite.float32_obstacle, (tflite.write_float32,)
     ),
     "tflite_int8": Format(tflite.check_installed, tflite.int8_obstacle, (tflite.write_int8,)),
-    "onnx": Format(onnx.check_installed, onnx.obstacle, (onnx.write,), ("image", "text")),
+    "onnx": Format(onnx.check_installed, onnx.obstacle, (onnx.write,), _ANY, any_size=False),
     "hf": Format(hf.check_installed, hf.obstacle, (hf.write,), ("image", "pair")),
     "timm": Format(timm.check_installed, timm.obstacle, (timm.write,)),
 }
@@ -72,11 +75,13 @@ _KINDS: Mapping[Kind, str] = {
     "image": "models of images",
     "text": "text towers",
     "pair": "whole pairs",
+    "dense": "heads",
 }
 _THIS: Mapping[Kind, str] = {
     "image": "a model of images",
     "text": "a text tower",
     "pair": "a pair of both towers",
+    "dense": "a head on a model's tokens",
 }
 
 # Of these, inputs and outputs are what their libraries' models have.
@@ -118,7 +123,8 @@ def _obstacle(form: str, model: Exportable) -> str | None:
     if model.kind in FORMATS[form].holds:
         return FORMATS[form].obstacle(model.network, model.dtype)
     held = " and ".join(_KINDS[kind] for kind in FORMATS[form].holds)
-    return f"it holds {held}, and this is {_THIS[model.kind]} (--tower)"
+    other = "" if model.kind == "dense" else " (--tower)"
+    return f"it holds {held}, and this is {_THIS[model.kind]}{other}"
 
 
 def obstacles(network: VisionNetwork, dtype: str = "float32") -> dict[str, str]:
@@ -138,7 +144,7 @@ def export_version(
     model: Exportable,
     form: str,
     directory: Path,
-    verifier: Verifier,
+    verifier: Callable[[Artefact], Checked],
     about: Mapping[str, Any] | None = None,
 ) -> Version:
     """Writes the next version under `directory`, having checked it.
@@ -159,6 +165,7 @@ def export_version(
       ExportMismatch: if one differs from JAX by more than it may, and there is no other.
     """
     check_format(form, model)
+    model = model if FORMATS[form].any_size else model.at_one_size()
     created = []
     try:
         created = [path for path in (directory, *directory.parents) if not path.exists()]
@@ -179,7 +186,7 @@ def export_version(
 
 
 def _write_artefacts(
-    model: Exportable, form: str, written: Path, verifier: Verifier
+    model: Exportable, form: str, written: Path, verifier: Callable[[Artefact], Checked]
 ) -> tuple[list[Artefact], list[Checked], list[UserError]]:
     """Collects in a new directory the artefacts of a format that are the model.
 
@@ -284,5 +291,8 @@ def row(one: Checked) -> tuple[str, ...]:
         f"{one.difference:.1e}",
         f"{one.agreement:.2%}",
         "—" if one.accuracy is None else f"{one.accuracy:.2%}",
-        *(f"{one.milliseconds[size]:.1f} ms" for size in ("1", "32")),
+        *(
+            f"{one.milliseconds[size]:.1f} ms" if size in one.milliseconds else "—"
+            for size in ("1", "32")
+        ),
     )

@@ -7,6 +7,7 @@ from typing import Any
 from distill.inspect.kind import blame
 from distill.inspect.tables import facts, shape_text
 from distill.nn import Network, PairConfig, TextConfig, VisionNetwork
+from distill.nn.dense import HeadedNetwork
 from distill.nn.family import ModelConfig
 from distill.runs.opened import describe_model
 from distill.runs.start import start_source
@@ -52,6 +53,10 @@ def model_facts(network: Network) -> str:
     if isinstance(config, TextConfig):
         shape = f"text tower of width {config.width} and depth {config.depth}"
         return facts({"model": shape, "parameters": count})
+    if isinstance(network, HeadedNetwork):
+        tower, outputs = network.tower, config.head.outputs
+        shape = f"ViT of width {tower.width} and depth {tower.depth}"
+        return facts({"model": f"a head with {outputs} outputs on a {shape}", "parameters": count})
     if not isinstance(config, ModelConfig):
         assert isinstance(network, VisionNetwork)
         shape = f"ViT of width {network.tower.width} and depth {network.tower.depth}"

@@ -11,6 +11,7 @@ from distill.inspect.kind import Kind, blame
 from distill.inspect.lineage import model_and_lineage
 from distill.inspect.tables import facts, tensor_table
 from distill.json_files import read_json
+from distill.runs.heads import is_head
 from distill.train import best as best_weights
 from distill.train.progress import format_figure
 from distill.train.workdir import is_run, read_classes, read_config
@@ -63,6 +64,8 @@ def _row(path: Path) -> tuple[str, ...]:
 
 def _pipeline(recorded: Mapping[str, Any]) -> str:
     """The command that a run is of."""
+    if is_head(recorded):
+        return "train_head"
     if "matching" in recorded:
         return "distill_student"
     if recorded.get("model", {}).get("family") == "pair":

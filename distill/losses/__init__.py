@@ -15,7 +15,8 @@ from distill.losses.contrastive import (
     softmax_matching,
 )
 from distill.losses.cross_entropy import sigmoid_cross_entropy, softmax_cross_entropy
-from distill.losses.features import cosine_distance, mean_squared_error
+from distill.losses.features import cosine_distance, mean_squared_error, smooth_l1
+from distill.losses.gram import gram_distance
 from distill.losses.kl import kl_divergence
 from distill.losses.logits import euclidean_distance, squared_distance
 from distill.losses.term import FEATURES, Term, known_terms
@@ -27,6 +28,7 @@ __all__ = [
     "cosine_distance",
     "euclidean_distance",
     "found_in_batch",
+    "gram_distance",
     "kl_divergence",
     "known_terms",
     "mean_squared_error",
@@ -34,6 +36,7 @@ __all__ = [
     "sigmoid_cross_entropy",
     "sigmoid_loss",
     "sigmoid_matching",
+    "smooth_l1",
     "softmax_cross_entropy",
     "softmax_loss",
     "softmax_matching",

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from distill.losses.features import huber
 from distill.losses.term import Term
 
 
@@ -24,8 +25,7 @@ def relational_distance(teacher: jax.Array, student: jax.Array) -> jax.Array:
     if not pairs:
         raise ValueError("a relational term needs a batch of at least 2 examples")
     difference = _relative_distances(student, pairs) - _relative_distances(teacher, pairs)
-    size = jnp.abs(difference)
-    return jnp.sum(jnp.where(size < 1.0, 0.5 * jnp.square(difference), size - 0.5)) / pairs
+    return jnp.sum(huber(difference)) / pairs
 
 
 def _relative_distances(x: jax.Array, pairs: int) -> jax.Array:

@@ -12,9 +12,12 @@ import jax.numpy as jnp
 from distill.errors import check_choices
 from distill.modules import modules_in
 
-FEATURES = ("logits", "embedding", "tokens", "texts", "similarities")
+FEATURES = ("logits", "embedding", "tokens", "layers", "texts", "similarities")
 """What of a model's output can be compared, in the order in which terms are summed up and
-projections are drawn. Embeddings of texts and their similarities to images are those of a pair."""
+projections are drawn. Layers are the tokens after some of them; embeddings of texts and their
+similarities to images are those of a pair."""
+
+_PROJECTED = ("embedding", "tokens", "layers")
 
 _BLOCKWISE = ("similarities", "captions")
 
@@ -30,7 +33,7 @@ class Term:
     name: str
     """Of its weight, `config.matching.losses.NAME`."""
     compares: Literal[
-        "logits", "embedding", "tokens", "texts", "similarities", "labels", "captions"
+        "logits", "embedding", "tokens", "layers", "texts", "similarities", "labels", "captions"
     ]
     """What of the student's output with the same of a teacher's; "labels" compares logits with
     distributions over the classes, mixed as the images are, "captions" similarities with which
@@ -46,8 +49,8 @@ class Term:
     """Compares not the logits but the probabilities they give at a temperature, which `function`
     takes as its third argument."""
     projected: bool = True
-    """Embeddings and tokens of the student go through a learned projection into the teacher's
-    space, which is no part of the finished model."""
+    """Embeddings, tokens and layers of the student go through a learned projection into the
+    teacher's space, which is no part of the finished model."""
     mean_over_examples: bool = True
     """The loss of a batch is the mean of those of its parts. Where it is not, as examples are
     compared with each other, the batch cannot be cut into microbatches."""
@@ -58,7 +61,7 @@ class Term:
     @property
     def is_projected(self) -> bool:
         """Whether `function` is given features of the student in the teacher's space."""
-        return self.projected and self.compares in ("embedding", "tokens")
+        return self.projected and self.compares in _PROJECTED
 
     @property
     def of_texts(self) -> bool:

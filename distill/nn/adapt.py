@@ -72,3 +72,29 @@ def adapt(
         return adapted
 
     return jax.jit(build, out_shardings=target.shardings)(params)
+
+
+def at_image_size(params: Params, network: Network, target: Network) -> Params:
+    """Parameters of a network for images of another size, placed as `target`'s are.
+
+    Learned position embeddings, of an image tower inside it too, are interpolated as by `adapt`.
+
+    Args:
+      params: of the network.
+      network: what they are of.
+      target: the same network, but for the size of its images; placed on a mesh.
+    """
+    if network.abstract_params == target.abstract_params:
+        return params
+
+    def resize(leaf: jax.Array, wanted: jax.ShapeDtypeStruct) -> jax.Array:
+        if leaf.shape == wanted.shape:
+            return leaf
+        rows, columns, _ = wanted.shape
+        return resize_grid(leaf.astype(wanted.dtype), (rows, columns)).astype(leaf.dtype)
+
+    build = jax.jit(
+        lambda params: jax.tree.map(resize, params, target.abstract_params),
+        out_shardings=target.shardings,
+    )
+    return build(params)

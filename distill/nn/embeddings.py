@@ -119,13 +119,13 @@ def resize_grid(embedding: jax.Array, grid: Grid) -> jax.Array:
 
 
 def resample_tokens(tokens: jax.Array, grid: Grid, to: Grid) -> jax.Array:
-    """Patch tokens [B, rows·columns, D] of one grid on another, bilinearly, antialiased."""
+    """Patch tokens [B, …, rows·columns, D] of one grid on another, bilinearly, antialiased."""
     if grid == to:
         return tokens
-    batch, _, width = tokens.shape
-    patches = tokens.reshape(batch, *grid, width)
-    resized = jax.image.resize(patches, (batch, *to, width), "bilinear", antialias=True)
-    return resized.reshape(batch, -1, width)
+    *batch, _, width = tokens.shape
+    patches = tokens.reshape(*batch, *grid, width)
+    resized = jax.image.resize(patches, (*batch, *to, width), "bilinear", antialias=True)
+    return resized.reshape(*batch, -1, width)
 
 
 class PositionEmbedding(nnx.Module):

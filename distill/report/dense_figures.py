@@ -34,7 +34,7 @@ def masks(lines: Lines, name: str) -> str:
 
 def depths(lines: Lines, name: str) -> str:
     """The depths of pixels of examples, as they are and as each model has them."""
-    said = "depths from near (dark) to far (light), each image between its nearest and farthest"
+    said = "depths, each image's from nearest (dark) to farthest (light); grey is not known"
     return _examples(lines, name, _depth_of, said)
 
 
@@ -92,7 +92,8 @@ def _examples(
     for model, of in samples.items():
         if _names(of) == _names(samples[first]):
             columns.append((model, [look(lines[model], one, "prediction") for one in of]))
-    return _table(columns, f"{name}: {said}", legend)
+    names = ", ".join(_names(samples[first]))
+    return _table(columns, f"{name}: {said}. From the top: {names}", legend)
 
 
 def _worst(lines: Lines, name: str, look: "Look", figure: str, sign: int) -> str:
@@ -138,7 +139,7 @@ def _mask_of(line: Mapping[str, Any], picture: Mapping[str, Any], key: str) -> n
         painted[mask == details["ignore"]] = _IGNORED
     grey = read_picture(picture["pixels"]).astype(np.float64) / 255
     grey = grey.mean(axis=-1) if grey.ndim == 3 else grey
-    return 0.7 * painted + 0.3 * grey[..., None]
+    return 0.85 * painted + 0.15 * grey[..., None]
 
 
 def _depth_of(line: Mapping[str, Any], picture: Mapping[str, Any], key: str) -> np.ndarray:

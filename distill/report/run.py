@@ -19,6 +19,8 @@ CURVES = (
     ("train/loss", "training loss"),
     ("train/learning_rate", "learning rate"),
     ("val/accuracy", "validation accuracy"),
+    ("val/mean_iou", "mean intersection over union of validation images' pixels"),
+    ("val/rmse", "error of validation images' depths"),
     ("val/agreement", "agreement with the teacher on validation images"),
 )
 
@@ -54,7 +56,8 @@ def _evaluations(workdir: Path) -> list[str]:
     found = []
     for name, line in lines.items():
         model = [{"name": workdir.name, "evaluations": {name: line}}]
-        kind = line["config"].get("kind", "")
+        # Of a head, the split's evaluation is of what it tells of pixels.
+        kind = line.get("details", {}).get("drawn_as") or line["config"].get("kind", "")
         drawn = [draw(model, name) for draw in DRAWN.get(kind, ())]
         metrics = line["metrics"].items()
         rows = [(key.removeprefix(f"{name}/"), format_figure(key, v)) for key, v in metrics]

@@ -153,7 +153,7 @@ def _check(
     if isinstance(model, WeightsConfig) and own:
         raise UserError(
             f"{place} are published weights, which come without data: give "
-            f"config.evals.{own[0]}.source, which then is that of all models"
+            f"config.evals.{own[0]}.{evals[own[0]].unnamed}, which then is that of all models"
         )
     for taken in dict.fromkeys(as_taken(model, one) for one in evals.values()):
         describe_model(taken)

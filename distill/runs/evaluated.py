@@ -24,10 +24,12 @@ from distill.evaluate.split import SplitConfig
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluations import build, say_remarks
+from distill.runs.heads import is_head
 from distill.runs.retained import recorded_images
 from distill.runs.subject import OpenedSubject, open_subjects
 from distill.runs.weights import WeightsConfig
 from distill.train.progress import format_figure
+from distill.train.workdir import read_config
 
 FILE = "evaluations.jsonl"
 """Of a workdir: an object for each evaluation of the finished model. Of two of one `name` and
@@ -66,19 +68,43 @@ def evaluate(
       UserError: if the model cannot be opened, or not be evaluated as is asked.
     """
     evals = evals or {"": SplitConfig()}
-    if isinstance(model, WeightsConfig) and not all(one.names_data for one in evals.values()):
-        raise UserError(
-            f"{model.called} come without data; give --source, or config.evals.NAME.source"
-        )
+    if isinstance(model, WeightsConfig):
+        _check_named(model, evals)
     if output is None and not isinstance(model, WeightsConfig):
         output = model / FILE
-    choices = dict(batch_size=batch_size, best=best, data_dir=data_dir)
+    if isinstance(model, Path) and is_head(read_config(model)):
+        _check_head(model, evals)
+    choices = dict(batch_size=batch_size, best=best, data_dir=data_dir, heads=True)
     found = {}
     for opened, some in open_subjects(model, evals, **choices):
         for name, config in some.items():
             line, seen = measure(name, config, opened, weights="best" if best else "last")
             found |= show(line, seen, output)
     return found
+
+
+def _check_head(workdir: Path, evals: Mapping[str, EvaluationConfig]) -> None:
+    """Refuses what is measured of models of whole images."""
+    for name, one in evals.items():
+        if not isinstance(one, SplitConfig):
+            raise UserError(
+                f"the evaluation {name!r} is of kind {to_dict(one)['kind']}, which measures a "
+                f"model of whole images, and {workdir} holds a head: give --split and --source, "
+                "or evaluate the model that it is on"
+            )
+
+
+def _check_named(weights: WeightsConfig, evals: Mapping[str, EvaluationConfig]) -> None:
+    """Checks that evaluations of published weights say on which images they are.
+
+    Raises:
+      UserError: if one does not.
+    """
+    for name, one in evals.items():
+        if not one.names_data:
+            key = f"config.evals.{name or 'NAME'}.{one.unnamed}"
+            short = "--source, or " if one.unnamed == "source" else ""
+            raise UserError(f"{weights.called} come without data; give {short}{key}")
 
 
 def evaluate_predictions(

@@ -15,7 +15,7 @@ from distill.config.tagged import members
 from distill.data import DataConfig
 from distill.errors import UserError
 from distill.evaluation_view import EvaluationView
-from distill.nn import Params, TextConfig, VisionNetwork, ViTConfig
+from distill.nn import Network, Params, TextConfig, VisionNetwork, ViTConfig
 from distill.nn.family import ModelConfig
 from distill.optim import parameter_names
 from distill.train import best as best_weights
@@ -70,7 +70,14 @@ def recorded_model(
     Raises:
       UserError: if there is no run, or another model than expected.
     """
-    recorded = resolve(ModelConfig, read_config(workdir)["model"])
+    config = read_config(workdir)
+    if "model" not in config:
+        raise UserError(
+            f"the run in {place_of(workdir)} made a head on another model's tokens, which is no "
+            "model of whole images; `distill evaluate` and `distill export` take it, and for "
+            "anything else name the model that it is on"
+        )
+    recorded = resolve(ModelConfig, config["model"])
     if expected is not None:
         _compare(recorded, expected.with_classes(recorded.num_classes), workdir)
     # A kernel belongs to a machine, and the run may have had another.
@@ -80,7 +87,7 @@ def recorded_model(
     return model if dtype is None else model.executed(dtype=dtype)
 
 
-def abstract_params(network: VisionNetwork, dtype: str | None = None) -> Params:
+def abstract_params(network: Network, dtype: str | None = None) -> Params:
     """Shapes, dtypes and places of a model's parameters before they are read.
 
     Args:
@@ -95,7 +102,7 @@ def abstract_params(network: VisionNetwork, dtype: str | None = None) -> Params:
 
 def read_checkpoint(
     workdir: Path,
-    network: VisionNetwork,
+    network: Network,
     step: int,
     *,
     best: bool = False,

@@ -282,6 +282,23 @@ def _locked_tower(workdir: Path, mesh: Mesh, rules: RuleTable, dtype: str | None
       UserError: if it is not there, or is another one by now.
     """
     ((_, known),) = read_teachers(workdir).items()
+    whose = f"the pair in {place_of(workdir)} was trained on the image tower"
+    params = without_classifier(open_recorded(known, whose, mesh, rules).params)
+    return params if dtype is None else jax.tree.map(lambda x: x.astype(dtype), params)
+
+
+def open_recorded(known: Mapping[str, Any], whose: str, mesh: Mesh, rules: RuleTable) -> Opened:
+    """Opens the model that another was made on, as teachers.json tells of it.
+
+    Args:
+      known: what it tells.
+      whose: how a message begins that tells where the model is.
+      mesh: see `open_model`.
+      rules: likewise.
+
+    Raises:
+      UserError: if it is not there, or is another one by now.
+    """
     weights = known.get("weights")
     source = ModelSource(
         workdir=None if weights else known["source"],
@@ -290,17 +307,12 @@ def _locked_tower(workdir: Path, mesh: Mesh, rules: RuleTable, dtype: str | None
     )
     asked = known.get("dtype")
     try:
-        params = open_model(source.place, mesh, step=source.step, dtype=asked, rules=rules).params
+        found = open_model(source.place, mesh, step=source.step, dtype=asked, rules=rules)
     except UserError as error:
+        raise UserError(f"{whose} in {source.source}: {error}") from error
+    if (fingerprint := source.fingerprint(found.params, asked)) != known["fingerprint"]:
         raise UserError(
-            f"the pair in {place_of(workdir)} was trained on the image tower in {source.source}: "
-            f"{error}"
-        ) from error
-    if (found := source.fingerprint(params, asked)) != known["fingerprint"]:
-        raise UserError(
-            f"the image tower in {source.source} is no longer the one that the pair in "
-            f"{place_of(workdir)} was trained on: its fingerprint is {found}, and was "
-            f"{known['fingerprint']}"
+            f"{whose} in {source.source}, and what is there is no longer the one: its fingerprint "
+            f"is {fingerprint}, and was {known['fingerprint']}"
         )
-    params = without_classifier(params)
-    return params if dtype is None else jax.tree.map(lambda x: x.astype(dtype), params)
+    return found

@@ -116,8 +116,13 @@ def tower_of(teacher: TeacherConfig) -> VariantConfig:
     """What image tower a teacher is.
 
     Raises:
-      UserError: if it cannot be read, or is no vision transformer.
+      UserError: if it cannot be read, is no vision transformer, or is to see larger images.
     """
+    if teacher.image_size is not None:
+        raise UserError(
+            "an image tower that texts are trained on sees images as it was trained to; leave "
+            "config.teacher.image_size out"
+        )
     place = teacher.place
     if isinstance(place, Path):
         return image_of(recorded_model(place, dtype=teacher.dtype), teacher.source)

@@ -1,7 +1,7 @@
 """Teachers of whom only what they said is there: which they were, and of what they said it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from distill.runs.weights import described_network
 from distill.subject import Teacher
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import mix_views
+from distill.tasks.matching.layers import layers_of_teacher
 from distill.tasks.matching.targets import features_of
 from distill.train.run import RunConfig
 from distill.train.step import step_key
@@ -137,6 +138,14 @@ def views_shown(
     return shown
 
 
+def layers_said(matching: MatchingConfig, teachers: Iterable[str]) -> dict[str, Any]:
+    """Which layers' tokens teachers are asked for, as JSON can hold it; empty if for none."""
+    if "layers" not in matching.losses.features:
+        return {}
+    layers = {name: list(layers_of_teacher(matching, name)) for name in teachers}
+    return {"layers": {"normed": matching.layers_normed, "of": layers}}
+
+
 def check_store(
     store: Store, config: RunConfig, matching: MatchingConfig, splits: Splits, size: int
 ) -> None:
@@ -145,7 +154,8 @@ def check_store(
     Raises:
       UserError: naming everything that differs.
     """
-    there, here = store.contents.about["views"], views_shown(config, matching, splits, size)
+    about = store.contents.about
+    there, here = about["views"], views_shown(config, matching, splits, size)
     # Earlier versions did not record all of it.
     here = {key: value for key, value in here.items() if key in there}
     before = {"filter": "bilinear", "eval_resize": "shortest"} | there["data"]["view"]
@@ -166,8 +176,17 @@ def check_store(
             f"config.matching.losses compares {', '.join(sorted(missing))}, which {store.path} "
             "does not hold; store targets with these losses"
         )
+    layers = layers_said(matching, about["teachers"])
+    if different := differences({key: about.get(key) for key in layers}, layers):
+        listing = ", ".join(
+            f"{key}: {old} there, {new} now" for key, (old, new) in different.items()
+        )
+        raise UserError(
+            f"config.matching compares other layers of the teachers than {store.path} holds "
+            f"({listing}); compare these, or store targets anew"
+        )
     raw = matching.losses.of_logits
-    if raw and store.contents.about["format"]["top_k"] is not None:
+    if raw and about["format"]["top_k"] is not None:
         raise UserError(
             f"{', '.join(raw)} compares logits, but of most classes {store.path} holds only how "
             "probable they are together; use kl, or store all logits (config.store.top_k=none)"

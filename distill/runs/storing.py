@@ -46,11 +46,14 @@ class StoreTargetsConfig(DistillConfig):
     def of_views(self) -> Self:
         """The config as a distillation; of a pair's training, one into its image tower.
 
+        What teachers say is stored as they say it: a replay standardises it.
+
         Raises:
           UserError: if the image tower is trained, or cannot be read.
         """
         if self.loss is None:
-            return self.with_text()
+            matching = dataclasses.replace(self.matching, standardise="none")
+            return dataclasses.replace(self, matching=matching).with_text()
         if self.teacher is None or not isinstance(self.model, PairModel) or self.model.image:
             raise UserError(
                 "embeddings are stored of an image tower that stays as it is: give config.teacher, "

@@ -17,6 +17,7 @@ from distill.runs.teachers import TeacherConfig, match_classes
 from distill.runs.words import kept_params
 from distill.subject import Teacher
 from distill.tasks.matching.function_matching import FunctionMatching, projected, same_mixture
+from distill.tasks.matching.layers import check_layers_there
 from distill.train.fit import Trainee
 from distill.train.run import blame, plan
 from distill.train.workdir import Workdir
@@ -108,6 +109,9 @@ def check_teachers(
       ConfigError: if they have not.
     """
     classes, channels = student.config.num_classes, student.config.channels
+    with blame("config.matching"):
+        check_layers_there(config.matching, student, teachers)
+        _ = FunctionMatching(student, teachers, config.matching).abstract_statistics
     if config.matching.losses.needs_captions and not isinstance(student, PairNetwork):
         raise UserError(
             "config.matching.losses has terms of texts, and the student has no text tower; type "

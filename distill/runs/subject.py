@@ -19,6 +19,7 @@ from distill.nn import Params, VisionNetwork
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.parallel.printed import say
+from distill.runs.heads import is_head, open_head
 from distill.runs.opened import Opened, open_model, recorded_tokenizer
 from distill.runs.teachers import load_teachers, match_classes, recorded_teachers
 from distill.runs.weights import PairWeightsConfig, WeightsConfig
@@ -62,6 +63,7 @@ def open_subject(
     best: bool = False,
     data_dir: str | None = None,
     with_teachers: bool = True,
+    heads: bool = False,
 ) -> OpenedSubject:
     """Opens a model on a mesh of all devices, and says how images are shown to it.
 
@@ -71,6 +73,7 @@ def open_subject(
       best: whether to take the run's best weights instead of its last.
       data_dir: see `DataConfig`; None takes the run's.
       with_teachers: whether to open the teachers it was distilled from, too.
+      heads: whether a head on another model's tokens is one, too.
 
     Raises:
       UserError: if it cannot be read.
@@ -80,6 +83,9 @@ def open_subject(
     if data_dir:
         data = dataclasses.replace(data, data_dir=data_dir)
     mesh = _mesh(batch_size)
+    if heads and is_head(recorded):
+        assert isinstance(model, Path)
+        return _open_head(model, mesh, data, batch_size, best)
     opened = open_model(model, mesh, best=best)
     network, names = opened.network, opened.class_names
     say(f"{opened.place} is shown {opened.view.described(max(network.config.image_shape[:2]))}")
@@ -142,6 +148,27 @@ def as_taken(model: Path | WeightsConfig, *evals: EvaluationConfig) -> Path | We
     if isinstance(model, WeightsConfig) and any(one.needs_pair for one in evals):
         return model.with_text()
     return model
+
+
+def _open_head(
+    workdir: Path, mesh: Mesh, data: DataConfig, batch_size: int, best: bool
+) -> OpenedSubject:
+    """A head with its tower, as it is measured."""
+    opened = open_head(workdir, mesh, best=best)
+    side = opened.network.config.image_shape[0]
+    say(f"{opened.place} is shown {opened.network.shown}")
+    subject = Subject(
+        place=opened.place,
+        network=opened.network,
+        class_names=(),
+        view=opened.view,
+        data=data,
+        split=data.test_split or data.validation_split,
+        metrics=lambda images: lambda params, frozen, batch: {},
+        view_size=side,
+        batch_size=batch_size,
+    )
+    return OpenedSubject(subject, opened.params, {}, opened.step, {})
 
 
 def _tokenizer(

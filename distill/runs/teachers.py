@@ -17,7 +17,8 @@ from distill.evaluate.chance import warn_if_near_chance
 from distill.evaluate.features import split_loader
 from distill.evaluation_view import EvaluationView
 from distill.metrics import classification_metrics
-from distill.nn import Params
+from distill.nn import Params, VisionNetwork
+from distill.nn.adapt import at_image_size
 from distill.nn.family import ModelConfig
 from distill.parallel import ParameterRules, Rules, RuleTable, override_rules
 from distill.parallel.printed import say
@@ -38,6 +39,9 @@ class TeacherConfig(ModelSource):
     """How much it counts among several teachers."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of the teacher's parameters and activations; None keeps the dtype of its run."""
+    image_size: int | None = None
+    """Side in pixels at which the model of `workdir` sees views, positions interpolated; None takes
+    that it was trained at. Of published weights, `weights.image_size` says it."""
     rules: Rules = how_it_runs(())
     """(logical axis, mesh axes) pairs: where the teacher's arrays live, as config.mesh.rules says
     it of the student's."""
@@ -52,11 +56,34 @@ class TeacherConfig(ModelSource):
         override_rules(self.rules, self.params)
         if self.weight <= 0:
             raise ValueError(f"weight must be positive, not {self.weight}")
+        if self.image_size is not None and self.weights is not None:
+            raise ValueError(
+                "image_size is of a run's model; give weights.image_size for published weights"
+            )
 
     @property
     def table(self) -> RuleTable:
         """Where the teacher's arrays live."""
         return override_rules(self.rules, self.params)
+
+    def sized(self, network: VisionNetwork) -> VisionNetwork:
+        """The teacher's network, for views of `image_size`.
+
+        Raises:
+          ConfigError: if patches do not divide it.
+        """
+        if self.image_size is None:
+            return network
+        with blame("config.teacher.image_size"):
+            return network.with_tower(image_size=self.image_size)
+
+    def described(self, dtype: str | None = None) -> dict[str, Any]:
+        """What the teacher is; see `ModelSource.described`."""
+        found = super().described(dtype)
+        if self.image_size is None:
+            return found
+        sized = {"image_size": self.image_size}
+        return found | ({"image": found["image"] | sized} if "image" in found else sized)
 
 
 def config_key(name: str) -> str:
@@ -77,7 +104,7 @@ def load_teachers(
         if not config.rules and not config.params:
             continue
         with blame(config_key(name)):
-            network = describe_model(config.place).network
+            network = config.sized(describe_model(config.place).network)
             network.placed(mesh, config.table).check_rules()
     teachers, params = {}, {}
     for name, config in configs.items():
@@ -89,8 +116,9 @@ def load_teachers(
             rules=config.table,
             expected=config.model,
         )
-        teachers[name] = Teacher(one.network, config.weight, one.class_names, view=one.view)
-        params[name] = one.params
+        network = config.sized(one.network)
+        teachers[name] = Teacher(network, config.weight, one.class_names, view=one.view)
+        params[name] = at_image_size(one.params, one.network, network)
     return teachers, params
 
 

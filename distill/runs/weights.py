@@ -8,6 +8,7 @@ import jax
 
 from distill.config import resolve
 from distill.data.tokens import Tokenizer
+from distill.dense_view import DenseView
 from distill.nn import (
     Network,
     Pair,
@@ -20,6 +21,7 @@ from distill.nn import (
     VisionNetwork,
     ViTConfig,
 )
+from distill.nn.dense import DepthScale, HeadedNetwork
 from distill.nn.family import ModelConfig
 from distill.nn.zero_shot import ZeroShotClassifier, ZeroShotClassifierConfig, ZeroShotNetwork
 from distill.paths import LocalPath, check_reachable
@@ -188,6 +190,16 @@ def described_network(model: dict[str, Any]) -> VisionNetwork:
     """The network of a run's `config.model`, or of what `describe_network` said."""
     if "family" in model:
         return resolve(ModelConfig, model).network()
+    if "tower" in model:
+        scale = model["depth"]
+        return HeadedNetwork.of(
+            described_network(model["tower"]),
+            resolve(DenseView, model["view"]),
+            outputs=model["head"]["outputs"],
+            class_names=tuple(model["class_names"]),
+            depth=None if scale is None else resolve(DepthScale, scale),
+            part=model["part"],
+        )
     if "text" in model:
         return PairNetwork(resolve(PairConfig, model), Pair)
     if "image" in model:

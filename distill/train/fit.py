@@ -80,6 +80,7 @@ def fit(
     splits: Splits,
     view_size: int,
     frozen: Any = None,
+    freeze: Callable[[bool], Mapping[str, Any]] | None = None,
     teacher_view: TeacherView = "same",
     store: Store | None = None,
 ) -> dict[str, Trained]:
@@ -95,6 +96,8 @@ def fit(
       splits: images to train, validate and test on.
       view_size: side of the views in pixels; every model resizes them to its own resolution.
       frozen: parameters the tasks need that are not trained; never saved.
+      freeze: finds more of what is frozen, by name, once the workdirs are this run's; it is told
+        whether the run goes on from a checkpoint. None finds nothing.
       teacher_view: what else batches hold for teachers.
       store: whose examples to train on, again and again, in place of new views; made with the
         same seed and batch size.
@@ -108,22 +111,7 @@ def fit(
         for one in trainees.values():
             check_microbatches(one.task, config.train.microbatches)
 
-    # One process is enough to look at every file.
-    data = splits.record() if distributed.is_primary() else None
-    for one in trainees.values():
-        distributed.check_same("the config", json.dumps(to_dict(one.config)))
-        if one.config.branch_from:
-            check_same_data(origin_of(one.config.branch_from), one.class_names, data)
-        one.workdir.claim(
-            to_dict(one.config),
-            may_change=execution_keys(type(one.config)),
-            classes=one.class_names,
-            data=data,
-            complete=functools.partial(with_defaults, one.config),
-        )
-        if one.teachers and distributed.is_primary():
-            one.workdir.write_teachers(one.teachers)
-
+    claim(trainees.values(), splits)
     remat = {
         f"{one.section}.{key}": how
         for one in trainees.values()
@@ -147,7 +135,7 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(explained(knobs.advice))
-        checkpoints = {key: _open_checkpoints(one, stack) for key, one in trainees.items()}
+        checkpoints = {key: open_checkpoints(one, stack) for key, one in trainees.items()}
         at = _common_step(checkpoints.values())
         begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
         states = {key: state for key, (state, _) in begun.items()}
@@ -163,6 +151,8 @@ def fit(
             say(f"{name}: a branch of {config.branch_from}")
         if at >= 0:
             say(f"{name}: resuming after step {done}")
+        if freeze is not None:
+            frozen = {**frozen, **freeze(at >= 0)}
         loader = TrainLoader(
             splits.train,
             config.data,
@@ -191,7 +181,7 @@ def fit(
                 key: Track(
                     one.evaluations,
                     checkpoints[key],
-                    _open_log(one.workdir, done, stack),
+                    open_log(one.workdir, done, stack),
                     _open_best(one, stack),
                 )
                 for key, one in trainees.items()
@@ -218,6 +208,33 @@ def fit_one(name: str, trainee: Trainee, **shared: Any) -> Trained:
     return fit(name, {"network": trainee}, **shared)["network"]
 
 
+def claim(trainees: Iterable[Trainee], splits: Splits) -> None:
+    """Claims the workdirs of runs, and records what they depend on.
+
+    Args:
+      trainees: each with its workdir.
+      splits: their images.
+
+    Raises:
+      UserError: if a workdir is another run's, or of other data.
+    """
+    # One process is enough to look at every file.
+    data = splits.record() if distributed.is_primary() else None
+    for one in trainees:
+        distributed.check_same("the config", json.dumps(to_dict(one.config)))
+        if one.config.branch_from:
+            check_same_data(origin_of(one.config.branch_from), one.class_names, data)
+        one.workdir.claim(
+            to_dict(one.config),
+            may_change=execution_keys(type(one.config)),
+            classes=one.class_names,
+            data=data,
+            complete=functools.partial(with_defaults, one.config),
+        )
+        if one.teachers and distributed.is_primary():
+            one.workdir.write_teachers(one.teachers)
+
+
 def _learner(trainee: Trainee) -> Learner:
     return Learner(
         trainee.task,
@@ -228,7 +245,8 @@ def _learner(trainee: Trainee) -> Learner:
     )
 
 
-def _open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoints:
+def open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoints:
+    """Those of a run, closed with the stack."""
     train = trainee.config.train
     checkpoints = Checkpoints(
         trainee.workdir.path,
@@ -241,7 +259,8 @@ def _open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoi
     return checkpoints
 
 
-def _open_log(workdir: Workdir, done: int, stack: contextlib.ExitStack) -> MetricsLog | NoLog:
+def open_log(workdir: Workdir, done: int, stack: contextlib.ExitStack) -> MetricsLog | NoLog:
+    """The metrics of a run after so many steps, closed with the stack."""
     log = MetricsLog(workdir.path, resume_step=done or -1) if distributed.is_primary() else NoLog()
     stack.callback(log.close)
     return log

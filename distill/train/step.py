@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from distill.nn import Params
+from distill.parallel.microbatches import cut
 from distill.train.state import STEP_STREAM, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -64,9 +65,13 @@ class Task(Protocol):
     def prepare(self, frozen: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
         """Everything the loss needs that no gradient flows through: inputs and targets.
 
+        Arrays begin with the batch; what belongs to all examples alike is a
+        `distill.parallel.microbatches.Whole`.
+
         Args:
           frozen: parameters that are not trained, such as a teacher's; None if there are none.
-          batch: `image` uint8 [B, height, width, C], `label` int32 [B], `index`, `mask`.
+          batch: `image` uint8 [B, height, width, C], `label` int32 [B], `index`, `mask`; and
+            `step`, int32 [], how many steps were done before.
           key: of this step.
         """
         ...
@@ -225,7 +230,7 @@ def prepare(
     task: Task, seed: int, step: jax.Array | int, frozen: Any, batch: dict[str, jax.Array]
 ) -> Any:
     """What `task` prepares in a step of a run."""
-    return task.prepare(frozen, batch, step_key(seed, step))
+    return task.prepare(frozen, batch | {"step": jnp.asarray(step)}, step_key(seed, step))
 
 
 def step_key(seed: int, step: jax.Array | int) -> jax.Array:
@@ -314,17 +319,13 @@ def _accumulate(gradient: Callable, microbatches: int, placement: Params | None)
             return grads
         return jax.tree.map(jax.lax.with_sharding_constraint, grads, placement)
 
-    def split(x):
-        # Every n-th example, so that each device cuts up its own part of the batch.
-        return jnp.moveaxis(x.reshape(-1, microbatches, *x.shape[1:]), 1, 0)
-
     def accumulated(params, prepared):
         def add(total, microbatch):
-            value, grads = gradient(params, microbatch)
+            value, grads = gradient(params, join(microbatch))
             return jax.tree.map(jnp.add, total, (value, keep(grads))), None
 
-        parts = jax.tree.map(split, prepared)
-        first = jax.tree.map(lambda x: x[0], parts)
+        parts, join = cut(prepared, microbatches)
+        first = join([x[0] for x in parts])
         shapes = jax.eval_shape(gradient, params, first)
         value, grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         total, _ = jax.lax.scan(add, (value, keep(grads)), parts)

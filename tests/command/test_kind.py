@@ -55,6 +55,7 @@ def test_every_shipped_config_is_for_the_command_of_its_folder():
         "finetune": "finetune",
         "evaluate": "evaluate",
         "scaling": "scaling_study",
+        "head": "train_head",
     }
     for name in shipped_configs():
         folder = name.partition("/")[0]

@@ -209,5 +209,10 @@ def test_what_is_missing_of_davis_is_named(davis):
 
 def test_a_set_of_sequences_has_a_known_kind_and_a_path():
     assert sequences_name("davis:/data/d?resolution=480p") == "davis:/data/d?resolution=480p"
-    with pytest.raises(UserError, match="expected one of clips:PATH, videos:PATH, davis:PATH; did"):
+    with pytest.raises(UserError, match=r"expected one of clips:PATH, .*textured_motion; did"):
         sequences_name("clip:/data")
+
+
+def test_a_slice_is_refused_with_the_split_it_is_of(tmp_path):
+    with pytest.raises(UserError, match=r"train\[:50%\] is a slice.*such as train$"):
+        open_sequences(f"clips:{tmp_path}", "train[:50%]", channels=3)

@@ -202,7 +202,7 @@ def test_a_fraction_is_what_is_learnt_of_its_images_alone(masks, tmp_path):
 def test_whole_images_are_seen_at_their_size_and_with_a_warning(masks):
     config = segmentation(masks, tokens=DenseView(seen="whole"))
     evaluation = config.build("seg", data.subject())
-    assert "positions of a model trained at 16 pixels" in evaluation.remarks[-1]
+    assert "other grids of patches than that of 16×16 pixels" in evaluation.remarks[-1]
     found = evaluation(data.drawn(data.subject().network))
     windows = measured(segmentation(masks))
     assert found["seg/mean_iou"] != windows["seg/mean_iou"]
@@ -304,3 +304,47 @@ def test_images_all_of_which_are_ignored_have_no_figures(tmp_path):
     metrics = evaluation(data.drawn(subject.network))
     assert [*metrics] == ["seg/l2"]
     assert "seg/mean_iou" in evaluation.missing
+
+
+def test_images_and_split_that_are_missing_are_named(masks):
+    only = dataclasses.replace(segmentation(masks), test_split=None)
+    assert (only.names_data, only.unnamed) == (False, "test_split")
+    assert SegmentationConfig().unnamed == "source" and segmentation(masks).names_data
+    with pytest.raises(UserError, match=r"train would be both learnt from and predicted"):
+        dataclasses.replace(only, test_split="train").build("seg", data.subject())
+    with pytest.raises(UserError, match=r"config\.evals\.seg\.test_split names another"):
+        dataclasses.replace(only, test_split="none").build("seg", data.subject())
+
+
+def test_an_image_that_would_be_too_large_is_refused(masks):
+    for view in (dict(short_side=100_000), dict(short_side=1000, seen="whole")):
+        config = segmentation(masks, tokens=DenseView(**view))
+        with pytest.raises(UserError, match=r"give a smaller tokens\.short_side"):
+            measured(config)
+
+
+def test_what_is_lacking_to_learn_from_is_said(tmp_path, depths):
+    root = data.write(tmp_path, (("train", 1), ("val", 2)))
+    with pytest.raises(UserError, match=r"1 image of masks:\S+ train has a labelled pixel; .*\.l2"):
+        measured(segmentation(root))
+    assert "seg/mean_iou" in measured(segmentation(root, l2=0.1))
+    far = DepthConfig(source=f"depth:{depths}", **SPLITS, limits=(100.0, 200.0), l2=0.1)
+    with pytest.raises(UserError, match=r"no images .* a depth between 100 and 200 \(config\."):
+        measured(far)
+    eigen = DepthConfig(source=f"depth:{depths}", **SPLITS, part="eigen")
+    with pytest.raises(UserError, match=r"give config\.evals\.seg\.part=all"):
+        measured(eigen)
+
+
+def test_images_learnt_from_are_those_that_can_be(masks, tmp_path):
+    root = data.write(tmp_path)
+    mask = root / "masks" / "train" / "03.png"
+    Image.fromarray(np.full_like(np.asarray(Image.open(mask)), 255)).save(mask)
+    broken = root / "images" / "train" / "05.png"
+    broken.write_bytes(broken.read_bytes()[:90])
+    subject = data.subject()
+    evaluation = segmentation(root, l2=0.1).build("seg", subject)
+    evaluation(data.drawn(subject.network))
+    assert evaluation.seen()[0].endswith("; 8 images to learn from")
+    about = evaluation.about()["view"]
+    assert (about["window"], about["stride"], about["layers"]) == (16, 8, [2])

@@ -79,7 +79,7 @@ def says(monkeypatch):
             np.savez(directory / "outputs.npz", **change(said))
             return {"1": 0.001, "32": 0.002}
 
-        monkeypatch.setattr("distill.export.verify._run", run)
+        monkeypatch.setattr("distill.export.verify.run_artefact", run)
         return verify
 
     return make

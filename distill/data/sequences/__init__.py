@@ -1,7 +1,8 @@
 """Where moving images come from: sequences of frames, read by sequence and number.
 
-A set of sequences is named by one string, such as `clips:PATH`, `videos:PATH` or `davis:PATH`; see
-docs/data.md. `Frames` are some of their frames as a source of images, which loaders take.
+A set of sequences is named by one string, such as `clips:PATH`, `videos:PATH`, `davis:PATH` or
+`textured_motion`; see docs/data.md. `Frames` are some of their frames as a source of images, which
+loaders take.
 """
 
 from distill.data.sequences.base import (

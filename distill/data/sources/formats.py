@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 from distill.data.sources.base import Source
@@ -28,6 +28,8 @@ class Request:
     """Where TFDS keeps its data sets; None for its default."""
     captions: bool = False
     """Whether the texts that go with images are wanted, too; see `captions_of`."""
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of those that the format knows, the values that were named."""
 
     @property
     def channels(self) -> int:
@@ -43,6 +45,9 @@ class Format:
     argument: Literal["PATH", "NAME"] | None = None
     """What follows the colon: a path on this machine, which is recorded absolute, or a name, which
     is left as it is; None where nothing does."""
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What may follow the name of a format without argument, `NAME?size=PIXELS`: of each option,
+    what its value is called. Options after a path are the format's own to read."""
     in_buckets: bool = False
     """Whether the path may be that of a bucket."""
     open: Callable[[Request], Source]
@@ -52,6 +57,13 @@ class Format:
     def spelled(self) -> str:
         """As a user types it, such as folder:PATH."""
         return f"{self.name}:{self.argument}" if self.argument else self.name
+
+
+def parts_of(name: str) -> tuple[str, str, str]:
+    """Of a source's name, the format's, what follows the colon, and the options before that."""
+    kind, _, argument = name.partition(":")
+    kind, _, options = kind.partition("?")
+    return kind, argument, options
 
 
 @functools.cache
@@ -78,7 +90,7 @@ def source_name(text: str, what: str = "data source") -> str:
     Raises:
       UserError: if it is on another machine or has no path, or its kind is nearly a known one.
     """
-    kind, _, argument = text.partition(":")
+    kind, argument, _ = parts_of(text)
     form = known_formats().get(kind)
     if form is not None and form.argument == "PATH" and argument:
         check_place(form, argument, what)

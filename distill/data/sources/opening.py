@@ -3,7 +3,8 @@
 from distill.data.fast import Decoder
 from distill.data.sources.base import EmptySplit, Source
 from distill.data.sources.decoding import Decoding
-from distill.data.sources.formats import Request, check_place, known_formats
+from distill.data.sources.formats import Request, check_place, known_formats, parts_of
+from distill.data.sources.options import options_of
 from distill.data.sources.together import opened_together
 from distill.errors import UserError
 
@@ -21,7 +22,8 @@ def open_source(
     """Opens the split of the source a config names.
 
     Args:
-      name: of a format that a module of this package declares, such as `folder:PATH`.
+      name: of a format that a module of this package declares, such as `folder:PATH`, or with
+        options such as `textured_scenes?size=64`.
       split: the split's name, or slices such as `train[:98%]` or `train[:10%]+train[90%:]`.
       channels: 1 for grey or 3 for colour; images are converted.
       data_dir: where TFDS keeps its data sets; None for its default.
@@ -34,13 +36,14 @@ def open_source(
       UserError: if there is no such source, or it cannot be opened.
     """
     formats = known_formats()
-    kind, _, argument = name.partition(":")
+    kind, argument, said = parts_of(name)
     form = formats.get(kind)
     if form is None or bool(argument) != bool(form.argument):
         *others, last = (one.spelled for one in formats.values())
         expected = f"{', '.join(others)} or {last}"
         raise UserError(f"unknown data source {name!r}; expected {expected}")
     check_place(form, argument, "data source")
+    options = options_of(kind, said, form.options)
     decoding = Decoding(channels, exif_orientation, decoder)
     with opened_together():
         source = form.open(
@@ -50,6 +53,7 @@ def open_source(
                 decoding=decoding,
                 data_dir=data_dir,
                 captions=captions,
+                options=options,
             )
         )
     if not len(source):

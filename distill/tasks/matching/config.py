@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from distill.config import how_it_runs
-from distill.errors import check_choices
+from distill.errors import check_choices, check_each_once
 from distill.losses import Term, known_terms
 
 
@@ -59,7 +59,7 @@ class _LossWeights:
 
     @property
     def projected(self) -> tuple[str, ...]:
-        """What is compared in the teachers' spaces: some of embedding, tokens."""
+        """What is compared in the teachers' spaces: some of embedding, tokens, layers."""
         found = (term.compares for term in self._with_teachers if term.is_projected)
         return tuple(dict.fromkeys(found))
 
@@ -93,6 +93,10 @@ LossWeights = dataclasses.make_dataclass(
 )
 
 
+Layers = tuple[tuple[int, int], ...]
+"""Pairs of a layer of the student and one of a teacher, both numbered from 1."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MatchingConfig:
     """How a student is matched (arXiv 2106.05237, §3).
@@ -121,6 +125,19 @@ class MatchingConfig:
     several_teachers: Literal["sum", "average"] = "sum"
     """Sum the terms of all teachers, or match the average of their probabilities, which is for the
     term `kl`; both as the teachers are weighted."""
+    layers: Layers = ()
+    """Of the terms `layers_*`: pairs of a layer of the student and one of the teacher, from 1, such
+    as ((6, 12), (12, 24))."""
+    layers_of: dict[str, Layers] = dataclasses.field(default_factory=dict)
+    """The same in place of `layers` for teachers by name, which may be of different depths."""
+    layers_normed: bool = True
+    """Tokens of a layer go through their own model's final norm before they are compared."""
+    standardise: Literal["none", "standard", "phi_s"] = "none"
+    """What projected terms compare with, of each teacher, layer and feature: what the teacher says;
+    each dimension with mean 0 and variance 1; or turned so that all dimensions vary alike, and
+    scaled as one (PHI-S, arXiv 2410.01680)."""
+    standardise_batches: int = 64
+    """Means and variances are taken from the run's first so many batches, before it begins."""
     match_equal_texts: bool = True
     """Of the terms `captions_*`; see `distill.tasks.contrastive.ContrastiveConfig`."""
     block: int | None = how_it_runs(None)
@@ -138,6 +155,11 @@ class MatchingConfig:
                 "a mixture of images has no caption, and losses compares with captions; set "
                 "mixup=0 and cutmix=0"
             )
+        self._check_layers()
+        if self.standardise_batches < 1:
+            raise ValueError(
+                f"standardise_batches must be at least 1, not {self.standardise_batches}"
+            )
         if self.block is not None and self.block < 1:
             raise ValueError(f"block must be positive, not {self.block}")
         if self.teacher_view != "same" and (self.mixup or self.cutmix):
@@ -151,6 +173,24 @@ class MatchingConfig:
                 f"several_teachers='average' averages probabilities, which {', '.join(foreign)} "
                 "cannot match; use kl, or several_teachers='sum'"
             )
+
+    def _check_layers(self) -> None:
+        for pairs in (self.layers, *self.layers_of.values()):
+            check_each_once("layers", pairs)
+            if wrong := [layer for pair in pairs for layer in pair if layer < 1]:
+                raise ValueError(f"layers are numbered from 1; there is no layer {wrong[0]}")
+        if "layers" in self.losses.features and not self.layers and not self.layers_of:
+            terms = [t for t in self.losses.terms if known_terms()[t].compares == "layers"]
+            raise ValueError(
+                f"losses compares layers ({', '.join(terms)}), and layers names none; give pairs "
+                "of the student's and the teacher's, such as ((6, 12), (12, 24))"
+            )
+
+    def pairs(self, teacher: str) -> Layers:
+        """The layers compared with those of a teacher of that name; none if no term looks."""
+        if "layers" not in self.losses.features:
+            return ()
+        return self.layers_of.get(teacher, self.layers)
 
     def check_teacher(self, name: str, classes: int, expected: int) -> None:
         """Checks that a teacher has what the terms compare.

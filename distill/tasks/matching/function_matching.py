@@ -13,9 +13,23 @@ from distill.metrics.classification import agreement
 from distill.mixing import Mixed, mix, mix_labels
 from distill.nn import PairNetwork, Params, VisionNetwork, ViTOutput
 from distill.nn.embeddings import resample_tokens
+from distill.parallel.microbatches import Whole
 from distill.subject import Teacher, combine, comparable
 from distill.tasks.matching.config import MatchingConfig
+from distill.tasks.matching.layers import (
+    apply_with_layers,
+    compared_layers,
+    layers_of_student,
+    layers_of_teacher,
+    pair_name,
+)
 from distill.tasks.matching.projections import PROJECTIONS, project, with_projections
+from distill.tasks.matching.standardise import (
+    STATISTICS,
+    Statistics,
+    abstract_statistics,
+    standardise,
+)
 from distill.tasks.matching.targets import Answers, decode
 from distill.tasks.pairs import captions_of, compared
 
@@ -40,6 +54,26 @@ class Prepared(NamedTuple):
     """[B], equal where texts are; None takes all for different."""
     teachers: Answers
     """What teachers make of the view."""
+    statistics: Whole | None
+    """By which some of it is standardised; None if nothing is."""
+
+
+class _Seen(NamedTuple):
+    """What a model makes of a batch."""
+
+    output: ViTOutput
+    layers: jax.Array | None
+    """Tokens of layers, [B, K, T, D]; None if none are compared."""
+    pair: Similarities | None
+    """What a pair compares images and texts by; None where the loss does not look at texts."""
+
+    def of(self, feature: str) -> Any:
+        """One of `distill.losses.FEATURES`."""
+        if feature == "similarities":
+            return self.pair
+        if feature == "layers":
+            return self.layers
+        return getattr(self.pair if feature == "texts" else self.output, feature)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +105,40 @@ class FunctionMatching:
         """Whether no term compares the examples of a batch with each other."""
         return self.config.losses.mean_over_examples
 
+    @property
+    def standardised(self) -> tuple[str, ...]:
+        """What is compared with mean 0 and variance 1: some of embedding, tokens, layers."""
+        if self.config.standardise == "none":
+            return ()
+        return _projected_features(self.student, self.config)
+
+    @property
+    def abstract_statistics(self) -> Statistics:
+        """By which teachers are standardised, as `jax.ShapeDtypeStruct`s; what `prepare` is given.
+
+        Raises:
+          ValueError: for a width that PHI-S cannot turn.
+        """
+        kind = self.config.standardise
+        if kind == "none":
+            return {}
+        shapes = {}
+        for feature in self.standardised:
+            widths = _widths(feature, self.teachers)
+            counts = {
+                name: (len(layers_of_teacher(self.config, name)),) if feature == "layers" else ()
+                for name in widths
+            }
+            shapes[feature] = {name: (*counts[name], width) for name, width in widths.items()}
+        return abstract_statistics(kind, shapes)
+
     def prepare(
         self, frozen: Mapping[str, Params], batch: dict[str, jax.Array], key: jax.Array
     ) -> Prepared:
-        """Mixes the batch and asks the teachers, whose parameters are `frozen`, by name."""
+        """Mixes the batch and asks the teachers, whose parameters are `frozen`, by name.
+
+        Statistics to standardise them by are frozen under `STATISTICS`.
+        """
         config, classes = self.config, self.student.config.num_classes
         # What comes after a barrier compiles to the same whatever is before it, and the other way
         # round: whoever else is taught, and whether the answers are given now or were stored.
@@ -108,6 +172,7 @@ class FunctionMatching:
             ids=ids,
             same=same,
             teachers=answers,
+            statistics=Whole(frozen[STATISTICS]) if self.standardised else None,
         )
         return jax.lax.optimization_barrier(prepared)
 
@@ -116,10 +181,14 @@ class FunctionMatching:
 
         The accuracy is over images with a label, and not a number where a batch has none.
         """
-        output = self.student.apply(params, self.student.prepare(prepared.images))
-        pair = _compared(self.student, params, output, prepared.ids)
+        layers = layers_of_student(self.config, self.teachers)
+        seen = self._see(self.student, params, prepared.images, prepared.ids, layers)
+        output, pair = seen.output, seen.pair
         weights = self.config.losses.weights
-        terms = {name: self._term(name, params, output, pair, prepared) for name in weights}
+        standardised: Answers = {}
+        if prepared.statistics is not None:
+            standardised = standardise(prepared.teachers, prepared.statistics.values)
+        terms = {name: self._term(name, params, seen, prepared, standardised) for name in weights}
         loss: Any = sum(weights[name] * term for name, term in terms.items())
         metrics = terms if len(terms) > 1 else {}
         if pair is not None:
@@ -133,23 +202,34 @@ class FunctionMatching:
             metrics = metrics | {"accuracy": jnp.mean(correct) / prepared.labelled_share[0]}
         return loss, metrics
 
+    def _see(
+        self,
+        network: VisionNetwork,
+        params: Params,
+        view: jax.Array,
+        ids: jax.Array | None,
+        layers: tuple[int, ...],
+    ) -> _Seen:
+        output, tokens = apply_with_layers(
+            network, params, view, layers, normed=self.config.layers_normed
+        )
+        pair = None
+        if ids is not None:
+            pair = network.apply(params, output.embedding, ids, method=compared)
+        return _Seen(output, tokens, pair)
+
     def _ask(self, frozen: Mapping[str, Params], view: jax.Array, ids: jax.Array | None) -> Answers:
-        outputs = {
-            name: teacher.network.apply(frozen[name], teacher.network.prepare(view))
+        seen = {
+            name: self._see(
+                teacher.network, frozen[name], view, ids, layers_of_teacher(self.config, name)
+            )
             for name, teacher in self.teachers.items()
-        }
-        pairs = {
-            name: _compared(self.teachers[name].network, frozen[name], out, ids)
-            for name, out in outputs.items()
         }
         features = dict.fromkeys(self.config.losses.features)
         if comparable(self.student, self.teachers):
             features |= {"logits": None}
         found = {
-            feature: {
-                name: self._feature(feature, name, out, pairs[name])
-                for name, out in outputs.items()
-            }
+            feature: {name: self._feature(feature, name, one) for name, one in seen.items()}
             for feature in features
         }
         if self.config.several_teachers == "average" and "logits" in found:
@@ -157,57 +237,48 @@ class FunctionMatching:
             found["logits"] = {"average": average}
         return found
 
-    def _feature(
-        self, feature: str, teacher: str, output: ViTOutput, pair: Similarities | None
-    ) -> Any:
+    def _feature(self, feature: str, teacher: str, seen: _Seen) -> Any:
         if feature == "logits":
-            return self.teachers[teacher].logits(output)
-        return _of(feature, output, pair)
+            return self.teachers[teacher].logits(seen.output)
+        return seen.of(feature)
 
     def _term(
         self,
         name: str,
         params: Params,
-        output: ViTOutput,
-        pair: Similarities | None,
+        seen: _Seen,
         prepared: Prepared,
+        standardised: Answers,
     ) -> jax.Array:
         """One term over the batch, summed over the teachers."""
         term, config = known_terms()[name], self.config
         feature = term.compares
         if feature == "labels":
             assert prepared.targets is not None
-            return term(prepared.targets, output.logits, config.temperature)
+            return term(prepared.targets, seen.output.logits, config.temperature)
         if feature == "captions":
-            return term(prepared.same, pair, block=config.block)
+            return term(prepared.same, seen.pair, block=config.block)
         averaged = feature == "logits" and config.several_teachers == "average"
+        is_projected = term.is_projected and not _is_joint(self.student, feature)
+        answers = prepared.teachers | (standardised if is_projected else {})
         total: Any = 0.0
-        for teacher, target in prepared.teachers[feature].items():
-            if term.is_projected and not _is_joint(self.student, feature):
-                ours = project(self.student, params, output, feature, teacher)
+        for teacher, target in answers[feature].items():
+            ours, pairs = seen.of(feature), config.pairs(teacher)
+            if feature == "layers":
+                all_ours = layers_of_student(config, self.teachers)
+                ours = compared_layers(all_ours, ours, pairs, 0)
+                target = compared_layers(layers_of_teacher(config, teacher), target, pairs, 1)
+            if is_projected:
+                names = tuple(map(pair_name, pairs))
+                ours = project(self.student, params, ours, feature, teacher, names)
             else:
-                ours = _float32(_of(feature, output, pair))
-            if feature == "tokens":
+                ours = _float32(ours)
+            if feature in ("tokens", "layers"):
                 grid = self.teachers[teacher].network.config.grid
                 target = resample_tokens(target, grid, self.student.config.grid)
             weight = 1.0 if averaged else self.teachers[teacher].weight
             total += weight * term(_float32(target), ours, config.temperature, config.block)
         return total
-
-
-def _compared(
-    network: VisionNetwork, params: Params, output: ViTOutput, ids: jax.Array | None
-) -> Similarities | None:
-    """What a pair compares images and texts by; None where the loss does not look at texts."""
-    if ids is None:
-        return None
-    return network.apply(params, output.embedding, ids, method=compared)
-
-
-def _of(feature: str, output: ViTOutput, pair: Similarities | None) -> Any:
-    if feature == "similarities":
-        return pair
-    return getattr(pair if feature == "texts" else output, feature)
 
 
 def _float32(values: Any) -> Any:
@@ -223,13 +294,26 @@ def projected(
     student: VisionNetwork, teachers: Mapping[str, Teacher], config: MatchingConfig
 ) -> VisionNetwork:
     """The student with the projections that the terms of its loss compare by."""
-    of = {"embedding": "embedding_width", "tokens": "width"}
-    widths = {
-        feature: {name: getattr(one.network.config, of[feature]) for name, one in teachers.items()}
-        for feature in config.losses.projected
-        if not _is_joint(student, feature)
-    }
+    widths = {}
+    for feature in _projected_features(student, config):
+        widths[feature] = _widths(feature, teachers)
+        if feature == "layers":
+            widths[feature] = {
+                name: {pair_name(pair): width for pair in config.pairs(name)}
+                for name, width in widths[feature].items()
+            }
     return with_projections(student, widths)
+
+
+def _projected_features(student: VisionNetwork, config: MatchingConfig) -> tuple[str, ...]:
+    """What is compared in the teachers' spaces: some of embedding, tokens, layers."""
+    return tuple(one for one in config.losses.projected if not _is_joint(student, one))
+
+
+def _widths(feature: str, teachers: Mapping[str, Teacher]) -> dict[str, int]:
+    """How wide a feature of each teacher is."""
+    of = "embedding_width" if feature == "embedding" else "width"
+    return {name: getattr(one.network.config, of) for name, one in teachers.items()}
 
 
 def mix_views(config: MatchingConfig, key: jax.Array, images: jax.Array) -> Mixed:

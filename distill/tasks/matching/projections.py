@@ -2,16 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from distill.nn import Params, VisionNetwork, ViTConfig, ViTOutput
+from distill.nn import Params, VisionNetwork, ViTConfig
 from distill.nn.layers import Linear
 
 PROJECTIONS = "projections"
 """Their name among the student's parameters."""
+
+Widths = Mapping[str, Mapping[str, int | Mapping[str, int]]]
+"""Of some of embedding, tokens and layers, by teacher; of layers also by the name of a pair."""
 
 
 class Projections(nnx.Module):
@@ -20,28 +25,27 @@ class Projections(nnx.Module):
     def __init__(
         self,
         width: int,
-        teacher_widths: Mapping[str, Mapping[str, int]],
+        teacher_widths: Widths,
         *,
         rngs: nnx.Rngs,
     ):
+        def maps(widths: int | Mapping[str, Any]) -> nnx.Module:
+            if isinstance(widths, int):
+                return Linear({"embed": width}, {"residual": widths}, rngs=rngs)
+            return nnx.Dict({name: maps(size) for name, size in widths.items()})
+
         for feature, widths in teacher_widths.items():
-            maps = {
-                teacher: Linear({"embed": width}, {"residual": size}, rngs=rngs)
-                for teacher, size in widths.items()
-            }
-            setattr(self, feature, nnx.Dict(maps))
+            setattr(self, feature, maps(widths))
 
 
-def with_projections(
-    network: VisionNetwork, teacher_widths: Mapping[str, Mapping[str, int]]
-) -> VisionNetwork:
+def with_projections(network: VisionNetwork, teacher_widths: Widths) -> VisionNetwork:
     """`network` with projections of its features, or as it is if there are none.
 
     Its own parameters are drawn as they are without.
 
     Args:
       network: the student.
-      teacher_widths: of some of embedding and tokens, by teacher.
+      teacher_widths: of what is projected, and where to.
     """
     if not teacher_widths:
         return network
@@ -51,7 +55,7 @@ def with_projections(
 
 def _build(
     build: Callable[..., nnx.Module],
-    teacher_widths: Mapping[str, Mapping[str, int]],
+    teacher_widths: Widths,
     config: ViTConfig,
     *,
     rngs: nnx.Rngs,
@@ -62,19 +66,28 @@ def _build(
 
 
 def project(
-    student: VisionNetwork, params: Params, output: ViTOutput, feature: str, teacher: str
+    student: VisionNetwork,
+    params: Params,
+    values: jax.Array,
+    feature: str,
+    teacher: str,
+    pairs: Sequence[str] = (),
 ) -> jax.Array:
-    """The embedding or tokens of a student with projections in the space of a teacher's, float32.
+    """The embedding, tokens or layers of a student in the space of a teacher's, float32.
 
     Args:
       student: as `with_projections` returns it.
       params: of the student, `projections` among them.
-      output: of the student.
-      feature: `embedding` or `tokens`.
+      values: of the student, [B, …, D]; of layers [B, pairs, T, D].
+      feature: `embedding`, `tokens` or `layers`.
       teacher: its name.
+      pairs: of layers, their names.
     """
 
     def of(module, x):
-        return getattr(module.projections, feature)[teacher](x)
+        maps = getattr(module.projections, feature)[teacher]
+        if feature != "layers":
+            return maps(x)
+        return jnp.stack([maps[name](x[:, place]) for place, name in enumerate(pairs)], axis=1)
 
-    return student.apply(params, getattr(output, feature), method=of)
+    return student.apply(params, values, method=of)

@@ -1,0 +1,66 @@
+"""The flags that say how a model is exported."""
+
+from typing import get_args
+
+from absl import flags
+
+from distill.command.flags import define_path
+from distill.errors import UserError
+from distill.export.model import Tower
+from distill.export.versions import FORMATS
+
+
+def define_export(values: flags.FlagValues) -> None:
+    """Defines formats, what of a model they hold, and where and how they are written."""
+    flags.DEFINE_list(
+        "format", ["saved_model"], f"One or more of {', '.join(FORMATS)}.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "tower",
+        None,
+        get_args(Tower),
+        "Of a pair: image, with embeddings as texts are compared with, text, or pair, both of them "
+        "(format hf). Without, image of a run, and the image tower as it is of published weights.",
+        flag_values=values,
+    )
+    define_path("output", "Directory of the versions; WORKDIR/export if not given.", values)
+    flags.DEFINE_string(
+        "size",
+        None,
+        "HEIGHTxWIDTH of the images that a head takes in onnx, such as 480x640; one window's if "
+        "not given. Other formats take images of any size.",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "dtype",
+        "float32",
+        ["float32", "bfloat16"],
+        "Of parameters and activations.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "licence", "unknown", "Of the weights, for the model card: an SPDX name.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "images",
+        1000,
+        "Of the evaluation split to compare on, evenly spread; all where there are fewer. Of a "
+        "head at most 16.",
+        1,
+        flag_values=values,
+    )
+
+
+def read_size(values: flags.FlagValues) -> tuple[int, int] | None:
+    """The height and width that the flag `size` says; None if it is not given.
+
+    Raises:
+      UserError: if it says something else.
+    """
+    if values.size is None:
+        return None
+    height, _, width = values.size.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise UserError(f"--size is {values.size!r}; expected HEIGHTxWIDTH, such as 480x640")
+    return int(height), int(width)
