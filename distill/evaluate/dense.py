@@ -169,11 +169,6 @@ def open_dense(
         data = dataclasses.replace(data, eval_source=config.source, captions=None, classes=())
     train_split = (config.train_split or data.train_split) if learns else test_split
     channels = subject.network.config.channels
-    if learns and train_split == test_split:
-        raise UserError(
-            f"{test_split} would be both learnt from and predicted; give another "
-            f"config.evals.{name}.train_split or .test_split"
-        )
     train, test = (
         _opened(data, split, channels, f"config.evals.{name}.{key}")
         for key, split in (("train_split", train_split), ("test_split", test_split))
@@ -240,6 +235,19 @@ class DenseProbes:
             self.tokens.described(),
             *([remark] if remark else []),
         )
+
+    def check_apart(self) -> None:
+        """Checks that what is predicted is not what is learnt from.
+
+        Raises:
+          UserError: if it is.
+        """
+        images = self._images
+        if images.train_split == images.test_split:
+            raise UserError(
+                f"{images.test_split} would be both learnt from and predicted; give another "
+                f"config.evals.{self._name}.train_split or .test_split"
+            )
 
     def learn(self, params: Params, targets: int, target_of: TargetOf) -> dict[float, Learnt]:
         """What is learnt from each fraction of the images.

@@ -93,6 +93,8 @@ class DepthEvaluation:
           UserError: if no patch that is learnt from has a depth.
         """
         del frozen
+        self._probes.check_apart()
+        self._check_part()
         low, high = self._config.limits
 
         def depths(scores: np.ndarray) -> np.ndarray:
@@ -109,7 +111,6 @@ class DepthEvaluation:
           UserError: if no patch has a depth.
         """
         low, high = self._config.limits
-        self._check_part()
 
         def logarithms(depth: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
             valid = (depth > low) & (depth < high)

@@ -71,6 +71,7 @@ class SegmentationEvaluation:
           UserError: if a label is of no class, or no patch that is learnt from has one.
         """
         del frozen
+        self._probes.check_apart()
         return self.measure(params, self.learn(params))
 
     def learn(self, params: Params) -> dict[float, Learnt]:

@@ -257,9 +257,13 @@ def _closed_form(tower: Tower, subject: Subject) -> Params:
         evaluation = segmentation.SegmentationConfig(patches=head.patches, **asked)
     else:
         evaluation = depth.DepthConfig(limits=head.limits, **asked)
-    built = evaluation.build("head", subject)
-    assert built is not None
-    (learnt,) = built.learn(tower.params).values()
+    try:
+        built = evaluation.build("head", subject)
+        assert built is not None
+        (learnt,) = built.learn(tower.params).values()
+    except UserError as error:
+        # It names the keys of an evaluation of that name.
+        raise UserError(str(error).replace("config.evals.head.", "config.head.")) from error
     if learnt.l2 is not None:
         say(f"train_head: {head.learn} with l2={learnt.l2:g}")
     assert learnt.classifier is not None

@@ -311,7 +311,7 @@ def test_images_and_split_that_are_missing_are_named(masks):
     assert (only.names_data, only.unnamed) == (False, "test_split")
     assert SegmentationConfig().unnamed == "source" and segmentation(masks).names_data
     with pytest.raises(UserError, match=r"train would be both learnt from and predicted"):
-        dataclasses.replace(only, test_split="train").build("seg", data.subject())
+        measured(dataclasses.replace(only, test_split="train"))
     with pytest.raises(UserError, match=r"config\.evals\.seg\.test_split names another"):
         dataclasses.replace(only, test_split="none").build("seg", data.subject())
 
