@@ -10,6 +10,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
+# Held here: the ONNX converter puts another function in the place of the one in `jax.nn`, which it
+# then writes as an operation that older runtimes do not know.
+plain_gelu_tanh = functools.partial(jax.nn.gelu, approximate=True)
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def layer_norm(
@@ -135,12 +139,12 @@ attention.defvjp(_attention_forward, _attention_backward)
 @jax.custom_vjp
 def gelu_tanh(x: jax.Array) -> jax.Array:
     """GELU in its tanh form, x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2; x alone is kept."""
-    return jax.nn.gelu(x, approximate=True)
+    return plain_gelu_tanh(x)
 
 
 def _gelu_tanh_backward(x, gradient):
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    _, pull = jax.vjp(lambda x: jax.nn.gelu(x, approximate=True), wide)
+    _, pull = jax.vjp(plain_gelu_tanh, wide)
     return (pull(gradient.astype(wide.dtype))[0].astype(x.dtype),)
 
 

@@ -27,7 +27,7 @@ mlp_bias = jax.nn.initializers.normal(stddev=1e-6)
 def _gelu_tanh(x: jax.Array) -> jax.Array:
     if current_device().platform == "cpu":
         return closed_form.gelu_tanh(x)
-    return jax.nn.gelu(x, approximate=True)
+    return closed_form.plain_gelu_tanh(x)
 
 
 Activation = Literal["gelu_tanh", "gelu", "quick_gelu", "silu"]
