@@ -7,7 +7,7 @@ Every parameter carries `axes`, one logical axis name (or None) per dimension, w
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,7 @@ class LayerNorm(nnx.Module):
         """Maps [..., size] to [..., size] in `dtype`."""
         bias = None if self.bias is None else self.bias[...]
         written_out = current_device().platform == "cpu"
-        norm = closed_form.layer_norm if written_out else closed_form.plain_layer_norm
+        norm: Any = closed_form.layer_norm if written_out else closed_form.plain_layer_norm
         return norm(x, self.scale[...], bias, self.center, self.epsilon).astype(self.dtype)
 
 
