@@ -28,7 +28,6 @@ from students import vit
 
 DERIVED = {
     "layer_norm": closed_form.plain_layer_norm,
-    "attention": lambda q, k, v, causal: jax.nn.dot_product_attention(q, k, v, is_causal=causal),
     "gelu_tanh": closed_form.plain_gelu_tanh,
 }
 

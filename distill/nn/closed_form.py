@@ -1,6 +1,6 @@
 """Operations whose gradients are written out, as compilers make more of the derived ones.
 
-Each has the values of the plain form to the bit, or nearly; tests hold gradients to it. What is
+Each has the values of the plain form to the bit, and tests hold its gradients to it. What is
 kept for the backward pass is what the operation was given, and a number or two for each row: of the
 derived forms XLA for CPUs keeps more, or computes it again in the midst of other products.
 """
@@ -9,6 +9,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
+
+from distill.parallel import current_device
 
 # Held here: the ONNX converter puts another function in the place of the one in `jax.nn`, which it
 # then writes as an operation that older runtimes do not know.
@@ -32,6 +34,17 @@ def layer_norm(
       [..., D] of the dtype that is computed in.
     """
     return _layer_norm(x, scale, bias, center, epsilon)[0]
+
+
+def is_used() -> bool:
+    """Whether what is traced is for one CPU.
+
+    Programs of several CPU devices, which stand for other machines in tests, stay as they were:
+    with these in them, XLA was seen to start transfers in another order on each device, and to wait
+    for ever.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return current_device().platform == "cpu" and (mesh.empty or mesh.size == 1)
 
 
 def plain_layer_norm(
@@ -75,65 +88,6 @@ def _layer_norm_backward(center, epsilon, kept, gradient):
 
 
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
-    """softmax(q·kᵀ/√K)·v, its softmax in float32 at least, divided by its sums at the end.
-
-    What is kept are exponentials and their sums: weights, that is one over the other, are nowhere
-    in memory.
-
-    Args:
-      q: [B, T, H, K] of any float dtype.
-      k: [B, S, H, K] of the same.
-      v: [B, S, H, K] of the same.
-      causal: token t attends to keys 0 … t alone.
-
-    Returns:
-      [B, T, H, K] in the dtype of q.
-    """
-    return _attention(q, k, v, causal)[0]
-
-
-def _attention(q, k, v, causal):
-    wide = jnp.promote_types(q.dtype, jnp.float32)
-    scaled = (q.astype(wide) * q.shape[-1] ** -0.5).astype(q.dtype)
-    logits = jnp.einsum("bthk,bshk->bhts", scaled, k, preferred_element_type=wide)
-    if causal:
-        seen = jnp.tri(q.shape[1], k.shape[1], dtype=bool)
-        logits = jnp.where(seen, logits, -jnp.inf)
-    largest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    exponentials = jnp.exp(logits - largest)
-    sums = jnp.sum(exponentials, axis=-1)
-    weights = exponentials.astype(v.dtype)
-    out = jnp.einsum("bhts,bshk->bthk", weights, v, preferred_element_type=wide)
-    out = out / sums.swapaxes(1, 2)[..., None]
-    return out.astype(q.dtype), scaled, weights, sums
-
-
-def _attention_forward(q, k, v, causal):
-    out, scaled, weights, sums = _attention(q, k, v, causal)
-    return out, (scaled, k, v, weights, sums, out)
-
-
-def _attention_backward(causal, kept, gradient):
-    del causal
-    scaled, k, v, weights, sums, out = kept
-    wide = sums.dtype
-    gradient = gradient.astype(wide) / sums.swapaxes(1, 2)[..., None]
-    along = jnp.sum(gradient * out.astype(wide), axis=-1).swapaxes(1, 2)[..., None]
-    gradient = gradient.astype(v.dtype)
-    of_weights = jnp.einsum("bthk,bshk->bhts", gradient, v, preferred_element_type=wide)
-    of_logits = (weights.astype(wide) * (of_weights - along)).astype(k.dtype)
-    of_v = jnp.einsum("bhts,bthk->bshk", weights, gradient, preferred_element_type=wide)
-    of_k = jnp.einsum("bhts,bthk->bshk", of_logits, scaled, preferred_element_type=wide)
-    of_q = jnp.einsum("bhts,bshk->bthk", of_logits, k, preferred_element_type=wide)
-    of_q = of_q * k.shape[-1] ** -0.5
-    return of_q.astype(scaled.dtype), of_k.astype(k.dtype), of_v.astype(v.dtype)
-
-
-attention.defvjp(_attention_forward, _attention_backward)
 
 
 @jax.custom_vjp

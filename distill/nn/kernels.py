@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from distill.nn import closed_form
 from distill.parallel import current_device, map_shards
 
 Kernel = Literal["auto", "plain", "cudnn", "splash"]
@@ -130,8 +129,6 @@ def _block(tokens: int) -> int:
 
 
 def _plain(q, k, v, causal):
-    if _platform() == "cpu":
-        return closed_form.attention(q, k, v, causal)
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
 
 

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from distill.nn import closed_form
-from distill.parallel import constrain, current_device
+from distill.parallel import constrain
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -25,7 +25,7 @@ mlp_bias = jax.nn.initializers.normal(stddev=1e-6)
 
 
 def _gelu_tanh(x: jax.Array) -> jax.Array:
-    if current_device().platform == "cpu":
+    if closed_form.is_used():
         return closed_form.gelu_tanh(x)
     return closed_form.plain_gelu_tanh(x)
 
@@ -114,8 +114,8 @@ class LayerNorm(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., size] to [..., size] in `dtype`."""
         bias = None if self.bias is None else self.bias[...]
-        written_out = current_device().platform == "cpu"
-        norm: Any = closed_form.layer_norm if written_out else closed_form.plain_layer_norm
+        used = closed_form.is_used()
+        norm: Any = closed_form.layer_norm if used else closed_form.plain_layer_norm
         return norm(x, self.scale[...], bias, self.center, self.epsilon).astype(self.dtype)
 
 
