@@ -83,7 +83,7 @@ class DenseTokens:
         self._mesh, self._data, self._batch_size = network.mesh, data, batch_size
         self._depth = tower.depth
         self._by: Filter = by
-        self._compute = _compiled(network, view)
+        self._compute = compiled_tokens(network, view)
 
     def described(self) -> str:
         """How images are shown, and what stands for their parts, for people."""
@@ -203,8 +203,10 @@ def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @functools.cache
-def _compiled(network: VisionNetwork, view: DenseView) -> Callable[[Params, jax.Array], jax.Array]:
-    """Tokens of a batch of views in [0, 255], [B, rows, columns, F]; compiled once for all."""
+def compiled_tokens(
+    network: VisionNetwork, view: DenseView
+) -> Callable[[Params, jax.Array], jax.Array]:
+    """Makes tokens, float32 [B, rows, columns, F], of images in [0, 255]; compiled once a size."""
 
     # What is replicated can be fetched by every process.
     @functools.partial(jax.jit, out_shardings=replicated(network.mesh))

@@ -1,17 +1,14 @@
 """The tokens of whole frames, at a size of their own."""
 
-import functools
-from collections.abc import Callable
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from distill.data.views import resize_box
 from distill.dense_view import DenseView
+from distill.evaluate.dense_tokens import compiled_tokens
 from distill.evaluation_view import Filter
-from distill.nn import Params, VisionNetwork
-from distill.parallel import batch_devices, batch_sharding, in_flight, replicated
+from distill.nn import Params
+from distill.parallel import batch_devices, batch_sharding, in_flight
 from distill.subject import Subject
 
 _Size = tuple[int, int]
@@ -52,7 +49,7 @@ class FrameTokens:
         patch = self._network.tower.patch_size
         size = grid[0] * patch, grid[1] * patch
         at_once = self._at_once(grid)
-        compute = _compiled(self._network)
+        compute = compiled_tokens(self._network, self._view)
 
         def batches():
             for start in range(0, len(frames), at_once):
@@ -78,17 +75,3 @@ class FrameTokens:
         return jax.make_array_from_callback(
             images.shape, batch_sharding(self._mesh), lambda index: images[index]
         )
-
-
-@functools.cache
-def _compiled(network: VisionNetwork) -> Callable[[Params, jax.Array], jax.Array]:
-    """The last layer's tokens after the final norm, of images in [0, 255]; compiled once a size."""
-
-    # What is replicated can be fetched by every process.
-    @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
-    def compute(params, images):
-        last = (network.tower.depth,)
-        _, tokens = network.with_layers(params, network.normalise(images), last)
-        return tokens.patches[:, 0].astype(jnp.float32)
-
-    return compute
