@@ -9,6 +9,8 @@ from pathlib import Path
 
 import dense_images as data
 import pytest
+from clips_of_dots import write_dots
+from davis_of_squares import squares, write_sequence
 from support import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -19,7 +21,10 @@ SCRIPT = Path(__file__).with_name("dense_on_devices.py")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("dense")
-    return data.write(root / "masks"), data.write(root / "depths", depths=True)
+    write_dots(root / "dots", 5)
+    write_sequence(root / "davis", "one", *squares(5, 21, 30))
+    pixels = data.write(root / "masks"), data.write(root / "depths", depths=True)
+    return *pixels, root / "dots", root / "davis"
 
 
 def started(folders, devices, *where):
@@ -46,5 +51,6 @@ def test_figures_are_the_same_on_one_device_eight_and_in_two_processes(folders):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     both = [started(folders, 4, address, 2, number) for number in range(2)]
     assert one["ridge/mean_iou"] > 0.4 and "depth/rmse" in one and "knn/mean_iou" in one
+    assert 0 < one["objects/j"] < 1 and "clips/accuracy" in one
     for other in (eight, *map(figures, both)):
         assert other == pytest.approx(one, abs=1e-6)
