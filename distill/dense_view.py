@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from distill.errors import check_choices
+from distill.bounds import Depth, Side, check_fields
+from distill.errors import check_each_once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,13 +20,13 @@ class DenseView:
 
     seen: Literal["windows", "whole"] = "windows"
     """Whole images have positions interpolated to their grid of patches."""
-    short_side: int | None = None
+    short_side: Side | None = None
     """Of images after they are resized, in pixels. None leaves them as they are, but for those
     that are smaller than a window, which are enlarged to its side."""
-    stride: int | None = None
+    stride: Side | None = None
     """From one window to the next, in pixels, where images are predicted; None takes two thirds of
     a window, as DINOv3 does, in whole patches. Those that are learnt from do not overlap."""
-    layers: tuple[int, ...] = ()
+    layers: tuple[Depth, ...] = ()
     """Numbers from 1, whose tokens are joined; empty takes the last."""
     normed: bool = True
     """Whether they go through the encoder's final norm."""
@@ -33,13 +34,8 @@ class DenseView:
     """Whether each patch also has the class token of the same layers."""
 
     def __post_init__(self):
-        check_choices(self)
-        for name in ("short_side", "stride"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be positive, not {value}")
-        if any(layer < 1 for layer in self.layers) or len(set(self.layers)) < len(self.layers):
-            raise ValueError(f"layers are numbered from 1, each once, not {self.layers}")
+        check_fields(self)
+        check_each_once("layers", self.layers)
         if self.seen == "whole" and self.stride is not None:
             raise ValueError("stride is that of windows; leave it out where whole images are seen")
 

@@ -1,9 +1,6 @@
 """Errors that a user can mend: shown as one message, never as a traceback."""
 
-import dataclasses
 import difflib
-import types
-import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,24 +18,6 @@ class RunFailed(UserError):
     """A run that started well and had to stop; what it saved before is kept."""
 
     exit_code = 1
-
-
-def check_choices(config: Any) -> None:
-    """Checks the fields of a dataclass whose annotations list their choices as a `Literal`.
-
-    Raises:
-      ValueError: for a value that is not among them.
-    """
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        value, hint = getattr(config, field.name), hints[field.name]
-        if isinstance(hint, types.UnionType) and value is not None:
-            hint = next(one for one in typing.get_args(hint) if one is not type(None))
-        if typing.get_origin(hint) is typing.Literal:
-            choices = typing.get_args(hint)
-            if value not in choices:
-                listing = ", ".join(map(repr, choices))
-                raise ValueError(f"{field.name} must be one of {listing}, not {value!r}")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
 """What of an image a model is shown when it is evaluated and used, as it is said of the model."""
 
 import dataclasses
-from typing import Literal, Self, TypedDict
+from typing import Annotated, Literal, Self, TypedDict
 
-from distill.errors import check_choices
+from distill.bounds import Between, CropShare, check_fields
 
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 """Of resizing, by Pillow's names; antialiased where an image shrinks, but for "nearest"."""
@@ -38,11 +38,11 @@ class EvaluationView:
       ValueError: for a choice that is unknown or out of bounds.
     """
 
-    crop: float = 0.875
+    crop: CropShare = 0.875
     """Side of the part that is cut out over that of the resized image's shorter side."""
     resize: Resize = "shortest"
     filter: Filter = "bilinear"
-    unseen: int = 0
+    unseen: Annotated[int, Between(0, 2**14)] = 0
     """Rows at the bottom and columns at the right of that part, in pixels, that no patch of the
     model reaches: they are left out."""
     rounding: Literal["down", "even"] = "down"
@@ -50,11 +50,7 @@ class EvaluationView:
     and timm to an even number."""
 
     def __post_init__(self):
-        check_choices(self)
-        if not 0 < self.crop <= 1:
-            raise ValueError(f"crop must be in (0, 1], not {self.crop}")
-        if self.unseen < 0:
-            raise ValueError(f"unseen must not be negative, not {self.unseen}")
+        check_fields(self)
 
     def cropped(self, crop: Crop) -> Self:
         """The same but for what is cut out: a crop by its name.

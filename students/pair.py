@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
+from distill.bounds import OptionalWidth, Positive, Real, check_fields
 from distill.config import execution_keys
 from distill.errors import UserError
 from distill.nn.family import ModelConfig
@@ -56,20 +57,21 @@ class PairModel(ModelConfig):
     """The image tower, without a classifier; None takes the teacher's, which stays as it is."""
     text: TextModel | None = None
     """The text tower; None takes the teacher's, which stays as it is."""
-    embed_dim: int | None = None
+    embed_dim: OptionalWidth | None = None
     """Width of a projection of the image's embedding, 0 for none; None projects it to the width
     that texts have if it has another."""
     projection_bias: bool = False
     bias: bool = False
     """A learnt number is added to similarities, as the sigmoid loss needs it."""
-    initial_scale: float = 10.0
+    initial_scale: Positive = 10.0
     """Of similarities, before it is learnt."""
-    initial_bias: float = -10.0
+    initial_bias: Real = -10.0
     locked: bool = False
     """The image tower is the teacher's and in none of the run's checkpoints; recorded of a run that
     leaves `image` out."""
 
     def __post_init__(self):
+        check_fields(self)
         if self.image is None:
             return
         if self.image.num_classes:

@@ -115,7 +115,7 @@ def test_config_resolves_and_its_shapes_evaluate(spec):
     assert resolve(type(config), to_dict(config)) == config
 
     network = config.model.network()
-    images = IMAGES.get(config.data.source, 10**9)
+    images = IMAGES.get(config.data.source, 10**8)
     steps = config.train.steps(images)
     optimizer = make_optimizer(
         config.optimizer,

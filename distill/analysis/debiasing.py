@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from distill.analysis.fairness import Cases, Fairness, fairness, hard
+from distill.bounds import Gamma, Share, check_fields
 from distill.errors import UserError
 
 BIASES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -30,21 +31,16 @@ class DebiaserConfig:
       ValueError: for what is out of its range.
     """
 
-    gamma: float = 0.05
+    gamma: Gamma = 0.05
     """γ, from 1e-6 on: the span of 2p − 1 over which a decision goes from 0 to 1, by chance in
     between. A small one keeps most of a score's accuracy."""
-    bias: float = 0.0
+    bias: Share = 0.0
     """ε, in [0, 1]: how far apart the groups' rates of 1 may be."""
-    rate: float | None = None
+    rate: Share | None = None
     """ρ, in [0, 1]: the rate of 1 that they are around; none is the mean score fitted to."""
 
     def __post_init__(self):
-        if not 1e-6 <= self.gamma < np.inf:
-            raise ValueError(f"gamma must be a number from 1e-6 on, not {self.gamma:g}")
-        if not 0 <= self.bias <= 1:
-            raise ValueError(f"bias must be in [0, 1], not {self.bias:g}")
-        if self.rate is not None and not 0 <= self.rate <= 1:
-            raise ValueError(f"rate must be in [0, 1], not {self.rate:g}")
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from distill.config.schema import (
     upgraded,
 )
 from distill.config.tagged import Choice
-from distill.config.values import Text, coerce, known_names, parse, type_name
+from distill.config.values import Text, coerce, known_names, parse, shown, type_name
 from distill.errors import UserError, did_you_mean
 from distill.references import evaluated, is_reference
 
@@ -98,7 +98,14 @@ def laid_over(
                 problems.append(
                     f"config.{key} and config.{other} are one value in the config file; give one"
                 )
-            there.set(parse(text, annotation_at(schema, keys)), type_safe=False)
+            annotation = annotation_at(schema, keys)
+            value = parse(text, annotation)
+            try:
+                there.set(value, type_safe=False)
+            except (OverflowError, TypeError, ValueError):
+                # Of the type that the config file's value has.
+                expected = type_name(annotation)
+                problems.append(f"config.{key} is {shown(value)}; expected {expected}")
     return evaluated(merged, problems)
 
 
@@ -114,7 +121,7 @@ class _Builder:
         if isinstance(value, one_of.members):
             return value
         if not isinstance(value, Mapping):
-            self.problems.append(f"{here} is {value!r}; expected a section with keys")
+            self.problems.append(f"{here} is {shown(value)}; expected a section with keys")
             return MISSING
         schema = self._member(one_of, default, value, here)
         if schema is None:
@@ -137,7 +144,7 @@ class _Builder:
             self.problems.append(f"{here}.{one_of.tag} is missing; {expected}")
         else:
             near = did_you_mean(label, labelled) if isinstance(label, str) else ""
-            problem = f"{here}.{one_of.tag} is {label!r}; {expected}{near}"
+            problem = f"{here}.{one_of.tag} is {shown(label)}; {expected}{near}"
             self.problems.append(problem)
         names = list(dict.fromkeys(f.name for one in one_of.members for f, _ in fields(one)))
         for key in value:
@@ -225,7 +232,7 @@ class _Builder:
             self.problems.append(str(error))
             return MISSING
         if built is MISSING:
-            self.problems.append(f"{here} is {value!r}; expected {type_name(annotation)}")
+            self.problems.append(f"{here} is {shown(value)}; expected {type_name(annotation)}")
         return built
 
     def _named(self, annotation, item, default, value, here) -> Any:
@@ -234,7 +241,7 @@ class _Builder:
         if value is None or (isinstance(value, Text) and value.is_none):
             return {}
         if not isinstance(value, Mapping):
-            self.problems.append(f"{here} is {value!r}; expected {what} by name")
+            self.problems.append(f"{here} is {shown(value)}; expected {what} by name")
             return MISSING
         before = default if isinstance(default, Mapping) else {}
         names, built = known_names(annotation), {}

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+from distill.bounds import bounds_of, words
 from distill.config.schema import MISSING, bare, options
 
 
@@ -47,7 +48,8 @@ def parse(text: str, annotation: Any) -> Any:
         return text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):
+    # The last two where brackets are nested too deep.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -64,19 +66,31 @@ def coerce(value: Any, annotation: Any, here: str) -> Any:
             for one in typing.get_args(option):
                 if type(value) is type(one) and value == one:
                     return one
-        if typing.get_origin(option) is typing.Annotated and type(value) is str:
+        if (bounds := bounds_of(option)) is not None:
+            number = _number(value, bare(option))
+            if number is not MISSING and number in bounds:
+                return number
+        elif typing.get_origin(option) is typing.Annotated and type(value) is str:
             return typing.get_args(option)[1](value, here)
         if option in (bool, str) and type(value) is option:
             return value
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if option is int and (isinstance(value, int) or value.is_integer()):
-                return int(value)
-            if option is float and abs(value) <= sys.float_info.max:
-                return float(value)
+        if option in (int, float) and (number := _number(value, option)) is not MISSING:
+            return number
         if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
             items = _coerce_items(value, typing.get_args(option), here)
             if items is not MISSING:
                 return items
+    return MISSING
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A value as a finite number, or MISSING if it is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return MISSING
+    if kind is int and (isinstance(value, int) or value.is_integer()):
+        return int(value)
+    if kind is float and abs(value) <= sys.float_info.max:
+        return float(value)
     return MISSING
 
 
@@ -87,6 +101,20 @@ def _coerce_items(value, arguments, here) -> Any:
         return MISSING
     items = tuple(coerce(v, a, here) for v, a in zip(value, arguments, strict=True))
     return MISSING if any(item is MISSING for item in items) else items
+
+
+# Of a value, in messages.
+_LONGEST = 100
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: what is long is cut."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes no numbers of more than 4,300 digits.
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 _WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -104,6 +132,8 @@ def _words(option: Any) -> str:
     if typing.get_origin(option) is Literal:
         listed = ", ".join(map(str, arguments))
         return f"one of {listed}" if len(arguments) > 1 else listed
+    if bounds_of(option) is not None:
+        return words(option)
     if typing.get_origin(option) is typing.Annotated:
         # Such as local_path.
         convert = getattr(arguments[1], "__name__", None)

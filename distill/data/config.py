@@ -1,11 +1,11 @@
 """What a run reads and how, and the splits it opens."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from distill.bounds import Between, Images, Share, Side, check_fields
 from distill.config import how_it_runs
 from distill.data.cache import cached
 from distill.data.captions import Captioned
@@ -28,7 +28,7 @@ from distill.data.subsets import ChosenClasses, FewImages
 from distill.data.tokens import Tokenizer
 from distill.data.transforms import Shrunk
 from distill.data.views import ViewConfig
-from distill.errors import UserError, check_choices, check_each_once
+from distill.errors import UserError, check_each_once
 from distill.paths import IN_ORDER, AnyPath, CachePath, ClassMap
 
 
@@ -55,7 +55,7 @@ class DataConfig:
     """A JSON file {class of the data: what to call it}, or `in_order`: other models' classes are
     the data's, one after the other, whatever they are called. None takes the data's own names."""
     train_split: str = "train"
-    train_images: int | None = None
+    train_images: Images | None = None
     """Only so many images of `train_split`, always the same, spread evenly over the classes; None
     takes all."""
     validation_split: str | None = "validation"
@@ -63,10 +63,10 @@ class DataConfig:
     test_split: str | None = "test"
     """Evaluated once, at the end; None skips it."""
     view: ViewConfig = ViewConfig()
-    workers: int | None = how_it_runs(None)
+    workers: Annotated[int, Between(0, 512)] | None = how_it_runs(None)
     """Processes that decode; 0 decodes in threads. None takes, in a command, one for every four
     cores where there are at least eight, and 10,000 images; else 0."""
-    threads: int | None = how_it_runs(None)
+    threads: Annotated[int, Between(1, 1024)] | None = how_it_runs(None)
     """Threads that read and decode, in each process. None takes 4, of images in a bucket 32, as
     each of them is waited for."""
     decoder: Decoder = "fast"
@@ -76,35 +76,22 @@ class DataConfig:
     captions: Tokenizer | None = None
     """What makes tokens of the texts that go with images, an array `caption` of each batch: of an
     image's several texts, one is drawn each time. None reads none."""
-    shrink: int | None = None
+    shrink: Side | None = None
     """Images are shrunk as they are read until their shorter side has so many pixels: a cache holds
     more of them, and their views are softer. None takes them as they are."""
     cache: CachePath | None = how_it_runs(None)
     """Where decoded images are kept, so that none is decoded twice: `ram`, shared by a run's
     processes, or a directory, which later runs share too. None decodes each time."""
-    cache_gib: float | None = how_it_runs(None)
+    cache_gib: Annotated[float, Between(1e-6, 2**20)] | None = how_it_runs(None)
     """The most that `cache` takes, in GiB; None for half of what is free there."""
     exif_orientation: bool = False
     """Whether images are turned as their EXIF orientation says; else they are taken as they are
     stored, as torchvision, timm and tf.data take them."""
-    max_corrupt_share: float = 0.01
+    max_corrupt_share: Share = 0.01
     """The run stops if more than this share of the images read cannot be decoded."""
 
     def __post_init__(self):
-        check_choices(self)
-        if (self.workers or 0) < 0 or (self.threads is not None and self.threads < 1):
-            raise ValueError(
-                f"workers must be 0 or more and threads 1 or more, not {self.workers} and "
-                f"{self.threads}"
-            )
-        if not 0 <= self.max_corrupt_share <= 1:
-            raise ValueError(f"max_corrupt_share must be in [0, 1], not {self.max_corrupt_share}")
-        if self.train_images is not None and self.train_images < 1:
-            raise ValueError(f"train_images must be 1 or more, not {self.train_images}")
-        if self.shrink is not None and self.shrink < 1:
-            raise ValueError(f"shrink must be 1 or more, not {self.shrink}")
-        if self.cache_gib is not None and not 0 < self.cache_gib < math.inf:
-            raise ValueError(f"cache_gib must be above 0, not {self.cache_gib}")
+        check_fields(self)
         check_each_once("classes", self.classes)
         if not self.mixture:
             return

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from distill.bounds import check_fields
 from distill.data.batch_spec import STORED, TeacherView, check_spec
 from distill.data.fast import Decoder
 from distill.data.order import Order, order_of
@@ -33,7 +34,7 @@ from distill.data.views import (
     generator,
     training_view,
 )
-from distill.errors import RunFailed, check_choices
+from distill.errors import RunFailed
 from distill.evaluation_view import EvaluationView, Filter
 
 Batch = dict[str, Any]
@@ -73,7 +74,7 @@ class TrainingViews:
     """What resizes views."""
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
         check_spec(self.source.spec, self.source.class_names)
 
     @functools.cached_property

@@ -1,10 +1,10 @@
 """Several sources trained on as one, each as often as its weight says: `config.data.mixture`."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
+from distill.bounds import Positive, check_fields
 from distill.data.classes import Relabelled
 from distill.data.sources import Source, SourceName
 from distill.data.sources.subset import Joined
@@ -24,13 +24,12 @@ class PartConfig:
     """As `config.data.source`."""
     split: str | None = None
     """Of this source; None takes `config.data.train_split`."""
-    weight: float = 1.0
+    weight: Positive = 1.0
     """How often its images are shown: a part of weight 2 has twice as many positions as one of
     weight 1, however many images it has."""
 
     def __post_init__(self):
-        if not 0 < self.weight < math.inf:
-            raise ValueError(f"weight must be above 0, not {self.weight}")
+        check_fields(self)
 
 
 class Mixture(Joined):

@@ -20,8 +20,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from distill.bounds import Tokens, check_fields
 from distill.data.vocabularies import Vocabulary, needed, open_vocabulary
-from distill.errors import UserError, check_choices
+from distill.errors import UserError
 from distill.json_files import write_json
 from distill.paths import LocalPath
 
@@ -81,12 +82,12 @@ class Tokenizer:
     family: Family
     """Whose rule cleans, pads and cuts texts: that of the text tower. For a vocabulary that was
     trained here, `siglip2`."""
-    length: int
+    length: Tokens
     """Tokens of a text; by default 77 for `clip`, and 64 for `siglip` and `siglip2`, of which
     SigLIP's So400m/14 at 224 pixels has 16."""
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
         if self.length < 2 + self._rule.begins:
             raise ValueError(
                 f"length must be {2 + self._rule.begins} or more, as a text's marks are tokens "

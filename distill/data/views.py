@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from PIL import Image
 
+from distill.bounds import CropShare, Ratio, SomeShare, check_fields
 from distill.data.fast import Decoder, is_resized, mirror, resize, whole_pixels
-from distill.errors import check_choices
 from distill.evaluation_view import EvaluationView, Filter, Resize
 
 Box = tuple[float, float, float, float]
@@ -48,29 +48,27 @@ class ViewConfig:
       ValueError: for ranges that are empty or out of bounds.
     """
 
-    crop_area: tuple[float, float] = (0.05, 1.0)
+    crop_area: tuple[SomeShare, SomeShare] = (0.05, 1.0)
     """Smallest and largest share of the image's area."""
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_ratio: tuple[Ratio, Ratio] = (3 / 4, 4 / 3)
     """Smallest and largest ratio of width to height."""
     flip: bool = True
     filter: Filter | None = None
     """By which images are resized."""
-    eval_crop: float | None = None
+    eval_crop: CropShare | None = None
     """Side of the central evaluation crop over that of the resized image's shorter side."""
     eval_resize: Resize | None = None
     """How images are resized to be evaluated on: with their ratio of width to height kept, or
     squashed to a square."""
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
         low, high = self.crop_area
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"crop_area must satisfy 0 < low <= high <= 1, not {self.crop_area}")
+        if low > high:
+            raise ValueError(f"crop_area must satisfy low <= high, not {self.crop_area}")
         low, high = self.crop_ratio
-        if not 0 < low <= high:
-            raise ValueError(f"crop_ratio must satisfy 0 < low <= high, not {self.crop_ratio}")
-        if self.eval_crop is not None and not 0 < self.eval_crop <= 1:
-            raise ValueError(f"eval_crop must be in (0, 1], not {self.eval_crop}")
+        if low > high:
+            raise ValueError(f"crop_ratio must satisfy low <= high, not {self.crop_ratio}")
 
     @functools.cached_property
     def evaluation(self) -> EvaluationView:

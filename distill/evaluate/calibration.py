@@ -6,6 +6,7 @@ from typing import Literal
 from distill.analysis.calibration import BINS, Calibration, top_label_calibration
 from distill.analysis.predictions import Predictions
 from distill.analysis.temperature import fit_temperature, held_out
+from distill.bounds import NotAll, Some
 from distill.errors import UserError
 from distill.evaluate.predicted import Measured, PredictionsConfig
 
@@ -19,18 +20,11 @@ class CalibrationConfig(PredictionsConfig):
     """
 
     kind: Literal["calibration"] = "calibration"
-    bins: int = BINS
+    bins: Some = BINS
     """Of reliability curves."""
-    held_out: float = 0.2
+    held_out: NotAll = 0.2
     """Share of the images, chosen by their names, that the temperature is fitted to and nothing
     else is measured on; 0 fits none and measures all."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.bins < 1:
-            raise ValueError(f"bins must be positive, not {self.bins}")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out must be in [0, 1), not {self.held_out}")
 
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `ece`, `nll` and `brier`, and the same as `scaled/ece`."""

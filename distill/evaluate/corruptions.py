@@ -2,10 +2,11 @@
 
 import dataclasses
 import time
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from distill.bounds import Between, Images, Seed, Side
 from distill.data import Subset
 from distill.data.corruptions import CORRUPTIONS, SEVERITIES, SIDE, Corruption
 from distill.errors import check_each_once
@@ -30,14 +31,14 @@ class CorruptionsConfig(OfImagesConfig):
     kind: Literal["corruptions"] = "corruptions"
     corruptions: tuple[str, ...] = ()
     """By name, such as `fog`; empty takes all of `distill/data/corruptions.py`."""
-    severities: tuple[int, ...] = SEVERITIES
+    severities: tuple[Annotated[int, Between(1, 5)], ...] = SEVERITIES
     """1, slight, to 5, heavy."""
-    side: int = SIDE
+    side: Side = SIDE
     """Of the images, in pixels, for which lengths such as a blur's radius are as they are defined;
     those of other images are scaled. Smaller blurs small images more."""
-    seed: int = 0
+    seed: Seed = 0
     """Of what is random in them."""
-    images: int | None = None
+    images: Images | None = None
     """How many, at equal distances in the split; None takes all."""
 
     needs_teachers: ClassVar[bool] = False
@@ -46,9 +47,6 @@ class CorruptionsConfig(OfImagesConfig):
         super().__post_init__()
         for name in ("corruptions", "severities"):
             check_each_once(name, getattr(self, name))
-        for name in ("side", "images"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if not self.severities:
             raise ValueError("severities are none; give some of 1 to 5")
         _ = self.all

@@ -2,19 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from distill.analysis.resizing import resize_nearest
 from distill.analysis.segmentation import nested_fractions
 from distill.analysis.windows import Window, WindowMean
+from distill.bounds import Between, Images, Positive, Seed, Some, SomeShare
 from distill.data import DataConfig, Source
 from distill.data.sources import SourceName
 from distill.data.sources.base import MissingSplit, count
 from distill.data.spec import ArraySpec
 from distill.dense_view import DenseView
-from distill.errors import UserError, check_choices, check_each_once
+from distill.errors import UserError, check_each_once
 from distill.evaluate.dense_learning import (
     Learner,
     Learnt,
@@ -53,18 +54,18 @@ class DenseConfig(EvaluationConfig):
     probe: Probe = "ridge"
     """Ridge regression, in closed form; logistic regression, whose loss is that of a trained linear
     head; or neighbours, a vote of the most similar patches."""
-    l2: float | None = None
+    l2: Positive | None = None
     """Of ridge and logistic regression; None takes the penalty that is best on a tenth of the
     images to learn from."""
-    neighbours: int = 20
+    neighbours: Some = 20
     """Patches that vote."""
-    patches: int = 200_000
+    patches: Images = 200_000
     """The most that logistic regression and neighbours keep, evenly of the images."""
-    fractions: tuple[float, ...] = (1.0,)
+    fractions: tuple[SomeShare, ...] = (1.0,)
     """Of the images to learn from; each is part of all larger ones."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the order that fractions are cut from, and of the patches kept."""
-    pictures: int = 4
+    pictures: Annotated[int, Between(0, MOST_PICTURES)] = 4
     """Images, at equal distances, of which small pictures are kept with the figures for the pages
     of reports, and as many of those predicted worst; 0 keeps none."""
 
@@ -72,22 +73,9 @@ class DenseConfig(EvaluationConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self)
         check_each_once("fractions", self.fractions)
-        if not self.fractions or any(not 0 < one <= 1 for one in self.fractions):
-            raise ValueError(f"fractions must be above 0 and at most 1, not {self.fractions}")
-        if not 0 <= self.pictures <= MOST_PICTURES:
-            raise ValueError(
-                f"pictures must be between 0 and {MOST_PICTURES}, as they are kept with the "
-                f"figures, not {self.pictures}"
-            )
-        for name in ("neighbours", "patches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.l2 is not None and self.l2 <= 0:
-            raise ValueError(f"l2 must be positive, not {self.l2}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, not {self.seed}")
+        if not self.fractions:
+            raise ValueError("fractions are none; give some from above 0 to 1")
 
     @property
     def names_data(self) -> bool:

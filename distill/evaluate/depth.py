@@ -10,8 +10,9 @@ import numpy as np
 
 from distill.analysis.depth import EIGEN, FIGURES, NYU, depth_errors, mean_errors, patch_means
 from distill.analysis.resizing import pixels, resize_bilinear
+from distill.bounds import Positive
 from distill.data.sources import CorruptImage
-from distill.errors import UserError, check_choices
+from distill.errors import UserError
 from distill.evaluate.dense import (
     DenseConfig,
     DenseImages,
@@ -42,17 +43,16 @@ class DepthConfig(DenseConfig):
     """
 
     kind: Literal["depth"] = "depth"
-    limits: tuple[float, float] = NYU
+    limits: tuple[Positive, Positive] = NYU
     """Lowest and highest depth, in the data's unit; others neither are learnt from nor count."""
     part: Literal["all", "eigen"] = "all"
     """What of an image counts: all, or Eigen's part of NYU Depth v2's 480×640 pixels."""
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self)
         low, high = self.limits
-        if not 0 < low < high < math.inf:
-            raise ValueError(f"limits must satisfy 0 < low < high, not {self.limits}")
+        if low >= high:
+            raise ValueError(f"limits must satisfy low < high, not {self.limits}")
         if self.probe == "logistic":
             raise ValueError("logistic regression is of classes; a depth has none: probe=ridge")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from distill.bounds import SomeSteps, check_fields
 from distill.config.tagged import OneOf
 from distill.data import Source
 from distill.data.classes import among, calls, present, read_class_map
@@ -56,7 +57,7 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
       ValueError: for values out of bounds.
     """
 
-    every: int | None = None
+    every: SomeSteps | None = None
     """Steps between evaluations while training; None evaluates every train.eval_every."""
 
     needs_teachers: ClassVar[bool] = True
@@ -66,8 +67,7 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
     """Whether it compares images with texts, which takes both towers of a pair."""
 
     def __post_init__(self):
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"every must be positive, not {self.every}")
+        check_fields(self)
 
     @property
     def names_data(self) -> bool:

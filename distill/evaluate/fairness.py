@@ -11,6 +11,7 @@ from distill.analysis.fairness import cases_of_table
 from distill.analysis.predictions import Predictions
 from distill.analysis.tables import Table, read_csv, table_of_predictions
 from distill.analysis.temperature import held_out
+from distill.bounds import Gamma, ProperShare, Share
 from distill.errors import UserError
 from distill.evaluate.linear_head import TRAIN, HeadPredictor
 from distill.evaluate.of_images import Shown
@@ -54,19 +55,17 @@ class FairnessConfig(PredictionsConfig):
     held_out_split: str | None = None
     """Without `partition`: the images that debiasers are fitted to; None takes a share of those of
     `split`."""
-    held_out: float = 0.5
+    held_out: ProperShare = 0.5
     """That share, chosen by the images' names; nothing else is measured on it."""
-    gamma: float = debiasing.DebiaserConfig.gamma
+    gamma: Gamma = debiasing.DebiaserConfig.gamma
     """γ, the span of 2p − 1 over which decisions go from 0 to 1."""
-    biases: tuple[float, ...] = debiasing.BIASES
+    biases: tuple[Share, ...] = debiasing.BIASES
     """ε, how far apart groups' rates may be, a debiaser each."""
 
     by_the_models_classes: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()
-        for bias in self.biases:
-            debiasing.DebiaserConfig(gamma=self.gamma, bias=bias)
         if self.positive is None and self.target == "label":
             raise ValueError(
                 "give positive, a class of the model, or target, the column that a linear head is "
@@ -76,8 +75,6 @@ class FairnessConfig(PredictionsConfig):
             raise ValueError("partition says what is fitted to what; leave out other splits")
         if self.positive is not None and self.train_split:
             raise ValueError("train_split is for a linear head; leave out positive, or it")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out must be in (0, 1), not {self.held_out}")
 
     def predictor(self, subject: Subject, shown: Shown) -> Predicting:
         """What predicts the positive class of the images, those to fit debiasers to among them.

@@ -2,13 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from distill.analysis.human.alignment import AlignmentConfig, human_alignment
 from distill.analysis.human.collection import collect
 from distill.analysis.human.model_trials import model_trials
 from distill.analysis.human.trials import write_trials
 from distill.analysis.predictions import Predictions
+from distill.bounds import Between, CropShare, Seed
 from distill.evaluate.predicted import Measured, PredictionsConfig
 from distill.evaluation_view import Resize
 from distill.paths import LocalPath
@@ -32,18 +33,14 @@ class HumanAlignmentConfig(PredictionsConfig):
     """The set of all images, if `source` is the folder of one."""
     trials: LocalPath | None = None
     """A directory to write the model's trials to, as model-vs-human has them."""
-    resamples: int = 1000
+    resamples: Annotated[int, Between(0, 10**6)] = 1000
     """Of images, for intervals; 0 gives none."""
-    seed: int = 0
+    seed: Seed = 0
     """Of resamples."""
-    crop: float | None = 1.0
+    crop: CropShare | None = 1.0
     resize: Resize | None = "squash"
 
     by_the_models_classes: ClassVar[bool] = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        _ = self._alignment
 
     @property
     def _alignment(self) -> AlignmentConfig:

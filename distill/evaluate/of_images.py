@@ -3,9 +3,10 @@
 import dataclasses
 from typing import NamedTuple
 
+from distill.bounds import CropShare
 from distill.data import DataConfig
 from distill.data.sources import SourceName
-from distill.errors import UserError, check_choices, check_each_once
+from distill.errors import UserError, check_each_once
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluation_view import Crop, EvaluationView, Filter, Resize
 from distill.paths import IN_ORDER, ClassMap
@@ -44,7 +45,7 @@ class OfImagesConfig(EvaluationConfig):
     """A JSON file {class of the data: class of the model}, or `in_order`: the data's classes are
     the model's, one after the other, whatever they are called. None takes the run's map for its own
     data, and none for another source."""
-    crop: float | None = None
+    crop: CropShare | None = None
     """Side of the central crop over that of the resized image's shorter side; None takes the
     model's own, as for the two that follow."""
     resize: Resize | None = None
@@ -52,7 +53,6 @@ class OfImagesConfig(EvaluationConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self)
         check_each_once("classes", self.classes)
         self._seen(EvaluationView())
 

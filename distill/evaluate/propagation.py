@@ -3,12 +3,13 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from distill.analysis.objects import ObjectScores, mean_scores, object_scores
 from distill.analysis.propagation import Propagation, propagated_masks
+from distill.bounds import Between, Positive, Side, Some
 from distill.data.sequences import Sequences, SequencesName, open_sequences
 from distill.data.sources.base import CorruptImage, count
 from distill.errors import RunFailed, UserError
@@ -43,27 +44,19 @@ class PropagationConfig(EvaluationConfig):
     """`davis:PATH`."""
     split: str = "val"
     """The list in `ImageSets/2017`; no slices."""
-    short_side: int = 480
+    short_side: Side = 480
     """Pixels that a frame's shorter side is made; both sides are then rounded to the nearest
     multiple of the model's patch."""
-    context: int = 7
+    context: Annotated[int, Between(0, 10**6)] = 7
     """How many frames are looked back to, beside the first."""
-    radius: int = 12
+    radius: Annotated[int, Between(0, 2**14)] = 12
     """How far, in patches to each side."""
-    neighbours: int = 5
+    neighbours: Some = 5
     """How many of the most similar patches count."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """Of similarities."""
 
     needs_teachers: ClassVar[bool] = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, least in (("short_side", 1), ("neighbours", 1), ("context", 0), ("radius", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, not {self.temperature}")
 
     @property
     def names_data(self) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from distill.bounds import Positive, Seed, Some
 from distill.data import DataConfig, Source
 from distill.data.sources import SourceName
 from distill.errors import UserError, check_each_once
@@ -37,13 +38,13 @@ class TransferConfig(EvaluationConfig):
     test_split: str | None = None
     """Classified; None takes the run's validation split while training, or its test split if there
     is none, and its test split afterwards."""
-    shots: tuple[int, ...] = (1, 5, 10, 25)
+    shots: tuple[Some, ...] = (1, 5, 10, 25)
     """Images per class of few-shot linear regression; empty skips it."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     """Each draws other shots."""
-    l2: float = 2.0**10
+    l2: Positive = 2.0**10
     """Ridge penalty of few-shot regression."""
-    neighbours: tuple[int, ...] = ()
+    neighbours: tuple[Some, ...] = ()
     """Neighbours that vote, such as 20; empty skips it."""
     probe: bool = False
     """Logistic regression on all training images."""
@@ -58,13 +59,8 @@ class TransferConfig(EvaluationConfig):
             raise ValueError(
                 f"sources must differ in their last parts, which metrics go by, not {self.sources}"
             )
-        for name in ("shots", "neighbours"):
-            if any(number < 1 for number in getattr(self, name)):
-                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if any(seed < 0 for seed in self.seeds) or (self.shots and not self.seeds):
-            raise ValueError(f"seeds must be one or more numbers from 0 on, not {self.seeds}")
-        if self.l2 <= 0:
-            raise ValueError(f"l2 must be positive, not {self.l2}")
+        if self.shots and not self.seeds:
+            raise ValueError("seeds are none; give one or more, from which shots are drawn")
         if not (self.shots or self.neighbours or self.probe):
             raise ValueError("nothing to evaluate; give shots, neighbours or probe")
 

@@ -5,9 +5,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from distill.bounds import BatchSize, Depth, NotNegative, Positive, Seed, Some, SomeSteps, Width
 from distill.data.sequences import Sequences, SequencesName, open_sequences
 from distill.data.sources.base import abbreviate
-from distill.errors import UserError, check_choices
+from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.temporal import TemporalConfig
 from distill.evaluate.video_evaluation import Labelled, VideoEvaluation
@@ -32,55 +33,43 @@ class VideoConfig(EvaluationConfig):
     """Learnt from; no slices."""
     test_split: str = "test"
     """Classified; no slices."""
-    frames: int = 16
+    frames: Some = 16
     """Of a clip."""
-    stride: int = 2
+    stride: Some = 2
     """From one frame of a clip to the next, in frames of its sequence. A sequence that is shorter
     than a clip begins again."""
-    clips: int = 4
+    clips: Some = 4
     """Of a sequence to classify, spread evenly over it; its class probabilities are the mean of
     their softmax."""
     crops: Literal[1, 3] = 1
     """Of each clip to classify: 1 is the model's own view, 3 are also its views of the squares at
     both ends of the longer side. The softmax is averaged over them, too."""
-    offsets: int = 8
+    offsets: Some = 8
     """Of a sequence to learn from, in how many places, drawn, clips may begin; each time it is
     shown, one of them is drawn. Frames of all of these are embedded."""
     stored: Literal["float32", "float16"] = "float32"
     """As what embeddings are kept, in the host's memory."""
-    width: int | None = None
+    width: Width | None = None
     """Of the transformer; None takes that of the embedding, at most 1536."""
-    depth: int = 4
+    depth: Depth = 4
     """Blocks of the transformer."""
-    attention_heads: int | None = None
+    attention_heads: Width | None = None
     """Of the transformer; None takes one for every 64 of the width."""
-    steps: int = 2000
+    steps: SomeSteps = 2000
     """Of training: a twelfth warms up, then the rate falls as a cosine."""
-    batch_size: int = 64
+    batch_size: BatchSize = 64
     """Sequences of a step, or all if there are fewer."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of AdamW, at its peak."""
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Of AdamW, multiplied by the rate."""
-    seed: int = 0
+    seed: Seed = 0
     """Of offsets, order and initial parameters."""
 
     needs_teachers: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self)
-        for name in ("frames", "stride", "clips", "offsets", "depth", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.seed < 0:
-            raise ValueError(
-                "learning_rate must be positive, weight_decay and seed not negative, not "
-                f"{self.learning_rate}, {self.weight_decay} and {self.seed}"
-            )
-        for name in ("width", "attention_heads"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.width and self.attention_heads and self.width % self.attention_heads:
             raise ValueError(
                 f"width {self.width} is not divisible by attention_heads {self.attention_heads}"

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import numpy as np
 
-from distill.errors import RunFailed, UserError, check_choices
+from distill.bounds import check_fields
+from distill.errors import RunFailed, UserError
 from distill.nn import Network, Params
 
 Tower = Literal["image", "text", "pair"]
@@ -65,7 +66,7 @@ class Exportable(abc.ABC):
     """Of the export's parameters and activations; what it returns is float32."""
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
 
     @property
     def host_params(self) -> Params:

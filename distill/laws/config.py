@@ -2,8 +2,10 @@
 
 import dataclasses
 import re
+from typing import Annotated
 
 from distill import config as configs
+from distill.bounds import Between, Seed, SomeSteps, check_fields
 from distill.config import ConfigError
 from distill.runs.pretraining import PretrainConfig
 
@@ -22,13 +24,14 @@ class StudyConfig:
     sizes: tuple[tuple[str, tuple[tuple[str, int | float | str], ...]], ...]
     """(name, ((key, value), …)) pairs: what a size changes in the base's model and optimizer, such
     as ("S", (("model.width", 384), ("optimizer.learning_rate", 1e-3)))."""
-    durations: tuple[int, ...]
+    durations: tuple[SomeSteps, ...]
     """Steps, cooldown included; the longest is that of the base."""
-    resamples: int = 1000
+    resamples: Annotated[int, Between(100, 10**6)] = 1000
     """Of the bootstrap that gives the law's confidence intervals."""
-    bootstrap_seed: int = 0
+    bootstrap_seed: Seed = 0
 
     def __post_init__(self):
+        check_fields(self)
         names = [name for name, _ in self.sizes]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"sizes must be one or more with different names, not {names}")
@@ -56,8 +59,6 @@ class StudyConfig:
                 )
         if self.base.branch_from is not None:
             raise ValueError("base.branch_from must be none: a study starts from nothing")
-        if self.resamples < 100:
-            raise ValueError(f"resamples must be at least 100, not {self.resamples}")
         self.longest()
 
     def longest(self) -> dict[str, PretrainConfig]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from distill.errors import check_choices
+from distill.bounds import check_fields
 from distill.modules import modules_in
 
 FEATURES = ("logits", "embedding", "tokens", "layers", "texts", "similarities")
@@ -56,7 +56,7 @@ class Term:
     compared with each other, the batch cannot be cut into microbatches."""
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
 
     @property
     def is_projected(self) -> bool:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.bounds import Positive, SomeClasses, Width, check_fields
 from distill.dense_view import DenseView
-from distill.errors import check_choices
 from distill.nn.network import Network, Params
 from distill.nn.vision import VisionNetwork
 from distill.nn.vit import LayerTokens, VisionTransformer
@@ -28,16 +28,13 @@ class DenseHeadConfig:
       ValueError: if it takes or gives nothing.
     """
 
-    width: int
+    width: Width
     """F, of tokens."""
-    outputs: int
+    outputs: SomeClasses
     """C, scores of each patch."""
 
     def __post_init__(self):
-        if self.width < 1 or self.outputs < 1:
-            raise ValueError(
-                f"a head has a width and outputs of at least 1, not {self.width} and {self.outputs}"
-            )
+        check_fields(self)
 
 
 class DenseHead(nnx.Module):
@@ -80,14 +77,14 @@ class DepthScale:
     """The score is the logarithm of the depth; or the depth is the mean of as many as there are
     scores, evenly from the lowest to the highest, weighted by max(score, 0) + 0.1 (AdaBins,
     arXiv 2011.14141, with bins that are fixed, as DINOv2 and DINOv3 have it)."""
-    limits: tuple[float, float]
+    limits: tuple[Positive, Positive]
     """Lowest and highest depth."""
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
         low, high = self.limits
-        if not 0 < low < high < math.inf:
-            raise ValueError(f"limits must satisfy 0 < low < high, not {self.limits}")
+        if low >= high:
+            raise ValueError(f"limits must satisfy low < high, not {self.limits}")
 
     def __call__(self, scores: jax.Array) -> jax.Array:
         """Maps scores [..., C] to depths [..., 1]."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.bounds import OptionalWidth, Positive, Real, check_fields
 from distill.nn.kernels import Kernel
 from distill.nn.layers import Linear
 from distill.nn.text import TextConfig, TextTransformer, lecun_normal
@@ -30,20 +31,17 @@ class PairConfig:
 
     image: ViTConfig
     text: TextConfig
-    embed_dim: int = 0
+    embed_dim: OptionalWidth = 0
     """Width of a projection of the image's pooled embedding; 0 takes that itself."""
     projection_bias: bool = False
     bias: bool = False
     """A learnt number is added to similarities, as the sigmoid loss needs it (arXiv 2303.15343)."""
-    initial_scale: float = 10.0
+    initial_scale: Positive = 10.0
     """Of cosines; what is learnt is its logarithm."""
-    initial_bias: float = -10.0
+    initial_bias: Real = -10.0
 
     def __post_init__(self):
-        if self.embed_dim < 0:
-            raise ValueError(f"embed_dim must not be negative, not {self.embed_dim}")
-        if self.initial_scale <= 0:
-            raise ValueError(f"initial_scale must be positive, not {self.initial_scale}")
+        check_fields(self)
         ours, theirs = self.embed_dim or self.image.width, self.text.embedding_width
         if ours != theirs:
             raise ValueError(

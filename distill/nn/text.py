@@ -1,14 +1,23 @@
 """Text towers: CLIP's (arXiv 2103.00020), SigLIP's (2303.15343) and SigLIP 2's (2502.14786)."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.bounds import (
+    Between,
+    Depth,
+    OptionalWidth,
+    Positive,
+    Tokens,
+    Vocabulary,
+    Width,
+    check_fields,
+)
 from distill.config import how_it_runs
-from distill.errors import check_choices
 from distill.nn.encoder import Encoder, SequentialBlock
 from distill.nn.heads import MapHead, MeanHead
 from distill.nn.kernels import Kernel
@@ -40,25 +49,25 @@ class TextConfig:
         divide.
     """
 
-    vocab: int
+    vocab: Vocabulary
     """Rows of the token table; ids are below it."""
-    length: int
+    length: Tokens
     """Of every text, padding included, in tokens."""
-    width: int = 512
-    depth: int = 12
-    mlp_dim: int = 2048
-    heads: int = 8
+    width: Width = 512
+    depth: Depth = 12
+    mlp_dim: Width = 2048
+    heads: Width = 8
     causal: bool = False
     """A token attends to those before it alone; without, to all, padding included."""
     pool: Pool = "last"
     """The state that stands for the text: at the last or first position, at the first `eos_id`, or
     at the largest id; the mean or maximum over positions; a MAP head."""
-    eos_id: int = 1
+    eos_id: Annotated[int, Between(0, 2**24)] = 1
     """Of the token that pool "eos" looks for; a text without it has the state at its first
     position, as in `transformers`."""
     activation: Activation = "gelu_tanh"
-    norm_epsilon: float = 1e-6
-    embed_dim: int = 0
+    norm_epsilon: Positive = 1e-6
+    embed_dim: OptionalWidth = 0
     """Width of the head's output; 0 leaves the head out, and the pooled state is the embedding."""
     head_bias: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -79,17 +88,10 @@ class TextConfig:
     layer_scale = False
 
     def __post_init__(self):
-        check_choices(self)
-        for name in ("vocab", "length", "width", "depth", "mlp_dim", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_fields(self)
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
-        if self.embed_dim < 0:
-            raise ValueError(f"embed_dim must not be negative, not {self.embed_dim}")
-        if self.norm_epsilon <= 0:
-            raise ValueError(f"norm_epsilon must be positive, not {self.norm_epsilon}")
-        if self.pool == "eos" and not 0 <= self.eos_id < self.vocab:
+        if self.pool == "eos" and self.eos_id >= self.vocab:
             raise ValueError(f"eos_id {self.eos_id} is none of the {self.vocab} ids")
         if self.remat_keep and self.remat != "full":
             raise ValueError(f'remat_keep belongs to remat "full", not to {self.remat!r}')

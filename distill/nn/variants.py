@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypedDict, TypeVar
 
+from distill.bounds import Classes, Side
 from distill.nn.family import MODELS, ModelConfig
 from distill.nn.vit import ViTConfig
 
@@ -52,10 +53,10 @@ class VariantConfig(ModelConfig, ViTConfig, tag="family", found_in=MODELS):
     variant: str
     """Shape and patch size, such as B/16: width, depth, mlp_dim, heads and patch_size, where they
     are not given."""
-    image_size: int = 224
+    image_size: Side = 224
     """Side of the images, in pixels."""
     channels: Literal[1, 3] = 3
-    num_classes: int | None = None
+    num_classes: Classes | None = None
     """0 for a model without a classifier; None takes as many as the data has."""
 
     @classmethod

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from distill.bounds import Between, Classes, Depth, Positive, Real, Side, Width, check_fields
 from distill.config import how_it_runs
-from distill.errors import check_choices
 from distill.nn.embeddings import Grid, PatchEmbed, PositionEmbedding, patch_grid, rotary2d
 from distill.nn.encoder import Encoder, SequentialBlock, make_norm
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
@@ -62,28 +62,28 @@ class ViTConfig:
         multiple of the patch size.
     """
 
-    width: int
-    depth: int
-    mlp_dim: int
-    heads: int
-    patch_size: int
-    image_size: int | tuple[int, int] = 224
+    width: Width
+    depth: Depth
+    mlp_dim: Width
+    heads: Width
+    patch_size: Side
+    image_size: Side | tuple[Side, Side] = 224
     """Side of a square image, or (height, width), in pixels."""
-    channels: int = 3
-    mean: tuple[float, ...] = (0.5,)
+    channels: Annotated[int, Between(1, 2**10)] = 3
+    mean: tuple[Real, ...] = (0.5,)
     """Of pixel values in [0, 1], taken off before the model sees them: for all channels or each."""
-    std: tuple[float, ...] = (0.5,)
+    std: tuple[Positive, ...] = (0.5,)
     """Of pixel values in [0, 1], by which they are then divided: for all channels or each."""
-    num_classes: int = 1000
+    num_classes: Classes = 1000
     """0 leaves the classifier out."""
     head: Literal["map", "gap", "cls"] = "map"
     distilled: bool = False
     """DeiT's distillation token is the first register and has a classifier of its own: embedding
     and logits are the means of both tokens' (arXiv 2012.12877)."""
-    registers: int = 0
+    registers: Annotated[int, Between(0, 2**14)] = 0
     """Tokens behind the class token that are no patches and are dropped at the end."""
     position_embedding: Literal["learned", "sincos2d", "rotary"] = "learned"
-    rotary_base: float = 100.0
+    rotary_base: Positive = 100.0
     """Of the wavelengths of "rotary"; see `distill.nn.embeddings.rotary2d`."""
     pre_norm: bool = False
     """A LayerNorm over all tokens before the first block, as CLIP has it."""
@@ -92,7 +92,7 @@ class ViTConfig:
     qk_norm_center: bool = False
     norm_bias: bool = True
     norm_center: bool = True
-    norm_epsilon: float = 1e-6
+    norm_epsilon: Positive = 1e-6
     """Of LayerNorms over tokens."""
     activation: Activation = "gelu_tanh"
     """In MLPs: GELU in its tanh form, exactly, or as x·σ(1.702x); SiLU."""
@@ -100,7 +100,7 @@ class ViTConfig:
     """The encoder's MLPs have a gate (SwiGLU with "silu")."""
     layer_scale: bool = False
     """A learned factor for each feature of every branch (arXiv 2103.17239)."""
-    classifier_bias: float = 0.0
+    classifier_bias: Real = 0.0
     """Initial value; −10 for sigmoid cross-entropy over about 30k classes, −6.9 over 1000."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations; parameters, norms, softmax and logits are float32."""
@@ -117,10 +117,7 @@ class ViTConfig:
     query always takes the plain one."""
 
     def __post_init__(self):
-        check_choices(self)
-        for name in ("width", "depth", "mlp_dim", "heads", "patch_size", "channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_fields(self)
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) not in (1, self.channels):
@@ -128,11 +125,6 @@ class ViTConfig:
                     f"{name} must have one value, or one for each of {self.channels} channels, "
                     f"not {values}"
                 )
-        if not all(value > 0 for value in self.std):
-            raise ValueError(f"std must be positive, not {self.std}")
-        # A family's None waits for the data to say how many.
-        if self.num_classes is not None and self.num_classes < 0:
-            raise ValueError(f"num_classes must not be negative, not {self.num_classes}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         if self.remat_keep and self.remat != "full":
@@ -142,10 +134,6 @@ class ViTConfig:
         if self.position_embedding == "rotary" and self.width // self.heads % 4:
             raise ValueError(
                 f"rotary needs a head of 4·n dimensions, not {self.width // self.heads}"
-            )
-        if self.norm_epsilon <= 0 or self.rotary_base <= 0 or self.registers < 0:
-            raise ValueError(
-                "norm_epsilon and rotary_base must be positive and registers not negative"
             )
         if self.distilled and (self.head != "cls" or not self.registers):
             raise ValueError('distilled needs head="cls" and a register, the distillation token')

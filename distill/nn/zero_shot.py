@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from distill.bounds import Classes, Width, check_fields
 from distill.nn.network import Params
 from distill.nn.pair import Pair, PairConfig, PairNetwork, joint_projection, normalise, similarities
 from distill.nn.vision import VisionNetwork
@@ -32,9 +33,9 @@ class ZeroShotClassifierConfig:
     """
 
     image: ViTConfig
-    num_classes: int
+    num_classes: Classes
     """0 leaves class vectors out, and what logits are made with: there is the embedding alone."""
-    embedding_width: int
+    embedding_width: Width
     """E, of embeddings and class vectors."""
     projection: bool = False
     """The image's pooled embedding is projected to E, as CLIP has it; else it is as wide."""
@@ -43,8 +44,7 @@ class ZeroShotClassifierConfig:
     """A learnt number is added to similarities."""
 
     def __post_init__(self):
-        if self.num_classes < 0:
-            raise ValueError(f"num_classes must not be negative, not {self.num_classes}")
+        check_fields(self)
 
     @property
     def embed_dim(self) -> int:

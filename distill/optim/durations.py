@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from distill.bounds import MOST_STEPS
+
 UNITS = ("steps", "epochs", "examples", "percent")
 
 
@@ -20,25 +22,21 @@ def check_durations(config: Any, *names: str) -> None:
     """Checks a config's fields NAME_steps, NAME_epochs, NAME_examples and NAME_percent.
 
     Raises:
-      ValueError: if a duration is negative or given in two units, or a percentage exceeds 100.
+      ValueError: if a duration is given in two units.
     """
     for name in names:
         given = _given(config, name)
         if len(given) > 1:
             keys = " and ".join(f"{name}_{unit}" for unit in given)
             raise ValueError(f"give one of {keys}; none takes away what a config file gives")
-        for unit, value in given.items():
-            if value < 0:
-                raise ValueError(f"{name}_{unit} must not be negative, not {value}")
-            if unit == "percent" and value > 100:
-                raise ValueError(f"{name}_percent must be at most 100, not {value}")
 
 
 def steps(config: Any, name: str, length: RunLength, default: int) -> int:
     """A duration in whole steps, rounded to the nearest; `default` where it is not given.
 
     Raises:
-      ValueError: if the unit needs a batch size or an epoch that is not known.
+      ValueError: if the unit needs a batch size or an epoch that is not known, or there are more
+        steps than can be counted.
     """
     for unit, value in _given(config, name).items():
         if unit == "steps":
@@ -48,7 +46,12 @@ def steps(config: Any, name: str, length: RunLength, default: int) -> int:
         each = length.images if unit == "epochs" else 1
         if length.batch_size is None or each is None:
             raise ValueError(f"{name}_{unit} needs data to count; give {name}_steps")
-        return round(value * each / length.batch_size)
+        found = round(value * each / length.batch_size)
+        if found > MOST_STEPS:
+            raise ValueError(
+                f"{name}_{unit} of {value:g} is {found:,} steps; expected at most {MOST_STEPS:,}"
+            )
+        return found
     return default
 
 

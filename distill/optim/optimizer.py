@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from distill.errors import check_choices
+from distill.bounds import NotAll, NotNegative, Positive, ProperShare, SomeShare, check_fields
 from distill.optim.adafactor import FactoredState, factored_axes, scale_by_factored_rms
 from distill.optim.layer_decay import layer_multipliers
 from distill.optim.rules import match_rules
@@ -32,47 +32,32 @@ class OptimizerConfig:
     name: Literal["adafactor", "adam", "sgd"] = "adafactor"
     """Adafactor and Adam keep their first moment in bfloat16. Adafactor's is not debiased and its
     second is factored (arXiv 2106.04560, §3.4). SGD has momentum, in float32."""
-    learning_rate: float = 8e-4
+    learning_rate: Positive = 8e-4
     """lr, at the schedule's peak."""
-    learning_rate_multipliers: tuple[tuple[str, float], ...] = ()
+    learning_rate_multipliers: tuple[tuple[str, NotNegative], ...] = ()
     """m by parameter; 1 where nothing matches."""
-    layer_decay: float | None = None
+    layer_decay: SomeShare | None = None
     """What m is multiplied by for each layer below the head: d^(L − i) in block i of L, from 0, and
     d^(L + 1) in the embeddings before them (arXiv 2106.08254); None is 1."""
-    weight_decay: tuple[tuple[str, float], ...] = ()
+    weight_decay: tuple[tuple[str, NotNegative], ...] = ()
     """wd by parameter; 0 where nothing matches. It is absolute: multiplied by the schedule but not
     by lr or m, as in the reference implementation."""
     freeze: tuple[tuple[str, bool], ...] = ()
     """Whether a parameter keeps the value it starts with; False where nothing matches. A frozen one
     has no moments, and no gradient is computed for it; of blocks that are stacked, where all are
     frozen."""
-    average_decay: float | None = None
+    average_decay: ProperShare | None = None
     """Of a moving average of the weights (Polyak), which is then what is evaluated and what a
     checkpoint offers to readers; None does not average."""
-    b1: float = 0.9
+    b1: NotAll = 0.9
     """Decay of the first moment; SGD's momentum."""
-    b2: float = 0.999
+    b2: NotAll = 0.999
     """Adam's; Adafactor's grows as 1 − (t + 1)^−0.8 up to 0.999."""
-    clip_norm: float | None = 1.0
+    clip_norm: Positive | None = 1.0
     """Global norm that gradients are clipped to, first of all; None does not clip."""
 
     def __post_init__(self):
-        check_choices(self)
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm must be positive or None, not {self.clip_norm}")
-        for name in ("b1", "b2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-        if self.average_decay is not None and not 0 < self.average_decay < 1:
-            raise ValueError(f"average_decay must be in (0, 1) or None, not {self.average_decay}")
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be in (0, 1] or None, not {self.layer_decay}")
-        for name in ("weight_decay", "learning_rate_multipliers"):
-            for pattern, value in getattr(self, name):
-                if value < 0:
-                    raise ValueError(f"{name} of {pattern!r} must not be negative: {value}")
+        check_fields(self)
 
 
 def make_optimizer(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.errors import check_choices
+from distill.bounds import Epochs, Examples, Percent, Steps, check_fields
 from distill.optim.durations import RunLength, check_durations, steps
 
 Multiplier = Callable[[jax.typing.ArrayLike], jax.Array]
@@ -30,24 +30,24 @@ class ScheduleConfig:
     """
 
     kind: Literal["rsqrt", "constant", "cosine", "linear"] = "rsqrt"
-    warmup_steps: int | None = None
+    warmup_steps: Steps | None = None
     """10,000 if warmup is not given in another unit."""
-    warmup_epochs: float | None = None
-    warmup_examples: int | None = None
-    warmup_percent: float | None = None
-    timescale_steps: int | None = None
+    warmup_epochs: Epochs | None = None
+    warmup_examples: Examples | None = None
+    warmup_percent: Percent | None = None
+    timescale_steps: Steps | None = None
     """Of rsqrt: the multiplier is 1/√2 this long after warmup. 10,000 if not given otherwise."""
-    timescale_epochs: float | None = None
-    timescale_examples: int | None = None
-    timescale_percent: float | None = None
-    cooldown_steps: int | None = None
+    timescale_epochs: Epochs | None = None
+    timescale_examples: Examples | None = None
+    timescale_percent: Percent | None = None
+    cooldown_steps: Steps | None = None
     """0 if cooldown is not given in another unit."""
-    cooldown_epochs: float | None = None
-    cooldown_examples: int | None = None
-    cooldown_percent: float | None = None
+    cooldown_epochs: Epochs | None = None
+    cooldown_examples: Examples | None = None
+    cooldown_percent: Percent | None = None
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
         check_durations(self, "warmup", "timescale", "cooldown")
 
     def warmup(self, length: RunLength) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from distill.bounds import Devices, check_fields
 from distill.parallel.rules import (
     BATCH_AXES,
     DEFAULT_RULES,
@@ -32,13 +33,13 @@ class MeshConfig:
         are none or are taken, or rules that cannot be.
     """
 
-    data: int = -1
+    data: Devices = -1
     """Replicas: each holds all parameters and a part of the batch."""
-    fsdp: int = 1
+    fsdp: Devices = 1
     """Each holds a part of every parameter that can be divided and a part of the batch."""
-    tensor: int = 1
+    tensor: Devices = 1
     """Each computes a part of every matrix product on the same part of the batch."""
-    axes: tuple[tuple[str, int], ...] = ()
+    axes: tuple[tuple[str, Devices], ...] = ()
     """(name, size) pairs of further axes, which cut what a rule cuts over them and nothing else."""
     rules: Rules = ()
     """(logical axis, mesh axes) pairs in place of the defaults in `distill.parallel.rules`, such
@@ -49,6 +50,7 @@ class MeshConfig:
     dimensions are those of a single block: what stacks blocks is not cut between them."""
 
     def __post_init__(self):
+        check_fields(self)
         names = self.axis_names
         if odd := [name for name in names if not _NAME.fullmatch(name)]:
             raise ValueError(

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Self
 
+from distill.bounds import Positive, check_fields
 from distill.config import how_it_runs
 from distill.data import Splits, Store
 from distill.data.tokens import Tokenizer
@@ -31,7 +32,7 @@ class StudentConfig:
     model: ModelConfig
     start: StartConfig | None = None
     """A trained model to start from; None starts from nothing."""
-    learning_rate: float | None = None
+    learning_rate: Positive | None = None
     """With the rest of the run's optimizer; None takes the run's."""
     optimizer: OptimizerConfig | None = None
     """In place of the run's, of which nothing is taken over; None takes the run's."""
@@ -39,6 +40,7 @@ class StudentConfig:
     """In place of the run's, of which nothing is taken over; None takes the run's."""
 
     def __post_init__(self):
+        check_fields(self)
         if self.learning_rate is not None and self.optimizer is not None:
             raise ValueError("give learning_rate or optimizer, which has a learning rate")
 

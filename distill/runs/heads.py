@@ -3,17 +3,18 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from distill.analysis.depth import NYU
+from distill.bounds import Between, Images, NotAll, Positive, Steps, check_fields
 from distill.buckets import place_of
 from distill.config import resolve
 from distill.data import DataConfig
 from distill.dense_view import DenseView
-from distill.errors import UserError, check_choices
+from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
 from distill.evaluation_view import EvaluationView
 from distill.nn import PairNetwork, Params, VisionNetwork, VisionTransformer, ZeroShotNetwork
@@ -39,7 +40,6 @@ class TowerConfig(ModelSource):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self)
         if self.weights is not None and self.weights.zeroshot is not None:
             raise ValueError(
                 "weights.zeroshot makes classes of texts, and a head takes tokens alone: leave "
@@ -57,22 +57,16 @@ class HeadConfig:
 
     tokens: DenseView = DenseView()
     """How images are shown to the tower, and which of its tokens the head takes."""
-    l2: float | None = None
+    l2: Positive | None = None
     """Of a head in closed form; None takes the penalty that is best on a tenth of the images."""
-    dropout: float = 0.1
+    dropout: NotAll = 0.1
     """The share of an image's features that a head in training loses."""
-    statistics_images: int = 1000
+    statistics_images: Images = 1000
     """Of the images to train on, evenly spread, those whose tokens' mean and variance a trained
     head standardises by."""
 
     def __post_init__(self):
-        check_choices(self)
-        if self.l2 is not None and self.l2 <= 0:
-            raise ValueError(f"l2 must be positive, not {self.l2}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.statistics_images < 1:
-            raise ValueError(f"statistics_images must be positive, not {self.statistics_images}")
+        check_fields(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,13 +77,8 @@ class SegmentationHead(HeadConfig):
     learn: Literal["ridge", "logistic", "trained"] = "trained"
     """In closed form, as the evaluation `segmentation` learns it of its images; or step by step, as
     DINOv3's linear heads are."""
-    patches: int = 200_000
+    patches: Images = 200_000
     """The most that logistic regression keeps, evenly of the images."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.patches < 1:
-            raise ValueError(f"patches must be positive, not {self.patches}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,22 +89,18 @@ class DepthHead(HeadConfig):
     learn: Literal["ridge", "trained"] = "trained"
     """In closed form, the logarithm of the depth, as the evaluation `depth` learns it of its
     images; or step by step, weights of fixed bins, as DINOv2's and DINOv3's linear heads are."""
-    limits: tuple[float, float] = NYU
+    limits: tuple[Positive, Positive] = NYU
     """Lowest and highest depth, in the data's unit; others neither are learnt from nor count."""
     part: Literal["all", "eigen"] = "all"
     """What of an image counts where it is measured; see the evaluation `depth`."""
-    bins: int = 256
+    bins: Annotated[int, Between(2, 10**6)] = 256
     """Of a trained head, evenly between the limits."""
-    mean_alone: int = 100
+    mean_alone: Steps = 100
     """Steps at the beginning whose loss is without its variance."""
 
     def __post_init__(self):
         super().__post_init__()
         _ = self.scale
-        if self.bins < 2:
-            raise ValueError(f"bins must be at least 2, not {self.bins}")
-        if self.mean_alone < 0:
-            raise ValueError(f"mean_alone must not be negative, not {self.mean_alone}")
 
     @property
     def scale(self) -> DepthScale:

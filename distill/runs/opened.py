@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import jax
 from jax.sharding import Mesh
 
+from distill.bounds import Steps, check_fields
 from distill.buckets import local, place_of
 from distill.config import resolve
 from distill.data import DataConfig
@@ -48,10 +49,11 @@ class ModelSource:
     """Of the run that trained the model."""
     weights: WeightsConfig | None = None
     """Published weights, in place of `workdir`."""
-    step: int | None = None
+    step: Steps | None = None
     """Of the run's checkpoint; None takes the last of a run that is complete, which pins it."""
 
     def __post_init__(self):
+        check_fields(self)
         if (self.workdir is None) == (self.weights is None):
             raise ValueError(
                 "give workdir, of the run that trained the model, or weights.path, of published "

@@ -10,7 +10,7 @@ import numpy as np
 from distill.config import resolve
 from distill.data.classes import Names
 from distill.data.sources import abbreviate
-from distill.errors import UserError, check_choices
+from distill.errors import UserError
 from distill.nn import PairNetwork, Params, VisionNetwork, ViTConfig
 from distill.nn.adapt import CLASSIFIERS, adapt, check_adaptable
 from distill.parallel import override_rules
@@ -33,7 +33,6 @@ class StartConfig(ModelSource):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choices(self)
         if self.weights is not None and self.weights.zeroshot is not None:
             raise ValueError(
                 "weights.zeroshot is a classifier; a run starts from a pair's image tower: leave "

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Self
 
+from distill.bounds import Images, SomeEpochs
 from distill.errors import UserError
 from distill.runs.distillation import DistillConfig
 from distill.runs.pairs import EMBEDDINGS, tower_of
@@ -17,17 +18,10 @@ from students.pair import PairModel
 class StoreConfig(TargetFormat):
     """What of the teachers' outputs to store, and for how long a run."""
 
-    epochs: float | None = None
+    epochs: SomeEpochs | None = None
     """Of views; None stores the whole run's."""
-    examples_per_file: int = 65_536
+    examples_per_file: Images = 65_536
     """Rounded down to whole batches, at least one; what an interruption can cost."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.epochs is not None and self.epochs <= 0:
-            raise ValueError(f"epochs must be positive, not {self.epochs}")
-        if self.examples_per_file < 1:
-            raise ValueError(f"examples_per_file must be positive, not {self.examples_per_file}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from jax.sharding import Mesh
 
+from distill.bounds import Side, Weight
 from distill.config import how_it_runs, resolve
 from distill.data import Splits
 from distill.data.classes import Names, among, numbered, places
@@ -35,11 +36,11 @@ TEACHER = "teacher"
 class TeacherConfig(ModelSource):
     """Whose function the student matches."""
 
-    weight: float = 1.0
+    weight: Weight = 1.0
     """How much it counts among several teachers."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of the teacher's parameters and activations; None keeps the dtype of its run."""
-    image_size: int | None = None
+    image_size: Side | None = None
     """Side in pixels at which the model of `workdir` sees views, positions interpolated; None takes
     that it was trained at. Of published weights, `weights.image_size` says it."""
     rules: Rules = how_it_runs(())
@@ -54,8 +55,6 @@ class TeacherConfig(ModelSource):
     def __post_init__(self):
         super().__post_init__()
         override_rules(self.rules, self.params)
-        if self.weight <= 0:
-            raise ValueError(f"weight must be positive, not {self.weight}")
         if self.image_size is not None and self.weights is not None:
             raise ValueError(
                 "image_size is of a run's model; give weights.image_size for published weights"

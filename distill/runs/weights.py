@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 
+from distill.bounds import Positive, Real, Side, Width, check_fields
 from distill.config import resolve
 from distill.data.tokens import Tokenizer
 from distill.dense_view import DenseView
@@ -52,12 +53,12 @@ class WeightsConfig:
         Literal["big_vision", "timm", "vit", "deit", "clip", "siglip", "dinov2", "dinov3"] | None
     ) = None
     """What is expected; None takes what the names in the file and its config.json say."""
-    image_size: int | None = None
+    image_size: Side | None = None
     """In pixels; None takes what the model is published for. Positions are interpolated."""
-    mean: tuple[float, ...] | None = None
+    mean: tuple[Real, ...] | None = None
     """Of pixel values in [0, 1]; None takes what the model is published with."""
-    std: tuple[float, ...] | None = None
-    heads: int | None = None
+    std: tuple[Positive, ...] | None = None
+    heads: Width | None = None
     """Of a timm model where neither its config.json nor its architecture says how many."""
     zeroshot: ZeroShotConfig | None = None
     """Makes a pair of towers a classifier whose classes are texts; None takes its image tower."""
@@ -66,6 +67,9 @@ class WeightsConfig:
     weights."""
     text_family: TextFamily | None = None
     """By whose rule a pair's texts become tokens; None takes what the files say."""
+
+    def __post_init__(self):
+        check_fields(self)
 
     def open(self, dtype: str | None) -> AnyPublished:
         """The model, its file checked but for the values.

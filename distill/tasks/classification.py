@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from distill.errors import UserError, check_choices
+from distill.bounds import NotNegative, check_fields
+from distill.errors import UserError
 from distill.losses import sigmoid_cross_entropy, softmax_cross_entropy
 from distill.mixing import mix_labels, mix_targets, mixup
 from distill.nn import Params, VisionNetwork
@@ -21,13 +22,11 @@ class ClassificationConfig:
     """
 
     kind: Literal["sigmoid", "softmax"] = "sigmoid"
-    mixup: float = 0.0
+    mixup: NotNegative = 0.0
     """Both parameters of mixup's Beta distribution; 0 does not mix."""
 
     def __post_init__(self):
-        check_choices(self)
-        if self.mixup < 0:
-            raise ValueError(f"mixup must not be negative, not {self.mixup}")
+        check_fields(self)
 
 
 class Prepared(NamedTuple):

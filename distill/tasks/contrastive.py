@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from distill.bounds import BatchSize, check_fields
 from distill.config import how_it_runs
-from distill.errors import check_choices
 from distill.losses import found_in_batch, number_texts, sigmoid_loss, softmax_loss
 from distill.nn import LockedPairNetwork, Pair, PairNetwork, Params, VisionNetwork
 from distill.tasks.pairs import captions_of, compared
@@ -25,14 +25,12 @@ class ContrastiveConfig:
     match_equal_texts: bool = True
     """Texts of a batch that are equal belong to each other's images too, as captions made of
     class names do; without, they count as wrong."""
-    block: int | None = how_it_runs(None)
+    block: BatchSize | None = how_it_runs(None)
     """Texts whose similarities to all images are in memory at once, a divisor of the batch; none is
     all, and more is, too. Each is 4 bytes, and there are several arrays of them."""
 
     def __post_init__(self):
-        check_choices(self)
-        if self.block is not None and self.block < 1:
-            raise ValueError(f"block must be positive, not {self.block}")
+        check_fields(self)
 
 
 class Prepared(NamedTuple):

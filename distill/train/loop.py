@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from distill.bounds import MOST_STEPS, BatchSize, Images, Some, SomeEpochs, SomeSteps, check_fields
 from distill.config import how_it_runs
 from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
@@ -33,25 +34,25 @@ class TrainConfig:
       ValueError: unless exactly one duration is given and all counts are positive.
     """
 
-    batch_size: int = 512
+    batch_size: BatchSize = 512
     """Global, over all devices."""
-    microbatches: int = how_it_runs(1)
+    microbatches: BatchSize = how_it_runs(1)
     """Parts of each device's share of the batch that are computed one after another: less memory
     for activations, the same update."""
-    total_steps: int | None = None
+    total_steps: SomeSteps | None = None
     """The run's length; give this, total_epochs or total_examples."""
-    total_epochs: float | None = None
+    total_epochs: SomeEpochs | None = None
     """Passes over the training images."""
-    total_examples: int | None = None
-    log_every: int | None = how_it_runs(None)
+    total_examples: Images | None = None
+    log_every: SomeSteps | None = how_it_runs(None)
     """Steps between lines of metrics; None takes a fiftieth of the run, at most 100."""
-    eval_every: int | None = how_it_runs(None)
+    eval_every: SomeSteps | None = how_it_runs(None)
     """None takes a twentieth of the run, at most 5000."""
-    checkpoint_every: int | None = how_it_runs(None)
+    checkpoint_every: SomeSteps | None = how_it_runs(None)
     """None takes a twentieth of the run, at most 5000."""
-    keep_checkpoints: int = how_it_runs(3)
+    keep_checkpoints: Some = how_it_runs(3)
     """How many of the newest checkpoints to keep."""
-    keep_every: int | None = how_it_runs(None)
+    keep_every: SomeSteps | None = how_it_runs(None)
     """Steps between checkpoints that are kept for good, for instance to branch cooldowns off."""
     keep_best: str | None = how_it_runs(None)
     """Metric, such as val/accuracy, whose best weights are kept beside the checkpoints; see
@@ -60,22 +61,19 @@ class TrainConfig:
     """Whether to evaluate before the first step, which is logged as step 0."""
 
     def __post_init__(self):
+        check_fields(self)
         lengths = (self.total_steps, self.total_epochs, self.total_examples)
         if sum(length is not None for length in lengths) != 1:
             raise ValueError(
                 "give exactly one of total_steps, total_epochs and total_examples; none takes away "
                 "what a config file gives"
             )
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-                raise ValueError(f"{field.name} must be positive, not {value}")
 
     def steps(self, examples: int) -> int:
         """The run's length in steps on so many training images.
 
         Raises:
-          ValueError: if that is less than one step.
+          ValueError: if that is less than one step, or more than can be counted.
         """
         if self.total_steps is not None:
             return self.total_steps
@@ -87,7 +85,13 @@ class TrainConfig:
                 f"{seen:g} images, of {examples} to train on, are less than one batch of "
                 f"{self.batch_size}"
             )
-        return math.floor(seen / self.batch_size)
+        steps = math.floor(seen / self.batch_size)
+        if steps > MOST_STEPS:
+            raise ValueError(
+                f"{seen:g} images in batches of {self.batch_size} are {steps:,} steps; expected at "
+                f"most {MOST_STEPS:,}"
+            )
+        return steps
 
     def intervals(self, steps: int) -> "Intervals":
         """Those that are given, and for the others what suits a run of so many steps."""

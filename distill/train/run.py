@@ -8,6 +8,7 @@ from typing import TypeVar
 import optax
 from jax.sharding import Mesh
 
+from distill.bounds import Seed, check_fields
 from distill.config import ConfigError, how_it_runs
 from distill.data import DataConfig, Splits
 from distill.evaluate.evaluation import EvaluationConfig
@@ -39,7 +40,7 @@ _TAKEN = {"train", "test"}
 class RunConfig:
     """What all training pipelines have in common."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Of initial parameters, order, views and mixup: with the config it determines the run."""
     data: DataConfig
     optimizer: OptimizerConfig
@@ -55,8 +56,7 @@ class RunConfig:
     `distill.train.branch`. Set by --branch_from."""
 
     def __post_init__(self):
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be at least 0 and less than 2³², not {self.seed}")
+        check_fields(self)
         if self.transfer is not None and SHORT_FORM in self.evals:
             raise ValueError("transfer is short for evals.transfer; give one of them")
         if taken := _TAKEN & self.evals.keys():

@@ -138,7 +138,7 @@ def test_a_new_case_is_decided_by_its_groups_threshold():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(gamma=0.0), "gamma must be a number from 1e-6 on, not 0"),
+        (dict(gamma=0.0), "gamma must be a number from 1e-06 to"),
         (dict(gamma=float("nan")), "gamma must be"),
         (dict(gamma=float("inf")), "gamma must be"),
         (dict(bias=-0.1), "bias must be in"),

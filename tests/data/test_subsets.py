@@ -135,5 +135,5 @@ def test_more_images_than_there_are_to_train_on_are_refused():
 
 
 def test_no_images_to_train_on_are_refused():
-    with pytest.raises(ValueError, match="train_images must be 1 or more, not 0"):
+    with pytest.raises(ValueError, match="train_images must be a whole number from 1 to"):
         DataConfig(train_images=0)

@@ -239,10 +239,10 @@ def test_what_a_model_cannot_be_shown_is_refused(masks, view, said):
 @pytest.mark.parametrize(
     "choices, said",
     [
-        (dict(fractions=(0.0,)), "fractions must be above 0"),
+        (dict(fractions=(0.0,)), "fractions must be a number above 0 to 1, not 0.0"),
         (dict(fractions=(0.5, 0.5)), "0.5"),
-        (dict(l2=0.0), "l2 must be positive"),
-        (dict(tokens=DenseView, view=dict(layers=(0,))), "numbered from 1"),
+        (dict(l2=0.0), "l2 must be a number from"),
+        (dict(tokens=DenseView, view=dict(layers=(0,))), "layers must be a whole number from 1"),
         (dict(tokens=DenseView, view=dict(seen="whole", stride=4)), "stride is that of windows"),
     ],
 )

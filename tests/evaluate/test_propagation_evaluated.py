@@ -258,10 +258,10 @@ def test_frames_without_masks_have_nothing_to_follow(model, tmp_path):
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        (dict(short_side=0), "short_side must be at least 1"),
-        (dict(context=-1), "context must be at least 0"),
-        (dict(neighbours=0), "neighbours must be at least 1"),
-        (dict(temperature=0.0), "temperature must be positive"),
+        (dict(short_side=0), "short_side must be a whole number from 1 to"),
+        (dict(context=-1), "context must be a whole number from 0 to"),
+        (dict(neighbours=0), "neighbours must be a whole number from 1 to"),
+        (dict(temperature=0.0), "temperature must be a number from 1e-18"),
     ],
 )
 def test_values_out_of_bounds_are_said(choices, message):

@@ -251,11 +251,11 @@ def test_classes_go_by_name(model, tmp_path, untrained):
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        (dict(frames=0), "frames must be at least 1"),
-        (dict(stride=0), "stride must be at least 1"),
+        (dict(frames=0), "frames must be a whole number from 1"),
+        (dict(stride=0), "stride must be a whole number from 1"),
         (dict(crops=2), "crops must be one of 1, 3"),
         (dict(width=10, attention_heads=3), "width 10 is not divisible by attention_heads 3"),
-        (dict(learning_rate=0.0), "learning_rate must be positive"),
+        (dict(learning_rate=0.0), "learning_rate must be a number from 1e-18"),
         (dict(stored="int8"), "stored must be one of"),
     ],
 )

@@ -104,8 +104,8 @@ def test_a_locked_pair_begins_alike_whatever_its_image_tower_is():
     ("choices", "message"),
     [
         (dict(embed_dim=24), "images have embeddings of 24 and texts of 32"),
-        (dict(embed_dim=-1), "embed_dim must not be negative"),
-        (dict(initial_scale=0.0), "initial_scale must be positive"),
+        (dict(embed_dim=-1), "embed_dim must be a whole number from 0"),
+        (dict(initial_scale=0.0), "initial_scale must be a number from 1e-18"),
     ],
 )
 def test_towers_that_do_not_fit_are_refused(choices, message):

@@ -114,12 +114,12 @@ def test_ids_that_the_table_has_not_are_no_numbers():
     ("choices", "message"),
     [
         (dict(heads=3), "width 16 is not divisible by heads 3"),
-        (dict(length=0), "length must be at least 1, not 0"),
-        (dict(vocab=0), "vocab must be at least 1"),
+        (dict(length=0), "length must be a whole number from 1 to 16,384, not 0"),
+        (dict(vocab=0), "vocab must be a whole number from 1"),
         (dict(pool="cls"), "pool must be one of 'last', 'first'"),
         (dict(pool="eos", eos_id=VOCAB), "eos_id 19 is none of the 19 ids"),
-        (dict(embed_dim=-1), "embed_dim must not be negative"),
-        (dict(norm_epsilon=0.0), "norm_epsilon must be positive"),
+        (dict(embed_dim=-1), "embed_dim must be a whole number from 0"),
+        (dict(norm_epsilon=0.0), "norm_epsilon must be a number from 1e-18"),
         (dict(remat_keep=("query",)), 'remat_keep belongs to remat "full"'),
     ],
 )

@@ -165,7 +165,7 @@ def test_adafactor_state_of_vit_g_is_half_its_parameters_and_adam_three_halves()
         ({"clip_norm": 0.0}, "clip_norm"),
         ({"b1": 1.0}, "b1"),
         ({"b2": -0.1}, "b2"),
-        ({"weight_decay": (("kernel", -1.0),)}, "kernel"),
+        ({"weight_decay": (("kernel", -1.0),)}, "weight_decay"),
     ],
 )
 def test_impossible_optimisers_are_refused(choice, message):

@@ -150,7 +150,7 @@ def test_layer_decay_needs_layers():
 
 @pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, float("nan")])
 def test_layer_decay_that_is_none_is_refused(decay):
-    with pytest.raises(ValueError, match="layer_decay must be in"):
+    with pytest.raises(ValueError, match="layer_decay must be a number above 0 to 1"):
         OptimizerConfig(layer_decay=decay)
 
 

@@ -56,10 +56,10 @@ def test_a_run_is_measured_on_some_images_while_it_trains(teacher_workdir, capsy
     ("asked", "message"),
     [
         ({"corruptions": ("snow",)}, "there is no corruption 'snow'; there are gaussian_noise"),
-        ({"severities": (0,)}, "severities are"),
+        ({"severities": (0,)}, "severities must be a whole number from 1 to 5, not 0"),
         ({"severities": ()}, "give some of 1 to 5"),
         ({"corruptions": ("fog", "fog")}, "'fog' twice"),
-        ({"images": 0}, "images must be positive"),
+        ({"images": 0}, "images must be a whole number from 1"),
     ],
 )
 def test_impossible_suites_are_refused(asked, message):

@@ -123,9 +123,9 @@ def test_of_images_without_any_label_nothing_is_measured(
     "flags, message",
     [
         (["--fewshot=1,five"], "--fewshot has 'five'; expected numbers such as 1,5,10"),
-        (["--fewshot=0"], r"shots must be positive"),
+        (["--fewshot=0"], "shots is (0,); expected list of whole number from 1"),
         (["--knn=20,20"], "neighbours must name each once"),
-        (["--fewshot=1", "--seeds="], "seeds must be one or more"),
+        (["--fewshot=1", "--seeds="], "seeds are none"),
         (["--fewshot=500"], "500 images of every class"),
         (["--train_split=train"], "--train_split is for --fewshot, --knn and --probe"),
         (["--classes=1,ten"], "no class 'ten' among 0, 1, 2"),

@@ -239,7 +239,7 @@ def test_mixtures_that_are_drawn_in_another_way_are_refused(config, stored, tmp_
         ({"store.top_k": "10"}, "config.store: top_k is 10, of 10 classes"),
         ({"store.epochs": "0.001"}, "0.001 of 1197 images are less than one batch of 32"),
         ({"targets": "elsewhere"}, "targets are stored in --workdir"),
-        ({"store.epochs": "-1"}, "epochs must be positive, not -1"),
+        ({"store.epochs": "-1"}, "config.store.epochs is -1; expected number above 0"),
     ],
 )
 def test_what_cannot_be_stored_is_refused(config, tmp_path, overrides, message):

@@ -260,7 +260,7 @@ def test_microbatches_give_the_update_of_the_whole_batch_and_no_gradient_to_the_
         (dict(layers=((1, 2), (1, 2))), "layers must name each once"),
         (dict(layers_of={"a": ((1, -3),)}), "there is no layer -3"),
         (dict(standardise="phi"), "standardise must be one of 'none', 'standard', 'phi_s'"),
-        (dict(standardise_batches=0), "standardise_batches must be at least 1, not 0"),
+        (dict(standardise_batches=0), "standardise_batches must be a whole number from 1 to"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(config, message):

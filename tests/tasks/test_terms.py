@@ -179,7 +179,7 @@ def test_a_teachers_own_view_is_what_it_sees():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (lambda: LossWeights(kl=-1.0), "kl must not be negative"),
+        (lambda: LossWeights(kl=-1.0), "kl must be a number from 0 to"),
         (lambda: LossWeights(kl=0.0), "nothing is learned"),
         (lambda: MatchingConfig(teacher_view="fixed"), "set mixup=0 and cutmix=0"),
         (lambda: MatchingConfig(teacher_view="own"), "teacher_view must be one of"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from distill.analysis.human.datasets import DATASETS
 from distill.analysis.human.shape_bias import DATASET as CUE_CONFLICT
 from distill.analysis.human.shape_bias import Cues, ShapeBias, find_cues
 from distill.analysis.human.trials import Trials
+from distill.bounds import Between, ProperShare, Seed, check_fields
 from distill.errors import UserError
 
 FIGURES = ("accuracy", "accuracy_difference", "observed_consistency", "error_consistency")
@@ -23,20 +24,15 @@ any resample than in what is resampled."""
 class AlignmentConfig:
     """How sure figures are is found by drawing images anew, with replacement."""
 
-    resamples: int = 1000
+    resamples: Annotated[int, Between(0, 10**6)] = 1000
     """How often; 0 gives no intervals."""
-    confidence: float = 0.95
+    confidence: ProperShare = 0.95
     """Share of the resamples that an interval holds."""
-    seed: int = 0
+    seed: Seed = 0
     """Of what is drawn."""
 
     def __post_init__(self):
-        if self.resamples < 0:
-            raise ValueError(f"resamples is {self.resamples}; expected at least 0")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}; expected between 0 and 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected at least 0")
+        check_fields(self)
 
 
 class Figures(NamedTuple):

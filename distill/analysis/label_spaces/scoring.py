@@ -23,7 +23,8 @@ from distill.analysis.label_spaces.model_classes import (
 from distill.analysis.label_spaces.own_set import own_label_space
 from distill.analysis.label_spaces.whole_set import remarks_on
 from distill.analysis.predictions import Predictions
-from distill.errors import UserError, check_choices
+from distill.bounds import check_fields
+from distill.errors import UserError
 from distill.paths import IN_ORDER, ClassMap
 
 
@@ -42,7 +43,7 @@ class LabelSpaceConfig:
     highest, or the logarithm of the sum of their exponentials."""
 
     def __post_init__(self):
-        check_choices(self)
+        check_fields(self)
 
     def score(self, predictions: Predictions) -> "ScoredSet":
         """Compares what a model says with what counts as right.

@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any, Literal
 
+from distill.bounds import BatchSize, Depth, NotNegative, Positive, SomeSteps, check_fields
 from distill.config import how_it_runs
-from distill.errors import check_choices, check_each_once
+from distill.errors import check_each_once
 from distill.losses import Term, known_terms
 
 
@@ -20,10 +21,8 @@ class _LossWeights:
     """
 
     def __post_init__(self):
+        check_fields(self)
         weights = dataclasses.asdict(self)
-        for name, weight in weights.items():
-            if weight < 0:
-                raise ValueError(f"{name} must not be negative, not {weight}")
         if not any(weights.values()):
             raise ValueError(f"give one of {', '.join(weights)} a weight, or nothing is learned")
 
@@ -78,9 +77,13 @@ class _LossWeights:
         return [term for term in self._given if term.of_teachers]
 
 
-def _weight(term: Term) -> tuple[str, type, Any]:
+def _weight(term: Term) -> tuple[str, Any, Any]:
     default = 1.0 if term.name == "kl" else 0.0
-    return term.name, float, dataclasses.field(default=default, metadata={"help": term.description})
+    return (
+        term.name,
+        NotNegative,
+        dataclasses.field(default=default, metadata={"help": term.description}),
+    )
 
 
 LossWeights = dataclasses.make_dataclass(
@@ -93,7 +96,7 @@ LossWeights = dataclasses.make_dataclass(
 )
 
 
-Layers = tuple[tuple[int, int], ...]
+Layers = tuple[tuple[Depth, Depth], ...]
 """Pairs of a layer of the student and one of a teacher, both numbered from 1."""
 
 
@@ -111,13 +114,13 @@ class MatchingConfig:
     """
 
     losses: LossWeights = LossWeights()
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """T of the term `kl`."""
     teacher_view: Literal["same", "independent", "fixed"] = "same"
     """What teachers see: the student's view, a random view of their own, or the centre crop."""
-    mixup: float = 1.0
+    mixup: NotNegative = 1.0
     """Both parameters of mixup's Beta distribution; 0 does not mix."""
-    cutmix: float = 0.0
+    cutmix: NotNegative = 0.0
     """Both parameters of CutMix's Beta distribution; 0 pastes nothing. Where mixup is on too, each
     batch gets one of them with equal chance."""
     per_example: bool = False
@@ -136,32 +139,21 @@ class MatchingConfig:
     """What projected terms compare with, of each teacher, layer and feature: what the teacher says;
     each dimension with mean 0 and variance 1; or turned so that all dimensions vary alike, and
     scaled as one (PHI-S, arXiv 2410.01680)."""
-    standardise_batches: int = 64
+    standardise_batches: SomeSteps = 64
     """Means and variances are taken from the run's first so many batches, before it begins."""
     match_equal_texts: bool = True
     """Of the terms `captions_*`; see `distill.tasks.contrastive.ContrastiveConfig`."""
-    block: int | None = how_it_runs(None)
+    block: BatchSize | None = how_it_runs(None)
     """Texts whose similarities to all images are in memory at once; see `ContrastiveConfig`."""
 
     def __post_init__(self):
-        check_choices(self)
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be positive, not {self.temperature}")
-        for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
+        check_fields(self)
         if self.losses.needs_captions and (self.mixup or self.cutmix):
             raise ValueError(
                 "a mixture of images has no caption, and losses compares with captions; set "
                 "mixup=0 and cutmix=0"
             )
         self._check_layers()
-        if self.standardise_batches < 1:
-            raise ValueError(
-                f"standardise_batches must be at least 1, not {self.standardise_batches}"
-            )
-        if self.block is not None and self.block < 1:
-            raise ValueError(f"block must be positive, not {self.block}")
         if self.teacher_view != "same" and (self.mixup or self.cutmix):
             raise ValueError(
                 f"a teacher with teacher_view={self.teacher_view!r} does not see the student's "
@@ -177,8 +169,6 @@ class MatchingConfig:
     def _check_layers(self) -> None:
         for pairs in (self.layers, *self.layers_of.values()):
             check_each_once("layers", pairs)
-            if wrong := [layer for pair in pairs for layer in pair if layer < 1]:
-                raise ValueError(f"layers are numbered from 1; there is no layer {wrong[0]}")
         if "layers" in self.losses.features and not self.layers and not self.layers_of:
             terms = [t for t in self.losses.terms if known_terms()[t].compares == "layers"]
             raise ValueError(

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.errors import RunFailed, check_choices
+from distill.bounds import SomeClasses, check_fields
+from distill.errors import RunFailed
 
 Answers = dict[str, dict[str, jax.Array]]
 """What teachers make of a view, by logits, embedding or tokens and by teacher."""
@@ -27,14 +28,12 @@ class TargetFormat:
 
     dtype: Literal["float16", "float32"] = "float16"
     """float32 keeps every bit."""
-    top_k: int | None = None
+    top_k: SomeClasses | None = None
     """Keep this many of the most probable classes, and the mass of the rest; None keeps all
     logits."""
 
     def __post_init__(self):
-        check_choices(self)
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be positive, not {self.top_k}")
+        check_fields(self)
 
 
 def encode(answers: Answers, form: TargetFormat) -> dict[str, jax.Array]:
