@@ -120,10 +120,10 @@ Examples = Annotated[int, Between(0, 2**53)]
 """Images or other examples, some seen many times: up to here float64 counts without a gap."""
 Images = Annotated[int, Between(1, 2**53)]
 """As `Examples`, at least one."""
-Epochs = Annotated[float, Between(0, 10**6)]
+Epochs = Annotated[float, Between(0, 1e6)]
 """A million passes over the data: a hundred times what is most patient in "A good teacher is
 patient and consistent"."""
-SomeEpochs = Annotated[float, Between(0, 10**6, "low")]
+SomeEpochs = Annotated[float, Between(0, 1e6, "low")]
 """As `Epochs`, more than none."""
 Percent = Annotated[float, Between(0, 100)]
 """Of a run."""
@@ -147,7 +147,7 @@ NotAll = Annotated[float, Between(0, 1, "high")]
 CropShare = Annotated[float, Between(0.01, 1)]
 """Side of what is cut out over that of the whole, which is resized to so many times a model's
 side."""
-Gamma = Annotated[float, Between(1e-6, 10**6)]
+Gamma = Annotated[float, Between(1e-6, 1e6)]
 """γ of debiasing, the span of 2p − 1 over which decisions are by chance; 2 spans all."""
 Positive = Annotated[float, Between(1 / _FLOAT32, _FLOAT32)]
 """Computed with in float32, which squares it without reaching 0 or infinity."""
@@ -172,5 +172,20 @@ Vocabulary = Annotated[int, Between(1, 2**24)]
 """Of a text tower, 64 times Gemma's 256,000."""
 Tokens = Annotated[int, Between(1, 2**14)]
 """Of a text; CLIP's 77, SigLIP's 64."""
+Workers = Annotated[int, Between(0, 512)]
+"""Processes that decode, 0 for threads alone: each has some hundred MB and a core, of which the
+largest machines have 512. Whether a machine has the memory, `distill.data.needed` asks."""
+Threads = Annotated[int, Between(1, 1024)]
+"""That read and decode, in each process: 32 times what images in buckets are given."""
+Gibibytes = Annotated[float, Between(0, 2**20, "low")]
+"""Of memory or disk: up to 1 PiB."""
+Processes = Annotated[int, Between(1, 2**20)]
+"""Of a job: a million."""
+Process = Annotated[int, Between(0, 2**20)]
+"""The number of one of them."""
+Seconds = Annotated[int, Between(1, 10**6)]
+"""Up to eleven days."""
+TrainedVocabulary = Annotated[int, Between(4, 2**20)]
+"""Tokens learnt from captions, the four marks among them: a million."""
 Devices = Annotated[int, Between(-1, 2**20)]
 """On an axis of a mesh: a million, or −1 for all that are left."""

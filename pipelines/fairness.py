@@ -20,7 +20,8 @@ from distill.analysis.celeba import PARTITION, read_attributes, read_partition
 from distill.analysis.debiasing import BIASES, DebiaserConfig, compare
 from distill.analysis.fairness import Cases, cases_of_table
 from distill.analysis.tables import Table, read_csv, read_table
-from distill.command.flags import check_writable, define_path, number_list, parse
+from distill.bounds import Gamma, Share
+from distill.command.flags import check_writable, define_number, define_path, number_list, parse
 from distill.command.host import launch_host
 from distill.errors import UserError
 from distill.json_files import write_json
@@ -50,15 +51,13 @@ define_path(
 )
 define_path("partition", "CelebA's list_eval_partition, for --split_column.", FLAGS)
 flags.DEFINE_string("name", "name", "Column of image names for --attributes.", flag_values=FLAGS)
-flags.DEFINE_float(
-    "gamma", DebiaserConfig.gamma, "Span of 2p-1 over which decisions are by chance.",
-    flag_values=FLAGS,
-)  # fmt: skip
+define_number(
+    "gamma", "Span of 2p-1 over which decisions are by chance.", FLAGS, Gamma, DebiaserConfig.gamma
+)
 flags.DEFINE_string(
     "bias", ",".join(f"{bias:g}" for bias in BIASES), "Gaps to allow.", flag_values=FLAGS
 )
-flags.DEFINE_float("rate", None, "Of 1 in all groups; the mean score if not given.", 0, 1,
-                   flag_values=FLAGS)  # fmt: skip
+define_number("rate", "Of 1 in all groups; the mean score if not given.", FLAGS, Share)
 define_path("json", "File to write the figures to.", FLAGS)
 define_path("html", "File to write a page with plots to.", FLAGS)
 
@@ -103,12 +102,7 @@ def main(arguments: list[str]) -> None:
     parse(FLAGS, arguments, required=("table", "group"))
     check_writable("json", FLAGS.json and Path(FLAGS.json))
     check_writable("html", FLAGS.html and Path(FLAGS.html))
-    biases = number_list("bias", FLAGS.bias, float)
-    try:
-        for bias in biases:
-            DebiaserConfig(gamma=FLAGS.gamma, bias=bias, rate=FLAGS.rate)
-    except ValueError as error:
-        raise UserError(f"--{error}") from error
+    biases = number_list("bias", FLAGS.bias, Share)
     columns = {"score": FLAGS.score, "target": FLAGS.target, "group": FLAGS.group}
     cases, held_out = _cases(columns)
     found = compare(cases, held_out, gamma=FLAGS.gamma, biases=biases, rate=FLAGS.rate)

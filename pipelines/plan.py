@@ -16,7 +16,15 @@ from pathlib import Path
 from absl import flags
 
 from distill import config as configs
-from distill.command.flags import check_writable, define_config, define_path, parse, split_overrides
+from distill.bounds import Images
+from distill.command.flags import (
+    check_writable,
+    define_config,
+    define_number,
+    define_path,
+    parse,
+    split_overrides,
+)
 from distill.command.kind import command_of, family_of
 from distill.command.launch import launch
 from distill.errors import RunFailed, UserError
@@ -32,10 +40,7 @@ from distill.runs.pretraining import PretrainConfig
 FLAGS = flags.FlagValues()
 define_config(FLAGS)
 flags.DEFINE_string("topology", "v4:8x8x16", "TPU slice, such as v5p:4x4x8.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "train_images", None, "Training images, for runs whose length is in epochs.", 1,
-    flag_values=FLAGS,
-)  # fmt: skip
+define_number("train_images", "Training images, for runs whose length is in epochs.", FLAGS, Images)
 flags.DEFINE_bool(
     "sweep", False, "Try meshes, rematerialisation and microbatches, best first.", flag_values=FLAGS
 )

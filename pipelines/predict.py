@@ -16,7 +16,9 @@ from pathlib import Path
 
 from absl import flags
 
+from distill.bounds import CropShare
 from distill.command.flags import (
+    define_number,
     define_path,
     define_source,
     parse,
@@ -38,12 +40,12 @@ define_source(
 flags.DEFINE_string(
     "split", None, "The run's test split if not given; of images:PATH, train.", flag_values=FLAGS
 )
-flags.DEFINE_float(
+define_number(
     "crop",
-    None,
     "Side of the central crop over that of the resized image's shorter side; the model's own if "
     "not given, as for --resize.",
-    flag_values=FLAGS,
+    FLAGS,
+    CropShare,
 )
 flags.DEFINE_enum("resize", None, ["shortest", "squash"], "How.", flag_values=FLAGS)
 define_process_flags(FLAGS)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from absl import flags
 
-from distill.command.flags import define_path, define_source, parse
+from distill.bounds import Workers
+from distill.command.flags import define_number, define_path, define_source, parse
 from distill.command.host import launch_host
 from distill.errors import UserError
 from distill.paths import local_or_remote_path
@@ -32,9 +33,7 @@ flags.DEFINE_list(
     "if not given.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer(
-    "workers", None, "Processes; one for each core if not given.", 0, flag_values=FLAGS
-)
+define_number("workers", "Processes; one for each core if not given.", FLAGS, Workers)
 flags.DEFINE_bool(
     "restarts", True, "Restart markers; without them files stay as they are.", flag_values=FLAGS
 )

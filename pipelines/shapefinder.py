@@ -19,9 +19,11 @@ from pathlib import Path
 from absl import flags
 
 from distill import config as configs
+from distill.bounds import BatchSize, Depth, Gibibytes, Side, Weight, Width
 from distill.command.flags import (
     check_writable,
     define_config,
+    define_number,
     define_path,
     number_list,
     parse,
@@ -47,11 +49,9 @@ BASES = {name: Shape(**shape) for name, shape in (vit.SHAPES | vit_g.SHAPES).ite
 FLAGS = flags.FlagValues()
 define_config(FLAGS, f"{CONFIG}:g/14")
 flags.DEFINE_string("topology", "v5e:1x1", "TPU slice, such as v4:2x2x1.", flag_values=FLAGS)
-flags.DEFINE_integer("patch", 14, "Side of a patch in pixels.", 1, flag_values=FLAGS)
-flags.DEFINE_integer("batch", 64, "Images a chip and step.", 1, flag_values=FLAGS)
-flags.DEFINE_float(
-    "memory", None, "GiB of a chip to stay within; all it has if not given.", flag_values=FLAGS
-)
+define_number("patch", "Side of a patch in pixels.", FLAGS, Side, 14)
+define_number("batch", "Images a chip and step.", FLAGS, BatchSize, 64)
+define_number("memory", "GiB of a chip to stay within; all it has if not given.", FLAGS, Gibibytes)
 flags.DEFINE_string("widths", None, "Widths to try.", flag_values=FLAGS)
 flags.DEFINE_string("depths", None, "Depths to try.", flag_values=FLAGS)
 flags.DEFINE_string("mlp_ratios", "4", "MLP over width, such as 2,4.", flag_values=FLAGS)
@@ -68,10 +68,10 @@ def make_grid(tile: int) -> ShapeGrid:
     """The shapes that the flags ask for."""
     try:
         return ShapeGrid(
-            widths=number_list("widths", FLAGS.widths),
-            depths=number_list("depths", FLAGS.depths),
-            mlp_ratios=number_list("mlp_ratios", FLAGS.mlp_ratios, float),
-            head_dims=number_list("head_dims", FLAGS.head_dims),
+            widths=number_list("widths", FLAGS.widths, Width),
+            depths=number_list("depths", FLAGS.depths, Depth),
+            mlp_ratios=number_list("mlp_ratios", FLAGS.mlp_ratios, Weight),
+            head_dims=number_list("head_dims", FLAGS.head_dims, Width),
             tile=tile,
         )
     except ValueError as error:

@@ -11,7 +11,8 @@ words in small letters; the same captions give the same file.
 
 from absl import flags
 
-from distill.command.flags import define_path, define_source, parse
+from distill.bounds import TrainedVocabulary
+from distill.command.flags import define_number, define_path, define_source, parse
 from distill.command.host import launch_host
 from distill.errors import UserError
 from distill.paths import local_or_remote_path
@@ -20,7 +21,7 @@ FLAGS = flags.FlagValues()
 define_source("source", "Whose captions to learn from; --source= may be left out.", FLAGS)
 define_path("output", "File to write, in the format of tokenizer.json.", FLAGS)
 flags.DEFINE_string("split", "train", "Of the source, or a slice of it.", flag_values=FLAGS)
-flags.DEFINE_integer("vocab", 32_000, "Tokens, at most.", 4, flag_values=FLAGS)
+define_number("vocab", "Tokens, at most.", FLAGS, TrainedVocabulary, 32_000)
 define_path(
     "data_dir",
     "Where TFDS keeps its data sets; TFDS's default if not given.",

@@ -1,11 +1,13 @@
 """The evaluations that a command line asks for: a config, or flags that are short forms of it."""
 
+import re
 from collections.abc import Mapping
 
 from absl import flags
 
 from distill.command.flags import define_config, define_path, define_source
 from distill.config import load_file, resolve
+from distill.config.values import shown
 from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.split import SplitConfig
@@ -63,8 +65,8 @@ def define_evaluations(values: flags.FlagValues) -> None:
 def _numbers(values: flags.FlagValues, flag: str) -> tuple[int, ...]:
     texts = getattr(values, flag)
     for text in texts:
-        if not text.isdecimal():
-            raise UserError(f"--{flag} has {text!r}; expected numbers such as 1,5,10")
+        if not re.fullmatch(r"\d{1,18}", text):
+            raise UserError(f"--{flag} has {shown(text)}; expected numbers such as 1,5,10")
     return tuple(map(int, texts))
 
 

@@ -1,10 +1,14 @@
 """The flags that say how a model is exported."""
 
+import re
 from typing import get_args
 
 from absl import flags
 
-from distill.command.flags import define_path
+from distill.bounds import Images, Side
+from distill.command.flags import define_number, define_path
+from distill.config.schema import MISSING
+from distill.config.values import coerce, shown, type_name
 from distill.errors import UserError
 from distill.export.model import Tower
 from distill.export.versions import FORMATS
@@ -42,13 +46,13 @@ def define_export(values: flags.FlagValues) -> None:
         "licence", "unknown", "Of the weights, for the model card: an SPDX name.",
         flag_values=values,
     )  # fmt: skip
-    flags.DEFINE_integer(
+    define_number(
         "images",
-        1000,
         "Of the evaluation split to compare on, evenly spread; all where there are fewer. Of a "
         "head at most 16.",
-        1,
-        flag_values=values,
+        values,
+        Images,
+        1000,
     )
 
 
@@ -61,6 +65,10 @@ def read_size(values: flags.FlagValues) -> tuple[int, int] | None:
     if values.size is None:
         return None
     height, _, width = values.size.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise UserError(f"--size is {values.size!r}; expected HEIGHTxWIDTH, such as 480x640")
-    return int(height), int(width)
+    sides = [int(side) for side in (height, width) if re.fullmatch(r"\d{1,9}", side)]
+    if len(sides) < 2 or any(coerce(side, Side, "--size") is MISSING for side in sides):
+        raise UserError(
+            f"--size is {shown(values.size)}; expected HEIGHTxWIDTH, such as 480x640, of "
+            f"{type_name(Side)} each"
+        )
+    return sides[0], sides[1]

@@ -3,13 +3,18 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
+from distill.config.schema import MISSING, bare
+from distill.config.values import coerce, parse_text, shown, type_name
 from distill.errors import UserError
 from distill.paths import local_path
 
 _OVERRIDE = "--config."
+MOST_LISTED = 10_000
+"""Numbers in one flag."""
 
 
 def define_config(values: flags.FlagValues, default: str | None = None) -> None:
@@ -50,6 +55,40 @@ def define_path(
     flags.DEFINE(_PathParser(read), name, default, doc, flag_values=values)
 
 
+class _NumberParser(flags.ArgumentParser):
+    """Of a flag that holds a number within bounds."""
+
+    def __init__(self, annotation: Any):
+        super().__init__()
+        self._annotation = annotation
+
+    def parse(self, argument: Any) -> float:
+        """The number.
+
+        Raises:
+          ValueError: if it is none, or out of bounds.
+        """
+        number = coerce(parse_text(argument, self._annotation), self._annotation, "")
+        if number is MISSING:
+            raise ValueError(f"expected {type_name(self._annotation)}")
+        return number
+
+
+def define_number(
+    name: str, doc: str, values: flags.FlagValues, within: Any, default: float | None = None
+) -> None:
+    """Defines a flag that holds a number.
+
+    Args:
+      name: of the flag.
+      doc: its help.
+      values: where it is defined.
+      within: what it may be, such as `distill.bounds.BatchSize`.
+      default: if it is not given.
+    """
+    flags.DEFINE(_NumberParser(within), name, default, doc, flag_values=values)
+
+
 def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
     """Defines a flag that names a data source, such as `folder:PATH`."""
     # Commands that name no source start without what reads them.
@@ -78,23 +117,33 @@ def check_writable(name: str, file: Path | None) -> None:
         raise UserError(f"--{name}: cannot write {file}: {error.strerror}") from error
 
 
-def number_list(flag: str, text: str, kind: type = int) -> tuple:
+def number_list(flag: str, text: str, within: Any) -> tuple:
     """The numbers that a flag lists, such as 1024,1408 or 1024:2048:256 (both ends included).
+
+    Args:
+      flag: its name.
+      text: its value.
+      within: what each may be, such as `distill.bounds.Width`.
 
     Raises:
       UserError: for anything else.
     """
-    found = []
+    found, is_whole = [], bare(within) is int
     for item in text.split(","):
-        ends = re.fullmatch(r"(\d+):(\d+):([1-9]\d*)", item)
-        if ends and kind is int:
+        ends = re.fullmatch(r"(\d{1,9}):(\d{1,9}):([1-9]\d{,8})", item)
+        if ends and is_whole:
             first, last, step = map(int, ends.groups())
-            found += range(first, last + 1, step)
-        elif re.fullmatch(r"\d+" if kind is int else r"\d+(\.\d+)?", item):
-            found.append(kind(item))
+            found += range(first, last + 1, step)[: MOST_LISTED + 1]
+        elif re.fullmatch(r"\d{1,18}" if is_whole else r"\d{1,18}(\.\d{1,18})?", item):
+            found.append(bare(within)(item))
         else:
-            example = "1024,1408 or 1024:2048:256" if kind is int else "0.05 or 0.05,4"
-            raise UserError(f"--{flag} has {item!r}; expected numbers such as {example}")
+            example = "1024,1408 or 1024:2048:256" if is_whole else "0.05 or 0.05,4"
+            raise UserError(f"--{flag} has {shown(item)}; expected numbers such as {example}")
+    if len(found) > MOST_LISTED:
+        raise UserError(f"--{flag} lists more than {MOST_LISTED:,} numbers; give fewer")
+    for number in found:
+        if coerce(number, within, flag) is MISSING:
+            raise UserError(f"--{flag} has {number:,}; expected {type_name(within)} each")
     return tuple(found)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from absl import flags
 
+from distill.bounds import BatchSize, Side
 from distill.buckets import local
-from distill.command.flags import define_path
+from distill.command.flags import define_number, define_path
 from distill.errors import UserError
 from distill.paths import (
     SHORT,
@@ -35,12 +36,11 @@ def define_model(values: flags.FlagValues, purpose: str) -> None:
         "Published weights instead of a workdir: a file, or the directory that holds it.",
         values,
     )
-    flags.DEFINE_integer(
+    define_number(
         "image_size",
-        None,
         "In pixels, of published weights; what they are published for if not given.",
-        1,
-        flag_values=values,
+        values,
+        Side,
     )
     flags.DEFINE_bool(
         "best",
@@ -107,7 +107,7 @@ def define_reading(values: flags.FlagValues) -> None:
         values,
         read=local_or_remote_path,
     )
-    flags.DEFINE_integer("batch_size", 256, "Over all devices.", 1, flag_values=values)
+    define_number("batch_size", "Over all devices.", values, BatchSize, 256)
 
 
 def check_output(values: flags.FlagValues) -> None:

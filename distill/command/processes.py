@@ -4,6 +4,8 @@ from pathlib import Path
 
 from absl import flags
 
+from distill.bounds import Process, Processes, Seconds
+from distill.command.flags import define_number
 from distill.parallel import distributed
 
 
@@ -21,21 +23,21 @@ def define_process_flags(values: flags.FlagValues) -> None:
         "HOST:PORT at which process 0 listens, where nothing tells JAX; the same everywhere.",
         flag_values=values,
     )
-    flags.DEFINE_integer("processes", None, "How many processes take part.", 1, flag_values=values)
-    flags.DEFINE_integer("process", None, "Which of them this is.", 0, flag_values=values)
-    flags.DEFINE_integer(
+    define_number("processes", "How many processes take part.", values, Processes)
+    define_number("process", "Which of them this is.", values, Process)
+    define_number(
         "start_timeout",
-        distributed.START_TIMEOUT,
         "Seconds to wait for the other processes at the start.",
-        1,
-        flag_values=values,
+        values,
+        Seconds,
+        distributed.START_TIMEOUT,
     )
-    flags.DEFINE_integer(
+    define_number(
         "lost_after",
-        distributed.LOST_AFTER,
         "Seconds without a sign of life after which a process counts as lost.",
-        1,
-        flag_values=values,
+        values,
+        Seconds,
+        distributed.LOST_AFTER,
     )
 
 

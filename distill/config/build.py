@@ -23,7 +23,7 @@ from distill.config.schema import (
     upgraded,
 )
 from distill.config.tagged import Choice
-from distill.config.values import Text, coerce, known_names, parse, shown, type_name
+from distill.config.values import Text, coerce, known_names, parse_text, shown, type_name
 from distill.errors import UserError, did_you_mean
 from distill.references import evaluated, is_reference
 
@@ -99,7 +99,7 @@ def laid_over(
                     f"config.{key} and config.{other} are one value in the config file; give one"
                 )
             annotation = annotation_at(schema, keys)
-            value = parse(text, annotation)
+            value = parse_text(text, annotation)
             try:
                 there.set(value, type_safe=False)
             except (OverflowError, TypeError, ValueError):
@@ -225,7 +225,7 @@ class _Builder:
 
     def _leaf(self, annotation, value, here) -> Any:
         if isinstance(value, Text):
-            value = parse(value, annotation)
+            value = parse_text(value, annotation)
         try:
             built = coerce(value, annotation, here)
         except UserError as error:

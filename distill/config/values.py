@@ -37,7 +37,7 @@ def known_names(annotation: Any) -> tuple[str, ...] | None:
     return None
 
 
-def parse(text: str, annotation: Any) -> Any:
+def parse_text(text: str, annotation: Any) -> Any:
     """What a text on the command line is, for a key of this annotation."""
     text, choices = str(text), options(annotation)
     if text.lower() == "none" and type(None) in choices:

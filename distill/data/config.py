@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from distill.bounds import Between, Images, Share, Side, check_fields
+from distill.bounds import Gibibytes, Images, Share, Side, Threads, Workers, check_fields
 from distill.config import how_it_runs
 from distill.data.cache import cached
 from distill.data.captions import Captioned
@@ -63,10 +63,10 @@ class DataConfig:
     test_split: str | None = "test"
     """Evaluated once, at the end; None skips it."""
     view: ViewConfig = ViewConfig()
-    workers: Annotated[int, Between(0, 512)] | None = how_it_runs(None)
+    workers: Workers | None = how_it_runs(None)
     """Processes that decode; 0 decodes in threads. None takes, in a command, one for every four
     cores where there are at least eight, and 10,000 images; else 0."""
-    threads: Annotated[int, Between(1, 1024)] | None = how_it_runs(None)
+    threads: Threads | None = how_it_runs(None)
     """Threads that read and decode, in each process. None takes 4, of images in a bucket 32, as
     each of them is waited for."""
     decoder: Decoder = "fast"
@@ -82,7 +82,7 @@ class DataConfig:
     cache: CachePath | None = how_it_runs(None)
     """Where decoded images are kept, so that none is decoded twice: `ram`, shared by a run's
     processes, or a directory, which later runs share too. None decodes each time."""
-    cache_gib: Annotated[float, Between(1e-6, 2**20)] | None = how_it_runs(None)
+    cache_gib: Gibibytes | None = how_it_runs(None)
     """The most that `cache` takes, in GiB; None for half of what is free there."""
     exif_orientation: bool = False
     """Whether images are turned as their EXIF orientation says; else they are taken as they are

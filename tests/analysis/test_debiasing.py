@@ -141,9 +141,9 @@ def test_a_new_case_is_decided_by_its_groups_threshold():
         (dict(gamma=0.0), "gamma must be a number from 1e-06 to"),
         (dict(gamma=float("nan")), "gamma must be"),
         (dict(gamma=float("inf")), "gamma must be"),
-        (dict(bias=-0.1), "bias must be in"),
-        (dict(bias=float("nan")), "bias must be in"),
-        (dict(rate=1.1), "rate must be in"),
+        (dict(bias=-0.1), "bias must be a number from 0 to 1"),
+        (dict(bias=float("nan")), "bias must be a number from 0 to 1"),
+        (dict(rate=1.1), "rate must be a number from 0 to 1"),
     ],
 )
 def test_what_a_debiaser_cannot_be_is_refused(change, message):

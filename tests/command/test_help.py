@@ -159,8 +159,8 @@ def test_a_config_chooses_the_family_and_the_variant_its_sizes(values):
     arguments = [config, "--config.model.family=vit", "--config.model.variant=S/2"]
     found = entries(help_text("Pre-trains.", values, PretrainConfig, [*arguments, "--help"]))
     assert "vit here" in found["model.family"] and "model.fused" not in found
-    assert found["model.width"].startswith("whole number (128 here")
-    assert found["model.patch_size"].startswith("whole number (2 here")
+    assert found["model.width"].startswith("whole number from 1 to 262,144 (128 here")
+    assert found["model.patch_size"].startswith("whole number from 1 to 16,384 (2 here")
 
 
 def test_help_is_printed_and_nothing_else(capsys):

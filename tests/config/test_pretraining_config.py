@@ -28,7 +28,7 @@ def test_every_mistake_in_a_pretraining_config_is_reported_at_once():
         "config.train.batch_size is 'many'",
         "did you mean config.train.log_every?",
         "config.data.view.crop_area is",
-        "config.optimizer.learning_rate is -1; expected number from 1e-18",
+        "config.optimizer.learning_rate is -1.0; expected number from 1e-18",
         "config.schedule.kind is 'cosin'",
         "config.mesh: mesh sizes",
     ):

@@ -78,8 +78,11 @@ def test_a_config_recorded_without_it_has_the_default():
         (dict(mean=(0.5, 0.5)), r"mean must have one value, or one for each of 3 channels"),
         (dict(std=()), r"std must have one value"),
         (dict(std=STD, channels=1), r"std .* each of 1 channels"),
-        (dict(std=(0.2, 0.0, 0.2)), "std must be a number from 1e-18 to 1e\\+18, not 0.0"),
-        (dict(std=(-1.0,)), "std must be a number from 1e-18"),
+        (
+            dict(std=(0.2, 0.0, 0.2)),
+            r"std is \(0\.2, 0\.0, 0\.2\); expected list of",
+        ),
+        (dict(std=(-1.0,)), "std is"),
     ],
 )
 def test_impossible_normalisations_are_refused(choices, message):

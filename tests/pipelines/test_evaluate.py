@@ -123,7 +123,7 @@ def test_of_images_without_any_label_nothing_is_measured(
     "flags, message",
     [
         (["--fewshot=1,five"], "--fewshot has 'five'; expected numbers such as 1,5,10"),
-        (["--fewshot=0"], "shots is (0,); expected list of whole number from 1"),
+        (["--fewshot=0"], "shots must be a whole number from 1"),
         (["--knn=20,20"], "neighbours must name each once"),
         (["--fewshot=1", "--seeds="], "seeds are none"),
         (["--fewshot=500"], "500 images of every class"),

@@ -179,10 +179,16 @@ def test_a_run_s_model_is_a_tower_too_but_for_its_classifier(masks, tmp_path):
 @pytest.mark.parametrize(
     "change, said",
     [
-        (dict(task="depth", limits=(0.0, 1.0)), "limits must be a number from 1e-18"),
+        (
+            dict(task="depth", limits=(0.0, 1.0)),
+            r"limits is \(0.0, 1.0\); expected",
+        ),
         (dict(task="depth", learn="logistic"), "'logistic'; expected one of ridge, trained"),
-        (dict(task="segmentation", dropout=1.0), "dropout must be a number from 0 to below 1"),
-        (dict(task="depth", bins=1), "bins must be a whole number from 2"),
+        (
+            dict(task="segmentation", dropout=1.0),
+            "dropout is 1.0; expected number from 0",
+        ),
+        (dict(task="depth", bins=1), "bins is 1; expected whole number from 2"),
         (dict(task="boxes"), "task"),
     ],
 )

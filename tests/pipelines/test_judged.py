@@ -149,7 +149,7 @@ def test_celebas_partition_says_what_is_fitted_to_and_what_is_measured(tmp_path)
         (CalibrationConfig, {"bins": 0}, "bins must be a whole number from 1"),
         (CalibrationConfig, {"held_out": 1.0}, "held_out must be a number from 0 to below 1"),
         (FairnessConfig, {"positive": "a", "group": "g", "gamma": 0.0}, "gamma must be"),
-        (FairnessConfig, {"positive": "a", "group": "g", "biases": (2.0,)}, "bias must be"),
+        (FairnessConfig, {"positive": "a", "group": "g", "biases": (2.0,)}, "biases must be"),
         (FairnessConfig, {"positive": "a", "group": "g", "held_out": 0.0}, "held_out must be"),
     ],
 )

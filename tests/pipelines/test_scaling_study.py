@@ -192,7 +192,7 @@ BAD = {
         "give warmup_steps",
     ),
     "a branch": (dict(base__branch_from="there@1"), "branch_from must be none"),
-    "too few resamples": (dict(resamples=10), "resamples must be a whole number from 100 to"),
+    "too few resamples": (dict(resamples=10), "resamples is 10; expected whole number from 100 to"),
     "a cooldown in warmup": (SHORT | dict(base__schedule__warmup_steps=75), "begins at step 75"),
     "no cooldown": (SHORT | dict(base__schedule__cooldown_percent=0), "begins at step 100"),
     "hundreds of checkpoints": (

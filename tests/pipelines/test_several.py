@@ -160,7 +160,10 @@ def test_a_student_of_embeddings_leaves_its_projections_behind(teacher_workdir, 
         ({"teachers": {"other": {"workdir": "there"}}}, "or several teachers by name"),
         ({"students": {"small": {}}}, r"students\.small\.model\.family is missing"),
         ({"model": None}, "give model, the student, or several students"),
-        ({"teacher": {"workdir": "there", "weight": 0.0}}, "config.teacher.weight is 0.0; expected number from 1e-06"),
+        (
+            {"teacher": {"workdir": "there", "weight": 0.0}},
+            "teacher.weight is 0.0",
+        ),
     ],
 )
 def test_a_run_has_teachers_and_students(change, message):

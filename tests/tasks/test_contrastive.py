@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_refused(network, batch):
         Contrastive(locked, CONFIG, tower=tower, stored=STORED)
     with pytest.raises(ValueError, match="an image tower of its own; expected neither"):
         Contrastive(network, CONFIG, tower=tower)
-    with pytest.raises(ValueError, match="block must be a whole number from 1 to 16,777,216, not 0"):
+    with pytest.raises(ValueError, match="block must be a whole number from 1 to"):
         ContrastiveConfig(block=0)
     key = jax.random.key(0)
     with pytest.raises(UserError, match="examples have no 'caption', only image;"):

@@ -256,9 +256,12 @@ def test_microbatches_give_the_update_of_the_whole_batch_and_no_gradient_to_the_
     ("config", "message"),
     [
         (dict(losses=LossWeights(layers_mse=1.0)), r"layers_mse\), and layers names none"),
-        (dict(layers=((0, 1),)), "there is no layer 0"),
+        (dict(layers=((0, 1),)), "layers must be a whole number from 1 to 1,024, not 0"),
         (dict(layers=((1, 2), (1, 2))), "layers must name each once"),
-        (dict(layers_of={"a": ((1, -3),)}), "there is no layer -3"),
+        (
+            dict(layers_of={"a": ((1, -3),)}),
+            "layers_of must be a whole number from 1 to",
+        ),
         (dict(standardise="phi"), "standardise must be one of 'none', 'standard', 'phi_s'"),
         (dict(standardise_batches=0), "standardise_batches must be a whole number from 1 to"),
     ],
