@@ -187,5 +187,7 @@ Seconds = Annotated[int, Between(1, 10**6)]
 """Up to eleven days."""
 TrainedVocabulary = Annotated[int, Between(4, 2**20)]
 """Tokens learnt from captions, the four marks among them: a million."""
+Pixels = Annotated[int, Between(1, 178_956_970)]
+"""Of an image that is decoded: Pillow opens none with more."""
 Devices = Annotated[int, Between(-1, 2**20)]
 """On an axis of a mesh: a million, or −1 for all that are left."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.bounds import Gibibytes, Images, Share, Side, Threads, Workers, check_fields
+from distill.bounds import Gibibytes, Images, Pixels, Share, Side, Threads, Workers, check_fields
 from distill.config import how_it_runs
 from distill.data.cache import cached
 from distill.data.captions import Captioned
@@ -18,7 +18,7 @@ from distill.data.classes import (
     read_class_map,
     renamed,
 )
-from distill.data.fast import Decoder
+from distill.data.fast import MAX_PIXELS, Decoder
 from distill.data.labels import check_labels
 from distill.data.mixture import Mixture, PartConfig, rare
 from distill.data.sources import Source, SourceName, abbreviate, open_source
@@ -87,6 +87,9 @@ class DataConfig:
     exif_orientation: bool = False
     """Whether images are turned as their EXIF orientation says; else they are taken as they are
     stored, as torchvision, timm and tf.data take them."""
+    max_pixels: Pixels = MAX_PIXELS
+    """Of an image, a mask or a video's frame: one that declares more counts as one that cannot be
+    decoded. The default holds photographs of 67 megapixels, 201 MB each while it is cut."""
     max_corrupt_share: Share = 0.01
     """The run stops if more than this share of the images read cannot be decoded."""
 
@@ -174,12 +177,14 @@ class DataConfig:
             data_dir=self.data_dir,
             exif_orientation=self.exif_orientation,
             decoder=self.decoder,
+            max_pixels=self.max_pixels,
             captions=self.captions is not None,
         )
         if self.shrink:
             source = Shrunk(source, self.shrink, self.decoder)
         if self.cache:
-            source = cached(source, self.cache, self.cache_gib, self.exif_orientation)
+            decoding = self.exif_orientation, self.max_pixels
+            source = cached(source, self.cache, self.cache_gib, *decoding)
         if self.captions:
             source = Captioned(source, self.captions)
         if self.class_map not in (None, IN_ORDER) and source.class_names:

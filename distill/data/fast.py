@@ -14,6 +14,11 @@ from PIL import Image
 Decoder = Literal["fast", "pillow"]
 """What decodes JPEG files and resizes training views."""
 
+MAX_PIXELS = 2**26
+"""Of an image, unless a config says otherwise: 67 million, which holds what any camera for 35 mm
+takes. Decoded it has 201 MB, as often as threads decode at once, and a thread is busy with it for
+a second, for a view of some 224²; a file of 0.2 MB can declare so much and more."""
+
 # Images are many and small: they are shared out among threads and processes, not cut up.
 cv2.setNumThreads(0)
 
@@ -27,17 +32,21 @@ _SAME = 1.02
 _STEEP = 2.2
 
 
-def decode_jpeg(data: bytes) -> np.ndarray | None:
+def decode_jpeg(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray | None:
     """The pixels of a JPEG file, uint8 [height, width, 3]; None if Pillow is to decode it.
 
     That is what is no JPEG file, has colours or a size that Pillow is to judge, or is damaged:
     Pillow knows more kinds of damage, and what to say of them.
+
+    Args:
+      data: of the whole file.
+      max_pixels: the most that it may have.
     """
     if data[:2] != b"\xff\xd8":
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours not in _COLOURS or int(height) * int(width) > (Image.MAX_IMAGE_PIXELS or 2**62):
+        if colours not in _COLOURS or int(height) * int(width) > max_pixels:
             return None
         return simplejpeg.decode_jpeg(data)
     # Whatever the decoder stumbles on.

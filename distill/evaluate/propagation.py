@@ -85,6 +85,7 @@ class PropagationConfig(EvaluationConfig):
             self.split,
             channels=subject.network.config.channels,
             exif_orientation=data.exif_orientation,
+            max_pixels=data.max_pixels,
             decoder=data.decoder,
         )
         if _MASK not in sequences.spec:

@@ -130,6 +130,7 @@ class VideoConfig(EvaluationConfig):
             split,
             channels=subject.network.config.channels,
             exif_orientation=data.exif_orientation,
+            max_pixels=data.max_pixels,
             decoder=data.decoder,
         )
         if not sequences.class_names:

@@ -1,5 +1,6 @@
 """Encoded images of all kinds become the right pixels, and damaged ones corrupt images."""
 
+import dataclasses
 import io
 import struct
 import subprocess
@@ -247,3 +248,53 @@ def test_a_source_turns_its_images_when_asked(tmp_path):
         config = DataConfig(source=f"images:{tmp_path}", exif_orientation=asked)
         source = config.open("train", channels=3)
         assert source.read(0)["image"].shape == shape
+
+
+@pytest.mark.parametrize("suffix", [*LOSSLESS, *LOSSY])
+def test_an_image_of_more_pixels_than_allowed_is_corrupt_in_every_format(suffix, monkeypatch):
+    data = (LOSSLESS | LOSSY)[suffix]
+    height, width, _ = decode(data, 3).shape
+    for decoder in ("fast", "pillow"):
+        for channels in (1, 3):
+            allowed = decoding.Decoding(channels, decoder=decoder, max_pixels=height * width)
+            assert np.asarray(allowed(data)).shape == (height, width, channels)
+    if suffix != "ico":
+        monkeypatch.setattr(Image.Image, "load", pytest.fail)
+    for decoder in ("fast", "pillow"):
+        for channels in (1, 3):
+            less = decoding.Decoding(channels, decoder=decoder, max_pixels=height * width - 1)
+            with pytest.raises(CorruptImage, match=f"it has {width} × {height} pixels, and config"):
+                less(data)
+
+
+def test_a_png_in_an_icon_has_the_pixels_that_it_declares_itself():
+    data = encoded(Image.new("RGB", (200, 100)), "PNG")
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(data), 22)
+    icon = struct.pack("<HHH", 0, 1, 1) + entry + data
+    with pytest.raises(CorruptImage, match=r"it has 200 × 100 pixels, .*max_pixels is 1,000"):
+        decode(icon, 3, max_pixels=1000)
+
+
+def test_the_default_bound_holds_off_a_small_file_of_many_pixels():
+    def chunk(name, content):
+        crc = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0)
+    rows = chunk(b"IDAT", zlib.compress(bytes(36_001)))
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + rows + chunk(b"IEND", b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        with pytest.raises(CorruptImage, match=r"12,000 × 12,000 pixels, .* is 67,108,864; shrink"):
+            decode(data, 3)
+
+
+def test_the_bound_of_a_config_reaches_the_images_of_a_folder_which_count_as_corrupt(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        COLOUR.save(tmp_path / "train" / name / "x.png")
+    config = DataConfig(source=f"folder:{tmp_path}", max_pixels=24 * 16 - 1)
+    with pytest.raises(CorruptImage, match="max_pixels is 383"):
+        config.open("train", channels=3).read(0)
+    allowed = dataclasses.replace(config, max_pixels=24 * 16)
+    assert allowed.open("train", channels=3).read(0)["image"].shape == (24, 16, 3)

@@ -1,11 +1,14 @@
 """Depth beside images: from PNGs and arrays in folders, and in metres whatever it is kept in."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from distill.data import DataConfig, EvalLoader, open_source
 from distill.data.sources.base import CorruptImage
+from distill.data.sources.pixel_values import decode_depth
 from distill.errors import RunFailed, UserError
 
 METRES = np.array([[0, 0.5, 1.25], [2, 9.999, 0.001]])
@@ -98,3 +101,17 @@ def test_views_are_of_the_same_part_of_both(tmp_path):
     known = np.isfinite(seen)
     assert (known == known[0]).all() and 0.4 < known.mean() < 0.6
     assert np.nanmin(seen) > 1 and abs(np.nanmax(seen) - 15) < 1
+
+
+def test_more_pixels_than_allowed_and_arrays_of_any_declared_size_are_corrupt():
+    png = io.BytesIO()
+    Image.fromarray(np.ones((3, 2), np.uint16)).save(png, "PNG")
+    assert decode_depth(png.getvalue(), "a.png", 1.0, max_pixels=6).shape == (3, 2)
+    with pytest.raises(CorruptImage, match=r"it has 2 × 3 pixels, .*max_pixels is 5"):
+        decode_depth(png.getvalue(), "a.png", 1.0, max_pixels=5)
+    array = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        array, {"descr": "<f8", "fortran_order": False, "shape": (2**30, 2**20)}
+    )
+    with pytest.raises(CorruptImage, match=r"a\.npy: "):
+        decode_depth(array.getvalue() + bytes(64), "a.npy", None)

@@ -77,17 +77,16 @@ def test_grey_jpeg_files_have_pillows_pixels():
     np.testing.assert_array_equal(Decoding(1)(colour), decode(colour, 1))
 
 
-def test_what_pillow_is_to_decode_is_left_to_it(monkeypatch):
+def test_what_pillow_is_to_decode_is_left_to_it():
     file = io.BytesIO()
     Image.fromarray(photograph(9, 8)).convert("CMYK").save(file, "JPEG")
     assert decode_jpeg(file.getvalue()) is None
     np.testing.assert_array_equal(Decoding(3)(file.getvalue()), decode(file.getvalue(), 3))
     assert decode_jpeg(b"\x89PNG") is None and decode_jpeg(b"") is None
     data = jpeg(photograph(60, 70))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert decode_jpeg(data) is None
-    with pytest.raises(CorruptImage):
-        Decoding(3)(data)
+    assert decode_jpeg(data, 60 * 70 - 1) is None
+    with pytest.raises(CorruptImage, match=r"config\.data\.max_pixels is 4,199"):
+        Decoding(3, max_pixels=60 * 70 - 1)(data)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])

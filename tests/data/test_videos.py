@@ -105,3 +105,15 @@ def test_a_folder_without_videos_says_what_was_expected(tmp_path):
     (tmp_path / "train" / "bar").mkdir(parents=True)
     with pytest.raises(MissingSplit, match=r"no videos in .*expected SPLIT/CLASS/x\.mp4"):
         opened(tmp_path)
+
+
+def test_frames_of_more_pixels_than_allowed_are_corrupt(tmp_path):
+    write(tmp_path / "train" / "bar" / "x.mp4", pictures())
+    pixels = WIDTH * HEIGHT
+    name = f"videos:{tmp_path}"
+    allowed = open_sequences(name, "train", channels=3, max_pixels=pixels)
+    assert allowed.read(0, [0])[0]["image"].shape == (HEIGHT, WIDTH, 3)
+    videos = open_sequences(name, "train", channels=3, max_pixels=pixels - 1)
+    for look in (videos.frames, lambda index: videos.read(index, [0])):
+        with pytest.raises(CorruptImage, match=rf"max_pixels is {pixels - 1:,}"):
+            look(0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple
 
-from distill.data.fast import Decoder
+from distill.data.fast import MAX_PIXELS, Decoder
 from distill.data.sequences.base import Sequences
 from distill.data.sequences.clips import open_clips
 from distill.data.sequences.davis import open_davis
@@ -26,7 +26,9 @@ class _Format(NamedTuple):
 
 _FORMATS = {
     "clips": _Format(lambda root, split, decoding, _: open_clips(root, split, decoding)),
-    "videos": _Format(lambda root, split, decoding, _: Videos(root, split, decoding.channels)),
+    "videos": _Format(
+        lambda root, split, decoding, _: Videos(root, split, decoding.channels, decoding.max_pixels)
+    ),
     "davis": _Format(open_davis, {"resolution": "NAME"}),
     "textured_motion": _Format(open_motion, {"clips": "NUMBER"}, has_path=False),
 }
@@ -65,6 +67,7 @@ def open_sequences(
     channels: int,
     exif_orientation: bool = False,
     decoder: Decoder = "fast",
+    max_pixels: int = MAX_PIXELS,
 ) -> Sequences:
     """Opens a split of a set of sequences.
 
@@ -75,6 +78,7 @@ def open_sequences(
       channels: 1 for grey or 3 for colour; frames are converted.
       exif_orientation: whether frames that are images are turned as their EXIF orientation says.
       decoder: what decodes frames that are JPEG files.
+      max_pixels: of a frame; one that declares more is corrupt.
 
     Raises:
       MissingSplit: if there is no such split, or nothing in it.
@@ -92,4 +96,5 @@ def open_sequences(
         storage_of(root).check_reachable(root, "folder of sequences")
     else:
         root, options = "", options_of(kind, said, form.options)
-    return form.open(root, split, Decoding(channels, exif_orientation, decoder), options)
+    decoding = Decoding(channels, exif_orientation, decoder, max_pixels)
+    return form.open(root, split, decoding, options)

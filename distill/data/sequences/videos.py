@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from distill.data.fast import MAX_PIXELS
 from distill.data.sources.base import (
     CorruptImage,
     MissingSplit,
@@ -15,6 +16,7 @@ from distill.data.sources.base import (
     count,
     printable,
 )
+from distill.data.sources.decoding import check_size
 from distill.data.sources.file_table import FileTable
 from distill.data.sources.folders import fingerprint_and_version
 from distill.data.sources.layout import class_names, drawn, find_split
@@ -56,6 +58,7 @@ class Videos:
       root: the folder.
       split: its name, or another for the same.
       channels: 1 for grey or 3 for colour.
+      max_pixels: of a frame; a video that declares more is corrupt.
 
     Raises:
       UserError: if there is no such split, or no PyAV.
@@ -63,8 +66,9 @@ class Videos:
 
     decodes_from_start = True
 
-    def __init__(self, root: str, split: str, channels: int):
+    def __init__(self, root: str, split: str, channels: int, max_pixels: int = MAX_PIXELS):
         pyav()
+        self._max_pixels = max_pixels
         layout = find_split(root, split)
         self.spec = labelled_images(channels)
         self.class_names = class_names(layout.listing.folders, os.path.join(root, layout.folder))
@@ -135,10 +139,12 @@ class Videos:
                 if not container.streams.video:
                     raise CorruptImage("it holds no video")
                 stream = container.streams.video[0]
+                check_size(stream.width, stream.height, self._max_pixels)
                 # Frames of several threads come in order, and are the same.
                 stream.thread_type = "AUTO"
                 for frame in container.decode(stream):
                     empty = False
+                    check_size(frame.width, frame.height, self._max_pixels)
                     yield frame
         except av.error.FFmpegError as error:
             raise CorruptImage(str(error)) from error

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import io
+import struct
+import warnings
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
-from distill.data.fast import Decoder, decode_jpeg
+from distill.data.fast import MAX_PIXELS, Decoder, decode_jpeg
 from distill.data.sources.base import CorruptImage
 from distill.data.sources.jpeg_images import JpegImage, jpeg_image
 from distill.errors import RunFailed
@@ -44,7 +46,11 @@ _LIBRARIES = {
 # this bound still holds off a file that unpacks to gigabytes.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
+# A config's own bound stands in place of what Pillow says of images of half its own.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
 _ORIENTATION = 0x0112
+_PNG, _ICON = b"\x89PNG\r\n\x1a\n", b"\0\0\1\0"
 
 
 @functools.cache
@@ -76,6 +82,8 @@ class Decoding:
     """Whether images are turned as their EXIF orientation says."""
     decoder: Decoder = "fast"
     """The pixels are the same; see `distill.data.fast`."""
+    max_pixels: int = MAX_PIXELS
+    """An image that declares more is corrupt: nothing of it is decoded."""
 
     def __call__(self, data: bytes) -> np.ndarray | JpegImage:
         """The image of a file, uint8 [height, width, channels], decoded where it is looked at.
@@ -85,8 +93,7 @@ class Decoding:
         """
         turned = self.exif_orientation and _may_be_turned(data)
         if self.decoder == "fast" and self.channels == 3 and not turned:
-            most = Image.MAX_IMAGE_PIXELS or 2**62
-            image = jpeg_image(data, self.whole, most_pixels=most)
+            image = jpeg_image(data, self.whole, most_pixels=self.max_pixels)
             if image is not None:
                 return image
         return self.whole(data)
@@ -94,13 +101,20 @@ class Decoding:
     def whole(self, data: bytes) -> np.ndarray:
         """Decodes a whole file to uint8 [height, width, channels]; raises what `decode` does."""
         if self.decoder == "fast" and self.channels == 3:
-            pixels = decode_jpeg(data)
+            pixels = decode_jpeg(data, self.max_pixels)
             if pixels is not None:
                 return _turned(pixels, _orientation_of(data)) if self.exif_orientation else pixels
-        return decode(data, self.channels, exif_orientation=self.exif_orientation)
+        return decode(
+            data,
+            self.channels,
+            exif_orientation=self.exif_orientation,
+            max_pixels=self.max_pixels,
+        )
 
 
-def decode(data: bytes, channels: int, *, exif_orientation: bool = False) -> np.ndarray:
+def decode(
+    data: bytes, channels: int, *, exif_orientation: bool = False, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decodes an encoded image to uint8 [height, width, channels].
 
     Transparency is dropped, of an animation the first frame taken, and of 16 bits the upper eight.
@@ -109,15 +123,19 @@ def decode(data: bytes, channels: int, *, exif_orientation: bool = False) -> np.
       data: of the whole file.
       channels: 1 for grey or 3 for colour.
       exif_orientation: whether to turn the image as its EXIF orientation says.
+      max_pixels: the most that it may have.
 
     Raises:
-      CorruptImage: if it is truncated, no image, implausibly large, or its pixels have no known
-        range (32-bit integers and floating point).
+      CorruptImage: if it is truncated, no image, larger than `max_pixels`, or its pixels have no
+        known range (32-bit integers and floating point).
       RunFailed: if there is not enough memory.
     """
     mode, allowed = {1: "L", 3: "RGB"}[channels], formats()
     try:
+        if data.startswith(_ICON):
+            _check_icon(data, max_pixels)
         with Image.open(io.BytesIO(data), formats=allowed) as image:
+            check_size(*image.size, max_pixels)
             image.load()
             orientation = _orientation(image) if exif_orientation else 1
             pixels = np.asarray(_eight_bits(image).convert(mode))
@@ -129,12 +147,35 @@ def decode(data: bytes, channels: int, *, exif_orientation: bool = False) -> np.
             f"there is not enough memory to decode an image of {len(data):,} bytes. Lower "
             "config.data.workers or config.data.threads, or free memory"
         ) from error
+    except CorruptImage:
+        raise
     # Decoders let through whatever damage makes them stumble on: OSError and ValueError mostly,
     # but also IndexError, KeyError, RuntimeError, struct.error, zlib.error and more.
     except Exception as error:
         raise CorruptImage(str(error) or type(error).__name__) from error
     pixels = pixels if channels == 3 else pixels[..., None]
     return _turned(pixels, orientation)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Checks what an image declares, before it is decoded.
+
+    Raises:
+      CorruptImage: if it is more.
+    """
+    if width * height > max_pixels:
+        raise CorruptImage(
+            f"it has {width:,} × {height:,} pixels, and config.data.max_pixels is {max_pixels:,}; "
+            "shrink it, or allow more"
+        )
+
+
+def _check_icon(data: bytes, max_pixels: int) -> None:
+    """As `check_size`, of the PNGs in an icon: Pillow decodes one as soon as it opens the file."""
+    start = data.find(_PNG)
+    while start >= 0 and start + 24 <= len(data):
+        check_size(*struct.unpack(">II", data[start + 16 : start + 24]), max_pixels)
+        start = data.find(_PNG, start + 1)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distill.data.fast import MAX_PIXELS
 from distill.data.sources.base import Source, printable
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
@@ -47,9 +48,9 @@ class Depths(NamedTuple):
     divisor: float | None
     """Of whole numbers; None where it was not said."""
 
-    def __call__(self, data: bytes, file: str) -> np.ndarray:
+    def __call__(self, data: bytes, file: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """The depth of a file's pixels."""
-        return decode_depth(data, file, self.divisor)
+        return decode_depth(data, file, self.divisor, max_pixels)
 
 
 def _open_whole(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distill.data.fast import MAX_PIXELS
 from distill.data.sources.base import Source, count, printable
 from distill.data.sources.class_lists import read_class_names
 from distill.data.sources.decoding import Decoding
@@ -54,10 +55,10 @@ class Labels(NamedTuple):
     ignored: tuple[int, ...]
     """Numbers that stand for no class."""
 
-    def __call__(self, data: bytes, file: str) -> np.ndarray:
+    def __call__(self, data: bytes, file: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """The classes of a file's pixels."""
         return labels_of(
-            decode_numbers(data, file),
+            decode_numbers(data, file, max_pixels),
             self.spec,
             first=self.first,
             ignored=self.ignored,

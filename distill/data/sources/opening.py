@@ -1,6 +1,6 @@
 """The source that a config names."""
 
-from distill.data.fast import Decoder
+from distill.data.fast import MAX_PIXELS, Decoder
 from distill.data.sources.base import EmptySplit, Source
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Request, check_place, known_formats, parts_of
@@ -17,6 +17,7 @@ def open_source(
     data_dir: str | None = None,
     exif_orientation: bool = False,
     decoder: Decoder = "fast",
+    max_pixels: int = MAX_PIXELS,
     captions: bool = False,
 ) -> Source:
     """Opens the split of the source a config names.
@@ -29,6 +30,7 @@ def open_source(
       data_dir: where TFDS keeps its data sets; None for its default.
       exif_orientation: whether images are turned as their EXIF orientation says.
       decoder: what decodes JPEG files.
+      max_pixels: of an image; one that declares more is corrupt.
       captions: whether the texts that go with images are wanted, too, if there are any.
 
     Raises:
@@ -44,7 +46,7 @@ def open_source(
         raise UserError(f"unknown data source {name!r}; expected {expected}")
     check_place(form, argument, "data source")
     options = options_of(kind, said, form.options)
-    decoding = Decoding(channels, exif_orientation, decoder)
+    decoding = Decoding(channels, exif_orientation, decoder, max_pixels)
     with opened_together():
         source = form.open(
             Request(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from distill.data.fast import MAX_PIXELS
 from distill.data.sources.base import CorruptImage, count, printable
+from distill.data.sources.decoding import check_size
 from distill.data.spec import MaskSpec
 from distill.errors import RunFailed
 
@@ -16,7 +18,7 @@ _FORMATS = ("PNG", "TIFF", "BMP", "GIF")
 _SPREAD = {"L;2": 85, "L;4": 17}
 
 
-def decode_numbers(data: bytes, file: str) -> np.ndarray:
+def decode_numbers(data: bytes, file: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """The number of each pixel, uint8 [height, width], of 16 or 32 bits uint16 or int32.
 
     Of a palette it is the index, never a colour; of grey with 1, 2 or 4 bits the value as stored.
@@ -24,14 +26,16 @@ def decode_numbers(data: bytes, file: str) -> np.ndarray:
     Args:
       data: of a PNG, TIFF, BMP or GIF file.
       file: what it is called, for errors.
+      max_pixels: the most that it may have.
 
     Raises:
-      CorruptImage: if it cannot be decoded.
+      CorruptImage: if it cannot be decoded, or declares more pixels.
       RunFailed: if it has colours, or is in a format that does not keep numbers as they are; if
         there is not enough memory.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            check_size(*image.size, max_pixels)
             spread = _SPREAD.get(str(image.tile[0][3]), 1) if image.tile else 1
             image.load()
             mode, numbers = image.mode, np.asarray(image)
@@ -86,20 +90,23 @@ def labels_of(
     return labels.astype(spec.dtype)
 
 
-def decode_depth(data: bytes, file: str, divisor: float | None) -> np.ndarray:
+def decode_depth(
+    data: bytes, file: str, divisor: float | None, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """The depth of each pixel, float32 [height, width], NaN where it is not known.
 
     Args:
       data: of an image with a whole number for each pixel, or of a `.npy` file.
       file: what it is called, which tells which of both it is.
       divisor: what whole numbers are divided by; None where none is known.
+      max_pixels: the most that it may have.
 
     Raises:
       CorruptImage: if it cannot be decoded.
       RunFailed: if it holds anything else, or whole numbers and there is no divisor.
     """
     is_array = file.lower().endswith(".npy")
-    values = _array(data, file) if is_array else decode_numbers(data, file)
+    values = _array(data, file) if is_array else decode_numbers(data, file, max_pixels)
     if values.dtype.kind == "f":
         return depth_of(values)
     if divisor is None:
@@ -121,7 +128,8 @@ def depth_of(values: np.ndarray) -> np.ndarray:
 def _array(data: bytes, file: str) -> np.ndarray:
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    # A header may declare any size, for which memory is asked first.
+    except (ValueError, EOFError, OSError, MemoryError, OverflowError) as error:
         raise CorruptImage(f"{printable(file)}: {error or type(error).__name__}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise RunFailed(f"{printable(file)} holds no array of numbers; expected [height, width]")

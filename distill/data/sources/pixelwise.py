@@ -37,7 +37,7 @@ class PixelwiseImages(ImageFiles):
         pairs: Pairs,
         name: str,
         spec: ArraySpec,
-        decode: Callable[[bytes, str], np.ndarray],
+        decode: Callable[[bytes, str, int], np.ndarray],
         decoding: Decoding,
         *,
         said: str,
@@ -60,7 +60,7 @@ class PixelwiseImages(ImageFiles):
         """
         example = super().read(index)
         path = self._others.path(index)
-        array = self._decode_other(storage_of(path).read(path), path)
+        array = self._decode_other(storage_of(path).read(path), path, self._decode.max_pixels)
         expected = example["image"].shape[:2]
         if array.shape != expected:
             raise RunFailed(
