@@ -238,7 +238,7 @@ def text_of(name: str) -> str:
     """The text of a file's or folder's name; names are UTF-8, whatever the locale says.
 
     Raises:
-      UserError: if it is not UTF-8, or has line breaks or other control characters.
+      UserError: if it is not UTF-8, is blank, or has line breaks or other control characters.
     """
     try:
         text = os.fsencode(name).decode("utf-8")
@@ -246,4 +246,6 @@ def text_of(name: str) -> str:
         raise UserError(f"the name {os.fsencode(name)!r} is not UTF-8; rename it") from error
     if control := _CONTROL.search(text):
         raise UserError(f"the name {text!r} has the control character {control[0]!r}; rename it")
+    if not text.strip():
+        raise UserError(f"the name {text!r} has no letters; rename it")
     return text

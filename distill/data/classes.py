@@ -13,6 +13,7 @@ import numpy as np
 
 from distill.data.sources import Source, abbreviate
 from distill.data.sources.base import Derived, cached_property, fingerprint_of
+from distill.data.sources.class_lists import lines_of_text
 from distill.data.spec import ClassesSpec, Example
 from distill.errors import UserError, did_you_mean
 from distill.json_files import each_once
@@ -42,6 +43,7 @@ def read_class_map(file: Path) -> dict[str, str]:
             f"class_map {file} is no map of classes: {error}. Expected a JSON object such as "
             '{"class of the data": "class of the model"}'
         ) from error
+    lines_of_text(content.values(), f"class_map {file}")
     return content
 
 

@@ -36,6 +36,12 @@ class Beside:
             self._found = {_of_teacher(name): value for name, value in theirs.items()}
         return self._evaluation(params, frozen) | self._found
 
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str] | None:
+        """What a call may find of both; None where one of them does not know."""
+        ours = self._evaluation.metrics(params, frozen)
+        theirs = self._teacher.metrics(frozen[self._key])
+        return None if ours is None or theirs is None else ours | set(map(_of_teacher, theirs))
+
     def seen(self) -> list[str]:
         """What the last call was of."""
         return self._evaluation.seen()

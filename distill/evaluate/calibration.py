@@ -26,6 +26,12 @@ class CalibrationConfig(PredictionsConfig):
     """Share of the images, chosen by their names, that the temperature is fitted to and nothing
     else is measured on; 0 fits none and measures all."""
 
+    @property
+    def figures(self) -> tuple[str, ...] | None:
+        """What may be found."""
+        scaled = ("temperature", *(f"scaled/{name}" for name in _FIGURES))
+        return (*_FIGURES, *(scaled if self.held_out else ()))
+
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `ece`, `nll` and `brier`, and the same as `scaled/ece`."""
         if not self.held_out:

@@ -139,6 +139,13 @@ class CorruptedEvaluation:
         }
         return {f"{self._name}/{figure}": value for figure, value in figures.items()}
 
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
+        del params, frozen
+        of_all = ("clean_accuracy", "mean_accuracy", "relative_accuracy")
+        names = (*of_all, *(one.name for one in self._config.all))
+        return frozenset(f"{self._name}/{name}" for name in names)
+
     def _right(self, params: Params, corruption: Corruption | None) -> tuple[int, int]:
         """How many images are classified right, and how many have a label."""
         predictions = self._predictor.predictions(params, altered=corruption)

@@ -187,6 +187,10 @@ class DepthEvaluation:
     def _all(self) -> frozenset[str]:
         return frozenset(named(self._name, 1, dict.fromkeys(FIGURES, 0.0)))
 
+    def metrics(self, params: Any, frozen: Any = None) -> None:
+        """Nothing: what a call finds depends on the images."""
+        del params, frozen
+
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""
         return [f"{self.predicted()}; {self._probes.learnt_from()}"]

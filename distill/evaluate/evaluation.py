@@ -40,6 +40,15 @@ class Evaluation(Protocol):
         """
         ...
 
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str] | None:
+        """The names of what a call may find; None where only what it measures says them.
+
+        Args:
+          params: of the model, or their shapes alone.
+          frozen: those of its teachers, likewise.
+        """
+        ...
+
     def seen(self) -> list[str]:
         """What the last call was of, a line each."""
         ...

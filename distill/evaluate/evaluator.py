@@ -88,6 +88,30 @@ class Evaluator:
         self.values = {name: value for name, value in values.items() if value is not None}
         return self.values
 
+    def metrics(self, params: Any, frozen: Any = None) -> frozenset[str] | None:
+        """What a call may find, as `name/metric`: nothing is computed, and one batch is read.
+
+        Args:
+          params: of the model, or their shapes.
+          frozen: likewise.
+
+        Returns:
+          The names; None if there is no batch that says them.
+        """
+        batches = iter(self._batches)
+        try:
+            batch = next(batches, None)
+        finally:
+            if (close := getattr(batches, "close", None)) is not None:
+                close()
+        if batch is None:
+            return None
+        batch = batch | {"mask": batch["mask"].astype(bool)}
+        shapes = jax.eval_shape(self._per_example, params, frozen, batch)
+        nothing = jax.tree.map(lambda one: np.zeros(one.shape, one.dtype)[()], shapes)
+        found = [self._figures(name, metric) for name, metric in nothing.items()]
+        return frozenset(name for figures in found for name in figures)
+
     def _measure(self, params: Any, frozen: Any, batch: Batch) -> tuple[jax.Array, dict]:
         return _compiled(self._per_example, _mesh_of(batch))(params, frozen, batch)
 

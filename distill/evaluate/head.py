@@ -58,6 +58,10 @@ class HeadEvaluation:
             return self._evaluation.measure(tower, learnt, _depths(self._scale))
         return self._evaluation.measure(tower, learnt)
 
+    def metrics(self, params: Any, frozen: Any = None) -> None:
+        """Nothing: what a call finds depends on the images."""
+        del params, frozen
+
     def seen(self) -> list[str]:
         """How many images the last call has predicted."""
         return [self._evaluation.predicted()]

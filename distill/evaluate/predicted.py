@@ -46,6 +46,11 @@ class PredictionsConfig(OfImagesConfig):
     """Whether images have classes of the model, among which alone it chooses; else they need none,
     and those of other names have the label −1."""
 
+    @property
+    def figures(self) -> tuple[str, ...] | None:
+        """What may be found, by name; None where that depends on the images."""
+        return None
+
     def measure(self, predictions: Predictions) -> Measured:
         """What predictions show.
 
@@ -238,6 +243,14 @@ class PredictedEvaluation:
         found = named(self._name, self._measured)
         self.missing = frozenset(name for name, value in found.items() if value is None)
         return {name: value for name, value in found.items() if value is not None}
+
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str] | None:
+        """What a call may find; None where that depends on the images."""
+        del params, frozen
+        figures = self._config.figures
+        if figures is None:
+            return None
+        return frozenset(f"{self._name}/{figure}" for figure in figures)
 
     def seen(self) -> list[str]:
         """How many images the last call has seen, and what else is to be known."""

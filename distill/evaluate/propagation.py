@@ -160,12 +160,17 @@ class PropagationEvaluation:
             self._sequences, every, np.array(read, np.int64), most
         )
         found = mean_scores([*self._scores.values()])
-        asked = {f"{self._name}/{one}" for one in _FIGURES}
+        asked = self.metrics(params)
         metrics = {f"{self._name}/{one}": value for one, value in found.items()}
         self.missing = frozenset(asked - metrics.keys())
         if self.missing:
             self._notes.say(f"{self._name} missing: no sequence has an object to follow")
         return metrics
+
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
+        del params, frozen
+        return frozenset(f"{self._name}/{one}" for one in _FIGURES)
 
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """All frames of a sequence, uint8 [T, height, width, C], and their masks.

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from distill.analysis.retrieval import Retrieval, retrieval
+from distill.analysis.retrieval import AT, Retrieval, retrieval
 from distill.data import EvalLoader
 from distill.data.captions import AllCaptions, all_captions
 from distill.errors import RunFailed
@@ -123,6 +123,12 @@ class RetrievalEvaluation:
         kept = image_of >= 0
         self._found = retrieval(images, texts[kept], image_of[kept])
         return {f"{self._name}/{k}": hits / of for k, (hits, of) in self._found.counts().items()}
+
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
+        del params, frozen
+        ways = ("text_to_image", "image_to_text")
+        return frozenset(f"{self._name}/{way}@{k}" for way in ways for k in AT)
 
     def seen(self) -> list[str]:
         """How many images and captions the last call has seen."""

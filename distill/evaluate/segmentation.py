@@ -124,6 +124,10 @@ class SegmentationEvaluation:
             self._notes.say(f"{listed} missing: no pixel of the images to predict has a label")
         return metrics
 
+    def metrics(self, params: Any, frozen: Any = None) -> None:
+        """Nothing: what a call finds depends on the images."""
+        del params, frozen
+
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""
         return [f"{self.predicted()}; {self._probes.learnt_from()}"]

@@ -170,13 +170,17 @@ class TransferEvaluator:
             for name, task in self.tasks.items()
             for (kind, metric), value in task.evaluate(embed, mesh).items()
         }
-        asked = {
+        self.missing = self.metrics(params) - found.keys()
+        return found
+
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
+        del params, frozen
+        return frozenset(
             f"{kind}/{name}{metric}"
             for name, task in self.tasks.items()
             for kind, metric in task.metrics
-        }
-        self.missing = frozenset(asked - found.keys())
-        return found
+        )
 
     @property
     def _sources(self) -> tuple[str, ...]:

@@ -118,6 +118,11 @@ class VideoEvaluation:
         top = [f"top{_TOP}_accuracy"] if self._classes >= _FEWEST_FOR_TOP else []
         return ["accuracy", *top, f"{MEAN}/accuracy"]
 
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
+        del params, frozen
+        return frozenset(f"{self._name}/{one}" for one in self._asked)
+
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
         """The metrics as `name/metric`; all processes must call it, and all get the same.
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+import jax
 import numpy as np
 
 from distill.data.prompts import PromptsConfig, described
@@ -60,6 +61,7 @@ class ZeroShotEvaluationConfig(PromptsConfig, OfImagesConfig):
             vectors=lambda params: class_vectors(
                 network, params, *tokens, batch_size=subject.batch_size
             ),
+            shape=(len(texts), network.config.text.embedding_width),
             texts=about,
             images=images,
             source=data.evaluation_source,
@@ -78,6 +80,7 @@ class ZeroShotEvaluation(ImagesEvaluation):
       batches: goes over the images.
       per_example: measures a batch against class vectors, which it gets as `frozen`.
       vectors: computes them of the pair's parameters.
+      shape: of them.
       texts: of what they are made, as JSON can hold it.
       **images: see `ImagesEvaluation`.
     """
@@ -89,16 +92,22 @@ class ZeroShotEvaluation(ImagesEvaluation):
         per_example: Any,
         *,
         vectors: Callable[[Params], np.ndarray],
+        shape: tuple[int, int],
         texts: dict[str, Any],
         **images: Any,
     ):
         super().__init__(name, batches, per_example, **images)
-        self._vectors, self._texts = vectors, texts
+        self._vectors, self._shape, self._texts = vectors, shape, texts
 
     def __call__(self, params: Params, frozen: Any = None) -> dict[str, float]:
         """The metrics as `name/metric`; all processes must call it, and all get the same."""
         del frozen
         return super().__call__(params, self._vectors(params))
+
+    def metrics(self, params: Params, frozen: Any = None) -> frozenset[str] | None:
+        """What a call may find; see `Evaluator.metrics`."""
+        del frozen
+        return super().metrics(params, jax.ShapeDtypeStruct(self._shape, np.float32))
 
     def about(self) -> dict[str, Any]:
         """The images, how they are shown, and the texts that stand for their classes."""

@@ -125,6 +125,10 @@ class OnTower:
         """Metrics of which the last call could say nothing."""
         return self._evaluation.missing
 
+    def metrics(self, params: Params, frozen: Any) -> frozenset[str] | None:
+        """The names of what may be found; None where nothing says them."""
+        return self._evaluation.metrics({"tower": frozen, "head": params}, None)
+
     def __call__(self, params: Params, frozen: Any) -> dict[str, float]:
         """The metrics.
 

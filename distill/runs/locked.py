@@ -22,6 +22,10 @@ class WithTower:
         """Metrics of which the last call could say nothing."""
         return self._evaluation.missing
 
+    def metrics(self, params: Params, frozen: Any) -> frozenset[str] | None:
+        """The names of what may be found; None where nothing says them."""
+        return self._evaluation.metrics(self._pair(params, frozen), None)
+
     def __call__(self, params: Params, frozen: Any) -> dict[str, float]:
         """The pair's metrics.
 
@@ -29,5 +33,8 @@ class WithTower:
           params: of the pair but its image tower.
           frozen: of the image tower.
         """
+        return self._evaluation(self._pair(params, frozen), None)
+
+    def _pair(self, params: Params, frozen: Any) -> Params:
         image = {name: value for name, value in frozen.items() if name not in self._left_out}
-        return self._evaluation({"image": image, **params}, None)
+        return {"image": image, **params}

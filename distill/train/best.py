@@ -11,11 +11,12 @@ at other steps) may `best` hold weights of this run that `metrics.jsonl` no long
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import orbax.checkpoint as ocp
 
+from distill.errors import UserError, did_you_mean
 from distill.json_files import read_json
 from distill.nn import Params
 from distill.parallel import distributed
@@ -29,6 +30,32 @@ _LESS_IS_BETTER = ("loss", "kl", "cross_entropy", "error")
 def less_is_better(metric: str) -> bool:
     """Whether a metric is one to minimise, as its name says: a loss, KL, cross-entropy or error."""
     return metric.endswith(_LESS_IS_BETTER)
+
+
+def check_metric(
+    best: str, found: Iterable[frozenset[str] | None], key: str = "config.train.keep_best"
+) -> None:
+    """Checks, before a run begins, that what it keeps weights by is evaluated.
+
+    Args:
+      best: the metric, such as `val/accuracy`.
+      found: of each evaluation the names of what it finds; None of one that cannot say.
+      key: of the config, for the error.
+
+    Raises:
+      UserError: if none does.
+    """
+    found = list(found)
+    known = sorted(set().union(*(names for names in found if names is not None)))
+    if best in known:
+        return
+    head = best.partition("/")[0]
+    if None in found and head not in {name.partition("/")[0] for name in known}:
+        return
+    raise UserError(
+        f"{key} is {best!r}, which is not evaluated; there are "
+        f"{', '.join(known) or 'no evaluations'}{did_you_mean(best, known)}"
+    )
 
 
 def metrics_file(workdir: Path, step: int) -> Path:

@@ -16,7 +16,7 @@ from distill.data.examples import TeacherView
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
 from distill.parallel.printed import say
-from distill.train.best import Best
+from distill.train.best import Best, check_metric
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
@@ -111,6 +111,10 @@ def fit(
         for one in trainees.values():
             check_microbatches(one.task, config.train.microbatches)
 
+    for one in trainees.values():
+        if (best := one.config.train.keep_best) is not None:
+            params = one.network.abstract_params
+            check_metric(best, [each.evaluate.metrics(params, frozen) for each in one.evaluations])
     claim(trainees.values(), splits)
     remat = {
         f"{one.section}.{key}": how

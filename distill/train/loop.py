@@ -129,6 +129,10 @@ class Evaluate(Protocol):
         """Metrics of which the last call could say nothing, and which it left out."""
         ...
 
+    def metrics(self, params: Params, frozen: Any) -> frozenset[str] | None:
+        """The names of what may be found, of shapes of parameters; None where nothing says them."""
+        ...
+
     def __call__(self, params: Params, frozen: Any) -> dict[str, float]:
         """What is found."""
         ...

@@ -13,6 +13,7 @@ from distill.evaluation_view import EvaluationView
 from distill.names import huggingface as names
 from distill.nn import ViTConfig
 from distill.nn.layers import Activation
+from distill.paths import text_of
 from distill.tensor_files import TensorFile
 from teachers.pretrained.interpolation import antialiased_bicubic, bicubic
 from teachers.pretrained.match import Description, configure, whole_patches
@@ -302,7 +303,12 @@ def _class_names(settings: Settings) -> tuple[str, ...]:
     given = [labels.get(str(number)) for number in range(len(labels))]
     names = tuple(name for name in given if isinstance(name, str))
     made_up = names == tuple(f"LABEL_{number}" for number in range(len(names)))
-    return () if made_up or len(names) < len(given) else names
+    if made_up or len(names) < len(given):
+        return ()
+    try:
+        return tuple(map(text_of, names))
+    except UserError as error:
+        raise UserError(f"{settings.about}: id2label: {error}") from error
 
 
 Describe = Callable[[TensorFile, Settings], Description]

@@ -1,8 +1,10 @@
 """From labels as data says them, numbers or names, to classes."""
 
 import os
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,30 @@ def label_text(value: Any) -> str | None:
     return str(int(text)) if _is_number(text) else unicodedata.normalize("NFC", text_of(text))
 
 
+def lines_of_text(names: Iterable[Any], where: str) -> tuple[str, ...]:
+    """As `checked_names`, of names that may be there twice."""
+    try:
+        return tuple(unicodedata.normalize("NFC", text_of(str(name))) for name in names)
+    except UserError as error:
+        raise UserError(f"{where} names a class that cannot be: {error}") from error
+
+
+def checked_names(names: Iterable[Any], where: str) -> tuple[str, ...]:
+    """The names of classes, as a file or a data set gives them: a line of text each, each once.
+
+    Args:
+      names: in the order of their numbers.
+      where: they are, for errors.
+
+    Raises:
+      UserError: naming the first that is not, or that is there twice.
+    """
+    found = lines_of_text(names, where)
+    if twice := [name for name, times in Counter(found).items() if times > 1]:
+        raise UserError(f"{where} has the class {twice[0]!r} twice; give each its own name")
+    return found
+
+
 def read_class_names(folder: str) -> tuple[str, ...]:
     """The names of classes in order, from a list in a folder; empty where there is none.
 
@@ -49,10 +75,7 @@ def read_class_names(folder: str) -> tuple[str, ...]:
         if content is not None and (names := _read(path, content)) is not None:
             if not names:
                 raise UserError(f"{path} lists no classes; write their names into it, or delete it")
-            names = tuple(unicodedata.normalize("NFC", text_of(one)) for one in names)
-            if twice := [one for place, one in enumerate(names) if one in names[:place]]:
-                raise UserError(f"{path} has the class {twice[0]!r} twice")
-            return names
+            return checked_names(names, printable(path))
     return ()
 
 
@@ -61,8 +84,8 @@ def _read(path: str, encoded: bytes) -> list[str] | None:
     if path.endswith(".txt"):
         try:
             # Editors on Windows begin files with a mark.
-            lines = encoded.decode("utf-8-sig").splitlines()
-            return [line.strip() for line in lines if line.strip()]
+            lines = re.split(r"\r\n|\r|\n", encoded.decode("utf-8-sig"))
+            return [line.strip(" \t") for line in lines if line.strip()]
         except UnicodeDecodeError as error:
             raise UserError(f"{path} cannot be read: {error}") from error
     content = parse_json(encoded, path)

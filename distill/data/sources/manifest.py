@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from distill.data.sources.base import printable
+from distill.data.sources.class_lists import checked_names
 from distill.data.sources.places import read_if_there, storage_of
 from distill.errors import UserError
 from distill.json_files import parse_json, write_json
@@ -121,7 +122,7 @@ def _read(content: dict[str, Any]) -> Manifest:
             PreparedSplit,
             split
             | {
-                "class_names": tuple(map(str, split["class_names"])),
+                "class_names": checked_names(split["class_names"], "a split"),
                 "shards": tuple(_typed(PreparedShard, shard) for shard in split["shards"]),
             },
         )

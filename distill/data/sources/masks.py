@@ -9,7 +9,7 @@ import numpy as np
 
 from distill.data.fast import MAX_PIXELS
 from distill.data.sources.base import Source, count, printable
-from distill.data.sources.class_lists import read_class_names
+from distill.data.sources.class_lists import lines_of_text, read_class_names
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.layout import open_root
@@ -155,7 +155,7 @@ def _of_ade(file: str) -> tuple[str, ...]:
     rows = [row for row in rows if row[0].strip().isdigit()]
     if [int(row[0]) for row in rows] != [*range(1, len(rows) + 1)]:
         raise UserError(f"{printable(file)} does not number classes from 1; write classes.txt")
-    return tuple(row[-1].strip() for row in rows)
+    return lines_of_text([row[-1].strip() for row in rows], printable(file))
 
 
 def _number(root: str, options: Mapping[str, str], option: str, default: int) -> int:

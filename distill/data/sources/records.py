@@ -21,6 +21,7 @@ from distill.data.sources.base import (
     printable,
 )
 from distill.data.sources.captions import captions_of_record
+from distill.data.sources.class_lists import checked_names
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
@@ -101,7 +102,7 @@ class TfdsSource:
             raise wrong(f"TFDS data set {name!r}, split {split!r}: {_first_line(error)}") from error
         label: Any = dict(features.items()).get("label")
         self._labelled = isinstance(label, tfds.features.ClassLabel)
-        self.class_names = tuple(label.names) if self._labelled else ()
+        self.class_names = checked_names(label.names, f"tfds:{name}") if self._labelled else ()
         self._attributes = {
             "/".join(keys): (keys, feature)
             for keys, feature in _scalars(features, tfds.features.FeaturesDict)

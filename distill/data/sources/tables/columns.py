@@ -5,17 +5,15 @@ import io
 import json
 import os
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill.data.sources.base import abbreviate, fingerprint_of, printable
+from distill.data.sources.class_lists import checked_names
 from distill.data.sources.options import path_and_options
 from distill.data.sources.places import read_if_there
 from distill.errors import UserError, did_you_mean
 from distill.json_files import parse_json
-from distill.paths import text_of
 
 # Of several columns that could be meant, the first that is called so; the finer label goes first.
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")
@@ -139,7 +137,7 @@ def find_columns(schema: Any, features: Features, choice: Choice, where: str) ->
         nested=nested,
         has_path="path" in parts,
         label=label,
-        class_names=_class_names(names or (), where),
+        class_names=checked_names(names or (), where),
         is_text=None if kind is None or _types().is_null(kind) else not _holds_numbers(kind),
         label_type=str(kind),
         choice=choice,
@@ -158,16 +156,6 @@ def _refuse_other_labels(fields: Mapping[str, Any], image: str, where: str) -> N
             "string. Write it as such (pyarrow.compute.cast(column, 'int64'), or 'string'), name "
             "another column after the path, ?label=NAME, or read images without labels, ?label=none"
         )
-
-
-def _class_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
-    try:
-        found = tuple(unicodedata.normalize("NFC", text_of(str(name))) for name in names)
-    except UserError as error:
-        raise UserError(f"{where} names a class that cannot be: {error}") from error
-    if twice := [name for name, times in Counter(found).items() if times > 1]:
-        raise UserError(f"{where} has two classes of the name {twice[0]!r}; give each its own")
-    return found
 
 
 def check_columns(schema: Any, columns: Columns, where: str) -> None:
