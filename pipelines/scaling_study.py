@@ -23,7 +23,14 @@ from distill.command.processes import define_process_flags, join
 from distill.data import Splits
 from distill.laws.branches import branching, check_study, flops_spent, trunk_config
 from distill.laws.config import StudyConfig
-from distill.laws.study import MEASURES, Point, find_trend, held_out, held_out_images
+from distill.laws.study import (
+    MEASURES,
+    Point,
+    check_measured,
+    find_trend,
+    held_out,
+    held_out_images,
+)
 from distill.nn.flops import encoder_flops
 from distill.parallel import distributed
 from distill.parallel.printed import say
@@ -51,6 +58,7 @@ def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
     base = with_classes(config.base, len(splits.class_names))
     config = dataclasses.replace(config, base=base)
     check_study(config, splits)
+    check_measured(base.evaluations, splits)
     workdir.claim(
         configs.to_dict(config),
         may_change=(*_MAY_CHANGE, *configs.execution_keys(StudyConfig)),

@@ -280,7 +280,9 @@ def _in_directory(root: Path, key: str, images: int, gib: float | None) -> _File
             f"config.data.cache cannot be {root}: {error.strerror}; choose another directory, or "
             f"{IN_MEMORY}"
         ) from error
-    limit = gib * _GIB if gib else used + _SHARE * free.f_bavail * free.f_frsize
+    there = used + free.f_bavail * free.f_frsize
+    _check_room(gib, there, str(root))
+    limit = gib * _GIB if gib else used + _SHARE * (there - used)
     return _Files(str(index), str(pixels), str(usage), int(limit))
 
 
@@ -290,6 +292,7 @@ def _in_memory(images: int, gib: float | None) -> tuple[_Files, tuple[int, ...]]
         raise UserError(
             "config.data.cache=ram needs Linux; name a directory, which may be one in memory"
         )
+    _check_room(gib, free_memory(), "this machine's memory")
     index, pixels = (os.memfd_create(f"distill {name}") for name in ("index", "pixels"))
     os.ftruncate(index, images * _SLOT.size)
     limit = gib * _GIB if gib else _SHARE * free_memory()
@@ -298,6 +301,15 @@ def _in_memory(images: int, gib: float | None) -> tuple[_Files, tuple[int, ...]]
         f"{here}/{index}", f"{here}/{pixels}", f"{here}/{_usage_in_memory()}", int(limit)
     )
     return files, (index, pixels)
+
+
+def _check_room(gib: float | None, there: float, where: str) -> None:
+    """Checks that a bound is one, which what is free there does not reach first."""
+    if gib is not None and gib * _GIB > there:
+        raise UserError(
+            f"config.data.cache_gib is {gib:g}, and {where} has room for {there / _GIB:,.1f} GiB; "
+            "give less, or none for half of what is free"
+        )
 
 
 _in_memory_usage: list[int] = []

@@ -33,6 +33,12 @@ from distill.evaluation_view import EvaluationView
 _CHUNK = 32
 # What waits for a network waits for one image after another of a chunk.
 _REMOTE_CHUNK = 8
+AHEAD = 2
+"""Training batches that are kept ready."""
+PREFETCH = 2
+"""Chunks that are read ahead for each thread."""
+WORKER_BUFFER = 2
+"""Chunks of each worker that wait to be taken."""
 # The share of corrupt images is judged on so many images, or on all where there are fewer.
 _SMALLEST_SAMPLE = 10_000
 
@@ -46,10 +52,9 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> HostB
     Threads and workers take turns at chunks of a batch, which are joined in order.
     """
     rows = len(views.rows)
-    longest = _REMOTE_CHUNK if is_remote(views.source) else _CHUNK
-    chunk = max(size for size in range(1, longest + 1) if rows % size == 0)
+    chunk = chunk_of(rows, views.source)
     threads = chosen_threads(config.threads, views.source)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCH * threads)
     dataset = grain.MapDataset.source(_Chunks(views, chunk)).to_iter_dataset(options)
     workers = chosen_workers(config.workers, len(views.source))
     if workers:
@@ -57,11 +62,17 @@ def batches(views: TrainingViews | EvaluationViews, config: DataConfig) -> HostB
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=WORKER_BUFFER),
             worker_init_fn=begin_worker,
         )
     iterator = iter(dataset.batch(rows // chunk, batch_fn=_join))
     return with_unsignalled_workers(iterator) if workers else iterator
+
+
+def chunk_of(rows: int, source: Source) -> int:
+    """How many examples threads and workers take at a time, of batches of so many rows."""
+    longest = _REMOTE_CHUNK if is_remote(source) else _CHUNK
+    return max(size for size in range(1, longest + 1) if rows % size == 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +195,7 @@ class TrainLoader(Generic[Placed]):
         describe: bool = False,
         next_example: int = 0,
         skipped: int = 0,
-        ahead: int = 2,
+        ahead: int = AHEAD,
     ):
         if batch_size > len(source):
             raise UserError(

@@ -7,6 +7,7 @@ Record p belongs to the training example at position p of a run (see `distill.da
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from distill.moved import Claimed, read_recorded
 from distill.paths import check_reachable
 
 DESCRIPTION = "store.json"
+_GIB = 2**30
 
 # Of the image at this position: its epoch and number, the view drawn for (seed, epoch, index), and
 # how it was mixed: its partner's number and its own share, 1 where nothing was mixed.
@@ -72,7 +74,7 @@ class StoreWriter:
       contents: what will be written; of an interrupted store, the same again.
 
     Raises:
-      UserError: if the directory holds a store with other contents.
+      UserError: if the directory holds a store with other contents, or the disk has no room.
     """
 
     def __init__(self, path: Path, contents: Contents):
@@ -95,6 +97,19 @@ class StoreWriter:
             finished += 1
         self.position = min(finished * contents.examples_per_file, contents.examples)
         """The next example to write; all before it are in finished files."""
+        self._check_room()
+
+    def _check_room(self) -> None:
+        left = self._contents.examples - self.position
+        needed = left * self._contents.record.itemsize
+        free = shutil.disk_usage(self._path).free
+        if needed > free:
+            raise UserError(
+                f"{left:,} examples of {self._contents.record.itemsize:,} bytes each are "
+                f"{needed / _GIB:,.1f} GiB, and {self._path} has {free / _GIB:,.1f} GiB free. "
+                "Store fewer (config.store.epochs) or less of each (config.store.dtype=float16, "
+                "config.store.top_k), or write to another --workdir"
+            )
 
     def write(self, records: np.ndarray) -> None:
         """Appends records, [N] of the dtype `Contents.record`."""

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from distill.config import ConfigError
 from distill.data import Splits
 from distill.errors import UserError
+from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluate.split import SplitConfig
 from distill.laws.law import Fit, check_falling, fit_law, pareto_frontier
 
 MEASURES = ("error", "cross_entropy")
@@ -57,6 +60,33 @@ def held_out_images(splits: Splits) -> dict[str, int]:
     """Number of images to measure errors on, by the prefix of their metrics."""
     named = {"val": splits.validation, "test": splits.test}
     return {name: len(source) for name, source in named.items() if source is not None}
+
+
+def check_measured(evals: Mapping[str, EvaluationConfig], splits: Splits) -> None:
+    """Checks, before the first model is trained, that its errors will be known.
+
+    Args:
+      evals: of the runs, by name.
+      splits: of the data.
+
+    Raises:
+      ConfigError: if a split has no labels, or images to validate on are not evaluated as such.
+    """
+    named = {"val": splits.validation, "test": splits.test}
+    if without := [name for name, source in named.items() if source and not source.class_names]:
+        raise ConfigError(
+            [
+                f"config.base.data: the images of {' and '.join(without)} have no labels, and a "
+                "study measures errors; name labelled data"
+            ]
+        )
+    if splits.validation is not None and not isinstance(evals.get("val"), SplitConfig):
+        raise ConfigError(
+            [
+                "config.base.evals.val is what a study reads val/accuracy and val/cross_entropy "
+                "of; let its kind be split, or set config.base.data.validation_split=none"
+            ]
+        )
 
 
 def held_out(summary: Mapping[str, float], images: Mapping[str, int]) -> dict[str, float]:

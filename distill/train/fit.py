@@ -11,8 +11,10 @@ from jax.sharding import Mesh
 
 from distill.config import execution_keys, to_dict, with_defaults
 from distill.data import Splits, Store, TrainLoader
+from distill.data.batch_spec import batch_spec
 from distill.data.classes import Names
 from distill.data.examples import TeacherView
+from distill.data.needed import host_bytes
 from distill.nn import Network, Params
 from distill.parallel import distributed, local_rows, put_batch
 from distill.parallel.printed import say
@@ -21,7 +23,7 @@ from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.loop import Evaluate, Loop, Recurring, Track
-from distill.train.memory import Knobs, check_fits, explained
+from distill.train.memory import Knobs, check_fits, check_held, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds
@@ -111,6 +113,10 @@ def fit(
         for one in trainees.values():
             check_microbatches(one.task, config.train.microbatches)
 
+    rows = local_rows(mesh, config.train.batch_size)
+    spec = batch_spec(splits.train.spec, view_size, teacher_view=teacher_view)
+    loading = host_bytes(splits.train, config.data, spec, len(rows))
+    check_held(map(_abstract_state, trainees.values()), mesh, loading)
     for one in trainees.values():
         if (best := one.config.train.keep_best) is not None:
             params = one.network.abstract_params
@@ -164,7 +170,7 @@ def fit(
             batch_size=config.train.batch_size,
             seed=config.seed,
             put=functools.partial(put_batch, mesh, size=config.train.batch_size),
-            rows=local_rows(mesh, config.train.batch_size),
+            rows=rows,
             next_example=progress["next_example"],
             skipped=progress["skipped"],
             teacher_view=teacher_view,
@@ -237,6 +243,11 @@ def claim(trainees: Iterable[Trainee], splits: Splits) -> None:
         )
         if one.teachers and distributed.is_primary():
             one.workdir.write_teachers(one.teachers)
+
+
+def _abstract_state(trainee: Trainee) -> TrainState:
+    averaged = trainee.config.optimizer.average_decay is not None
+    return abstract_state(trainee.network, trainee.plan.optimizer, averaged=averaged)
 
 
 def _learner(trainee: Trainee) -> Learner:
@@ -321,10 +332,9 @@ def _start(
     config, network, optimizer = trainee.config, trainee.network, trainee.plan.optimizer
     averaged = config.optimizer.average_decay is not None
     if step >= 0:
-        abstract = abstract_state(network, optimizer, averaged=averaged)
-        return checkpoints.restore(abstract, step)
+        return checkpoints.restore(_abstract_state(trainee), step)
     if config.branch_from is not None:
-        abstract = abstract_state(network, optimizer, averaged=averaged)
+        abstract = _abstract_state(trainee)
         return restore_origin(config.branch_from, abstract, trainee.task.training_only)
     start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
     params = None if trainee.initial is None else trainee.initial()

@@ -3,16 +3,18 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 from jax.sharding import Mesh
 
-from distill.errors import RunFailed
+from distill.data.needed import check_host
+from distill.errors import RunFailed, UserError
 from distill.machine import free_memory
 from distill.parallel import batch_devices, distributed
 from distill.train.loop import TrainConfig
-from distill.train.step import CompiledStep
+from distill.train.state import TrainState
+from distill.train.step import CompiledStep, held_bytes
 
 _GIB, _MIB = 2**30, 2**20
 # Of what is free, that a suggestion may fill: not everything shrinks with the batch.
@@ -103,6 +105,34 @@ def check_fits(step: CompiledStep, mesh: Mesh, knobs: Knobs) -> None:
         f"and batch it takes {_gib(needed)}, and {_place(device)} has {_gib(free)} free, "
         f"{_gib(short)} too little. {knobs.advice(too_large=too_large, prepared=prepared)}"
     )
+
+
+def check_held(states: Iterable[TrainState], mesh: Mesh, host: Mapping[str, int]) -> None:
+    """Compares what a run holds from step to step with what there is, before it is allocated.
+
+    What a step takes beside it, `check_fits` compares once the step is compiled.
+
+    Args:
+      states: of all that is trained, as `abstract_state` has them.
+      mesh: that they are placed on.
+      host: what loading takes of this machine, of `distill.data.needed.host_bytes`.
+
+    Raises:
+      UserError: if it is too much for a device or this machine.
+    """
+    device = mesh.local_devices[0]
+    held = sum(map(held_bytes, states))
+    if device.platform == "cpu":
+        check_host(host, held * len(mesh.local_devices))
+        return
+    check_host(host)
+    free = free_bytes(device)
+    if free is not None and held > free:
+        raise UserError(
+            f"parameters and optimizer take {_gib(held)} of each device, and {_place(device)} has "
+            f"{_gib(free)} free. Use a smaller model; config.mesh.fsdp, which cuts them over more "
+            "devices; or config.optimizer.name=adafactor, whose state is the smallest"
+        )
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ def compile_joint_step(
     """
     first = next(iter(learners))
     placements = jax.tree.map(lambda leaf: leaf.sharding, states)
-    held = _held((states, frozen, batch))
+    held = held_bytes((states, frozen, batch))
     updates = {
         name: _make_update(learner, microbatches, placements[name].params)
         for name, learner in learners.items()
@@ -204,13 +204,13 @@ def compile_joint_step(
     return CompiledStep(
         functools.partial(train_step, begin=compiled, updates=programs),
         argument_bytes=held,
-        extra_bytes=max(preparing, _held(prepared) + updating),
+        extra_bytes=max(preparing, held_bytes(prepared) + updating),
         prepare_bytes=preparing,
     )
 
 
-def _held(tree: Any) -> int:
-    """Bytes of arrays on each device."""
+def held_bytes(tree: Any) -> int:
+    """Bytes of arrays, or of their shapes with shardings, on each device."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)

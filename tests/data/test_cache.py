@@ -328,3 +328,11 @@ def test_reading_copies_nothing(place):
         base = base.base
     assert isinstance(getattr(base, "obj", base), mmap.mmap)
     assert isinstance(images, Cached)
+
+
+@pytest.mark.parametrize("place", ["ram", "directory"])
+def test_a_bound_above_what_is_free_is_refused(place, tmp_path):
+    where = "ram" if place == "ram" else str(tmp_path)
+    config = DataConfig(cache=where, cache_gib=2.0**20)
+    with pytest.raises(UserError, match=r"cache_gib is 1\.04858e\+06, and .* has room for .* GiB"):
+        config.open("train", channels=1)

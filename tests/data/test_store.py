@@ -1,6 +1,7 @@
 """Stores: what is written is read again, interruptions cost a file, and damage is named."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -159,3 +160,18 @@ def test_an_image_that_has_become_unreadable_stops_the_replay(source, store):
 
     with pytest.raises(RunFailed, match=r"cannot be decoded \(truncated\), but could when"):
         drawn(Broken(), store=store).example(0)
+
+
+def test_a_store_that_the_disk_has_no_room_for_is_refused_and_what_is_written_counts(
+    source, tmp_path, monkeypatch
+):
+    write(tmp_path, records(source)[:8])
+    left = (EXAMPLES - 8) * CONTENTS.record.itemsize
+    for free in (left, left - 1):
+        disk = types.SimpleNamespace(free=free)
+        monkeypatch.setattr("shutil.disk_usage", lambda path, disk=disk: disk)
+        if free == left:
+            assert StoreWriter(tmp_path, CONTENTS).position == 8
+            continue
+        with pytest.raises(UserError, match=r"GiB free\. Store fewer \(config\.store\.epochs\)"):
+            StoreWriter(tmp_path, CONTENTS)

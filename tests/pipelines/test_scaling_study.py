@@ -192,6 +192,10 @@ BAD = {
         "give warmup_steps",
     ),
     "a branch": (dict(base__branch_from="there@1"), "branch_from must be none"),
+    "nothing to read errors of": (
+        dict(base__evals__val="none"),
+        "config.base.evals.val is what a study reads val/accuracy",
+    ),
     "too few resamples": (dict(resamples=10), "resamples is 10; expected whole number from 100 to"),
     "a cooldown in warmup": (SHORT | dict(base__schedule__warmup_steps=75), "begins at step 75"),
     "no cooldown": (SHORT | dict(base__schedule__cooldown_percent=0), "begins at step 100"),

@@ -1,20 +1,34 @@
 """A step that does not fit is refused with what to type, and so is one that runs out."""
 
+import contextlib
 import dataclasses
 import json
+import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from support import arguments, pretrain_config, run_command
 
 from distill import machine
+from distill.data import DataConfig, needed
+from distill.data.batch_spec import Shaped
+from distill.data.needed import host_bytes
+from distill.errors import UserError
 from distill.evaluate import Evaluator
-from distill.parallel import distributed
+from distill.parallel import distributed, replicated
 from distill.tasks.classification import Classification
 from distill.train import fit, memory
 from distill.train.loop import TrainConfig
-from distill.train.memory import Knobs, OutOfMemory, check_fits, explained, free_bytes
+from distill.train.memory import (
+    Knobs,
+    OutOfMemory,
+    check_fits,
+    check_held,
+    explained,
+    free_bytes,
+)
 from distill.train.run import open_mesh, plan
 from distill.train.step import CompiledStep, Learner, compile_joint_step
 from distill.train.workdir import Workdir
@@ -201,3 +215,65 @@ def test_every_command_ends_with_these_words(command, tmp_path, teacher_workdir,
     assert "batch_size" in error and "Traceback" not in done.stderr
     if command == "pretrain":
         assert json.loads((tmp_path / "config.json").read_text())["train"]["batch_size"] == 32
+
+
+class Host:
+    """Of a data set, what its loading depends on."""
+
+    is_remote = False
+
+    def __init__(self, images):
+        self._images = images
+
+    def __len__(self):
+        return self._images
+
+
+def test_what_loading_takes_is_counted_by_the_key_that_decides_it():
+    spec = {"image": Shaped((10, 10, 3), np.dtype(np.uint8)), "label": Shaped((), np.dtype("i4"))}
+    config = DataConfig(threads=4, workers=0, cache="ram", cache_gib=2)
+    found = host_bytes(Host(100), config, spec, 64)
+    assert found == {
+        # Two batches that are ready, one that is joined, and its parts.
+        "config.train.batch_size": 4 * 64 * 304,
+        # Of each thread a chunk of 32 that it decodes and two that were read ahead.
+        "config.data.threads": 3 * 4 * 32 * 304,
+        "config.data.workers": 0,
+        "config.data.cache_gib": 2 * 2**30,
+    }
+    several = host_bytes(Host(100), dataclasses.replace(config, workers=8, cache=None), spec, 64)
+    assert several["config.data.threads"] == 8 * found["config.data.threads"]
+    assert (
+        several["config.data.workers"] > 8 * 64 * 2**20 and "config.data.cache_gib" not in several
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            dict(data__workers=512),
+            r"about 48\.\d GiB of memory, and this machine has 8\.0 GiB free: 48\.0 GiB by "
+            r"config\.data\.workers, .* Give a smaller --config\.data\.workers, or a smaller model",
+        ),
+        (dict(model__depth=1024, model__mlp_dim=2**18), "GiB of parameters and optimizer"),
+    ],
+)
+def test_what_would_not_fit_is_refused_before_anything_is_allocated(
+    overrides, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fit, "_start", pytest.fail)
+    monkeypatch.setattr(needed, "free_memory", lambda: 2**33)
+    with pytest.raises(UserError, match=message) as error:
+        pretrain.run(pretrain_config(**overrides), Workdir(tmp_path), overview=False)
+    assert error.value.exit_code == 2 and not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize(("free", "fits"), [(2**20, True), (2**20 - 1, False)])
+def test_what_an_accelerator_holds_is_compared_with_it_alone(free, fits, monkeypatch):
+    mesh = open_mesh(pretrain_config())
+    held = jax.ShapeDtypeStruct((2**18,), np.float32, sharding=replicated(mesh))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    device = types.SimpleNamespace(platform="gpu", device_kind="H0")
+    with pytest.raises(UserError, match=r"adafactor") if not fits else contextlib.nullcontext():
+        check_held([held], types.SimpleNamespace(local_devices=[device]), {})

@@ -1,5 +1,6 @@
 """Runs some of whose images have no label: what is left out, and what is refused."""
 
+import contextlib
 import json
 import logging
 
@@ -9,6 +10,7 @@ from support import Unlabelled, distill_config, pretrain_config
 from distill.data import DataConfig
 from distill.errors import RunFailed, UserError
 from distill.train import metrics
+from distill.train.best import check_metric
 from distill.train.workdir import Workdir
 from pipelines import distill_student, pretrain
 
@@ -44,8 +46,26 @@ def test_a_run_whose_validation_images_have_no_label_lacks_their_metrics_alone(
 def test_a_metric_that_does_not_exist_is_still_no_best(tmp_path, monkeypatch):
     without_labels(monkeypatch, "open_evaluation", range(360))
     config = pretrain_config(train__keep_best="val/acuracy")
-    with pytest.raises(UserError, match="keep_best is 'val/acuracy', which is not evaluated"):
+    with pytest.raises(UserError, match=r"keep_best is 'val/acuracy', .*did you mean 'val/acc"):
         pretrain.run(config, Workdir(tmp_path), overview=False)
+    # Nothing is begun that would then be lost.
+    assert not (tmp_path / "config.json").exists() and not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("best", "found", "refused"),
+    [
+        ("val/accuracy", [{"val/accuracy", "val/loss"}], False),
+        ("val/acuracy", [{"val/accuracy"}], True),
+        ("val/x", [], True),
+        # One that cannot say what it finds, and those that can, under other names.
+        ("seg/mean_iou", [{"val/accuracy"}, None], False),
+        ("val/acuracy", [{"val/accuracy"}, None], True),
+    ],
+)
+def test_what_weights_are_kept_by_has_to_be_among_what_is_found(best, found, refused):
+    with pytest.raises(UserError, match="not evaluated") if refused else contextlib.nullcontext():
+        check_metric(best, [names and frozenset(names) for names in found])
 
 
 def test_training_on_labels_refuses_an_image_without(teacher_workdir, tmp_path, monkeypatch):
