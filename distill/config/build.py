@@ -28,8 +28,10 @@ from distill.errors import UserError, did_you_mean
 from distill.references import evaluated, is_reference
 
 T = TypeVar("T")
+# Of a name, in messages.
+_SHOWN = 120
 # Of what the user names, which may also name a directory and metrics.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{,99}")
 
 
 def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, str] = {}) -> T:
@@ -252,7 +254,8 @@ class _Builder:
             key = f"{here}.{name}"
             if not _NAME.fullmatch(name):
                 self.problems.append(
-                    f"{key}: a name has the letters a to z and A to Z, digits, - and _ only"
+                    f"{here}.{name[:_SHOWN]}: a name has the letters a to z and A to Z, digits, - "
+                    "and _ only, and at most 100 of them"
                 )
                 built[name] = MISSING
             elif names is not None and name not in names:

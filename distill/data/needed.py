@@ -19,6 +19,16 @@ from distill.paths import IN_MEMORY
 _GIB = 2**30
 # What a process has for itself once it has decoded an image, measured on Linux: 95 MiB.
 _PROCESS = 96 * 2**20
+_MODEL = "model"
+_WHAT = {
+    _MODEL: "parameters and optimizer",
+    "--config.train.batch_size": "batches",
+    "--config.data.threads": "views that threads read ahead",
+    "--config.data.workers": "worker processes",
+    "--config.data.cache_gib": "the cache",
+}
+# Parts of what is needed that are smaller are not mentioned, or not worth to change.
+_MENTIONED, _WORTH_CHANGING = 50, 4
 
 
 def host_bytes(
@@ -58,19 +68,17 @@ def check_host(needed: Mapping[str, int], held: int = 0) -> None:
       UserError: if it is more than is free.
     """
     free = free_memory()
-    if (total := sum(needed.values()) + held) <= free:
+    parts = {**{f"--{key}": size for key, size in needed.items()}, _MODEL: held}
+    if (total := sum(parts.values())) <= free:
         return
-    largest = sorted(needed, key=needed.__getitem__, reverse=True)
-    parts = [f"{needed[key] / _GIB:,.1f} GiB by {key}" for key in largest if needed[key]]
-    if held:
-        parts.append(f"{held / _GIB:,.1f} GiB of parameters and optimizer")
+    largest = sorted(parts, key=parts.__getitem__, reverse=True)
+    shown = [
+        f"{parts[one] / _GIB:,.1f} GiB for {_WHAT.get(one, one)}"
+        for one in largest
+        if parts[one] > total / _MENTIONED
+    ]
+    smaller = [f"a smaller {one}" for one in largest if parts[one] > total / _WORTH_CHANGING]
     raise UserError(
         f"the run would take about {total / _GIB:,.1f} GiB of memory, and this machine has "
-        f"{free / _GIB:,.1f} GiB free: {', '.join(parts)}. Give {_smaller(largest[0], needed)}"
-        f"{', or a smaller model' if held else ''}"
+        f"{free / _GIB:,.1f} GiB free: {', '.join(shown)}. Use {' and '.join(smaller)}"
     )
-
-
-def _smaller(key: str, needed: Mapping[str, int]) -> str:
-    others = [one for one, size in needed.items() if one != key and size > needed[key] // 4]
-    return " and ".join(f"a smaller --{one}" for one in (key, *others))
