@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from distill.data import DataConfig, open_source
+from distill.data import DataConfig, fast, open_source
 from distill.data.sources import CorruptImage, decode, decoding
 from distill.errors import RunFailed
 
@@ -298,3 +298,21 @@ def test_the_bound_of_a_config_reaches_the_images_of_a_folder_which_count_as_cor
         config.open("train", channels=3).read(0)
     allowed = dataclasses.replace(config, max_pixels=24 * 16)
     assert allowed.open("train", channels=3).read(0)["image"].shape == (24, 16, 3)
+
+
+def test_a_jpeg_of_many_scans_is_corrupt_and_one_that_only_holds_their_markers_is_not():
+    data = encoded(FLAT, "JPEG", progressive=True)
+    scan = data[data.rfind(b"\xff\xda") : -2]
+    for times in (90, 91, 5000):
+        scans = data.count(b"\xff\xda") + times
+        again = data[:-2] + times * scan + b"\xff\xd9"
+        for decoder in ("fast", "pillow"):
+            decode_whole = decoding.Decoding(3, decoder=decoder).whole
+            if scans <= fast.MOST_SCANS:
+                np.testing.assert_array_equal(decode_whole(again), decode(data, 3))
+                continue
+            with pytest.raises(CorruptImage, match="more than 100 scans; encode it anew"):
+                decode_whole(again)
+    preview = b"\xff\xe3" + struct.pack(">H", 2 + 1000) + 500 * b"\xff\xda"
+    for same in (data[:2] + preview + data[2:], data + 1000 * b"\xff\xda"):
+        np.testing.assert_array_equal(decoding.Decoding(3).whole(same), decode(data, 3))

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError, features
 
-from distill.data.fast import MAX_PIXELS, Decoder, decode_jpeg
+from distill.data.fast import MAX_PIXELS, MOST_SCANS, Decoder, decode_jpeg, has_many_scans
 from distill.data.sources.base import CorruptImage
 from distill.data.sources.jpeg_images import JpegImage, jpeg_image
 from distill.errors import RunFailed
@@ -132,6 +132,8 @@ def decode(
     """
     mode, allowed = {1: "L", 3: "RGB"}[channels], formats()
     try:
+        if has_many_scans(data):
+            raise CorruptImage(f"it has more than {MOST_SCANS} scans; encode it anew")
         if data.startswith(_ICON):
             _check_icon(data, max_pixels)
         with Image.open(io.BytesIO(data), formats=allowed) as image:
