@@ -10,6 +10,7 @@ if the step does not fit.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _number(text: str) -> int:
 
 
 def _is_positive(text: str) -> bool:
-    return text.isdecimal() and int(text) > 0
+    return re.fullmatch(r"0{,8}[1-9]\d{,8}", text) is not None
 
 
 def _sweep(config: Planned, topology: Topology, steps: int | None) -> None:

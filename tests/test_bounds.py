@@ -5,6 +5,7 @@ import importlib
 import math
 import pkgutil
 import typing
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -16,12 +17,17 @@ from distill.command.evaluations import EvaluateConfig
 from distill.config import ConfigError, load_file, resolve
 from distill.config.schema import MISSING, bare, default_of, leaves, options
 from distill.config.values import coerce, type_name
+from distill.data import open_source
+from distill.data.sources.class_lists import label_text
+from distill.errors import UserError
+from distill.estimate.topology import open_topology
 from distill.laws.config import StudyConfig
 from distill.runs.distillation import DistillConfig
 from distill.runs.heads import HeadTrainingConfig
 from distill.runs.pairs import PairTrainingConfig
 from distill.runs.pretraining import PretrainConfig
 from distill.runs.storing import StoreTargetsConfig
+from distill.train.branch import origin_of
 from pipelines.finetune import FinetuneConfig
 
 SCHEMAS = (
@@ -161,3 +167,32 @@ def test_fields_within_bounds_pass_and_help_says_the_bounds():
     assert type_name(annotation) == (
         "whole number from 1 to 9 or list of whole number from 1 to 9 or none"
     )
+
+
+# More than Python makes a number of.
+DIGITS = "9" * 5000
+
+
+def test_texts_of_thousands_of_digits_are_no_numbers_wherever_one_is_read():
+    assert origin_of(f"/x@{DIGITS}") == Path(f"/x@{DIGITS}")
+    assert origin_of("/x@12") == Path("/x")
+    assert label_text(DIGITS) == DIGITS and label_text("007") == "7"
+    for read in (
+        lambda: open_topology(f"v5e:{DIGITS}x1"),
+        lambda: open_source(f"digits?size={DIGITS}", "train", channels=1),
+        lambda: open_source("digits", f"train[:{DIGITS}]", channels=1),
+        lambda: open_source("digits", f"train[:{DIGITS}%]", channels=1),
+    ):
+        with pytest.raises(UserError):
+            read()
+
+
+def test_a_name_is_no_longer_than_a_folder_may_be_called():
+    tree = load_file("pretrain/digits")
+    for length in (100, 101):
+        overrides = {f"evals.{'x' * length}.kind": "split"}
+        if length == 100:
+            resolve(PretrainConfig, tree, overrides)
+            continue
+        with pytest.raises(ConfigError, match="and at most 100 of them"):
+            resolve(PretrainConfig, tree, overrides)

@@ -4,6 +4,7 @@ Liu et al., "Deep learning face attributes in the wild", ICCV 2015.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def read_partition(path: Path) -> Table:
 def _read_text_attributes(path: Path) -> Table:
     words = _words(path)
     (_, first), (second, attributes) = next(words, (1, [])), next(words, (2, []))
-    if len(first) != 1 or not first[0].isdecimal() or not attributes:
+    if len(first) != 1 or not re.fullmatch(r"\d{1,18}", first[0]) or not attributes:
         raise UserError(
             f"{path}, line 1: expected the number of images alone, the attributes' names on the "
             "next line, and then an image a line"

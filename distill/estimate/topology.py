@@ -84,7 +84,7 @@ def open_topology(name: str) -> Topology:
     Raises:
       UserError: for a name that is not known, listing those that are, or without libtpu.
     """
-    found = re.fullmatch(r"(v\d\w?):(\d+(?:x\d+)+)", name)
+    found = re.fullmatch(r"(v\d\w?):(\d{1,4}(?:x\d{1,4})+)", name)
     known = f"known are {', '.join(_GENERATIONS)}, such as {', '.join(_EXAMPLES)}"
     if not found or found.group(1) not in _GENERATIONS:
         raise UserError(f"unknown topology {name!r}; {known}")

@@ -10,6 +10,7 @@ Without `join` there is one process: it is the primary and agrees with itself.
 
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def _checked(coordinator: str | None, processes: int | None, process: int | None
             "three, or --distributed on a cluster that JAX knows, or none for a single process"
         )
     host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
         raise UserError(
             f"--coordinator must be HOST:PORT, such as 10.0.0.1:8476, not {coordinator}"
         )

@@ -7,6 +7,7 @@ its cooldown.
 """
 
 import contextlib
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -203,7 +204,7 @@ def origin_of(branch_from: str) -> Path:
 
 def _parse(origin: str) -> tuple[Path, int | None]:
     path, at, step = origin.rpartition("@")
-    if not at or not step.isdecimal():
+    if not at or not re.fullmatch(r"\d{1,10}", step):
         path, step = origin, None
     return Path(local_path(path, "branch_from")), None if step is None else int(step)
 

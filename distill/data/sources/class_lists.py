@@ -15,6 +15,8 @@ from distill.errors import UserError
 from distill.json_files import parse_json
 from distill.paths import text_of
 
+# Of digits; what is longer is a name.
+_LONGEST_NUMBER = 100
 # What a list of classes may be called, where a data set lies; the last is what TFDS writes.
 LISTS = ("classes.txt", "classes.json", "dataset_info.json", "label.labels.txt")
 
@@ -140,4 +142,5 @@ def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> U
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    # Python makes no number of thousands of digits.
+    return text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER

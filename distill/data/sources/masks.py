@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -160,7 +161,7 @@ def _of_ade(file: str) -> tuple[str, ...]:
 
 def _number(root: str, options: Mapping[str, str], option: str, default: int) -> int:
     text = options.get(option, str(default))
-    if not (text.isascii() and text.isdigit()) or not 0 <= int(text) < 2**16:
+    if not (text.isascii() and re.fullmatch(r"\d{1,5}", text)) or int(text) >= 2**16:
         raise UserError(f"masks:{printable(root)}?{option}={text}: expected a number below 65536")
     return int(text)
 

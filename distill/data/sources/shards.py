@@ -15,7 +15,7 @@ from distill.data.sources.storage import Storage
 from distill.errors import UserError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 _SPECIAL = re.compile(r"[{*?\[]")
 # Files that braces may stand for; more is a mistake, and would take all memory.
 _MOST = 1_000_000
