@@ -8,6 +8,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from absl import flags
 
@@ -149,6 +150,8 @@ class Sizes:
     ("given", "message"),
     [
         (dict(side=0), "side must be a whole number from 1 to 9, not 0"),
+        (dict(shares=(("a", "half"),)), "shares must be a number from 0 to 1, not 'half'"),
+        (dict(shares=(("a", None),)), "shares must be a number from 0 to 1, not None"),
         (dict(side=(3, 10)), "side must be a whole number from 1 to 9, not 10"),
         (dict(shares=(("a", 0.5), ("b", 1.5))), "shares must be a number from 0 to 1, not 1.5"),
         (dict(named={"a": math.nan}), "named must be a number from 0 to 1, not nan"),
@@ -161,7 +164,15 @@ def test_fields_of_a_dataclass_are_checked_wherever_numbers_are_in_them(given, m
 
 
 def test_fields_within_bounds_pass_and_help_says_the_bounds():
-    for given in ({}, dict(side=9), dict(side=(1, 9)), dict(shares=(("a", 1),)), dict(mode=3)):
+    for given in (
+        {},
+        dict(side=9),
+        dict(side=np.int64(9)),
+        dict(shares=(("a", np.float32(0.5)),)),
+        dict(side=(1, 9)),
+        dict(shares=(("a", 1),)),
+        dict(mode=3),
+    ):
         check_fields(Sizes(**given))
     annotation = typing.get_type_hints(Sizes, include_extras=True)["side"]
     assert type_name(annotation) == (
