@@ -15,7 +15,7 @@ from safetensors.numpy import save
 from distill.data import Splits, Store, TrainLoader
 from distill.errors import UserError
 from distill.nn import Params
-from distill.parallel import distributed, local_rows, put_batch, replicated
+from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
 from distill.parallel.printed import say
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.standardise import STATISTICS, Moments, Statistics, batch_moments
@@ -122,8 +122,11 @@ def _measured(
     )
     found: dict[str, Moments] = {}
     try:
-        for step in range(matching.standardise_batches):
-            moments = jax.device_get(take(ask(frozen, next(loader), np.int32(step))))
+        taken = (
+            take(ask(frozen, next(loader), np.int32(step)))
+            for step in range(matching.standardise_batches)
+        )
+        for moments in map(jax.device_get, in_flight(taken)):
             for feature, teachers in moments.items():
                 for teacher, (mean, spread) in teachers.items():
                     found.setdefault(f"{feature}/{teacher}", Moments()).add(mean, spread)
