@@ -23,6 +23,10 @@ class RunFailed(UserError):
     exit_code = 1
 
 
+class Damaged(RunFailed):
+    """What is on disk is no longer what was written there."""
+
+
 def check_choices(config: Any) -> None:
     """Checks the fields of a dataclass whose annotations list their choices as a `Literal`.
 

@@ -1,7 +1,6 @@
 """A step that does not fit is refused with what to type, and so is one that runs out."""
 
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from support import arguments, pretrain_config, run_command
 
 from distill import machine
 from distill.evaluate import Evaluator
+from distill.json_files import read_json
 from distill.parallel import distributed
 from distill.tasks.classification import Classification
 from distill.train import fit, memory
@@ -200,4 +200,4 @@ def test_every_command_ends_with_these_words(command, tmp_path, teacher_workdir,
     assert error.startswith("error: memory ran out (RESOURCE_EXHAUSTED: ")
     assert "batch_size" in error and "Traceback" not in done.stderr
     if command == "pretrain":
-        assert json.loads((tmp_path / "config.json").read_text())["train"]["batch_size"] == 32
+        assert read_json(tmp_path / "config.json")["train"]["batch_size"] == 32

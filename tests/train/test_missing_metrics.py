@@ -1,6 +1,5 @@
 """Runs some of whose images have no label: what is left out, and what is refused."""
 
-import json
 import logging
 
 import pytest
@@ -8,6 +7,7 @@ from support import Unlabelled, distill_config, pretrain_config
 
 from distill.data import DataConfig
 from distill.errors import RunFailed, UserError
+from distill.json_files import read_json
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import distill_student, pretrain
@@ -31,7 +31,7 @@ def test_a_run_whose_validation_images_have_no_label_lacks_their_metrics_alone(
     with caplog.at_level(logging.WARNING):
         pretrain.run(config, Workdir(tmp_path), overview=False)
     rows = metrics.read(tmp_path)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_json(tmp_path / "summary.json")
     assert len(rows) >= 5 and "train/accuracy" in rows[-1]
     for found in (*rows, summary):
         assert not any(name.startswith(("val/", "test/")) for name in found)
