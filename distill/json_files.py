@@ -126,6 +126,27 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
     return found
 
 
+def append_json_line(file: Path, content: dict[str, Any]) -> None:
+    """Adds an object to a file with one a line; what a kill left of a last line is taken away.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    file.touch()
+    with file.open("r+b") as out:
+        there = out.read()
+        end = there.rfind(b"\n") + 1
+        out.seek(len(there))
+        if end < len(there):
+            try:
+                json.loads(there[end:].decode())
+                out.write(b"\n")
+            except ValueError:
+                out.seek(end)
+                out.truncate()
+        out.write((json.dumps(content) + "\n").encode())
+
+
 def damaged_line(file: Path, number: int, why: str) -> Damaged:
     """The error of a damaged line, which says how to go on without it.
 
