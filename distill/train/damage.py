@@ -5,6 +5,7 @@ files carry their own. What is damaged is refused, with the command that goes on
 """
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -106,7 +107,8 @@ def damaged(checkpoint: Path, problems: Collection[str]) -> Damaged:
     """
     workdir, step = checkpoint.parent.parent, int(checkpoint.name)
     first, *others = problems or ["it cannot be read"]
-    listing = first + (f", and {len(others)} more" if others else "")
+    listing = first.replace(f"{workdir}{os.sep}", "")
+    listing += f", and {len(others)} more" if others else ""
     whose = f"of step {step} in {place_of(workdir)}"
     if checkpoint.parent.name == BEST:
         return Damaged(f"the best weights, {whose}, are damaged: {listing}\n{mend(workdir)}")
