@@ -1,12 +1,11 @@
 """What comes of single flipped bits in the files of a checkpoint.
 
-  python benchmarks/bit_flips.py [--flips=600] [--seed=0] [--old]
+  python benchmarks/bit_flips.py [--flips=600] [--seed=0]
 
 Saves the state of a small network as a run does, and its best weights. Then flips one bit of one of
 their files, the file and the bit drawn at random, reads the checkpoint as a run that is resumed
 does, or the best weights, and flips the bit back. Of each flip, what was read is `refused` (with a
-message, not a traceback), the `same`, or `another`, which is what must not be. With --old, without
-the checksums, as earlier versions saved.
+message, not a traceback), the `same`, or `another`, which is what must not be.
 """
 
 import contextlib
@@ -26,7 +25,6 @@ import numpy as np
 import optax
 from absl import flags, logging
 
-from distill.checksums import FILE
 from distill.errors import Damaged
 from distill.parallel import MeshConfig, make_mesh
 from distill.terminal import text_table
@@ -38,7 +36,6 @@ from students import vit
 FLAGS = flags.FlagValues()
 flags.DEFINE_integer("flips", 600, "Bits to flip, one at a time.", 1, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Of what is drawn.", flag_values=FLAGS)
-flags.DEFINE_bool("old", False, "Whether to take the checksums away first.", flag_values=FLAGS)
 
 STEP = 0
 PROGRESS = {"next_example": 12, "skipped": 1, "training_seconds": 3.5, "seconds": 4.25}
@@ -60,7 +57,7 @@ def save(workdir: Path, state: TrainState) -> None:
         best.offer(STEP, 0.75, state.params)
 
 
-def read(workdir: Path, abstract: TrainState) -> list[np.ndarray | float]:
+def read(workdir: Path, abstract: TrainState) -> list[np.ndarray]:
     """All that a run reads when it is resumed, and its best weights."""
     with contextlib.closing(Best(workdir, "val/accuracy")) as best:
         found: list[Any] = [best.step, best.value]
@@ -127,9 +124,6 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
         save(workdir, state)
-        if FLAGS.old:
-            for file in workdir.rglob(FILE):
-                file.unlink()
         found = count(workdir, abstract, FLAGS.flips, FLAGS.seed)
     columns = ("refused", "same", "another")
     rows = [(kind, *(str(found[kind, c]) for c in columns)) for kind, _ in sorted(found)]

@@ -23,6 +23,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import jax
+import jax.numpy as jnp
 from absl import flags, logging
 
 from distill.nn import VisionNetwork
@@ -41,7 +42,7 @@ flags.DEFINE_string("folder", None, "Where to save; None takes /tmp.", flag_valu
 
 PROGRESS = {"next_example": 12, "skipped": 1, "training_seconds": 3.5, "seconds": 4.25}
 
-Times = list[tuple[float, float]]
+Times = tuple[float, float]
 """Wall-clock and CPU seconds."""
 
 
@@ -58,7 +59,7 @@ def network(model: str) -> VisionNetwork:
 def states(network: VisionNetwork) -> tuple[TrainState, TrainState]:
     """The first state, and its shapes."""
     optimizer = make_optimizer(
-        OptimizerConfig(), lambda step: 1e-3, network.abstract_params, network.axes
+        OptimizerConfig(), lambda step: jnp.float32(1), network.abstract_params, network.axes
     )
     return init_state(network, optimizer, 0), abstract_state(network, optimizer)
 
@@ -73,14 +74,14 @@ def without_checksums() -> Iterator[None]:
         yield
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
+def timed(work: Callable[[], object]) -> Times:
     """Wall-clock and CPU seconds of work."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def once(folder: Path, state: TrainState, abstract: TrainState) -> list[tuple[float, float]]:
+def once(folder: Path, state: TrainState, abstract: TrainState) -> list[Times]:
     """The times of saving and of reading a state."""
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
 
@@ -103,7 +104,7 @@ def main(arguments: list[str]) -> None:
     jax.block_until_ready(state.params)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     print(f"{FLAGS.model}: a state of {size / 1e6:,.1f} MB", flush=True)
-    found: dict[bool, list[list[tuple[float, float]]]] = {True: [], False: []}
+    found: dict[bool, list[list[Times]]] = {True: [], False: []}
     with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder:
         # The first of each way is not counted.
         for number in range(FLAGS.rounds + 1):

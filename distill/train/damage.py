@@ -63,10 +63,10 @@ def problems_of(
     return found
 
 
-def all_problems(checkpoint: Path) -> list[str]:
-    """What is damaged of everything that a checkpoint holds."""
+def all_problems(checkpoint: Path, items: Collection[str] = ITEMS) -> list[str]:
+    """What is damaged of everything that a checkpoint holds, the items that it must have too."""
     there = {one.parent.name for one in checkpoint.glob(f"*/{FILE}")}
-    return problems_of(checkpoint, there | set(ITEMS))
+    return problems_of(checkpoint, there | set(items))
 
 
 def newest_sound(workdir: Path, before: int | None = None) -> int | None:
@@ -78,7 +78,9 @@ def newest_sound(workdir: Path, before: int | None = None) -> int | None:
     """
     folder = workdir / CHECKPOINTS
     earlier = (step for step in reversed(steps_in(folder)) if before is None or step < before)
-    return next((step for step in earlier if not all_problems(folder / str(step))), None)
+    # A bucket's copy to read lacks what only training reads.
+    items = ITEMS if any(folder.glob("*/optimizer")) else ("params",)
+    return next((step for step in earlier if not all_problems(folder / str(step), items)), None)
 
 
 def check_sound(checkpoint: Path, items: Collection[str]) -> bool:
@@ -110,6 +112,8 @@ def damaged(checkpoint: Path, problems: Collection[str]) -> Damaged:
     listing = first.replace(f"{workdir}{os.sep}", "")
     listing += f", and {len(others)} more" if others else ""
     whose = f"of step {step} in {place_of(workdir)}"
+    if place_of(workdir) != str(workdir):
+        listing += f" (in the copy {workdir}; delete that, and it is fetched again)"
     if checkpoint.parent.name == BEST:
         return Damaged(f"the best weights, {whose}, are damaged: {listing}\n{mend(workdir)}")
     return Damaged(f"the checkpoint {whose} is damaged: {listing}\n{mend(workdir, before=step)}")
