@@ -20,6 +20,10 @@ class RunFailed(UserError):
     exit_code = 1
 
 
+class Damaged(RunFailed):
+    """What is on disk is no longer what was written there."""
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known name it resembles, if it does."""
     near = difflib.get_close_matches(name, names, 1)

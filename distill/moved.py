@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distill.errors import UserError
+from distill.errors import Damaged
 from distill.json_files import read_json, write_json
 from distill.paths import in_bucket, native
 
@@ -134,7 +134,7 @@ def _read(directory: Path) -> dict[str, Any]:
     file = directory / CLAIM
     claim = read_json(file) if file.exists() else {}
     if not isinstance(claim, dict):
-        raise UserError(f"{file} is damaged: expected an object")
+        raise Damaged(f"{file} is damaged: expected an object")
     return claim
 
 

@@ -54,9 +54,7 @@ def run_all(
     """Trains one student or several, each in a directory of its own; returns them by name."""
     if not config.students:
         return {name: run(config, workdir, name, overview=overview)}
-    alone = {
-        student: (one, Workdir(workdir.path / student)) for student, one in config.alone.items()
-    }
+    alone = {student: (one, workdir.below(student)) for student, one in config.alone.items()}
     with train_log(*(directory for _, directory in alone.values())):
         return _run(alone, name, overview)
 

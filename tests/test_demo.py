@@ -1,11 +1,12 @@
 """The demo, as a user runs it, against the figures the README promises."""
 
-import json
 import os
 import time
 
 import pytest
 from support import run_python
+
+from distill.json_files import read_json
 
 
 @pytest.mark.demo
@@ -18,7 +19,7 @@ def test_the_demo_reaches_its_figures(tmp_path):
     assert done.returncode == 0, done.stderr
     print(f"{done.stdout}\nthe whole demo took {time.monotonic() - began:.0f} s")
 
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_json(tmp_path / "summary.json")
     teacher, student, yardstick = (summary[n] for n in ("teacher", "student", "labels only"))
     assert teacher["test/accuracy"] >= 0.98
     # A student may be better than its teacher.

@@ -14,7 +14,7 @@ LAYERS = (
     ("bounds", "errors"),
     ("dense_view", "evaluation_view", "modules", "names", "paths", "references", "terminal"),
     ("json_files", "machine", "shipped"),
-    ("buckets", "moved", "tensor_files"),
+    ("buckets", "checksums", "moved", "tensor_files"),
     ("analysis", "config"),
     ("data", "optim", "parallel"),
     ("nn",),

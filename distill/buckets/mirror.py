@@ -90,6 +90,7 @@ class Mirror:
         self._links = copy.root / "sending"
         shutil.rmtree(self._links, ignore_errors=True)
         self._whole, self._sent = whole or self._adopted(), dict(copy.known.sent)
+        self._inodes = {unit: self._inode(unit) for unit in self._whole.units}
         self._note(self._whole.version)
         if whole is None:
             self._whole.write(bucket)
@@ -118,6 +119,15 @@ class Mirror:
             ) from error
 
     def _send(self) -> None:
+        replaced = {
+            unit
+            for unit in self._whole.units
+            if self._inode(unit) not in (None, self._inodes[unit])
+        }
+        if replaced:
+            # By a run that went back to an earlier checkpoint and came here again.
+            self._count({k: one for k, one in self._whole.units.items() if k not in replaced})
+            self._delete_halves()
         units, files = self._look()
         new = sorted(units - self._whole.units.keys())
         gone = self._whole.units.keys() - units
@@ -168,9 +178,15 @@ class Mirror:
             link = self._links / name
             if unit is None or unit in self._whole.units or link.exists():
                 continue
+            self._inodes[unit] = self._inode(unit)
             link.parent.mkdir(parents=True, exist_ok=True)
             os.link(self._copy.directory / name, link)
         return units
+
+    def _inode(self, unit: str) -> int | None:
+        """What tells a directory from another one of its name; None where there is none."""
+        folder = self._copy.directory / unit
+        return folder.stat().st_ino if folder.is_dir() else None
 
     def _files(self) -> dict[str, list[int]]:
         directory = self._copy.directory

@@ -63,6 +63,14 @@ def launch_training(
         "with --config.schedule.cooldown_steps=N.",
         values,
     )
+    flags.DEFINE_integer(
+        "resume_from",
+        None,
+        "Step of the checkpoint to go on from where later ones, or other files of the run, are "
+        "damaged; what is damaged is kept in WORKDIR/damaged. 0 begins anew.",
+        lower_bound=0,
+        flag_values=values,
+    )
     define_process_flags(values)
 
     def body(arguments: list[str]) -> None:
@@ -80,7 +88,7 @@ def launch_training(
                 with expecting(schema, keys, family_of(tree)):
                     tree = complete(tree, overrides) if complete else tree
                     config = configs.resolve(schema, tree, overrides)
-            run(config, Workdir(workdir))
+            run(config, Workdir(workdir, resume_from=values.resume_from))
 
     launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
 

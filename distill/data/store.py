@@ -4,11 +4,12 @@ A store is a directory of ArrayRecord files and `store.json`, which says what th
 Record p belongs to the training example at position p of a run (see `distill.data.examples`).
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from distill.data.views import View
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
 from distill.paths import check_reachable
 
 DESCRIPTION = "store.json"
 _GIB = 2**30
+
+_ANEW = (
+    "Put back a copy of the file, or delete it and run the store_targets command again, which "
+    "writes what is missing"
+)
 
 # Of the image at this position: its epoch and number, the view drawn for (seed, epoch, index), and
 # how it was mixed: its partner's number and its own share, 1 where nothing was mixed.
@@ -83,7 +89,8 @@ class StoreWriter:
         self._writer: ArrayRecordWriter | None = None
         description = path / DESCRIPTION
         mine = _to_json(contents)
-        there = read_json(description) if description.exists() else mine
+        with _rewritten():
+            there = read_json(description) if description.exists() else mine
         there = Claimed.read(path).aligned(there, mine)
         if there != mine:
             different = sorted(k for k in there.keys() | mine.keys() if there.get(k) != mine.get(k))
@@ -91,7 +98,7 @@ class StoreWriter:
                 f"{path} holds other targets ({', '.join(different)} differ); write to a new "
                 "--workdir"
             )
-        write_json(description, mine)
+        write_json(description, mine, checked=True)
         finished = 0
         while finished < contents.files and (path / contents.file(finished)).exists():
             finished += 1
@@ -161,7 +168,8 @@ class Store:
         self.path = check_reachable(path, "targets")
         if not (path / DESCRIPTION).is_file():
             raise UserError(f"{path} holds no stored targets: it has no {DESCRIPTION}")
-        self.contents = _from_json(read_recorded(path / DESCRIPTION), path)
+        with _rewritten():
+            self.contents = _from_json(read_recorded(path / DESCRIPTION), path)
         names = [self.contents.file(number) for number in range(self.contents.files)]
         missing = [name for name in names if not (path / name).is_file()]
         if missing:
@@ -173,11 +181,11 @@ class Store:
             self._records = ArrayRecordDataSource([str(path / name) for name in names])
             count = len(self._records)
         except RuntimeError as error:
-            raise UserError(f"the targets in {path} are damaged: {error}") from error
+            raise Damaged(f"the targets in {path} are damaged: {error}. {_ANEW}") from error
         if count != self.contents.examples:
-            raise UserError(
+            raise Damaged(
                 f"the targets in {path} are damaged: {count} records, expected "
-                f"{self.contents.examples}"
+                f"{self.contents.examples}. {_ANEW}"
             )
         self._layout = self.contents.record
 
@@ -187,13 +195,18 @@ class Store:
     def read(self, position: int) -> np.void:
         """The record of an example, with the fields of `Contents.record`.
 
+        ArrayRecord compares its checksum.
+
         Raises:
-          UserError: if it is damaged.
+          Damaged: if it is not what was written.
         """
+        file = self.path / self.contents.file(position // self.contents.examples_per_file)
         try:
             record = self._records[position]
         except RuntimeError as error:
-            raise UserError(f"the targets in {self.path} are damaged: {error}") from error
+            raise Damaged(f"{file} is damaged: {error}. {_ANEW}") from error
+        if len(record) != self._layout.itemsize:
+            raise Damaged(f"{file} is damaged: a record has {len(record)} bytes. {_ANEW}")
         return np.frombuffer(record, self._layout)[0]
 
 
@@ -208,6 +221,15 @@ def _to_json(contents: Contents) -> dict[str, Any]:
     return json.loads(json.dumps(content))
 
 
+@contextlib.contextmanager
+def _rewritten() -> Iterator[None]:
+    """Adds what to do to the error of a damaged description."""
+    try:
+        yield
+    except Damaged as error:
+        raise Damaged(f"{error}. {_ANEW}") from error
+
+
 def _from_json(content: Any, path: Path) -> Contents:
     try:
         arrays = {name: (dtype, tuple(shape)) for name, (dtype, shape) in content["arrays"].items()}
@@ -215,5 +237,5 @@ def _from_json(content: Any, path: Path) -> Contents:
         if not (contents.examples > 0 and contents.examples_per_file > 0 and contents.record):
             raise ValueError(f"of {contents.examples} examples")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path / DESCRIPTION} is not the description of a store") from error
+        raise Damaged(f"{path / DESCRIPTION} is not the description of a store") from error
     return contents

@@ -13,6 +13,7 @@ from distill.inspect.tables import facts, tensor_table
 from distill.tensor_files import Tensor
 from distill.terminal import text_table
 from distill.train import best
+from distill.train.damage import metrics_file
 from distill.train.progress import format_figure
 from distill.train.workdir import is_run
 
@@ -44,7 +45,7 @@ def kept_for(workdir: Path, step: int) -> str:
     Raises:
       UserError: if what tells them is damaged.
     """
-    file = best.metrics_file(workdir, step)
+    file = metrics_file(workdir / best.FOLDER / str(step))
     if not file.exists():
         return ""
     with blame(file, "what weights were kept for"):

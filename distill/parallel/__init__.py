@@ -1,7 +1,7 @@
 """Mesh, sharding rules, overlapped linear maps, chips, and runs of several processes."""
 
 from distill.parallel.chips import CHIPS, Chip, chip_of
-from distill.parallel.flight import IN_FLIGHT, in_flight
+from distill.parallel.flight import IN_FLIGHT, Flight, in_flight
 from distill.parallel.linear import column_parallel, row_parallel
 from distill.parallel.mesh import (
     MeshConfig,
@@ -36,6 +36,7 @@ __all__ = [
     "IN_FLIGHT",
     "Axes",
     "Chip",
+    "Flight",
     "MeshConfig",
     "ParameterRules",
     "RuleTable",

@@ -218,6 +218,11 @@ def total(*counts: int) -> tuple[int, ...]:
     return tuple(int(count) for count in np.asarray(gathered, np.int64).sum(axis=0))
 
 
+def share() -> tuple[int, int]:
+    """This process's number, and of how many: what each takes of work that all share."""
+    return jax.process_index(), jax.process_count()
+
+
 def largest(value: int) -> int:
     """The largest of all processes' values; all must call it."""
     if not several():

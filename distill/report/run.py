@@ -6,12 +6,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from distill.json_files import read_json
 from distill.parallel.printed import say
 from distill.report import html
 from distill.report.compared_figures import DRAWN
 from distill.runs.evaluated import FILE, kept
 from distill.train import metrics
 from distill.train.progress import format_figure
+from distill.train.workdir import read_summary
 
 Rows = list[dict[str, float]]
 
@@ -27,8 +29,8 @@ CURVES = (
 
 def write_run_report(workdir: Path) -> Path:
     """Writes report.html from what the run left in its workdir, and evaluations of it."""
-    summary = json.loads((workdir / "summary.json").read_text(encoding="utf-8"))
-    config = (workdir / "config.json").read_text(encoding="utf-8")
+    summary = read_summary(workdir) or {}
+    config = json.dumps(read_json(workdir / "config.json"), indent=2)
     rows = [(key, format_figure(key, value)) for key, value in summary.items()]
     run = {workdir.name: metrics.read(workdir)}
     content = html.page(

@@ -1,6 +1,5 @@
 """A finished model evaluated: what is asked for, printed as tables and kept line by line."""
 
-import contextlib
 import dataclasses
 import datetime
 import json
@@ -21,6 +20,7 @@ from distill.errors import UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.predicted import PredictionsConfig, named
 from distill.evaluate.split import SplitConfig
+from distill.json_files import append_json_line, damaged_line, read_json_lines
 from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.runs.evaluations import build, say_remarks
@@ -278,26 +278,22 @@ def _line(
 def keep(file: Path, line: Line) -> None:
     """Adds a line to a file; one that cannot be written is said."""
     try:
-        with file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")
+        append_json_line(file, line)
     except OSError as error:
         say(f"{file} cannot be written, and keeps nothing of this: {error.strerror}")
 
 
 def kept(file: Path) -> list[Line]:
-    """The lines of a file that are whole, the earliest first; none where there is no such file."""
-    try:
-        texts = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    found = []
-    for text in texts:
-        # A process that was killed leaves half a line.
-        with contextlib.suppress(ValueError):
-            line = json.loads(text)
-            if isinstance(line, dict) and {"name", "config", "metrics", "time"} <= line.keys():
-                found.append(line)
-    return found
+    """The lines of a file, the earliest first; none where there is no such file.
+
+    Raises:
+      Damaged: naming the line, if one but a last one that a kill cut off tells of no evaluation.
+    """
+    lines = read_json_lines(file) if file.exists() else []
+    for number, line in enumerate(lines, 1):
+        if not {"name", "config", "metrics", "time"} <= line.keys():
+            raise damaged_line(file, number, "it tells of no evaluation")
+    return lines
 
 
 def table(metrics: Mapping[str, float]) -> list[str]:

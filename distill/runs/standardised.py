@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from jax.sharding import Mesh
 from safetensors.numpy import save
 
 from distill.data import Splits, Store, TrainLoader
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
+from distill.json_files import CHECKSUM, replace_file
 from distill.nn import Params
-from distill.parallel import distributed, local_rows, put_batch, replicated
+from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
 from distill.parallel.printed import say
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.standardise import STATISTICS, Moments, Statistics, batch_moments
@@ -122,8 +123,11 @@ def _measured(
     )
     found: dict[str, Moments] = {}
     try:
-        for step in range(matching.standardise_batches):
-            moments = jax.device_get(take(ask(frozen, next(loader), np.int32(step))))
+        taken = (
+            take(ask(frozen, next(loader), np.int32(step)))
+            for step in range(matching.standardise_batches)
+        )
+        for moments in map(jax.device_get, in_flight(taken)):
             for feature, teachers in moments.items():
                 for teacher, (mean, spread) in teachers.items():
                     found.setdefault(f"{feature}/{teacher}", Moments()).add(mean, spread)
@@ -137,13 +141,9 @@ def _measured(
 
 
 def _write(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes them whole or not at all."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("wb") as out:
-        out.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
+    """Writes them whole or not at all, with a checksum."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    replace_file(file, save(arrays, {CHECKSUM: _checksum(arrays)}))
 
 
 def _read(file: Path, task: FunctionMatching) -> dict[str, np.ndarray]:
@@ -159,7 +159,20 @@ def _read(file: Path, task: FunctionMatching) -> dict[str, np.ndarray]:
         raise UserError(
             f"{file} is not of this run: it holds {_listed(there)}, expected {_listed(wanted)}"
         )
-    return {name: content.read(name) for name in wanted}
+    arrays = {name: content.read(name) for name in wanted}
+    if content.metadata.get(CHECKSUM, _checksum(arrays)) != _checksum(arrays):
+        raise Damaged(
+            f"{file} is damaged: it does not hold what was written, as its {CHECKSUM} tells. Put "
+            "back a copy of it, or begin in a new --workdir"
+        )
+    return arrays
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    crc = 0
+    for name, array in sorted(arrays.items()):
+        crc = zlib.crc32(array.tobytes(), zlib.crc32(f"{name} {array.dtype}".encode(), crc))
+    return f"crc32:{crc:08x}"
 
 
 def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -17,12 +17,13 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 
 from distill.errors import UserError, did_you_mean
-from distill.json_files import read_json
+from distill.json_files import read_json, with_checksum
 from distill.nn import Params
 from distill.parallel import distributed
+from distill.train.checked_items import Arrays, SaveArrays
 from distill.train.checkpoints import split_params
-
-FOLDER = "best"
+from distill.train.damage import BEST as FOLDER
+from distill.train.damage import check_sound, damaged, kept_problem, metrics_file, steps_in
 
 _LESS_IS_BETTER = ("loss", "kl", "cross_entropy", "error")
 
@@ -58,18 +59,17 @@ def check_metric(
     )
 
 
-def metrics_file(workdir: Path, step: int) -> Path:
-    """Where `best/STEP` says by which metric it was kept, as JSON."""
-    return workdir / FOLDER / str(step) / "metrics" / "metrics"
-
-
 def kept_by(workdir: Path, step: int) -> tuple[str, float]:
     """The metric by which the weights in `best/STEP` were kept, and its value there.
 
     Raises:
+      Damaged: if that is not what was written.
       UserError: if it cannot be read.
     """
-    kept = read_json(metrics_file(workdir, step))
+    checkpoint = workdir / FOLDER / str(step)
+    if problem := kept_problem(checkpoint):
+        raise damaged(checkpoint, [problem])
+    kept = read_json(metrics_file(checkpoint))
     return kept["metric"], kept["value"]
 
 
@@ -83,9 +83,15 @@ class Best:
       workdir: of the run.
       metric: the name of what is offered, such as `val/accuracy`; the best by another is deleted.
       training_only: top-level names of parameters that are no part of the finished model.
+
+    Raises:
+      Damaged: if what is there is not what was written.
     """
 
     def __init__(self, workdir: Path, metric: str, *, training_only: Collection[str] = ()):
+        for step in steps_in(workdir / FOLDER):
+            check_sound(workdir / FOLDER / str(step), ("params",))
+            kept_by(workdir, step)
         self._metric = metric
         self._training_only = tuple(training_only)
         self._sign = -1.0 if less_is_better(metric) else 1.0
@@ -99,7 +105,7 @@ class Best:
         self._manager = ocp.CheckpointManager(
             (workdir / FOLDER).resolve(),
             options=options,
-            item_handlers={"params": ocp.StandardCheckpointHandler()},
+            item_handlers={"params": Arrays()},
         )
         self.step: int | None = None
         """Of the best so far; None if there is none."""
@@ -128,8 +134,8 @@ class Best:
         # By force, as an earlier step may be better if the run goes on in another way.
         self._manager.save(
             step,
-            args=ocp.args.Composite(params=ocp.args.StandardSave(params)),
-            metrics={"metric": self._metric, "value": value},
+            args=ocp.args.Composite(params=SaveArrays(params)),
+            metrics=with_checksum({"metric": self._metric, "value": value}),
             force=True,
         )
         self.step, self.value = step, value

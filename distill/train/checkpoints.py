@@ -5,6 +5,7 @@ export or an evaluation reads), `optimizer` and `progress` (JSON: the data's pos
 that averages its weights, `params` is the average, and `trained` what training goes on with.
 What only training needs, such as a student's `projections`, is an item of its own by its name among
 the parameters. Orbax writes a checkpoint under a temporary name and renames it when it is complete.
+Every item has checksums of its files, which are compared before anything of it is read.
 """
 
 from collections.abc import Collection
@@ -16,6 +17,16 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from distill.nn import Params
+from distill.parallel.printed import say
+from distill.train.checked_items import (
+    Arrays,
+    Json,
+    RestoreArrays,
+    RestoreJson,
+    SaveArrays,
+    SaveJson,
+)
+from distill.train.damage import check_sound, damaged
 from distill.train.state import TrainState
 
 _ITEMS = {"params", "trained", "optimizer", "progress"}
@@ -70,10 +81,9 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
         )
         handlers: dict[str, ocp.CheckpointHandler] = {
-            name: ocp.StandardCheckpointHandler()
-            for name in ("params", "trained", "optimizer", *self._training_only)
+            name: Arrays() for name in ("params", "trained", "optimizer", *self._training_only)
         }
-        handlers["progress"] = ocp.JsonCheckpointHandler()
+        handlers["progress"] = Json()
         self._manager = ocp.CheckpointManager(
             self._directory, options=options, item_handlers=handlers
         )
@@ -95,28 +105,32 @@ class Checkpoints:
             return
         params, apart = split_params(state.weights, self._training_only)
         items = {
-            "params": ocp.args.StandardSave(params),
-            "optimizer": ocp.args.StandardSave(state.opt_state),
-            "progress": ocp.args.JsonSave(progress),
+            "params": SaveArrays(params),
+            "optimizer": SaveArrays(state.opt_state),
+            "progress": SaveJson(progress),
         }
-        items |= {name: ocp.args.StandardSave(_tree(name, part)) for name, part in apart.items()}
+        items |= {name: SaveArrays(_tree(name, part)) for name, part in apart.items()}
         if state.average is not None:
-            items["trained"] = ocp.args.StandardSave(state.params)
+            items["trained"] = SaveArrays(state.params)
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, abstract: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
-        """The state of `step`, read straight into the shardings of `abstract`, and its progress."""
+        """The state of `step`, read straight into the shardings of `abstract`, and its progress.
+
+        Raises:
+          Damaged: if it is not what was written.
+        """
         params, apart = split_params(abstract.weights, self._training_only)
         asked = {
-            "params": ocp.args.StandardRestore(params),
-            "optimizer": ocp.args.StandardRestore(abstract.opt_state),
-            "progress": ocp.args.JsonRestore(),
+            "params": RestoreArrays(params),
+            "optimizer": RestoreArrays(abstract.opt_state),
+            "progress": RestoreJson(),
         }
-        asked |= {name: ocp.args.StandardRestore(_tree(name, part)) for name, part in apart.items()}
+        asked |= {name: RestoreArrays(_tree(name, part)) for name, part in apart.items()}
         averaged = abstract.average is not None
         if averaged:
-            asked["trained"] = ocp.args.StandardRestore(abstract.params)
-        items = self._manager.restore(step, args=ocp.args.Composite(**asked))
+            asked["trained"] = RestoreArrays(abstract.params)
+        items = self._read(step, asked)
         count = jax.device_put(jax.numpy.asarray(step, "int32"), abstract.step.sharding)
         weights = items["params"] | {
             name: items[name] if isinstance(part, dict) else items[name][name]
@@ -126,11 +140,26 @@ class Checkpoints:
         return TrainState(count, params, items["optimizer"], average), items["progress"]
 
     def restore_params(self, abstract: Params, step: int) -> Params:
-        """The parameters of `step` alone, in the shardings and dtypes of `abstract`."""
-        items = self._manager.restore(
-            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract))
-        )
-        return items["params"]
+        """The parameters of `step` alone, in the shardings and dtypes of `abstract`.
+
+        Raises:
+          Damaged: if they are not what was written.
+        """
+        return self._read(step, {"params": RestoreArrays(abstract)})["params"]
+
+    def _read(self, step: int, asked: dict[str, Any]) -> Any:
+        """The items that are asked for, once they are known to be sound."""
+        checkpoint = self._directory / str(step)
+        if check_sound(checkpoint, asked.keys()):
+            return self._manager.restore(step, args=ocp.args.Composite(**asked))
+        say(f"{checkpoint} was saved without checksums, by an earlier version: it is not checked")
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**asked))
+        except (KeyError, OSError, ValueError) as error:
+            told = str(error).strip().partition("\n")[0]
+            raise damaged(
+                checkpoint, [f"{told}; it has no checksums to tell which file"]
+            ) from error
 
     def wait(self) -> None:
         """Returns when everything saved is on disk."""

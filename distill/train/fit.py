@@ -22,6 +22,7 @@ from distill.train.best import Best, check_metric
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
+from distill.train.damage import CHECKPOINTS, damaged
 from distill.train.loop import Evaluate, Loop, Recurring, Track
 from distill.train.memory import Knobs, check_fits, check_held, explained
 from distill.train.metrics import MetricsLog, NoLog
@@ -331,12 +332,17 @@ def _start(
     """
     config, network, optimizer = trainee.config, trainee.network, trainee.plan.optimizer
     averaged = config.optimizer.average_decay is not None
+    start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
     if step >= 0:
-        return checkpoints.restore(_abstract_state(trainee), step)
+        state, progress = checkpoints.restore(_abstract_state(trainee), step)
+        if missing := start.keys() - progress.keys():
+            checkpoint = trainee.workdir.path / CHECKPOINTS / str(step)
+            problem = f"its progress does not say {', '.join(sorted(missing))}"
+            raise damaged(checkpoint, [problem])
+        return state, progress
     if config.branch_from is not None:
         abstract = _abstract_state(trainee)
         return restore_origin(config.branch_from, abstract, trainee.task.training_only)
-    start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
     params = None if trainee.initial is None else trainee.initial()
     state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
     return state, start

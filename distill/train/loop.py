@@ -14,7 +14,7 @@ from distill.config import how_it_runs
 from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.nn import Params
-from distill.parallel import IN_FLIGHT, distributed
+from distill.parallel import Flight, distributed
 from distill.parallel.printed import say
 from distill.train.best import Best
 from distill.train.checkpoints import Checkpoints
@@ -383,15 +383,15 @@ class _Pending:
 
     def __init__(self):
         self._metrics: list[tuple[int, Any]] = []
+        self._flight = Flight()
 
     def add(self, number: int, metrics: Any) -> None:
         """Adds a step; returns when no more than a few are still running."""
         self._metrics.append((number, metrics))
-        if len(self._metrics) > IN_FLIGHT:
-            jax.block_until_ready(self._metrics[-1 - IN_FLIGHT][1])
+        self._flight.add(metrics)
 
     def take(self) -> list[tuple[int, dict[str, dict[str, np.ndarray]]]]:
         """Fetches everything, which waits for the last step."""
         fetched = jax.device_get(self._metrics)
-        self._metrics = []
+        self._metrics, self._flight = [], Flight()
         return fetched

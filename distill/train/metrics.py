@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.json_files import damaged_line, read_json_lines, replace_file
+
 FILE = "metrics.jsonl"
 
 
@@ -61,16 +63,23 @@ class NoLog:
 
 
 def read(workdir: Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`; a last line cut off by a kill is left out."""
+    """The lines of `metrics.jsonl`; a last line cut off by a kill is left out.
+
+    Raises:
+      UserError: if it cannot be read.
+      Damaged: naming the line, if another one holds no figures of a step.
+    """
     file = workdir / FILE
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    rows = read_json_lines(file) if file.exists() else []
+    for number, row in enumerate(rows, 1):
+        if not _is_row(row):
+            raise damaged_line(file, number, "it holds no step and figures")
     return rows
+
+
+def _is_row(row: dict) -> bool:
+    numbers = all(isinstance(value, int | float) for value in row.values())
+    return numbers and isinstance(row.get("step"), int)
 
 
 def series(rows: list[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +90,8 @@ def series(rows: list[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndar
 
 
 def _truncate(path: Path, resume_step: int) -> None:
-    kept = [row for row in read(path.parent) if row["step"] <= resume_step]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    temporary.replace(path)
+    # Of a run that begins anew, nothing is kept, whatever it is.
+    kept = (
+        [row for row in read(path.parent) if row["step"] <= resume_step] if resume_step >= 0 else []
+    )
+    replace_file(path, "".join(json.dumps(row) + "\n" for row in kept).encode())

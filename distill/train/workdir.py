@@ -9,11 +9,12 @@ from typing import Any
 
 from distill.buckets import place_of
 from distill.data.sources import abbreviate
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
 from distill.parallel import distributed
 from distill.paths import check_reachable, local_path
+from distill.train.damage import mendable, set_aside
 
 CLASSES = "classes.json"
 DATA = "data.json"
@@ -31,8 +32,16 @@ class Workdir:
       UserError: if it is not on this machine, or cannot be created or written.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, resume_from: int | None = None):
+        """Creates it if it is not there.
+
+        Args:
+          path: of the directory.
+          resume_from: the step of a checkpoint to go on from where later ones are damaged, see
+            `distill.train.damage.set_aside`; None goes on from the newest.
+        """
         self.path = Path(local_path(str(path), "workdir"))
+        self._resume_from = resume_from
         self.claimed = False
         """Whether it is known to be this run's, by `claim`."""
         try:
@@ -43,6 +52,10 @@ class Workdir:
             raise UserError(
                 f"cannot write to workdir {self.path}: {error.strerror}; choose another --workdir"
             ) from error
+
+    def below(self, name: str) -> "Workdir":
+        """That of one of several runs which are made together."""
+        return Workdir(self.path / name, resume_from=self._resume_from)
 
     def claim(
         self,
@@ -73,11 +86,19 @@ class Workdir:
         Raises:
           UserError: naming what differs, if the workdir belongs to another config or other data; if
             another process is at work there.
+          Damaged: if what it recorded is.
         """
         if distributed.is_primary():
             self._lock()
-        file, claimed = self.path / "config.json", Claimed.read(self.path)
-        recorded = read_json(file) if file.exists() else None
+        if self._resume_from is not None:
+            if distributed.is_primary():
+                set_aside(self.path, self._resume_from)
+            # The others wait until it is done.
+            distributed.agree(0)
+        file = self.path / "config.json"
+        with mendable(self.path):
+            claimed = Claimed.read(self.path)
+        recorded = _read(file) if file.exists() else None
         completed = config if recorded is None else complete(_as_it_ran(recorded))
         there = claimed.aligned(completed, config)
         different = differences(there, config, may_change)
@@ -95,11 +116,11 @@ class Workdir:
         if distributed.is_primary():
             content = _renewed(recorded or {}, completed, config)
             if recorded != content:
-                write_json(file, content)
+                write_json(file, content, checked=True)
             if classes is not None:
-                write_json(self.path / CLASSES, {"classes": list(classes)})
+                write_json(self.path / CLASSES, {"classes": list(classes)}, checked=True)
             if data is not None:
-                write_json(self.path / DATA, data)
+                write_json(self.path / DATA, data, checked=True)
             claimed.write()
         self.claimed = True
 
@@ -123,11 +144,11 @@ class Workdir:
 
     def write_teachers(self, teachers: Mapping[str, Any]) -> None:
         """Writes to teachers.json who the run's teachers are, as JSON can hold it."""
-        write_json(self.path / "teachers.json", teachers)
+        write_json(self.path / "teachers.json", teachers, checked=True)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the run's final figures to summary.json."""
-        write_json(self.path / "summary.json", summary)
+        write_json(self.path / "summary.json", summary, checked=True)
 
 
 def _renewed(
@@ -163,7 +184,7 @@ def check_same_data(
             "they were, or train on these in a new --workdir"
         )
     file = workdir / DATA
-    recorded, data = read_json(file) if file.exists() else {}, data or {}
+    recorded, data = _read(file) if file.exists() else {}, data or {}
     changed = [
         f"  {split}: {_compare(recorded[split], data[split])}"
         for split in sorted(recorded.keys() & data.keys())
@@ -203,19 +224,20 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
     file = workdir / CLASSES
     if not file.exists():
         config = workdir / "config.json"
-        recorded = read_json(config) if config.exists() else {}
+        recorded = _read(config) if config.exists() else {}
         return tuple(recorded.get("data", {}).get("classes", ()))
-    content = read_json(file)
+    content = _read(file)
     names = content.get("classes") if isinstance(content, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f'{file} is damaged: expected {{"classes": [names]}}')
+        with mendable(workdir):
+            raise Damaged(f'{file} is damaged: expected {{"classes": [names]}}')
     return tuple(names)
 
 
 def read_images(workdir: Path, split: str) -> int | None:
     """How many images the run in `workdir` found in a split; None if it did not record it."""
     file = workdir / DATA
-    recorded = read_json(file) if file.exists() else {}
+    recorded = _read(file) if file.exists() else {}
     return recorded.get(split, {}).get("images")
 
 
@@ -229,6 +251,24 @@ def is_run(directory: Path) -> bool:
     except UserError:
         # Whoever reads it says what is wrong.
         return True
+
+
+def _read(file: Path) -> Any:
+    """An object that a run wrote of itself."""
+    with mendable(file.parent):
+        return _checked(read_json(file), file)
+
+
+def _recorded(file: Path) -> Any:
+    """The same, its paths as they are now."""
+    with mendable(file.parent):
+        return _checked(read_recorded(file), file)
+
+
+def _checked(content: Any, file: Path) -> Any:
+    if not isinstance(content, dict):
+        raise Damaged(f"{file} is damaged: it holds no object")
+    return content
 
 
 def _of_run(config: Any) -> bool:
@@ -252,7 +292,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
         below = sorted(one.parent.name for one in workdir.glob("*/config.json"))
         name = f"; name one in it: {', '.join(below[:_MOST_NAMED])}" if below else ""
         raise UserError(f"{where} is not the workdir of a run: it has no config.json{name}")
-    recorded = read_recorded(file)
+    recorded = _recorded(file)
     if not _of_run(recorded):
         raise UserError(
             f"{where} is not the workdir of a run: its config.json says neither data nor train; "
@@ -272,13 +312,13 @@ def _as_it_ran(recorded: dict[str, Any]) -> dict[str, Any]:
 def read_summary(workdir: Path) -> dict[str, Any] | None:
     """The final figures of a run that is complete, else None."""
     file = workdir / "summary.json"
-    return read_json(file) if file.exists() else None
+    return _read(file) if file.exists() else None
 
 
 def read_teachers(workdir: Path) -> dict[str, Any]:
     """What is known of a run's teachers, by name; nothing of a run that had none."""
     file = workdir / "teachers.json"
-    return read_recorded(file) if file.exists() else {}
+    return _recorded(file) if file.exists() else {}
 
 
 def differences(

@@ -104,6 +104,24 @@ def test_another_machine_has_what_a_run_wrote(another):
         assert steps(elsewhere) == {2, 3}
 
 
+def test_a_checkpoint_that_was_moved_aside_and_saved_again_is_sent_again(another):
+    """As by a run that goes back behind a damaged checkpoint; the bucket has both."""
+    one, workdir = open_mirror()
+    one.end()
+    for step in (1, 2):
+        save(workdir, step)
+    one.send()
+    (workdir / "damaged/1/checkpoints").mkdir(parents=True)
+    (workdir / "checkpoints/2").rename(workdir / "damaged/1/checkpoints/2")
+    (workdir / "damaged/1/checkpoints/2" / min(SIZES)).write_bytes(b"damaged")
+    save(workdir, 2)
+    one.send()
+    another()
+    _, elsewhere = open_mirror()
+    assert steps(elsewhere) == {1, 2}
+    assert (elsewhere / "damaged/1/checkpoints/2" / min(SIZES)).read_bytes() == b"damaged"
+
+
 def test_wherever_a_run_is_killed_what_counts_is_whole_and_has_its_metrics(
     another, monkeypatch, tmp_path
 ):

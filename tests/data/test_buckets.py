@@ -21,6 +21,7 @@ from distill.data.sources import bucket_files, indexing, source_name
 from distill.data.sources.base import is_remote
 from distill.data.workers import chosen_threads
 from distill.errors import RunFailed, UserError
+from distill.json_files import read_json
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import pretrain
@@ -297,7 +298,7 @@ def test_a_run_with_workers_is_that_of_a_disk_to_the_bit(store, url, local, tmp_
         pretrain.run(config, Workdir(workdir), overview=False)
         if workers:
             store.weather.every = None
-            recorded = json.loads((workdir / "config.json").read_text())
+            recorded = read_json(workdir / "config.json")
             assert recorded["data"]["source"] == f"folder:{url}/folder/drawn"
             told = run_command("inspect", workdir)
             assert f"folder:{url}/folder/drawn, split train" in told.stdout, told.stderr

@@ -229,3 +229,20 @@ def test_what_is_dispatched_is_handed_on_in_order_and_not_all_at_once():
     ahead = [len(dispatched) - number for number in in_flight(dispatch())]
     assert ahead == [3, 3, 3, 3, 3, 3, 3, 2, 1]
     assert list(in_flight(iter(()))) == []
+
+
+def test_what_is_handed_on_is_done_whether_or_not_anybody_fetches_it(monkeypatch):
+    """The caller need not wait for what it gets: that bounds how much runs at once."""
+    done, running, most = [], 0, 0
+    monkeypatch.setattr(jax, "block_until_ready", lambda one: done.append(one) or one)
+
+    def dispatch():
+        nonlocal running, most
+        for number in range(9):
+            running += 1
+            most = max(most, running - len(done))
+            yield number
+
+    for number in in_flight(dispatch()):
+        assert done[-1] == number
+    assert done == list(range(9)) and most == IN_FLIGHT + 1

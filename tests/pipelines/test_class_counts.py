@@ -1,6 +1,5 @@
 """A model whose config does not say how many classes it has gets as many as the data has."""
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +7,7 @@ from support import arguments, distill_config, run_command
 
 from distill.config import ConfigError, load_file, resolve
 from distill.errors import UserError
+from distill.json_files import read_json
 from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
 from distill.runs.start import StartConfig
@@ -26,8 +26,8 @@ def test_pretraining_counts_and_records_the_classes_of_the_data(tmp_path):
     command = ("pretrain", *arguments("pretrain/digits.py", tmp_path, **counted))
     done = run_command(*command)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "config.json").read_text())["model"]["num_classes"] == 10
-    assert tuple(json.loads((tmp_path / "classes.json").read_text())["classes"]) == order
+    assert read_json(tmp_path / "config.json")["model"]["num_classes"] == 10
+    assert tuple(read_json(tmp_path / "classes.json")["classes"]) == order
     again = run_command(*command)
     assert again.returncode == 0 and "is complete already" in again.stderr
 

@@ -15,6 +15,7 @@ from distill.data import open_source
 from distill.data.classes import among
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
+from distill.json_files import read_json
 from distill.runs.students import agree_on_classes
 from distill.subject import Teacher
 from distill.train.metrics import read as read_metrics
@@ -104,7 +105,7 @@ def run(made, tmp_path) -> tuple[Path, Path]:
 
 def test_a_run_records_its_classes(made):
     _, workdir = made
-    assert json.loads((workdir / "classes.json").read_text()) == {"classes": list(CLASSES)}
+    assert read_json(workdir / "classes.json") == {"classes": list(CLASSES)}
     assert read_classes(workdir) == CLASSES
     assert accuracy(command("evaluate", f"--workdir={workdir}")) == 1
     assert re.search(r"classes +blue, green, red", command("inspect", workdir))
@@ -223,7 +224,7 @@ def test_stored_targets_are_of_the_classes_of_the_run(made, tmp_path):
     stored, live, replay = (tmp_path / name for name in ("targets", "live", "replay"))
     store = ["--config.store.dtype=float32", *flags("distill/digits.py", stored, data, **keys)]
     command("store_targets", *store)
-    about = json.loads((stored / "store.json").read_text())["about"]
+    about = read_json(stored / "store.json")["about"]
     assert about["classes"] == ["red", "blue", "green"]
     assert about["teachers"]["teacher"]["classes"] == list(CLASSES)
     command("distill_student", *flags("distill/digits.py", live, data, **keys))
@@ -383,7 +384,7 @@ def test_data_that_lies_elsewhere_is_the_same_data(run, tmp_path):
     data, workdir = run
     moved = tmp_path / "elsewhere"
     shutil.copytree(data, moved)
-    config = json.loads((workdir / "config.json").read_text())
+    config = read_json(workdir / "config.json")
     config["data"]["source"] = f"folder:{moved}"
     (workdir / "config.json").write_text(json.dumps(config))
     printed = command("pretrain", *flags("pretrain/digits.py", workdir, moved))

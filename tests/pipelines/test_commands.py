@@ -1,6 +1,5 @@
 """The commands as a user types them."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -10,6 +9,8 @@ from pathlib import Path
 import pytest
 from jax.sharding import AbstractMesh
 from support import REPOSITORY, TINY, arguments, run_command, run_python
+
+from distill.json_files import read_json
 
 DISTILL = shutil.which("distill", path=str(Path(sys.executable).parent))
 TINY_FLAGS = [f"--config.{key}={value}" for key, value in TINY.items()]
@@ -62,7 +63,7 @@ def test_the_readmes_commands_do_the_whole_job(tmp_path, image_folder, monkeypat
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     assert (tmp_path / "runs" / "student" / "export" / "1" / "saved_model.pb").exists()
-    summary = json.loads((tmp_path / "runs" / "flowers" / "summary.json").read_text())
+    summary = read_json(tmp_path / "runs" / "flowers" / "summary.json")
     # 24 images × 2 epochs / 8
     assert summary["steps"] == 6
     assert summary["skipped_images"] == 0
@@ -149,7 +150,7 @@ def test_corrupt_images_are_named_and_stop_the_run_past_the_share(image_folder, 
     done = pretrain("tolerant", 0.2)
     assert done.returncode == 0, done.stderr
     assert caplog.text.count(str(broken)) == 1
-    summary = json.loads((tmp_path / "tolerant" / "summary.json").read_text())
+    summary = read_json(tmp_path / "tolerant" / "summary.json")
     assert summary["steps"] == 6
     assert summary["skipped_images"] >= 2
 

@@ -1,7 +1,6 @@
 """Students of tokens and layers: standardised, stored, resumed, several, of a larger view."""
 
 import dataclasses
-import json
 import shutil
 
 import jax
@@ -14,6 +13,7 @@ from support import distill_config, final_params, pretrain_config, without_timin
 from distill.config import ConfigError, resolve, to_dict
 from distill.errors import UserError
 from distill.estimate.jobs import make_job
+from distill.json_files import read_json
 from distill.nn.embeddings import resize_grid
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
@@ -172,7 +172,7 @@ def test_each_of_several_students_is_what_it_is_alone(config, live, tmp_path):
 
 def test_a_plan_has_statistics_among_what_is_frozen(config, teacher):
     tree = to_dict(config)
-    tree["teacher"]["model"] = json.loads((teacher / "config.json").read_text())["model"]
+    tree["teacher"]["model"] = read_json(teacher / "config.json")["model"]
     job = make_job(resolve(DistillConfig, tree), make_mesh(MeshConfig()), None)
     assert job.frozen.keys() == {"teacher", STATISTICS}
     image = jax.ShapeDtypeStruct((2, 8, 8, 1), "uint8")

@@ -13,6 +13,7 @@ from distill.config import ConfigError
 from distill.data.sources import Digits
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
+from distill.json_files import read_json
 from distill.optim import parameter_names
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.opened import open_model
@@ -34,7 +35,7 @@ def student_workdir(teacher_workdir, tmp_path_factory):
 
 
 def test_student_is_scored_against_labels_and_teacher(student_workdir):
-    summary = json.loads((student_workdir / "summary.json").read_text())
+    summary = read_json(student_workdir / "summary.json")
     assert {"test/accuracy", "test/agreement", "test/kl", "val/agreement"} <= summary.keys()
     rows = metrics.read(student_workdir)
     assert {"train/loss", "train/agreement", "train/accuracy"} <= rows[0].keys()
@@ -46,7 +47,7 @@ def test_student_is_scored_against_labels_and_teacher(student_workdir):
 
 def test_teacher_accuracy_is_said_before_the_first_step(teacher_workdir, student_workdir):
     printed = (student_workdir / "printed.txt").read_text()
-    known = json.loads((teacher_workdir / "summary.json").read_text())["val/accuracy"]
+    known = read_json(teacher_workdir / "summary.json")["val/accuracy"]
     said = printed.index(f"teacher accuracy {known:.2%}")
     assert said < printed.index("distill 1/10")
     # Ten steps have hardly taught it anything; of 240 guesses, 40 are right once in a thousand.
@@ -167,13 +168,13 @@ def test_an_unexpected_teacher_is_refused(teacher_workdir, tmp_path):
 
 
 def test_evaluate_repeats_the_runs_own_figures(student_workdir, teacher_workdir, capsys):
-    summary = json.loads((student_workdir / "summary.json").read_text())
+    summary = read_json(student_workdir / "summary.json")
     found = evaluate.run(student_workdir)
     for name in ("test/accuracy", "test/agreement", "test/kl"):
         assert found[name] == pytest.approx(summary[name], abs=1e-6)
     # Another batch size, with padding in the last batch, changes nothing.
     assert evaluate.run(student_workdir, batch_size=7) == pytest.approx(found, abs=1e-5)
     teacher = evaluate.run(teacher_workdir, VALIDATION)
-    known = json.loads((teacher_workdir / "summary.json").read_text())
+    known = read_json(teacher_workdir / "summary.json")
     assert teacher["validation/accuracy"] == pytest.approx(known["val/accuracy"])
     assert "360 images of digits" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """Distillation on images without labels, evaluated on labelled ones."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
 from distill.export import several
 from distill.export.versions import Version
+from distill.json_files import read_json
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate, export, pretrain
 
@@ -37,7 +37,7 @@ def student(photos, teacher_workdir, tmp_path_factory):
 
 
 def test_a_student_needs_no_labels_and_is_evaluated_where_there_are_some(student, capsys):
-    summary = json.loads((student / "summary.json").read_text())
+    summary = read_json(student / "summary.json")
     assert {"test/accuracy", "test/agreement", "val/accuracy"} <= summary.keys()
     metrics = evaluate.run(student)
     assert "360 images of digits" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import sys
 
@@ -16,6 +15,7 @@ from distill.export import stablehlo
 from distill.export.about import describe
 from distill.export.model import ExportMismatch
 from distill.export.versions import FORMATS, obstacles
+from distill.json_files import read_json
 from distill.nn.family import ModelConfig
 from distill.nn.fingerprint import fingerprint
 from distill.parallel import MeshConfig, make_mesh
@@ -65,7 +65,7 @@ def test_the_card_names_teacher_recipe_and_figures(student, exported, teacher_wo
     params = open_model(teacher_workdir, make_mesh(MeshConfig())).params
     recorded = read_config(teacher_workdir)["model"]
     model = without_execution(recorded)
-    summary = json.loads((student / "summary.json").read_text())
+    summary = read_json(student / "summary.json")
     for expected in (
         'license: "apache-2.0"',
         "# little",
@@ -83,7 +83,7 @@ def test_the_card_names_teacher_recipe_and_figures(student, exported, teacher_wo
 
 def test_accuracy_is_that_of_the_evaluation_split(student, tmp_path):
     versions = export.run(student, tmp_path, formats=("stablehlo",))
-    summary = json.loads((student / "summary.json").read_text())
+    summary = read_json(student / "summary.json")
     (checked,) = versions["stablehlo"].checked
     assert checked.accuracy == pytest.approx(summary["test/accuracy"])
 

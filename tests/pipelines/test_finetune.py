@@ -1,13 +1,12 @@
 """Fine-tuning starts from what was trained."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 from support import REPOSITORY, final_params, run_command
 
 from distill.config import ConfigError, load_file, resolve
+from distill.json_files import read_json
 from distill.nn.adapt import CLASSIFIER, adapt
 from distill.nn.embeddings import resize_grid
 from distill.nn.family import ModelConfig
@@ -55,7 +54,7 @@ def command_of(teacher, workdir):
 
 
 def test_the_model_is_the_trained_one_but_for_what_the_config_says(teacher_workdir):
-    recorded = json.loads((teacher_workdir / "config.json").read_text())["model"]
+    recorded = read_json(teacher_workdir / "config.json")["model"]
     model = config_of(teacher_workdir, model__num_classes=7).model
     expected = recorded | {"image_size": 16, "num_classes": 7}
     assert model == resolve(ModelConfig, expected)
@@ -104,7 +103,7 @@ def test_the_command_resumes_and_its_model_can_be_evaluated(teacher_workdir, fin
     done = run_command(*command_of(teacher_workdir, finetuned))
     assert done.returncode == 0, done.stderr
     assert "complete already" in done.stderr
-    summary = json.loads((finetuned / "summary.json").read_text())
+    summary = read_json(finetuned / "summary.json")
     assert evaluate.run(finetuned)["test/accuracy"] == pytest.approx(summary["test/accuracy"])
 
 

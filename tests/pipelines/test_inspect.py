@@ -17,6 +17,7 @@ from distill.config import resolve
 from distill.errors import UserError
 from distill.export.verify import Checked
 from distill.inspect.path import tell
+from distill.json_files import read_json
 from distill.nn.family import ModelConfig
 from distill.train.workdir import read_config
 from pipelines import export
@@ -88,7 +89,7 @@ def test_the_best_weights_of_a_run_and_what_they_were_kept_for(workdir, teacher_
     assert "kept for val/accuracy 0.7188" in words(tell(best))
     assert "best step 10, val/accuracy 0.7188" in words(tell(workdir))
     kept.write_text("{}")
-    with pytest.raises(UserError, match="metrics is not the description of what weights were kept"):
+    with pytest.raises(UserError, match="metrics is damaged: it names no metric and value"):
         tell(best)
 
 
@@ -98,7 +99,7 @@ def test_runs_in_a_directory(workdir, teacher_workdir):
     assert "teacher" not in tell(runs), "links may lead in circles"
     (runs / "teacher").unlink()
     shutil.copytree(teacher_workdir, runs / "teacher")
-    accuracy = json.loads((teacher_workdir / "summary.json").read_text())["test/accuracy"]
+    accuracy = read_json(teacher_workdir / "summary.json")["test/accuracy"]
     student = read_config(teacher_workdir) | {"matching": {}}
     (runs / "broken").mkdir()
     (runs / "broken" / "config.json").write_text("{")
@@ -170,7 +171,7 @@ def test_a_day_that_is_none_is_damage(written, tmp_path):
         ("config.json", {"data": [], "train": {}}, "is not the description of a run"),
         ("summary.json", [1], "is not the description of a run's figures"),
         ("summary.json", {"test/accuracy": None}, "is not the description of a run's figures"),
-        ("teachers.json", [1], "is not the description of teachers"),
+        ("teachers.json", [1], "is damaged: it holds no object"),
         ("teachers.json", {"teacher": {}}, "is not the description of teachers"),
     ],
 )

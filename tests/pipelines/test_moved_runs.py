@@ -8,6 +8,7 @@ import pytest
 from support import arguments, run_command
 
 from distill.export.about import describe
+from distill.json_files import read_json
 from distill.train.workdir import read_config
 
 STUDENT = "distill/digits.py"
@@ -46,7 +47,7 @@ def there(request, made, tmp_path):
 
 
 def recorded(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def written(directory):

@@ -14,6 +14,7 @@ from tar_shards import encoded
 from distill.config import resolve
 from distill.data.tokens import train_tokenizer
 from distill.errors import UserError
+from distill.json_files import read_json
 from distill.nn import Pair, PairNetwork
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
@@ -125,7 +126,7 @@ def test_a_finished_run_is_a_whole_pair_whose_tower_is_the_one_it_was_trained_on
 def test_a_tower_that_is_another_one_by_now_is_not_taken(live, weights, data, tmp_path):
     shutil.copytree(weights, tmp_path / "weights")
     shutil.copytree(live, tmp_path / "run")
-    known = json.loads((tmp_path / "run" / "teachers.json").read_text())
+    known = read_json(tmp_path / "run" / "teachers.json")
     known["teacher"]["weights"]["path"] = known["teacher"]["source"] = str(tmp_path / "weights")
     (tmp_path / "run" / "teachers.json").write_text(json.dumps(known))
     opened(tmp_path / "run")

@@ -1,6 +1,5 @@
 """Distillation from published weights, and what it refuses of them."""
 
-import json
 import typing
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from support import distill_config, final_params, run_command
 from distill.config import ConfigError, resolve, to_dict
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
+from distill.json_files import read_json
 from distill.runs.distillation import DistillConfig
 from distill.runs.storing import StoreTargetsConfig
 from distill.runs.weights import WeightsConfig
@@ -64,7 +64,7 @@ def test_from_the_logits_of_a_vit_that_does_not_name_its_classes(tmp_path, capsy
     rows = run(config_for(weights), tmp_path / "run")
     assert rows[-1]["train/loss"] > 0
     assert "nothing says what the teacher calls its 10 classes" in capsys.readouterr().err
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = read_json(tmp_path / "run" / "summary.json")
     # The command of its own reads the teacher again.
     found = evaluate.run(tmp_path / "run")
     for name in ("test/accuracy", "test/agreement", "test/kl", "test/cka"):
@@ -125,7 +125,7 @@ def test_a_teacher_that_calls_the_classes_otherwise_is_refused_unless_they_are_i
     with pytest.raises(UserError, match="that the teacher does not have: '0', '1'"):
         run(config_for(weights), tmp_path / "refused")
     run(config_for(weights, data__class_map="in_order"), tmp_path / "run")
-    teacher = json.loads((tmp_path / "run" / "teachers.json").read_text())["teacher"]
+    teacher = read_json(tmp_path / "run" / "teachers.json")["teacher"]
     assert teacher["order"] is None and teacher["classes"][0] == "digit 0"
     assert read_classes(tmp_path / "run") == tuple("0123456789")
 

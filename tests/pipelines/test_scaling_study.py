@@ -8,6 +8,7 @@ from support import REPOSITORY, run_command
 
 from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.errors import UserError
+from distill.json_files import read_json
 from distill.laws.law import ScalingLaw
 from distill.train.fit import Trained
 from distill.train.loop import Stopped
@@ -79,7 +80,7 @@ def test_each_size_is_one_trunk_and_a_cooldown_for_each_duration(runs, tmp_path)
 
 def test_the_law_that_models_follow_is_found(runs, tmp_path, capsys):
     summary = scaling_study.run(study(), Workdir(tmp_path))
-    written = json.loads((tmp_path / "summary.json").read_text())
+    written = read_json(tmp_path / "summary.json")
     assert written == json.loads(json.dumps(summary))
     finished = [config for path, config in runs if not path.endswith("trunk")]
     models = summary["models"]
@@ -150,7 +151,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path, monkeypatch):
         (16, 512),
     ]
     for model in summary["models"]:
-        run = json.loads((tmp_path / "s" / str(model["steps"]) / "summary.json").read_text())
+        run = read_json(tmp_path / "s" / str(model["steps"]) / "summary.json")
         right = 240 * run["val/accuracy"] + 360 * run["test/accuracy"]
         assert model["errors"]["error"] == pytest.approx(1 - right / 600)
         assert run["branched_from"].endswith(f"s/trunk@{model['steps'] * 3 // 4}")

@@ -1,6 +1,5 @@
 """Several students, several teachers, and teachers without a classifier."""
 
-import json
 import shutil
 
 import jax
@@ -11,6 +10,7 @@ from support import REPOSITORY, distill_config, final_params, without_timings
 from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.errors import UserError
 from distill.estimate.jobs import make_job
+from distill.json_files import read_json
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
 from distill.train import metrics
@@ -67,7 +67,7 @@ def test_a_student_is_what_it_would_be_alone(alone, trained, trained_alone):
         )
         rows = [without_timings(metrics.read(p)) for p in (path, trained / name)]
         assert rows[0] == rows[1]
-        recorded = [json.loads((p / "config.json").read_text()) for p in (path, trained / name)]
+        recorded = [read_json(p / "config.json") for p in (path, trained / name)]
         assert recorded[0] == recorded[1]
 
 
@@ -90,7 +90,7 @@ def test_students_that_were_saved_at_different_steps_go_on_from_the_same(
 
 def test_a_students_directory_is_the_workdir_of_a_run(trained):
     found = evaluate.run(trained / "large")
-    summary = json.loads((trained / "large" / "summary.json").read_text())
+    summary = read_json(trained / "large" / "summary.json")
     assert found["test/agreement"] == pytest.approx(summary["test/agreement"])
 
 
@@ -102,7 +102,7 @@ def test_a_plan_is_of_one_student(together):
 def test_a_plan_has_projections_and_the_teachers_own_view(alone, teacher_workdir):
     """The job's step can be traced with what it describes."""
     tree = to_dict(alone["large"])
-    recorded = json.loads((teacher_workdir / "config.json").read_text())["model"]
+    recorded = read_json(teacher_workdir / "config.json")["model"]
     tree["teacher"]["model"] = recorded
     tree["matching"] |= {"mixup": 0.0, "teacher_view": "fixed"}
     tree["matching"]["losses"] |= {"kl": 0.0, "embedding_mse": 1.0}

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,7 @@ def test_the_best_so_far_is_read_back(tmp_path):
 def test_value_and_step_can_be_read_by_other_programs(tmp_path):
     offer(tmp_path, (10, 0.25))
     content = json.loads((tmp_path / "best" / "10" / "metrics" / "metrics").read_text())
+    assert re.fullmatch("crc32:[0-9a-f]{8}", content.pop("checksum"))
     assert content == {"metric": "val/accuracy", "value": 0.25}
 
 

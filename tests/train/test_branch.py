@@ -10,6 +10,7 @@ from support import REPOSITORY, final_params, pretrain_config, run_command, with
 
 from distill.config import ConfigError
 from distill.errors import UserError
+from distill.json_files import read_json
 from distill.train import metrics
 from distill.train.branch import branch_config
 from distill.train.workdir import Workdir
@@ -93,7 +94,7 @@ def test_the_command_line_branches_the_newest_checkpoint_and_resumes_it(parent, 
     )
     done = run_command(*command)
     assert done.returncode == 0, done.stderr
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_json(tmp_path / "config.json")
     assert config["branch_from"] == f"{parent.resolve()}@24"
     assert config["train"]["total_steps"] == 27
     # The parent may have gone on since; the branch stays where it began.
@@ -142,7 +143,7 @@ def test_a_branch_needs_a_length(parent, tmp_path):
 def test_a_parent_that_cannot_be_branched_is_refused(parent, tmp_path, schedule, message):
     other = tmp_path / "parent"
     shutil.copytree(parent, other)
-    config = json.loads((other / "config.json").read_text())
+    config = read_json(other / "config.json")
     config["schedule"] |= schedule
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=message):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import types
 
 import jax
@@ -17,6 +16,7 @@ from distill.data.batch_spec import Shaped
 from distill.data.needed import host_bytes
 from distill.errors import UserError
 from distill.evaluate import Evaluator
+from distill.json_files import read_json
 from distill.parallel import distributed, replicated
 from distill.tasks.classification import Classification
 from distill.train import fit, memory
@@ -214,7 +214,7 @@ def test_every_command_ends_with_these_words(command, tmp_path, teacher_workdir,
     assert error.startswith("error: memory ran out (RESOURCE_EXHAUSTED: ")
     assert "batch_size" in error and "Traceback" not in done.stderr
     if command == "pretrain":
-        assert json.loads((tmp_path / "config.json").read_text())["train"]["batch_size"] == 32
+        assert read_json(tmp_path / "config.json")["train"]["batch_size"] == 32
 
 
 class Host:

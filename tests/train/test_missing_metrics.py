@@ -1,7 +1,6 @@
 """Runs some of whose images have no label: what is left out, and what is refused."""
 
 import contextlib
-import json
 import logging
 
 import pytest
@@ -9,6 +8,7 @@ from support import Unlabelled, distill_config, pretrain_config
 
 from distill.data import DataConfig
 from distill.errors import RunFailed, UserError
+from distill.json_files import read_json
 from distill.train import metrics
 from distill.train.best import check_metric
 from distill.train.workdir import Workdir
@@ -33,7 +33,7 @@ def test_a_run_whose_validation_images_have_no_label_lacks_their_metrics_alone(
     with caplog.at_level(logging.WARNING):
         pretrain.run(config, Workdir(tmp_path), overview=False)
     rows = metrics.read(tmp_path)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = read_json(tmp_path / "summary.json")
     assert len(rows) >= 5 and "train/accuracy" in rows[-1]
     for found in (*rows, summary):
         assert not any(name.startswith(("val/", "test/")) for name in found)

@@ -1,6 +1,5 @@
 """Runs of two processes, on a mixture of formats, are those of one, and survive the loss of one."""
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from processes import complete, ended, output, saved, start, wait_for_a_checkpoi
 from support import arguments, pretrain_config, run_python, without_timings
 
 from distill.errors import UserError
+from distill.json_files import read_json
 from distill.parallel import distributed, last_words
 from distill.train import metrics
 from distill.train.workdir import Workdir, read_config
@@ -146,9 +146,7 @@ def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
     assert f"resuming after step {step}" in output(workdir, 0).read_text()
     rows, expected = (without_timings(metrics.read(path)) for path in (workdir, two_processes))
     assert rows == expected
-    summaries = [
-        json.loads((path / "summary.json").read_text()) for path in (workdir, two_processes)
-    ]
+    summaries = [read_json(path / "summary.json") for path in (workdir, two_processes)]
     assert without_timings(summaries)[0] == without_timings(summaries)[1]
 
     # What two processes of four devices saved goes on in one process of four.

@@ -1,6 +1,5 @@
 """A run that is killed ends as one that is not."""
 
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from support import (
     without_timings,
 )
 
+from distill.json_files import read_json
 from distill.train import metrics
 from distill.train.workdir import Workdir
 from pipelines import pretrain
@@ -63,7 +63,7 @@ def complete_checkpoints(workdir: Path) -> list[str]:
 def assert_same_run(one: Path, other: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, final_params(one), final_params(other))
     assert without_timings(metrics.read(one)) == without_timings(metrics.read(other))
-    summaries = [json.loads((path / "summary.json").read_text()) for path in (one, other)]
+    summaries = [read_json(path / "summary.json") for path in (one, other)]
     assert without_timings(summaries)[0] == without_timings(summaries)[1]
 
 

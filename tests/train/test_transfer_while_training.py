@@ -1,12 +1,11 @@
 """A run on some classes whose features are evaluated on the others while it trains."""
 
-import json
-
 import pytest
 from support import pretrain_config
 
 from distill.errors import UserError
 from distill.evaluate.transfer import TransferConfig
+from distill.json_files import read_json
 from distill.train import metrics
 from distill.train.workdir import Workdir, read_config
 from pipelines import evaluate, pretrain
@@ -40,7 +39,7 @@ def test_features_are_evaluated_when_they_are_due(workdir):
 
 def test_the_summary_holds_the_last_figures(workdir):
     path, trained = workdir
-    summary = json.loads((path / "summary.json").read_text())
+    summary = read_json(path / "summary.json")
     last = metrics.read(path)[-1]
     assert {name: summary[name] for name in NAMES} == {name: last[name] for name in NAMES}
     assert summary == trained.summary

@@ -44,7 +44,7 @@ def test_workdir_in_the_home_directory_is_understood(tmp_path, monkeypatch):
 
 def test_claim_writes_the_config(tmp_path):
     Workdir(tmp_path).claim(CONFIG)
-    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+    assert read_json(tmp_path / "config.json") == CONFIG
     assert read_config(tmp_path) == CONFIG
 
 
