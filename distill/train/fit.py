@@ -14,13 +14,14 @@ from distill.data import Splits, Store, TrainLoader
 from distill.data.classes import Names
 from distill.data.examples import TeacherView
 from distill.nn import Network, Params
+from distill.nn.execution import Execution
 from distill.parallel import distributed, local_rows, put_batch
 from distill.parallel.printed import say
 from distill.train.best import Best
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
-from distill.train.loop import Evaluate, Loop, Recurring, Track
+from distill.train.loop import Evaluate, Loop, Recurring, Track, TrainConfig
 from distill.train.memory import Knobs, check_fits, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
@@ -112,12 +113,10 @@ def fit(
             check_microbatches(one.task, config.train.microbatches)
 
     claim(trainees.values(), splits)
-    remat = {
-        f"{one.section}.{key}": how
-        for one in trainees.values()
-        for key, how in one.network.remat.items()
-    }
+    executed = executions(trainees.values(), config.train)
+    tell_executions(name, executed)
     in_parts = all(one.task.mean_over_examples for one in trainees.values())
+    remat = {f"{section}.remat": how.remat for section, how in executed.items()}
     knobs = Knobs.of(config.train, mesh, remat, in_parts=in_parts)
 
     def compile_step(states, frozen, batch):
@@ -233,6 +232,30 @@ def claim(trainees: Iterable[Trainee], splits: Splits) -> None:
         )
         if one.teachers and distributed.is_primary():
             one.workdir.write_teachers(one.teachers)
+
+
+def executions(trainees: Iterable[Trainee], train: TrainConfig) -> dict[str, Execution]:
+    """How the encoders of networks are executed, by the section of the config that says it."""
+    at_once = train.batch_size // train.microbatches
+    return {
+        ".".join(filter(None, (one.section, key))): how
+        for one in trainees
+        for key, how in one.network.executions(at_once).items()
+    }
+
+
+def tell_executions(name: str, executed: Mapping[str, Execution]) -> None:
+    """Says what was chosen where a config leaves it open, and what is asked for in vain."""
+    for section, how in executed.items():
+        if how.why:
+            chosen = f"remat={how.remat}, unroll={str(how.unroll).lower()}"
+            say(f"{name}: config.{section} runs with {chosen}: {how.why}")
+        if how.saves_nothing:
+            say(
+                f"{name}: warning: config.{section}.remat={how.remat} takes time and saves no "
+                "memory where a CPU runs layers as straight-line code; set unroll=false, or "
+                "remat=none"
+            )
 
 
 def _learner(trainee: Trainee) -> Learner:
