@@ -11,7 +11,7 @@ from support import REPOSITORY
 # A package of `distill`, or one beside it, imports from layers before its own alone. Those of one
 # layer do not know each other.
 LAYERS = (
-    ("errors",),
+    ("errors", "startup"),
     ("dense_view", "evaluation_view", "modules", "names", "paths", "references", "terminal"),
     ("json_files", "machine", "shipped"),
     ("buckets", "moved", "tensor_files"),

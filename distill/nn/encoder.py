@@ -169,9 +169,9 @@ class Encoder(nnx.Module):
         self.norm = make_norm(config)
         self.config = config
         self.depth = depth
-        self.remat = remat
+        self.remat: Remat = remat
         self.remat_keep = remat_keep
-        self.unroll = unroll
+        self.unroll: Unroll = unroll
 
     def __call__(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
         """Maps tokens [B, T, D] to [B, T, D]; every block gets `rotation` if there is one."""

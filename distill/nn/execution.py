@@ -31,7 +31,7 @@ _UNKNOWN_BYTES = 16 * 2**30
 _STATE_BYTES = 16
 
 
-class Encoded(Protocol):
+class _Encoded(Protocol):
     """What of an encoder's configuration decides how it is executed."""
 
     @property
@@ -66,7 +66,7 @@ class Execution(NamedTuple):
 
 
 def execution_of(
-    config: Encoded, depth: int, remat: Remat, unroll: Unroll, batch: int, tokens: int
+    config: _Encoded, depth: int, remat: Remat, unroll: Unroll, batch: int, tokens: int
 ) -> Execution:
     """How an encoder is executed where it is traced; what is not "auto" stays as it is.
 
@@ -120,7 +120,7 @@ def _on_cpu(depth: int, remat: Remat, unroll: Unroll, devices: int) -> Execution
 
 
 def _on_accelerator(
-    config: Encoded, depth: int, batch: int, tokens: int, device: jax.Device
+    config: _Encoded, depth: int, batch: int, tokens: int, device: jax.Device
 ) -> Execution:
     has = device_bytes(device)
     kept = kept_bytes(config, depth, batch, tokens)
@@ -134,7 +134,7 @@ def _on_accelerator(
     return Execution(policy, False, why)
 
 
-def kept_bytes(config: Encoded, depth: int, batch: int, tokens: int) -> dict[Policy, int]:
+def kept_bytes(config: _Encoded, depth: int, batch: int, tokens: int) -> dict[Policy, int]:
     """What is kept for the backward pass on each device of the mesh in context, an estimate.
 
     Counted from what JAX keeps of a block of each token: with "full" its input; with "dots" also
@@ -163,7 +163,7 @@ def kept_bytes(config: Encoded, depth: int, batch: int, tokens: int) -> dict[Pol
     return {policy: math.ceil(count * share) for policy, count in block.items()}
 
 
-def state_bytes(config: Encoded, depth: int) -> int:
+def state_bytes(config: _Encoded, depth: int) -> int:
     """What an encoder's parameters, gradients and moments take on each device, an estimate."""
     width = config.width
     parameters = depth * (4 * width * width + (2 + config.gated) * width * config.mlp_dim)

@@ -17,6 +17,7 @@ from distill.nn import Network, Params
 from distill.nn.execution import Execution
 from distill.parallel import distributed, local_rows, put_batch
 from distill.parallel.printed import say
+from distill.startup import STARTUP
 from distill.train.best import Best
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
@@ -129,6 +130,12 @@ def fit(
             microbatches=config.train.microbatches,
             repeat_after=None if store is None else len(store) // config.train.batch_size,
         )
+        if compiled.copied_bytes:
+            say(
+                f"{name}: warning: {compiled.copied_bytes / 2**20:,.1f} MiB of parameters and "
+                "optimizer are in a device's memory twice during a step, as the compiler puts the "
+                "new ones elsewhere"
+            )
         check_fits(compiled, mesh, knobs)
         return compiled
 
@@ -136,7 +143,8 @@ def fit(
         stack.enter_context(explained(knobs.advice))
         checkpoints = {key: open_checkpoints(one, stack) for key, one in trainees.items()}
         at = _common_step(checkpoints.values())
-        begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
+        with STARTUP.during("init" if at < 0 and not config.branch_from else "restore"):
+            begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
         states = {key: state for key, (state, _) in begun.items()}
         progress = next(progress for _, progress in begun.values())
         done = int(next(iter(states.values())).step)
@@ -323,6 +331,8 @@ def _summarise(loop: Loop, trainee: Trainee, steps: int) -> dict[str, Any]:
         "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loop.position()["skipped"],
     }
+    if loop.first_step_seconds is not None:
+        summary["first_step_seconds"] = round(loop.first_step_seconds, 1)
     summary |= {key: value for key, value in last.items() if key.split("/")[0] not in _NOT_FINAL}
     if trainee.config.branch_from:
         summary["branched_from"] = trainee.config.branch_from
