@@ -63,6 +63,17 @@ def local_path(text: str, what: str = "path") -> str:
     return os.path.abspath(path)
 
 
+def user_cache() -> Path:
+    """This project's directory of what can be made again: $XDG_CACHE_HOME/distill.
+
+    Raises:
+      UserError: if it is no local path.
+    """
+    return Path(
+        local_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME"), "distill"
+    )
+
+
 def native(path: str) -> str:
     """A path as this process has it, from one that was written in any locale.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from distill.bounds import OptionalWidth, Positive, Real, check_fields
 from distill.config import execution_keys
 from distill.errors import UserError
+from distill.nn.execution import Remat
 from distill.nn.family import ModelConfig
 from distill.nn.pair import PairNetwork
 from distill.nn.text import TextConfig
@@ -118,7 +119,7 @@ class PairModel(ModelConfig):
         return self.towers[0].dtype
 
     @property
-    def remat(self) -> Literal["none", "full", "dots", "offload"]:
+    def remat(self) -> Remat:
         """What the backward pass computes again."""
         return self.towers[0].remat
 

@@ -11,7 +11,7 @@ from support import REPOSITORY
 # A package of `distill`, or one beside it, imports from layers before its own alone. Those of one
 # layer do not know each other.
 LAYERS = (
-    ("bounds", "errors"),
+    ("bounds", "errors", "startup"),
     ("dense_view", "evaluation_view", "modules", "names", "paths", "references", "terminal"),
     ("json_files", "machine", "shipped"),
     ("buckets", "checksums", "moved", "tensor_files"),

@@ -12,7 +12,7 @@ from configs.distill import siglip_student
 
 def get_config():
     config = siglip_student.get_config("B/16")
-    config.model.image.dtype = "bfloat16"
+    config.model.image.update(dtype="bfloat16", remat="none")  # as docs/scale.md plans it
     config.teacher = dict(
         weights=dict(path="weights/siglip-so400m"),
         dtype="bfloat16",

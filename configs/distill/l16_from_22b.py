@@ -13,7 +13,7 @@ from configs.distill import imagenet
 
 def get_config(epochs="1000"):
     config = imagenet.get_config(epochs)
-    config.model.update(variant="L/16", image_size=384)
+    config.model.update(variant="L/16", image_size=384, remat="none")  # as docs/scale.md plans it
     config.teacher.workdir = "runs/vit_22b_imagenet"
     config.teacher.model.update(family="vit_22b", variant="22B/14", image_size=378)
     # The teacher is cut over all chips; the student is small enough for each to hold it whole.

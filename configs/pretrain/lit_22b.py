@@ -27,6 +27,7 @@ def get_config():
                     vocab=32_000,
                     length=16,
                     embed_dim=6144,
+                    remat="none",  # as docs/scale.md plans it
                     dtype="bfloat16",
                 ),
             ),

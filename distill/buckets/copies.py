@@ -22,7 +22,7 @@ from typing import Any, Literal
 from distill.buckets.bucket import Bucket
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
-from distill.paths import check_reachable, in_bucket, local_path
+from distill.paths import check_reachable, in_bucket, local_path, user_cache
 
 ABOUT = ".distill/"
 """What is of the bucket's directory, not of the run."""
@@ -222,8 +222,7 @@ def staging() -> Path:
     Raises:
       UserError: if that is no local path.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    place = os.environ.get("DISTILL_STAGING") or f"{cache}/distill/buckets"
+    place = os.environ.get("DISTILL_STAGING") or str(user_cache() / "buckets")
     return check_reachable(Path(local_path(place, "DISTILL_STAGING")), "DISTILL_STAGING")
 
 

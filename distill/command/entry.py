@@ -1,5 +1,6 @@
 """Where the command `distill` starts: it sees to it that what it runs is the project's own."""
 
+import gc
 import importlib.util
 import os
 import runpy
@@ -14,12 +15,20 @@ PACKAGES = ("configs", "pipelines", "students", "teachers")
 
 def main() -> None:
     """Runs `pipelines.cli`, unless something else has taken the name of one of our packages."""
+    # What is imported stays: to look through it for garbage again and again takes a tenth of it.
+    gc.disable()
     try:
         check_packages()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     runpy.run_module("pipelines.cli", run_name="__main__")
+
+
+def imported() -> None:
+    """Has the garbage collector leave alone what is there by now, and look after the rest."""
+    gc.freeze()
+    gc.enable()
 
 
 def check_packages() -> None:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from distill.command.entry import check_packages
+from distill.command.entry import check_packages, imported
 from distill.command.help import help_text, is_asked
 from distill.errors import UserError
 from distill.terminal import accept_any_text
@@ -30,6 +30,7 @@ def launch_host(
         which there is `distill.command.launch`.
       argv: arguments; None takes the command line's.
     """
+    imported()
     arguments = command_line() if argv is None else list(argv)
     accept_any_text()
     code = 0

@@ -7,13 +7,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
 from absl import flags, logging
 
 from distill import config as configs
-from distill.command.entry import check_packages
+from distill.command.compiled import keep_compiled
+from distill.command.entry import check_packages, imported
 from distill.command.flags import define_config, define_path, parse, split_overrides
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
@@ -23,6 +25,7 @@ from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
 from distill.paths import local_or_bucket_path
+from distill.startup import OTHER, STARTUP, process_seconds
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.bucket_workdir import opened, path_of
@@ -73,6 +76,15 @@ def launch_training(
     )
     define_process_flags(values)
 
+    def read_config(overrides: dict[str, str], workdir: Path) -> Any:
+        if values.branch_from:
+            return branch_config(schema, values.branch_from, overrides, workdir)
+        tree = configs.load_file(values.config)
+        keys = tree.keys() | {key.partition(".")[0] for key in overrides}
+        with expecting(schema, keys, family_of(tree)):
+            tree = complete(tree, overrides) if complete else tree
+            return configs.resolve(schema, tree, overrides)
+
     def body(arguments: list[str]) -> None:
         overrides, rest = split_overrides(arguments)
         parse(values, rest, required=("workdir",))
@@ -80,14 +92,8 @@ def launch_training(
             raise UserError("give one of --config=FILE and --branch_from=WORKDIR@STEP\nSee --help")
         join(values, workdir=path_of(values.workdir))
         with opened(values.workdir) as workdir:
-            if values.branch_from:
-                config = branch_config(schema, values.branch_from, overrides, workdir)
-            else:
-                tree = configs.load_file(values.config)
-                keys = tree.keys() | {key.partition(".")[0] for key in overrides}
-                with expecting(schema, keys, family_of(tree)):
-                    tree = complete(tree, overrides) if complete else tree
-                    config = configs.resolve(schema, tree, overrides)
+            with STARTUP.during("config"):
+                config = read_config(overrides, workdir)
             run(config, Workdir(workdir, resume_from=values.resume_from))
 
     launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
@@ -113,6 +119,9 @@ def launch(
       schema: of its config, for --help.
       batch: what sets how many images are computed at once, for the message where memory runs out.
     """
+    STARTUP.begin("import", process_seconds())
+    STARTUP.turn_to(OTHER)
+    imported()
     arguments = command_line() if argv is None else list(argv)
     accept_any_text()
     allow_workers()
@@ -129,6 +138,7 @@ def launch(
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
         with orderly_end(), out_of_memory:
             check_packages()
+            keep_compiled()
             body(arguments)
             sys.stdout.flush()
     except BrokenPipeError:

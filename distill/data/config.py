@@ -30,6 +30,7 @@ from distill.data.transforms import Shrunk
 from distill.data.views import ViewConfig
 from distill.errors import UserError, check_each_once
 from distill.paths import IN_ORDER, AnyPath, CachePath, ClassMap
+from distill.startup import STARTUP
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,6 +203,7 @@ class DataConfig:
             )
         return chosen
 
+    @STARTUP.during("data")
     def open_splits(self, *, channels: int, labelled: bool = True) -> "Splits":
         """Opens all splits of a run.
 

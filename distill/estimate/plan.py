@@ -18,6 +18,7 @@ from distill.estimate import hlo
 from distill.estimate.cost import Cost, estimate
 from distill.estimate.topology import Topology, coordinates
 from distill.nn import Params, VisionNetwork
+from distill.nn.execution import Execution
 from distill.parallel import batch_sharding
 from distill.train.run import blame
 from distill.train.state import TrainState, abstract_state
@@ -101,6 +102,8 @@ class Plan:
     """Of the chip, per second."""
     batch_size: int
     compile_seconds: float
+    executions: Mapping[str, Execution]
+    """How the network's encoders are executed; see `distill.nn.Network.executions`."""
     unestimated_kernels: int = 0
     """Pallas kernels in the program, which carry no cycles: of these only the traffic counts."""
 
@@ -142,7 +145,8 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
 
     def finished(memory: Memory, cost: Cost | None, kernels: int = 0) -> Plan:
         peak = topology.chip.peak_flops
-        return Plan(memory, cost, flops, peak, job.batch_size, seconds, kernels)
+        executed = job.network.executions(job.batch_size // job.microbatches)
+        return Plan(memory, cost, flops, peak, job.batch_size, seconds, executed, kernels)
 
     if isinstance(compiled, _TooLarge):
         rest = max(0, compiled.needed - sum(sizes.values()))

@@ -10,6 +10,7 @@ from flax import nnx
 
 from distill.nn.attention import Attention, QKNorm
 from distill.nn.embeddings import Rotation
+from distill.nn.execution import Remat, Unroll, execution_of
 from distill.nn.kernels import Kernel
 from distill.nn.layers import Activation, LayerNorm, LayerScale, Mlp
 from distill.parallel import constrain, materialize
@@ -149,7 +150,8 @@ class Encoder(nnx.Module):
     """`depth` blocks under `lax.scan`, then the final norm.
 
     Scanning keeps compile time and the size of the program independent of the depth.
-    `unroll=True` runs the same parameters as straight-line code.
+    `unroll=True` runs the same parameters as straight-line code. What of `remat` and `unroll` is
+    "auto" is chosen where the encoder is traced (`distill.nn.execution`).
     """
 
     def __init__(
@@ -158,17 +160,18 @@ class Encoder(nnx.Module):
         make_block: Callable[[nnx.Rngs], nnx.Module],
         *,
         depth: int,
-        remat: str = "none",
+        remat: Remat = "none",
         remat_keep: tuple[str, ...] = (),
-        unroll: bool = False,
+        unroll: Unroll = False,
         rngs: nnx.Rngs,
     ):
         self.blocks = stack_layers(make_block, depth, rngs)
         self.norm = make_norm(config)
+        self.config = config
         self.depth = depth
-        self.remat = remat
+        self.remat: Remat = remat
         self.remat_keep = remat_keep
-        self.unroll = unroll
+        self.unroll: Unroll = unroll
 
     def __call__(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
         """Maps tokens [B, T, D] to [B, T, D]; every block gets `rotation` if there is one."""
@@ -186,17 +189,19 @@ class Encoder(nnx.Module):
         """
         graphdef, stacked = nnx.split(self.blocks)
         where = () if rotation is None else (rotation,)
+        batch, tokens, _ = x.shape
+        run = execution_of(self.config, self.depth, self.remat, self.unroll, batch, tokens)
 
         def layer(x, params):
             x = nnx.merge(graphdef, _keep_sharded(params))(x, *where)
             return constrain(x, "batch", "tokens", "residual")
 
-        if self.remat != "none":
+        if run.remat != "none":
             # prevent_cse guards against a pass that scan already rules out, at a cost.
-            policy = REMAT_POLICIES[self.remat]
+            policy = REMAT_POLICIES[run.remat]
             if self.remat_keep:
                 policy = jax.checkpoint_policies.save_only_these_names(*self.remat_keep)
-            layer = jax.checkpoint(layer, policy=policy, prevent_cse=self.unroll)
+            layer = jax.checkpoint(layer, policy=policy, prevent_cse=run.unroll)
 
         def step(carry, scanned):
             params, place = scanned
@@ -209,7 +214,7 @@ class Encoder(nnx.Module):
         kept = jnp.zeros((len(layers), *x.shape), x.dtype)
         places = np.full(self.depth, len(layers))
         places[np.array(layers, int) - 1] = np.arange(len(layers))
-        unroll = self.depth if self.unroll else 1
+        unroll = self.depth if run.unroll else 1
         if layers:
             (x, kept), _ = jax.lax.scan(step, (x, kept), (stacked, places), unroll=unroll)
         else:

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeVar
 
 from distill.config import OneOf, execution_keys
 from distill.errors import UserError
+from distill.nn.execution import Remat
 from distill.nn.vision import VisionNetwork
 
 ModelT = TypeVar("ModelT", bound="ModelConfig")
@@ -30,7 +31,7 @@ class ModelConfig(OneOf, tag="family", found_in=MODELS):
 
     dtype: Literal["float32", "bfloat16"]
     """Of activations."""
-    remat: Literal["none", "full", "dots", "offload"]
+    remat: Remat
     """What the backward pass computes again."""
     remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...]
     """What it does not."""

@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
+from distill.nn.execution import Execution, execution_of
 from distill.nn.placement import Placement, axes_of
 from distill.parallel import DEFAULT_RULES, RuleTable, sharding_context, shardings
 
@@ -35,10 +36,22 @@ class Network:
     """None leaves every array to the compiler."""
 
     @property
-    def remat(self) -> dict[str, str]:
-        """What activations are computed twice, by the key of its config; empty without a choice."""
-        how = getattr(self.config, "remat", None)
-        return {} if how is None else {"remat": how}
+    def encoders(self) -> dict[str, Any]:
+        """The configs of its encoders by their key in that of the network, "" where it is the same.
+
+        Of encoders that are executed in one way alone there is none.
+        """
+        return {"": self.config} if hasattr(self.config, "remat") else {}
+
+    def executions(self, batch_size: int) -> dict[str, Execution]:
+        """How each of `encoders` is executed on so many examples at once, over all devices."""
+        with self._sharding_context():
+            return {
+                key: execution_of(
+                    one, one.depth, one.remat, one.unroll, batch_size, one.sequence_length
+                )
+                for key, one in self.encoders.items()
+            }
 
     def placed(self, mesh: Mesh, rules: RuleTable = DEFAULT_RULES) -> Self:
         """The same network with its parameters and activations cut over `mesh`.

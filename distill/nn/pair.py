@@ -225,9 +225,9 @@ class PairNetwork(VisionNetwork):
         jax.eval_shape(compared, self.abstract_params, *self.abstract_inputs(batch_size), ids)
 
     @property
-    def remat(self) -> dict[str, str]:
-        """That of both towers."""
-        return {"image.remat": self.config.image.remat, "text.remat": self.config.text.remat}
+    def encoders(self) -> dict[str, Any]:
+        """Those of both towers; see `Network.encoders`."""
+        return {"image": self.config.image, "text": self.config.text}
 
     @property
     def tower(self) -> ViTConfig:
@@ -277,6 +277,6 @@ class LockedPairNetwork(PairNetwork):
         return (jax.ShapeDtypeStruct((batch_size, self.config.image.width), "float32"),)
 
     @property
-    def remat(self) -> dict[str, str]:
-        """That of the text tower."""
-        return {"text.remat": self.config.text.remat}
+    def encoders(self) -> dict[str, Any]:
+        """That of the text tower; see `Network.encoders`."""
+        return {"text": self.config.text}

@@ -19,6 +19,7 @@ from distill.bounds import (
 )
 from distill.config import how_it_runs
 from distill.nn.encoder import Encoder, SequentialBlock
+from distill.nn.execution import Remat, Unroll
 from distill.nn.heads import MapHead, MeanHead
 from distill.nn.kernels import Kernel
 from distill.nn.layers import Activation, Linear
@@ -72,10 +73,10 @@ class TextConfig:
     head_bias: bool = True
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations; parameters, norms, softmax and the head are float32."""
-    remat: Literal["none", "full", "dots", "offload"] = how_it_runs("none")
+    remat: Remat = how_it_runs("auto")
     """What the backward pass computes again; see `distill.nn.ViTConfig`."""
     remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = how_it_runs(())
-    unroll: bool = how_it_runs(False)
+    unroll: Unroll = how_it_runs("auto")
     attention: Kernel = how_it_runs("auto")
 
     # What the blocks of a text tower do not choose: without annotations, these are no fields.

@@ -58,6 +58,11 @@ class VisionNetwork(Network):
         return (jax.ShapeDtypeStruct((batch_size, *self.config.image_shape), "float32"),)
 
     @property
+    def encoders(self) -> dict[str, Any]:
+        """That of `tower`; see `Network.encoders`."""
+        return {key: self.tower for key in super().encoders}
+
+    @property
     def tower(self) -> Any:
         """The configuration of the transformer that sees the images; of most, all there is."""
         return self.config

@@ -13,6 +13,7 @@ from distill.bounds import Between, Classes, Depth, Positive, Real, Side, Width,
 from distill.config import how_it_runs
 from distill.nn.embeddings import Grid, PatchEmbed, PositionEmbedding, patch_grid, rotary2d
 from distill.nn.encoder import Encoder, SequentialBlock, make_norm
+from distill.nn.execution import Remat, Unroll
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
 from distill.nn.kernels import Kernel
 from distill.nn.layers import Activation, Linear, zeros
@@ -104,13 +105,14 @@ class ViTConfig:
     """Initial value; −10 for sigmoid cross-entropy over about 30k classes, −6.9 over 1000."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of activations; parameters, norms, softmax and logits are float32."""
-    remat: Literal["none", "full", "dots", "offload"] = how_it_runs("none")
-    """What the backward pass computes again: nothing, each block, or all but its products, which
-    are kept on the device or in the memory of its host."""
+    remat: Remat = how_it_runs("auto")
+    """What the backward pass computes again: nothing, each block (full), or all but its products,
+    which are kept on the device (dots) or in the memory of its host (offload); auto chooses by
+    platform, depth and memory."""
     remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = how_it_runs(())
     """With remat "full", results of these projections that are kept after all."""
-    unroll: bool = how_it_runs(False)
-    """Run the layers as straight-line code instead of a scan."""
+    unroll: Unroll = how_it_runs("auto")
+    """Run the layers as straight-line code instead of a scan; auto does so where it is faster."""
     attention: Kernel = how_it_runs("auto")
     """How the encoder's attention is computed (`distill.nn.kernels`): by XLA, by the kernel of a
     GPU or TPU, or by the best that platform, dtype, tokens and head_dim allow. The head's single

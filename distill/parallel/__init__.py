@@ -13,6 +13,7 @@ from distill.parallel.mesh import (
     replicated,
 )
 from distill.parallel.rules import (
+    BATCH_AXES,
     DEFAULT_RULES,
     Axes,
     ParameterRules,
@@ -31,6 +32,7 @@ from distill.parallel.rules import (
 )
 
 __all__ = [
+    "BATCH_AXES",
     "CHIPS",
     "DEFAULT_RULES",
     "IN_FLIGHT",

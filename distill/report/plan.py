@@ -14,11 +14,15 @@ def plan_figures(
 ) -> dict[str, Any]:
     """A plan as JSON has it: bytes per chip, and estimated seconds."""
     memory, towers = dataclasses.asdict(plan.memory), trained_towers(config)
+    executed = {
+        key: plan.executions[key.removeprefix("config.model").removeprefix(".")] for key in towers
+    }
     found = {
         "topology": topology.name,
         "chips": topology.chips,
         "mesh": config.mesh.sizes(topology.chips),
-        "remat": ", ".join(dict.fromkeys(one.remat for one in towers.values())),
+        "remat": ", ".join(dict.fromkeys(one.remat for one in executed.values())),
+        "remat_chosen": {key: one.why for key, one in executed.items() if one.why},
         "remat_keep": [*dict.fromkeys(kept for one in towers.values() for kept in one.remat_keep)],
         "remat_of": list(towers),
         "takes_microbatches": takes_microbatches(config),
@@ -54,6 +58,7 @@ def plan_table(found: dict[str, Any], steps: int | None) -> str:
     lines = [
         f"{found['topology']}: {found['chips']} chips as {mesh}; batch {found['batch_size']:,} in "
         f"{found['microbatches']} part(s), remat {found['remat']}",
+        *(f"{key}.remat: {why}" for key, why in found["remat_chosen"].items()),
         "",
         "memory of a chip              GiB",
     ]

@@ -16,14 +16,16 @@ from distill.data.classes import Names
 from distill.data.examples import TeacherView
 from distill.data.needed import host_bytes
 from distill.nn import Network, Params
+from distill.nn.execution import Execution
 from distill.parallel import distributed, local_rows, put_batch
 from distill.parallel.printed import say
+from distill.startup import STARTUP
 from distill.train.best import Best, check_metric
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.damage import CHECKPOINTS, damaged
-from distill.train.loop import Evaluate, Loop, Recurring, Track
+from distill.train.loop import Evaluate, Loop, Recurring, Track, TrainConfig
 from distill.train.memory import Knobs, check_fits, check_held, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics
@@ -123,12 +125,10 @@ def fit(
             params = one.network.abstract_params
             check_metric(best, [each.evaluate.metrics(params, frozen) for each in one.evaluations])
     claim(trainees.values(), splits)
-    remat = {
-        f"{one.section}.{key}": how
-        for one in trainees.values()
-        for key, how in one.network.remat.items()
-    }
+    executed = executions(trainees.values(), config.train)
+    tell_executions(name, executed)
     in_parts = all(one.task.mean_over_examples for one in trainees.values())
+    remat = {f"{section}.remat": how.remat for section, how in executed.items()}
     knobs = Knobs.of(config.train, mesh, remat, in_parts=in_parts)
 
     def compile_step(states, frozen, batch):
@@ -141,6 +141,12 @@ def fit(
             microbatches=config.train.microbatches,
             repeat_after=None if store is None else len(store) // config.train.batch_size,
         )
+        if compiled.copied_bytes:
+            say(
+                f"{name}: warning: {compiled.copied_bytes / 2**20:,.1f} MiB of parameters and "
+                "optimizer are in a device's memory twice during a step, as the compiler puts the "
+                "new ones elsewhere"
+            )
         check_fits(compiled, mesh, knobs)
         return compiled
 
@@ -148,7 +154,8 @@ def fit(
         stack.enter_context(explained(knobs.advice))
         checkpoints = {key: open_checkpoints(one, stack) for key, one in trainees.items()}
         at = _common_step(checkpoints.values())
-        begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
+        with STARTUP.during("init" if at < 0 and not config.branch_from else "restore"):
+            begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
         states = {key: state for key, (state, _) in begun.items()}
         progress = next(progress for _, progress in begun.values())
         done = int(next(iter(states.values())).step)
@@ -251,6 +258,30 @@ def _abstract_state(trainee: Trainee) -> TrainState:
     return abstract_state(trainee.network, trainee.plan.optimizer, averaged=averaged)
 
 
+def executions(trainees: Iterable[Trainee], train: TrainConfig) -> dict[str, Execution]:
+    """How the encoders of networks are executed, by the section of the config that says it."""
+    at_once = train.batch_size // train.microbatches
+    return {
+        ".".join(filter(None, (one.section, key))): how
+        for one in trainees
+        for key, how in one.network.executions(at_once).items()
+    }
+
+
+def tell_executions(name: str, executed: Mapping[str, Execution]) -> None:
+    """Says what was chosen where a config leaves it open, and what is asked for in vain."""
+    for section, how in executed.items():
+        if how.why:
+            chosen = f"remat={how.remat}, unroll={str(how.unroll).lower()}"
+            say(f"{name}: config.{section} runs with {chosen}: {how.why}")
+        if how.saves_nothing:
+            say(
+                f"{name}: warning: config.{section}.remat={how.remat} takes time and saves no "
+                "memory where a CPU runs layers as straight-line code; set unroll=false, or "
+                "remat=none"
+            )
+
+
 def _learner(trainee: Trainee) -> Learner:
     return Learner(
         trainee.task,
@@ -316,6 +347,8 @@ def _summarise(loop: Loop, trainee: Trainee, steps: int) -> dict[str, Any]:
         "seconds": round(loop.clock.seconds, 1),
         "skipped_images": loop.position()["skipped"],
     }
+    if loop.first_step_seconds is not None:
+        summary["first_step_seconds"] = round(loop.first_step_seconds, 1)
     summary |= {key: value for key, value in last.items() if key.split("/")[0] not in _NOT_FINAL}
     if trainee.config.branch_from:
         summary["branched_from"] = trainee.config.branch_from

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -16,11 +15,12 @@ from distill.errors import RunFailed, UserError
 from distill.nn import Params
 from distill.parallel import Flight, distributed
 from distill.parallel.printed import say
+from distill.startup import STARTUP, told
 from distill.train.best import Best
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.metrics import MetricsLog, NoLog
-from distill.train.progress import Progress, format_scores, format_seconds
+from distill.train.progress import Progress, format_scores
 from distill.train.signals import StopRequest
 from distill.train.state import TrainState
 from distill.train.step import JointStep, States
@@ -180,6 +180,8 @@ class Loop:
     clock: Clock
     save_at: Collection[int] = ()
     """Steps after which to save besides."""
+    first_step_seconds: float | None = None
+    """From the command to the first step that this process did; None until then."""
 
     def run(self, states: States, frozen: Any = None) -> States:
         """Trains to the end and returns the last states.
@@ -193,8 +195,10 @@ class Loop:
         start = int(next(iter(states.values())).step)
         if start >= self.total_steps:
             return states
-        batch = next(self.loader)
-        step = self._compile(states, frozen, batch)
+        with STARTUP.during("data"):
+            batch = next(self.loader)
+        # Compiled ahead of the first step, so that no step's time hides the compiler's.
+        step = self.compile(states, frozen, batch)
         progress = Progress(self.name, self.total_steps, start)
         self.clock.start(start, self.loader.wait_seconds)
         if start == 0 and self.config.evaluate_first:
@@ -208,6 +212,8 @@ class Loop:
                 # Nothing may cross between host and device on the way of a step.
                 with jax.transfer_guard("disallow"):
                     states, metrics = step(states, frozen, batch)
+                if number == start + 1:
+                    self._tell_start(number)
                 pending.add(number, metrics)
                 stop = request.after(number)
                 due = self._due(number, stop is not None)
@@ -333,12 +339,12 @@ class Loop:
         # Each row of a batch is read by as many processes as hold it.
         return self.loader.state(found * self.config.batch_size // rows)
 
-    def _compile(self, states: States, frozen: Any, batch: Any) -> JointStep:
-        """Compiles ahead of the first step, so that no step's time hides the compiler's."""
-        began = time.perf_counter()
-        compiled = self.compile(states, frozen, batch)
-        say(f"{self.name}: compiled in {format_seconds(time.perf_counter() - began)}")
-        return compiled
+    def _tell_start(self, number: int) -> None:
+        """Says what the time was spent on until the first step was handed to the device."""
+        spent = STARTUP.finish()
+        self.first_step_seconds = sum(spent.values())
+        which = "first step" if number == 1 else f"step {number:,}"
+        say(f"{self.name}: {which} after {told(spent)}")
 
     def _fetch(self, pending: "_Pending") -> dict[str, dict[str, float]]:
         """The last step's metrics as `train/name`, once all pending steps are known to be sound."""

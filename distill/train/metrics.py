@@ -1,13 +1,18 @@
 """Metrics to `metrics.jsonl` and to TensorBoard's event files."""
 
+import functools
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distill.json_files import damaged_line, read_json_lines, replace_file
+
+if TYPE_CHECKING:
+    from distill.train.event_file import EventFile
 
 FILE = "metrics.jsonl"
 
@@ -26,10 +31,14 @@ class MetricsLog:
         self._path = workdir / FILE
         _truncate(self._path, resume_step)
         self._file = self._path.open("a", encoding="utf-8")
-        # TensorBoard takes half a second to import, which whoever trains nothing need not wait for.
+        self._workdir = workdir
+
+    @functools.cached_property
+    def _events(self) -> "EventFile":
+        # TensorBoard takes half a second to import, for which no first step need wait.
         from distill.train.event_file import EventFile
 
-        self._events = EventFile(workdir)
+        return EventFile(self._workdir)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the values of one step."""
@@ -46,7 +55,8 @@ class MetricsLog:
         """Flushes and closes both."""
         self.flush()
         self._file.close()
-        self._events.close()
+        if "_events" in vars(self):
+            self._events.close()
 
 
 class NoLog:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ import optax
 
 from distill.nn import Params
 from distill.parallel.microbatches import cut
+from distill.startup import STARTUP
 from distill.train.state import STEP_STREAM, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -32,6 +34,8 @@ class CompiledStep:
     """Beside the arguments: temporaries, and results that take no argument's place."""
     prepare_bytes: int
     """The part of them that is taken before any update; 0 where it is not known apart."""
+    copied_bytes: int = 0
+    """Of the states, which are given away, what the new ones do not take the place of."""
 
     def __call__(self, states: States, frozen: Any, batch: dict[str, jax.Array]) -> Any:
         """The new states and the learners' metrics."""
@@ -184,19 +188,21 @@ def compile_joint_step(
 
     if placements[first].step.mesh.devices.flat[0].platform != "cpu":
         step = jax.jit(train_step, donate_argnums=0, out_shardings=(placements, None))
-        compiled = step.lower(states, frozen, batch).compile()
-        return CompiledStep(compiled, held, _extra(compiled), 0)
+        compiled = _compiled(step, states, frozen, batch)
+        return CompiledStep(compiled, held, _extra(compiled), 0, _copied(compiled, states))
     arguments = (frozen, batch, states[first].step)
-    compiled = jax.jit(begin).lower(*arguments).compile()
+    compiled = _compiled(jax.jit(begin), *arguments)
     prepared = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         jax.eval_shape(begin, *arguments),
         compiled.output_shardings,
     )
     programs = {
-        name: jax.jit(update, donate_argnums=0, out_shardings=(placements[name], None))
-        .lower(states[name], prepared)
-        .compile()
+        name: _compiled(
+            jax.jit(update, donate_argnums=0, out_shardings=(placements[name], None)),
+            states[name],
+            prepared,
+        )
         for name, update in updates.items()
     }
     # What is prepared is there during every update.
@@ -206,7 +212,18 @@ def compile_joint_step(
         argument_bytes=held,
         extra_bytes=max(preparing, held_bytes(prepared) + updating),
         prepare_bytes=preparing,
+        copied_bytes=sum(_copied(one, states[name]) for name, one in programs.items()),
     )
+
+
+def _compiled(function: Any, *arguments: Any) -> jax.stages.Compiled:
+    """The program of a jitted function for arguments like these."""
+    with STARTUP.during("trace"), warnings.catch_warnings():
+        # `copied_bytes` has what it costs.
+        warnings.filterwarnings("ignore", "Some donated buffers were not usable")
+        lowered = function.lower(*arguments)
+    with STARTUP.during("compile"):
+        return lowered.compile()
 
 
 def held_bytes(tree: Any) -> int:
@@ -224,6 +241,12 @@ def _extra(compiled: jax.stages.Compiled) -> int:
         return 0
     results = found.output_size_in_bytes - found.alias_size_in_bytes
     return found.temp_size_in_bytes + results
+
+
+def _copied(compiled: jax.stages.Compiled, donated: Any) -> int:
+    """Bytes on each device of what a program was given that no result takes the place of."""
+    found = compiled.memory_analysis()
+    return 0 if found is None else max(held_bytes(donated) - found.alias_size_in_bytes, 0)
 
 
 def prepare(

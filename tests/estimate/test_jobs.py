@@ -1,7 +1,5 @@
 """What a run of a pair would compile, made of its config alone."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from distill.estimate.plan import Memory, Plan
 from distill.estimate.sweep import variations
 from distill.estimate.topology import Topology
 from distill.nn import LockedPairNetwork
+from distill.nn.execution import Execution
 from distill.parallel import MeshConfig, make_mesh
 from distill.parallel.chips import CHIPS
 from distill.report.plan import plan_advice, plan_figures
@@ -188,9 +187,10 @@ def trace_in_parts(job):
 def test_advice_is_of_the_towers_that_are_trained():
     topology = Topology("v4:1x1x1", CHIPS["TPU v4"], (1, 1, 1), (False,) * 3, 2**30, ())
     memory = Memory(parameters=1, optimizer=1, teacher=1, temporaries=2**31, available=2**30)
-    plan = Plan(memory, None, 1.0, 1.0, BATCH, 0.0)
 
-    def advice(config):
+    def advice(config, remat="none"):
+        executed = dict.fromkeys(("", "image", "text"), Execution(remat, False))
+        plan = Plan(memory, None, 1.0, 1.0, BATCH, 0.0, executed)
         return plan_advice(plan_figures(plan, in_full(config), topology, None))
 
     compared = advice(lit(train=dict(batch_size=64, total_steps=2), loss=dict(kind="softmax")))
@@ -201,5 +201,4 @@ def test_advice_is_of_the_towers_that_are_trained():
     assert "config.train.microbatches=2; or config.model.image.remat=full" in matched
     both = lit(teacher=None, model=PAIR, loss=dict(kind="softmax"))
     assert "config.model.image.remat=full and config.model.text.remat=full" in advice(both)
-    full = dataclasses.replace(both, model=both.model.executed(remat="full"))
-    assert "remat" not in advice(full)
+    assert "remat" not in advice(both, "full")

@@ -70,6 +70,7 @@ def test_every_choice_of_a_vision_transformer_is_a_key_of_every_family():
 
 def test_what_earlier_versions_recorded_is_the_same_model():
     common = dict(image_size=8, channels=1, num_classes=10, classifier_bias=-2.0, unroll=True)
+    common["remat"] = "none"
     small = dict(width=16, depth=2, mlp_dim=32, heads=2, norm_bias=True, fused=True)
     assert resolve(ModelConfig, RECORDED) == vit_22b.configure("22B/2", **common, **small)
     assert resolve(ModelConfig, PLAIN) == vit.configure("mu/2", **common, head="gap")
