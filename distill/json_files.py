@@ -52,11 +52,17 @@ def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def write_json(file: Path, content: Any) -> None:
-    """Writes a JSON file so that a reader finds the old content or the new, never half."""
+def write_json(file: Path, content: Any, *, indent: int | None = 2) -> None:
+    """Writes a JSON file so that a reader finds the old content or the new, never half.
+
+    Args:
+      file: to write.
+      content: as JSON can hold it.
+      indent: of what is inside; None writes one line, as suits long lists of numbers.
+    """
     temporary = file.with_name(f".{file.name}.tmp")
     with temporary.open("w", encoding="utf-8") as out:
-        json.dump(content, out, indent=2)
+        json.dump(content, out, indent=indent)
         out.write("\n")
         out.flush()
         os.fsync(out.fileno())
