@@ -6,6 +6,7 @@ arrow keys are at (`distill.report.script`).
 """
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -288,10 +289,12 @@ def figure(
         if len(legend) > 1
     )
     below = f"<small>{escape(note)}</small>" if note else ""
+    several = len(drawings) > 1
     return (
-        f'<figure class="chart{" broad" if len(drawings) > 1 else ""}"><figcaption>{escape(title)}{below}</figcaption>'
+        f'<figure class="chart{" broad" if several else ""}">'
+        f"<figcaption>{escape(title)}{below}</figcaption>"
         + (f'<ul class="legend">{keys}</ul>' if keys else "")
-        + f'<div class="plot{" several" if len(drawings) > 1 else ""}">{"".join(drawings)}</div>'
+        + f'<div class="plot{" several" if several else ""}">{"".join(drawings)}</div>'
         + f'<p class="readout"></p>{json_script(data)}{table}</figure>'
     )
 
@@ -322,7 +325,7 @@ def _sound(curve: Curve) -> Curve:
     x, y = x[kept], y[kept]
     if len(x) > MOST_POINTS:
         ends = np.linspace(0, len(x), MOST_POINTS // 2 + 1).astype(int)
-        stretches = [range(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        stretches = [range(a, b) for a, b in itertools.pairwise(ends)]
         chosen = {0, len(x) - 1}
         for part in stretches:
             chosen |= {min(part, key=lambda n: y[n]), max(part, key=lambda n: y[n])}

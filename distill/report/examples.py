@@ -39,7 +39,7 @@ def read_examples(workdir: Path) -> Examples | None:
     except UserError as error:
         say(f"the page is without examples: {error}")
         return None
-    if not isinstance(found, dict) or not _NEEDED <= found.keys():
+    if not isinstance(found, dict) or not found.keys() >= _NEEDED:
         say(f"the page is without examples: {file} is not as this version writes it")
         return None
     return found
