@@ -111,7 +111,7 @@ def lines(
     said = f"{len(drawn)} curve{'s' * (len(drawn) > 1)} over {x_label}" + (last and f": {last}")
     svg = _svg(title, said, _across(across, x_label) + "".join(groups))
     legend = [(one.name, f"var(--c{n % PALETTE})") for n, one in enumerate(drawn)]
-    table = _table([x_label, *(one.name for one in drawn)], _rows(data, percent))
+    table = _table(title, [x_label, *(one.name for one in drawn)], _rows(data, percent))
     return figure(title, [svg], data, legend=legend, table=table, note=note)
 
 
@@ -211,7 +211,9 @@ def heat_map(
         "labels": labels,
     }
     header = [f"{rows} \\ {columns}", *names]
-    table = _table(header, [[n, *map(str, r)] for n, r in zip(names, counts.tolist(), strict=True)])
+    table = _table(
+        title, header, [[n, *map(str, r)] for n, r in zip(names, counts.tolist(), strict=True)]
+    )
     svg = _svg(title, said, "".join(parts), height=height)
     return figure(title, [svg], data, table=table, note=note)
 
@@ -406,9 +408,9 @@ def _rows(data: Mapping[str, Any], percent: bool, most: int = 50) -> list[list[s
     ]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The numbers of a chart, on demand."""
-    return html.details("Numbers", html.wide_table(header, rows))
+    return html.details("Numbers", html.wide_table(header, rows), key=f"numbers {title}")
 
 
 def _short(value: float, digits: int = 5) -> float | int:

@@ -60,6 +60,7 @@ def page(
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts, network)}">'
+        '<link rel="icon" href="data:,">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>"
         f'<div class="frame{" with-contents" if listed else ""}">'
@@ -96,6 +97,16 @@ def _numbered(one: Section, number: int) -> str:
         f'<section aria-labelledby="part-{number}"><h2 id="part-{number}">'
         f"{html.escape(one.heading)}</h2>\n{one.content}</section>"
     )
+
+
+def rendered(one: Section) -> str:
+    """A section that is no part of a page's contents."""
+    return f"<section><h2>{html.escape(one.heading)}</h2>\n{one.content}</section>"
+
+
+def text(content: str) -> str:
+    """Plain text as HTML."""
+    return html.escape(content)
 
 
 def section(heading: str, *content: str) -> Section:

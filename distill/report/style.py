@@ -12,6 +12,7 @@ STYLE = """
   --c0: #7cb4f0; --c1: #fb923c; --c2: #4ade80; --c3: #c59bf5; --c4: #f487b6;
   --c5: #4fd1e0; --c6: #e3b341; --c7: #a8b3bf; --c8: #fb7185; --c9: #a3d34a; } }
 * { box-sizing: border-box; }
+[hidden] { display: none !important; }
 html { scroll-padding-top: 1rem; }
 body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: var(--fg); background: var(--page);
   overflow-wrap: break-word; }
@@ -22,7 +23,7 @@ h3 { font-size: 1rem; margin: 1.25rem 0 .5rem; }
 p { margin: .5rem 0; max-width: 46rem; }
 a { color: var(--accent); }
 :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 3px; }
-main > section, main > .lead { background: var(--card); border: 1px solid var(--line);
+main section, main > .lead { background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; padding: 1rem 1.1rem; margin: 1rem 0; }
 main > .lead { background: none; border: 0; padding: 0; }
 .muted, small, figcaption small { color: var(--muted); }
