@@ -167,7 +167,7 @@ class Gallery:
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         kept = joined.pop("mask").astype(bool)
         joined = jax.tree.map(lambda leaf: leaf[kept], joined)
-        rates = {n: subject.batch_size / float(np.median(s[1:])) for n, s in seconds.items()}
+        rates = {n: subject.batch_size / min(s[1:]) for n, s in seconds.items()}
         return joined | {"rates": rates}
 
     def _described(self, images: Source, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,12 +231,14 @@ SELECTIONS = ("samples", "mistakes", "differ")
 def selections(found: Mapping[str, Any]) -> dict[str, list[int]]:
     """Which images are shown, as places in the lists of a file's content.
 
-    `samples` are at equal distances; `mistakes` those with a label of which the model is most
+    `samples` are at equal distances, every other one first; `mistakes` those with a label of which the model is most
     confident and not right; `differ` those with the largest KL divergence from the teacher.
     """
     count = len(found["label"])
     shown = min(count, SHOWN)
-    picked = {"samples": [n * count // shown for n in range(shown)], "mistakes": [], "differ": []}
+    even = [n * count // shown for n in range(shown)]
+    # A source may be in the order of its classes, and those that come first are seen first.
+    picked = {"samples": even[::2] + even[1::2], "mistakes": [], "differ": []}
     label, answers = np.array(found["label"]), found["answers"]
     if answers and found["labelled"]:
         first = np.array([one[0] for one in answers])

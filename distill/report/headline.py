@@ -80,8 +80,8 @@ def _speed(summary: Mapping[str, Any], examples: Examples | None) -> list[str]:
     if len(teachers) == 1:
         (theirs,) = (one["images_per_second"] for one in teachers.values())
         beside.append(f"teacher {human(theirs)}, {rate / theirs:.1f} × as fast")
-    beside.append(f"images/s in batches of {examples['batch_size']}, {examples['device']}")
-    return [html.card("Speed", human(rate), *beside)]
+    beside.append(f"in batches of {examples['batch_size']} on {examples['device']}")
+    return [html.card("Images per second", human(rate), *beside)]
 
 
 def _training(summary: Mapping[str, Any], rows: list[dict[str, float]]) -> str:
