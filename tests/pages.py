@@ -1,5 +1,6 @@
 """Pages as a browser has them, as far as what is asked of every one of them goes."""
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -58,7 +59,7 @@ class Page(HTMLParser):
         assert len(ids) == len({*ids})
         levels = [int(tag[1]) for tag, _ in self.elements if re.fullmatch("h[1-6]", tag)]
         assert levels.count(1) == 1 and levels[0] == 1
-        assert all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
+        assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
         assert all(one.get("alt") for one in self.all("img"))
         drawings = [at for at, (tag, _) in enumerate(self.elements) if tag == "svg"]
         for at in drawings:

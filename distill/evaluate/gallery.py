@@ -36,7 +36,7 @@ FILE = "examples.json"
 
 ANSWERS = 3
 """Classes that are kept of each image, the most probable first."""
-SHOWN = 24
+SHOWN = 18
 """Pictures of each selection: some images, the most confident mistakes, those on which the model
 and its teacher differ most."""
 MAPPED = 1000
@@ -205,7 +205,7 @@ class Gallery:
             "together": _answers(asked["together"]) if "together" in asked else None,
             "kl": _rounded(asked["kl"]) if "kl" in asked else None,
         }
-        found |= selections(found)
+        found |= selections(label, models[""], asked.get("kl"))
         used = {*label.tolist(), *models[""].classes.ravel().tolist()} - {-1}
         if "together" in asked:
             used |= {*asked["together"].classes.ravel().tolist()}
@@ -228,26 +228,30 @@ class Gallery:
 SELECTIONS = ("samples", "mistakes", "differ")
 
 
-def selections(found: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Which images are shown, as places in the lists of a file's content.
+def selections(
+    label: np.ndarray, said: Said, divergence: np.ndarray | None
+) -> dict[str, list[int]]:
+    """Which images are shown, by their places among N.
 
-    `samples` are at equal distances, every other one first; `mistakes` those with a label of which the model is most
-    confident and not right; `differ` those with the largest KL divergence from the teacher.
+    `samples` are at equal distances, every other one first; `mistakes` those with a label of which
+    the model is most confident and not right; `differ` those with the largest KL divergence from
+    the teacher.
+
+    Args:
+      label: [N], −1 of an image without.
+      said: of the model; of K = 0 classes it makes no mistakes.
+      divergence: [N]; None where there is no teacher to compare with.
     """
-    count = len(found["label"])
-    shown = min(count, SHOWN)
-    even = [n * count // shown for n in range(shown)]
+    shown = min(len(label), SHOWN)
+    even = [n * len(label) // shown for n in range(shown)]
     # A source may be in the order of its classes, and those that come first are seen first.
     picked = {"samples": even[::2] + even[1::2], "mistakes": [], "differ": []}
-    label, answers = np.array(found["label"]), found["answers"]
-    if answers and found["labelled"]:
-        first = np.array([one[0] for one in answers])
-        sure = np.array([one[0] for one in found["probabilities"]], float)
-        wrong = np.flatnonzero((label >= 0) & (first != label))
-        picked["mistakes"] = wrong[np.argsort(-sure[wrong], kind="stable")][:SHOWN].tolist()
-    if found["kl"] is not None:
-        far = np.argsort(-np.array(found["kl"], float), kind="stable")
-        picked["differ"] = far[:SHOWN].tolist()
+    if said.classes.shape[-1]:
+        wrong = np.flatnonzero((label >= 0) & (said.classes[:, 0] != label))
+        order = np.argsort(-np.asarray(said.probabilities)[wrong, 0], kind="stable")
+        picked["mistakes"] = wrong[order][:SHOWN].tolist()
+    if divergence is not None:
+        picked["differ"] = np.argsort(-divergence, kind="stable")[:SHOWN].tolist()
     return picked
 
 
@@ -258,7 +262,7 @@ def picture(view: np.ndarray) -> str:
     if max(image.size) > SIDE:
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     kind = "PNG" if max(image.size) <= SIDE // 3 else "JPEG"
-    image.save(out, kind, **({"quality": 80} if kind == "JPEG" else {}))
+    image.save(out, kind, **({"quality": 75} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 

@@ -11,7 +11,7 @@ import pytest
 from pages import Page
 from PIL import Image
 
-from distill.evaluate.gallery import picture
+from distill.evaluate.gallery import SHOWN, picture
 from distill.report.run import refresh_run_report, write_run_report, write_students_report
 from distill.runs.evaluated import FILE
 from distill.train import metrics
@@ -38,7 +38,7 @@ def some_examples(count=40, names=HOSTILE, *, teacher=True, seed=0, picture="dat
     sure = rng.uniform(0.4, 1, count)
     said = {"answers": answers, "probabilities": [[p, (1 - p) / 2, (1 - p) / 2] for p in sure]}
     places = rng.normal(size=(count, 2)).tolist()
-    shown = list(range(min(count, 24)))
+    shown = list(range(min(count, SHOWN)))
     return {
         "split": "test",
         "of": count,
