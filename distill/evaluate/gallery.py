@@ -59,8 +59,8 @@ class Said(NamedTuple):
 class Outputs(NamedTuple):
     """Of a network for B images."""
 
-    logits: jax.Array | None
-    """[B, C], of the model's classes; None where they are others."""
+    logits: jax.Array
+    """[B, C], of the model's classes; [B, 0] where they are others."""
     embedding: jax.Array
     """[B, D]."""
 
@@ -134,7 +134,9 @@ class Gallery:
         def summary(outputs: Mapping[str, Outputs], batch: dict[str, jax.Array]):
             models = {
                 # Numbers of other classes would mean nothing beside the model's.
-                name: _said(one if compared or not name else one._replace(logits=None), some)
+                name: _said(
+                    one if compared or not name else one._replace(logits=one.logits[:, :0]), some
+                )
                 for name, one in outputs.items()
             }
             found: dict[str, Any] = {"models": models}
@@ -318,8 +320,8 @@ def _asked(network: VisionNetwork, teacher: Teacher | None = None):
 
 def _said(outputs: Outputs, some: tuple[int, ...] | None) -> Said:
     logits, embedding = outputs.logits, outputs.embedding.astype(jnp.float32)
-    most = 0 if logits is None else min(ANSWERS, logits.shape[-1])
-    if logits is None or not most:
+    most = min(ANSWERS, logits.shape[-1])
+    if not most:
         empty = jnp.zeros((len(embedding), 0), jnp.float32)
         return Said(empty.astype(jnp.int32), empty, embedding)
     values, classes = jax.lax.top_k(jax.nn.softmax(competing(logits, some)), most)
@@ -330,7 +332,10 @@ def _answers(said: Said) -> dict[str, Any]:
     """Classes and probabilities, none of a model without classes."""
     if not said.classes.shape[-1]:
         return {"answers": None, "probabilities": None}
-    return {"answers": said.classes.tolist(), "probabilities": _rounded(said.probabilities)}
+    return {
+        "answers": said.classes.tolist(),
+        "probabilities": _rounded(np.asarray(said.probabilities)),
+    }
 
 
 def _rounded(values: np.ndarray) -> Any:

@@ -69,7 +69,7 @@ def step_curves(rows: Rows) -> str:
 
 def chart(rows: Rows, name: str, heads: Sequence[str]) -> str:
     """One quantity over the steps, a curve for each of the first parts."""
-    curves = [Curve(_CALLED.get(head, head), *series([*rows], f"{head}/{name}")) for head in heads]
+    curves = [Curve(_CALLED.get(head, head), *series(rows, f"{head}/{name}")) for head in heads]
     return lines(title(name), curves, percent=name.endswith(_SHARES))
 
 
@@ -84,7 +84,7 @@ def compared(runs: Mapping[str, Rows], metrics: Sequence[str]) -> str:
 
 def of_runs(runs: Mapping[str, Rows], metric: str, label: str) -> str:
     """A chart of one metric, a curve for each run that has it; empty if none has."""
-    curves = [Curve(run, *series([*rows], metric)) for run, rows in runs.items()]
+    curves = [Curve(run, *series(rows, metric)) for run, rows in runs.items()]
     return lines(label, curves, percent=metric.endswith(_SHARES))
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def read(workdir: Path) -> list[dict[str, float]]:
     return rows
 
 
-def series(rows: list[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+def series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one metric."""
     pairs = [(row["step"], row[name]) for row in rows if name in row]
     steps, values = zip(*pairs, strict=True) if pairs else ((), ())
