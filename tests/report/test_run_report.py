@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from pages import Page
 from PIL import Image
+from run_pages import HOSTILE, some_examples, write_page
 
-from distill.evaluate.gallery import SHOWN, picture
+from distill.evaluate.gallery import picture
 from distill.report.run import refresh_run_report, write_run_report, write_students_report
 from distill.runs.evaluated import FILE
 from distill.train import metrics
-
-HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)", "\"'&amp;", "b" * 200)
 
 
 @pytest.fixture
@@ -27,49 +26,8 @@ def workdir(teacher_workdir, tmp_path):
     return path
 
 
-def some_examples(count=40, names=HOSTILE, *, teacher=True, seed=0, picture="data:image/png;,"):
-    """The content of a file of examples, of answers that are right three times out of four."""
-    rng = np.random.default_rng(seed)
-    label = rng.integers(0, len(names), count)
-    answers = [
-        [int(one), *(int(other) for other in rng.permutation(len(names))[:2])]
-        for one in np.where(rng.random(count) < 0.75, label, rng.integers(0, len(names), count))
-    ]
-    sure = rng.uniform(0.4, 1, count)
-    said = {"answers": answers, "probabilities": [[p, (1 - p) / 2, (1 - p) / 2] for p in sure]}
-    places = rng.normal(size=(count, 2)).tolist()
-    shown = list(range(min(count, SHOWN)))
-    return {
-        "split": "test",
-        "of": count,
-        "among": None,
-        "labelled": True,
-        "device": "1 cpu",
-        "batch_size": 8,
-        "name": [f"{HOSTILE[0]}/{n}.png" for n in range(count)],
-        "label": label.tolist(),
-        "images_per_second": 1234.0,
-        **said,
-        "map": places,
-        "mapped": list(range(count)),
-        "teachers": {
-            "teacher": {"parameters": 10**6, "images_per_second": 100.0, "map": places, **said}
-        }
-        if teacher
-        else {},
-        "together": said if teacher else None,
-        "kl": rng.random(count).tolist() if teacher else None,
-        "classes": {str(n): name for n, name in enumerate(names)},
-        "samples": shown,
-        "mistakes": shown,
-        "differ": shown if teacher else [],
-        "pictures": {str(n): picture for n in shown},
-    }
-
-
 def page_with(workdir, content):
-    (workdir / "examples.json").write_text(json.dumps(content))
-    return Page(write_run_report(workdir).read_text())
+    return Page(write_page(workdir, content).read_text())
 
 
 def headings(page):
