@@ -13,7 +13,8 @@ from distill.errors import UserError
 from distill.evaluate.gallery import FILE
 from distill.json_files import read_json
 from distill.parallel.printed import say
-from distill.report import charts, html
+from distill.report import charts, html, maps
+from distill.report.drawing import shortened
 
 Examples = Mapping[str, Any]
 """The content of a file."""
@@ -143,7 +144,7 @@ def _picture(found: Examples, place: int, divergence: bool) -> str:
     if divergence:
         lines.append(f'<span class="line">KL {found["kl"][place]:.3f}</span>')
     name = found["name"][place]
-    lines.append(f'<small class="line">{escape(charts.shortened(name, 40))}</small>')
+    lines.append(f'<small class="line">{escape(shortened(name, 40))}</small>')
     truth = f", is {_name(found, label)}" if known else ""
     url = found["pictures"].get(str(place), "")
     small = ' class="small"' if url.startswith("data:image/png") else ""
@@ -169,7 +170,7 @@ def _confusion(found: Examples) -> html.Section | None:
     names = [_name(found, int(one)) for one in numbers]
     heading = "Which classes are taken for which"
     if len(numbers) <= _MOST_CELLS:
-        drawn = charts.heat_map(
+        drawn = maps.heat_map(
             "Confusion matrix",
             counts,
             names,
@@ -274,10 +275,10 @@ def _map(found: Examples) -> html.Section | None:
         return None
     labels = []
     for place, one in zip(places, mine.tolist(), strict=True):
-        truth = f" · {charts.shortened(_name(found, one), 24)}" if one in number else ""
-        labels.append(charts.shortened(found["name"][place], 36) + truth)
+        truth = f" · {shortened(_name(found, one), 24)}" if one in number else ""
+        labels.append(shortened(found["name"][place], 36) + truth)
     turned = " Teachers' maps and the student's are turned onto each other." * (len(panels) > 1)
-    drawn = charts.scatter(
+    drawn = maps.scatter(
         "Where images lie in the embeddings",
         panels,
         [number.get(one, -1) for one in mine.tolist()],

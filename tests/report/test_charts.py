@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from pages import Page
 
-from distill.report import charts, html
+from distill.report import charts, html, maps
 from distill.report.charts import Curve
+from distill.report.drawing import WIDTH, json_script
 from distill.report.scales import brief, linear, logarithmic
 
 X = np.array([0, 10, 20, 30, 40])
@@ -105,8 +106,8 @@ def test_names_are_text_wherever_they_stand():
     drawn = [
         charts.lines(HOSTILE, [Curve(HOSTILE, X, Y), Curve("b", X, Y)], x_label=HOSTILE),
         charts.bars(HOSTILE, {HOSTILE: 0.5}, note=HOSTILE),
-        charts.heat_map(HOSTILE, np.eye(2, dtype=int), [HOSTILE, "b"], rows="r", columns="c"),
-        charts.scatter(HOSTILE, {HOSTILE: np.eye(3)[:, :2]}, [0, 0, -1], [HOSTILE], [HOSTILE] * 3),
+        maps.heat_map(HOSTILE, np.eye(2, dtype=int), [HOSTILE, "b"], rows="r", columns="c"),
+        maps.scatter(HOSTILE, {HOSTILE: np.eye(3)[:, :2]}, [0, 0, -1], [HOSTILE], [HOSTILE] * 3),
     ]
     found = page(*drawn)
     assert not found.all("img")
@@ -117,7 +118,7 @@ def test_names_are_text_wherever_they_stand():
 
 def test_data_cannot_end_its_element_and_comes_back_the_same():
     said = {"names": [HOSTILE, "<!--", "]]>", "\u2028", "é 饺", "\udcff"]}
-    text = charts.json_script(said)
+    text = json_script(said)
     inside = text.removeprefix('<script type="application/json">').removesuffix("</script>")
     assert not {*"<>&\u2028"} & {*inside}
     assert json.loads(inside.encode()) == said
@@ -132,7 +133,7 @@ def test_bars_are_as_long_as_their_values():
 
 def test_cells_are_shaded_by_their_share_of_the_row():
     counts = np.array([[8, 2, 0], [0, 1, 0], [5, 0, 5]])
-    drawing = charts.heat_map("Counts", counts, "abc", rows="true", columns="said")
+    drawing = maps.heat_map("Counts", counts, "abc", rows="true", columns="said")
     shades = np.array(
         [float(one) for one in re.findall(r'class="cell \w+"[^>]*fill-opacity="([\d.]+)"', drawing)]
     ).reshape(3, 3)
@@ -150,7 +151,7 @@ def test_cells_are_shaded_by_their_share_of_the_row():
 
 def test_a_map_keeps_distances():
     places = np.random.default_rng(0).normal(size=(20, 2)) * [3, 1]
-    (data,) = page(charts.scatter("Map", {"one": places}, [0] * 20, ["a"], ["x"] * 20)).data
+    (data,) = page(maps.scatter("Map", {"one": places}, [0] * 20, ["a"], ["x"] * 20)).data
     drawn = np.array(data["panels"][0]).T
 
     def distances(points):
@@ -158,6 +159,7 @@ def test_a_map_keeps_distances():
 
     apart = distances(drawn) / np.maximum(distances(places), 1e-9)
     np.testing.assert_allclose(apart[~np.eye(20, dtype=bool)], apart[0, 1], rtol=0.1)
+    assert drawn.min() >= 0 and drawn.max() <= WIDTH
     # Up is up.
     assert (places[0, 1] > places[1, 1]) == (drawn[0, 1] < drawn[1, 1])
 
