@@ -46,13 +46,12 @@ def _quality(summary: Mapping[str, Any], examples: Examples | None) -> list[str]
             if ours is not None and theirs is not None:
                 whole = examples["of"] == len(examples["label"])
                 own = "" if whole else f"{ours:.2%}, "
-                beside.append(f"{own}teacher {theirs:.2%} on {on_images(examples)}")
-                if theirs:
-                    beside.append(f"{ours / theirs:.1%} of the teacher's is kept")
+                kept = f", {ours / theirs:.1%} of it kept" if theirs else ""
+                beside = [f"{own}teacher {theirs:.2%}{kept}", on_images(examples)]
         found.append(html.card(f"Accuracy ({name.partition('/')[0]})", f"{share:.2%}", *beside))
     if mine := final(summary, "agreement"):
-        beside = [f"KL {kl[1]:.4f}" if (kl := final(summary, "kl")) else ""]
-        found.append(html.card("Agreement with the teacher", f"{mine[1]:.2%}", *beside))
+        beside = [f"KL divergence {kl[1]:.4f}" if (kl := final(summary, "kl")) else ""]
+        found.append(html.card("Agreement", f"{mine[1]:.2%}", "with the teacher", *beside))
     if not found:
         heads = [name for metric in _MAIN for name in summary if name.endswith(f"/{metric}")]
         found += [html.card(name, format_figure(name, summary[name])) for name in heads[:2]]
