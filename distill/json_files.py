@@ -66,17 +66,18 @@ def each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def write_json(file: Path, content: Any, *, checked: bool = False) -> None:
+def write_json(file: Path, content: Any, *, checked: bool = False, indent: int | None = 2) -> None:
     """Writes a JSON file so that a reader finds the old content or the new, never half.
 
     Args:
       file: to write.
       content: as JSON can hold it.
       checked: whether an object is written with a checksum, by which `read_json` knows damage.
+      indent: of what is inside; None writes one line, as suits long lists of numbers.
     """
     if checked:
         content = with_checksum(content)
-    replace_file(file, (json.dumps(content, indent=2) + "\n").encode())
+    replace_file(file, (json.dumps(content, indent=indent) + "\n").encode())
 
 
 def with_checksum(content: dict[str, Any]) -> dict[str, Any]:

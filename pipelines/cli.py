@@ -6,6 +6,7 @@
   distill store_targets    --config=FILE --workdir=DIR      teachers' answers, kept for later
   distill train_head       --config=FILE --workdir=DIR      segmentation, depth, on a frozen model
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
+  distill watch            DIR                              a run while it trains, on a page
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
   distill predict          --workdir=DIR --output=FILE      a model's scores of images, in a file
   distill compare          MODEL MODEL … --config=FILE      what students retain of a teacher
@@ -37,6 +38,7 @@ COMMANDS = (
     "store_targets",
     "train_head",
     "finetune",
+    "watch",
     "evaluate",
     "predict",
     "compare",

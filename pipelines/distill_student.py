@@ -16,7 +16,7 @@ from pathlib import Path
 
 from distill.command.launch import launch_training
 from distill.data import Store
-from distill.report.story import finish, introduce
+from distill.report.story import finish, finish_several, introduce
 from distill.runs.distillation import DistillConfig
 from distill.runs.standardised import teacher_statistics
 from distill.runs.stored_teachers import (
@@ -56,7 +56,9 @@ def run_all(
         return {name: run(config, workdir, name, overview=overview)}
     alone = {student: (one, workdir.below(student)) for student, one in config.alone.items()}
     with train_log(*(directory for _, directory in alone.values())):
-        return _run(alone, name, overview)
+        trained = _run(alone, name, overview)
+    finish_several(trained, workdir)
+    return trained
 
 
 def _run(

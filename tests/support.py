@@ -51,6 +51,8 @@ TINY = {
     "train.log_every": "2",
     "train.eval_every": "10",
     "train.checkpoint_every": "5",
+    # They take another program to compile.
+    "train.example_images": "none",
 }
 
 

@@ -125,6 +125,7 @@ def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
         *map(html.paragraph, warnings(result)),
         html.section(
             "In short",
+            _retained(result),
             html.wide_table(
                 _ratios_first(header, len(models)),
                 [_ratios_first(line, len(models)) for line in short if line],
@@ -134,6 +135,23 @@ def write_comparison(result: Mapping[str, Any], output: Path) -> Path:
         html.section("What was run on what", html.wide_table(*_provenance(models))),
     )
     return html.write(output / PAGE, content)
+
+
+# As many are seen at once.
+_MOST_CARDS = 6
+
+
+def _retained(result: Mapping[str, Any]) -> str:
+    """Of the figures that stand for evaluations, how much others keep of the first model's."""
+    first, found = result["models"][0], []
+    for name, line in first["evaluations"].items():
+        figure = SHORT.get(line["config"]["kind"], "accuracy") if line else ""
+        for other, one in result["retained"].get(f"{name}/{figure}", {}).items():
+            ratio, *within = _ratio(one).split("\n")
+            what = f"{other}: {name} {figure.replace('_', ' ')}"
+            beside = f"of {first['name']}'s is kept" + "".join(f" ({one})" for one in within)
+            found.append(html.card(what, ratio, beside))
+    return html.cards(*found[:_MOST_CARDS]) if found else ""
 
 
 def _tables(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:

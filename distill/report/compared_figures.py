@@ -10,7 +10,8 @@ from matplotlib.ticker import PercentFormatter
 
 from distill.analysis.human.datasets import CATEGORIES
 from distill.analysis.intervals import wilson_interval
-from distill.report import dense_figures, html
+from distill.report import charts, dense_figures, html
+from distill.report.curves import grid
 
 Models = Sequence[Mapping[str, Any]]
 """Each with its `name` and its `evaluations`, lines by name."""
@@ -34,47 +35,42 @@ def _details(models: Models, name: str) -> dict[str, Mapping[str, Any]]:
 
 
 def corruption_curves(models: Models, name: str) -> str:
-    """Accuracy against severity, a panel for each corruption."""
+    """Accuracy against severity, a chart for each corruption."""
     found = _details(models, name)
-    kinds = list(dict.fromkeys(kind for one in found.values() for kind in one["accuracy"]))
-    across = min(4, len(kinds))
-    down = -(-len(kinds) // across)
-    drawing = Figure(figsize=(2.4 * across, 2.1 * down + 0.4), layout="constrained")
-    panels = np.atleast_1d(drawing.subplots(down, across, sharex=True, sharey=True)).ravel()
-    for panel, kind in zip(panels, kinds, strict=False):
+    kinds = dict.fromkeys(kind for one in found.values() for kind in one["accuracy"])
+    drawn = []
+    for kind in kinds:
+        curves = []
         for model, one in found.items():
             curve = one["accuracy"].get(kind, {})
             severities = [0, *map(int, curve)]
-            panel.plot(severities, [one["clean"], *curve.values()], marker=".", label=model)
-        panel.set_title(kind.replace("_", " "), fontsize=9)
-        _dress(panel)
-    for panel in panels[len(kinds) :]:
-        panel.set_axis_off()
-    panels[0].set_ylim(0, 1.02)
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return html.figure(drawing, f"{name}: accuracy against severity; 0 is clean")
+            curves.append(charts.Curve(model, severities, [one["clean"], *curve.values()]))
+        title = f"{name}: {kind.replace('_', ' ')}"
+        drawn.append(
+            charts.lines(title, curves, x_label="severity", y_limits=(0.0, 1.0), percent=True)
+        )
+    said = "Accuracy against the severity of each corruption; 0 is clean."
+    return html.paragraph(said) + grid(drawn)
 
 
 def reliability(models: Models, name: str) -> str:
     """How often predictions of a confidence are right."""
-    found = _details(models, name)
-    drawing = Figure(figsize=(4.6, 4.2), layout="constrained")
-    axes = drawing.add_subplot()
-    axes.plot([0, 1], [0, 1], color="#999", linewidth=1)
-    for model, one in found.items():
+    curves = []
+    for model, one in _details(models, name).items():
         bins = one["before"]["reliability"]
         across, up = ([each[key] for each in bins] for key in ("mean_probability", "mean_outcome"))
-        (line,) = axes.plot(across, up, linewidth=1, label=model)
         total = sum(each["count"] for each in bins)
-        areas = [8 + 300 * each["count"] / total for each in bins]
-        axes.scatter(across, up, areas, color=line.get_color(), alpha=0.6, linewidths=0)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    _dress(axes)
-    axes.legend(frameon=False)
-    return html.figure(
-        drawing,
-        f"{name}: accuracy of predictions by their confidence; a disk's area is their number",
+        curves.append(charts.Curve(model, across, up, [each["count"] / total for each in bins]))
+    return charts.lines(
+        f"{name}: accuracy of predictions by their confidence",
+        curves,
+        x_label="confidence",
+        x_limits=(0.0, 1.0),
+        y_limits=(0.0, 1.0),
+        percent=True,
+        diagonal=True,
+        note="A disk's area is the number of predictions; on the dashed line, confidence is what "
+        "it says.",
     )
 
 

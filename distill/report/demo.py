@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from distill.data import Source
 from distill.report import html
-from distill.report.run import curve
+from distill.report.curves import grid, of_runs
 from distill.train import metrics
 
 _SHOWN = 12
@@ -36,7 +36,7 @@ def write_demo_report(
     differ = np.flatnonzero(student != teacher)
     runs = {name: metrics.read(workdir / folder) for name, folder in _RUNS.items()}
     on_labels = {name: run for name, run in runs.items() if name != "student"}
-    sections = [
+    sections: list[html.Part] = [
         html.section(
             "Result",
             html.table(header, rows),
@@ -47,10 +47,18 @@ def write_demo_report(
         ),
         html.section(
             "Learning curves",
-            curve(runs, "val/accuracy", "validation accuracy"),
-            curve(runs, "val/agreement", "agreement with the teacher on validation images"),
-            curve({"student": runs["student"]}, "train/loss", "student's loss: KL to the teacher"),
-            curve(on_labels, "train/loss", "sigmoid cross-entropy on labels"),
+            grid(
+                [
+                    of_runs(runs, "val/accuracy", "Validation accuracy"),
+                    of_runs(runs, "val/agreement", "Agreement with the teacher on validation"),
+                    of_runs(
+                        {"student": runs["student"]},
+                        "train/loss",
+                        "Student's loss: KL to the teacher",
+                    ),
+                    of_runs(on_labels, "train/loss", "Sigmoid cross-entropy on labels"),
+                ]
+            ),
         ),
     ]
     if len(differ):

@@ -1,46 +1,122 @@
-"""HTML pages that need no other file: styles and figures are inside."""
+"""HTML pages that need no other file: styles, script and figures are inside.
 
-import base64
-import html
-import io
-from collections.abc import Sequence
-from pathlib import Path
-
-from matplotlib.figure import Figure
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color: #1d2733; background: #fff; }
-h1 { font-size: 1.7rem; } h2 { margin-top: 2.2rem; font-size: 1.2rem; }
-table { border-collapse: collapse; margin: 1rem 0; }
-th, td { padding: .35rem .9rem; border-bottom: 1px solid #d9dfe6; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-th { background: #f3f6f9; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; }
-figcaption { color: #5a6672; font-size: .9rem; }
-small, summary { color: #5a6672; }
-.wide { overflow-x: auto; font-size: .9rem; }
-.wide td, .wide th { white-space: nowrap; padding: .3rem .6rem; }
-.wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: #fff; }
-@media (max-width: 40rem) { .wide td:first-child { white-space: normal; } }
-pre { background: #f3f6f9; padding: 1rem; overflow-x: auto; font-size: .85rem; }
+Whatever is given as text is escaped; what may be HTML says so. A page forbids by its
+Content-Security-Policy whatever is not in it: the network, and scripts but its own.
 """
 
+import base64
+import dataclasses
+import hashlib
+import html
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-def page(title: str, *sections: str) -> str:
-    """A whole page; the sections are HTML."""
+from distill.report.script import SCRIPT
+from distill.report.style import STYLE
+
+if TYPE_CHECKING:
+    # Pages without such figures are written without Matplotlib, which takes a second to import.
+    from matplotlib.figure import Figure
+
+# From so many sections on, a page lists them.
+_CONTENTS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of a page that its contents list."""
+
+    heading: str
+    content: str
+    """HTML."""
+
+
+Part = str | Section
+"""Of a page; a text is HTML."""
+
+
+def page(
+    title: str, *parts: Part, about: str = "", scripts: Sequence[str] = (), network: bool = False
+) -> str:
+    """A whole page.
+
+    Args:
+      title: of the page, also its heading.
+      *parts: from top to bottom.
+      about: HTML below the heading.
+      scripts: that run after the one that reads charts out.
+      network: whether scripts may ask the server that the page comes from.
+    """
+    scripts = (SCRIPT, *scripts)
+    sections = [one for one in parts if isinstance(one, Section)]
+    listed = len(sections) >= _CONTENTS
+    number = itertools.count(1)
+    body = "\n".join(
+        part if isinstance(part, str) else _numbered(part, next(number)) for part in parts
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts, network)}">'
+        '<link rel="icon" href="data:,">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
-        + "\n".join(sections)
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>"
+        f'<div class="frame{" with-contents" if listed else ""}">'
+        f"{_contents(sections) if listed else ''}"
+        f"<header><h1>{html.escape(title)}</h1>{about}</header>\n<main>{body}</main></div>"
+        + "".join(f"<script>{one}</script>" for one in scripts)
         + "</body></html>\n"
     )
 
 
-def section(heading: str, *content: str) -> str:
+def policy(scripts: Sequence[str], network: bool = False) -> str:
+    """The Content-Security-Policy of a page with these scripts and no other."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'"
+        for one in scripts
+    )
+    connect = "connect-src 'self'; " if network else ""
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}; "
+        f"{connect}base-uri 'none'; form-action 'none'"
+    )
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    items = "".join(
+        f'<li><a href="#part-{number}">{html.escape(one.heading)}</a></li>'
+        for number, one in enumerate(sections, 1)
+    )
+    return f'<nav class="contents" aria-label="Contents"><ul>{items}</ul></nav>'
+
+
+def _numbered(one: Section, number: int) -> str:
+    return (
+        f'<section aria-labelledby="part-{number}"><h2 id="part-{number}">'
+        f"{html.escape(one.heading)}</h2>\n{one.content}</section>"
+    )
+
+
+def rendered(one: Section) -> str:
+    """A section that is no part of a page's contents."""
+    return f"<section><h2>{html.escape(one.heading)}</h2>\n{one.content}</section>"
+
+
+def text(content: str) -> str:
+    """Plain text as HTML."""
+    return html.escape(content)
+
+
+def section(heading: str, *content: str) -> Section:
     """A heading and HTML below it."""
-    return f"<h2>{html.escape(heading)}</h2>\n" + "\n".join(content)
+    return Section(heading, "\n".join(content))
+
+
+def subsection(heading: str, *content: str) -> str:
+    """A lesser heading inside a section, and HTML below it."""
+    return f"<h3>{html.escape(heading)}</h3>\n" + "\n".join(content)
 
 
 def paragraph(text: str) -> str:
@@ -48,48 +124,74 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
+def card(what: str, value: str, *beside: str) -> str:
+    """A figure that is to be seen first, of `cards`; all is plain text."""
+    more = "".join(f'<div class="beside">{html.escape(one)}</div>' for one in beside if one)
+    return (
+        f'<li><div class="what">{html.escape(what)}</div>'
+        f'<div class="value">{html.escape(value)}</div>{more}</li>'
+    )
+
+
+def cards(*some: str) -> str:
+    """Cards side by side, as far as there is room."""
+    return f'<ul class="cards">{"".join(some)}</ul>'
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of plain text; the first column is left-aligned, a cell's second line is small."""
+    return f'<div class="scroll" tabindex="0">{_table(header, rows)}</div>'
 
+
+def wide_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of which, where the page is narrow, the first column stays in view."""
+    return f'<div class="scroll wide" tabindex="0">{_table(header, rows)}</div>'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def cell(text):
         first, newline, second = text.partition("\n")
         small = f"<br><small>{html.escape(second)}</small>" if newline else ""
         return html.escape(first) + small
 
-    def row(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{cell(c)}</{tag}>" for c in cells) + "</tr>"
-
-    return "<table>" + row(header, "th") + "".join(row(r, "td") for r in rows) + "</table>"
-
-
-def wide_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that scrolls by itself where the page is narrow."""
-    return f'<div class="wide">{table(header, rows)}</div>'
+    # What is empty heads nothing.
+    head = "".join(f'<th scope="col">{cell(c)}</th>' if c else "<td></td>" for c in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell(c)}</td>" for c in r) + "</tr>" for r in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def details(summary: str, *content: str) -> str:
-    """HTML that is shown when a reader asks for it."""
+def details(summary: str, *content: str, key: str = "") -> str:
+    """HTML that is shown when a reader asks for it.
+
+    Args:
+      summary: what is always shown.
+      *content: HTML.
+      key: by which a page that changes finds it again.
+    """
+    named = f' data-key="{html.escape(key)}"' if key else ""
     return (
-        f"<details><summary>{html.escape(summary)}</summary>\n" + "\n".join(content) + "</details>"
+        f"<details{named}><summary>{html.escape(summary)}</summary>\n"
+        + "\n".join(content)
+        + "</details>"
     )
 
 
 def preformatted(text: str) -> str:
     """Text as it is."""
-    return f"<pre>{html.escape(text)}</pre>"
+    return f'<pre tabindex="0">{html.escape(text)}</pre>'
 
 
-def figure(drawing: Figure, caption: str) -> str:
+def figure(drawing: "Figure", caption: str) -> str:
     """A figure embedded as PNG."""
     data = base64.b64encode(_png(drawing)).decode()
     text = html.escape(caption)
     return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
+        f'<figure><img class="drawing" alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
 
 
-def _png(drawing: Figure) -> bytes:
+def _png(drawing: "Figure") -> bytes:
     buffer = io.BytesIO()
     drawing.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
     return buffer.getvalue()

@@ -97,7 +97,7 @@ def _notes(summary: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _trend_section(points: Sequence[Point], trend: Trend) -> str:
+def _trend_section(points: Sequence[Point], trend: Trend) -> html.Section:
     label = LABELS[trend.measure]
     caption = "Each line is a size, each point a finished model"
     if trend.fit is None:

@@ -1,5 +1,7 @@
 """What all training pipelines tell: an introduction, and a report at the end."""
 
+from collections.abc import Mapping
+
 import jax
 from clu import parameter_overview
 from jax.sharding import Mesh
@@ -61,3 +63,12 @@ def finish(name: str, trained: Trained, workdir: Workdir) -> Trained:
         say(f"{name}: {key:<{width}}  {format_figure(key, value)}")
     say(f"{name}: {'report':<{width}}  {report}")
     return trained
+
+
+def finish_several(trained: Mapping[str, Trained], workdir: Workdir) -> None:
+    """Writes the report of several students of one run, beside those of each."""
+    if not distributed.is_primary():
+        return
+    from distill.report.run import write_students_report
+
+    say(f"{workdir.path.name}: report of all  {write_students_report(workdir.path, [*trained])}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from distill.data import Splits
 from distill.data.classes import Names
+from distill.evaluate.gallery import gallery_of
 from distill.metrics import classification_metrics
 from distill.nn import Params, VisionNetwork
 from distill.runs.evaluations import evaluations, final_evaluation, subject_of
@@ -60,6 +61,7 @@ def classifier(
         task=Classification(network, loss),
         evaluations=evaluations(config, subject),
         final=final_evaluation(subject),
+        examples=gallery_of(subject, workdir.path, config.train.example_images),
         class_names=class_names,
         initial=initial,
     )

@@ -8,6 +8,7 @@ from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
 from distill.errors import UserError
 from distill.evaluate.distillation import distillation_metrics
+from distill.evaluate.gallery import gallery_of
 from distill.nn import PairConfig, PairNetwork, VisionNetwork
 from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
@@ -222,6 +223,7 @@ def trainee(
         ),
         evaluations=evaluations(config, subject, present),
         final=final_evaluation(subject),
+        examples=gallery_of(subject, workdir.path, config.train.example_images, present),
         class_names=class_names,
         initial=starting_params(config.start, student, config, FunctionMatching.training_only)
         if kept is None

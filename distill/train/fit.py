@@ -67,6 +67,8 @@ class Trainee:
     """While it trains."""
     final: Evaluate | None = None
     """Once, at the end."""
+    examples: Callable[[Params, Any], None] | None = None
+    """Keeps, at the very end, what the run's page shows of it."""
     class_names: Names | None = None
     """In the order of the network's logits, for classes.json; None if nothing says them."""
     initial: Callable[[], Params] | None = None
@@ -215,6 +217,9 @@ def fit(
         if one.final:
             with explained(knobs.advice):
                 summary |= one.final(states[key].weights, frozen)
+        if one.examples:
+            with explained(knobs.advice):
+                one.examples(states[key].weights, frozen)
         if distributed.is_primary():
             one.workdir.write_summary(summary)
         found[key] = Trained(states[key].weights, summary)

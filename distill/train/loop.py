@@ -59,6 +59,9 @@ class TrainConfig:
     `distill.train.best`."""
     evaluate_first: bool = False
     """Whether to evaluate before the first step, which is logged as step 0."""
+    example_images: int | None = how_it_runs(2000)
+    """Held-out images, at most, of which the run's page shows what the model says; None shows
+    none."""
 
     def __post_init__(self):
         check_fields(self)

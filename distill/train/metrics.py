@@ -3,7 +3,7 @@
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +92,7 @@ def _is_row(row: dict) -> bool:
     return numbers and isinstance(row.get("step"), int)
 
 
-def series(rows: list[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+def series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of one metric."""
     pairs = [(row["step"], row[name]) for row in rows if name in row]
     steps, values = zip(*pairs, strict=True) if pairs else ((), ())

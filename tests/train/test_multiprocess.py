@@ -29,6 +29,7 @@ RUN = dict(
     train__eval_every=4,
     train__checkpoint_every=6,
     train__batch_size=16,
+    train__example_images=24,
     model__depth=1,
     model__unroll=False,
     loss__mixup=0.2,
@@ -101,6 +102,15 @@ def test_two_processes_count_the_classes_that_one_does(one_device, two_processes
     # Ten classes and two means.
     assert {len(row) for row in expected} == {12}
     assert expected[-1]["val/per_class/mean_iou"] > 0
+
+
+@pytest.mark.slow
+def test_two_processes_keep_the_examples_that_one_does(one_device, two_processes):
+    found, expected = (read_json(path / "examples.json") for path in (two_processes, one_device))
+    for name in ("name", "label", "samples", "pictures", "classes"):
+        assert found[name] == expected[name]
+    np.testing.assert_allclose(found["probabilities"], expected["probabilities"], rtol=1e-3)
+    assert len(found["label"]) == 24
 
 
 @pytest.mark.slow
