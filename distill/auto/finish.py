@@ -59,7 +59,7 @@ def measure(chosen: Chosen) -> dict[str, dict[str, float]]:
     found = {"student": student}
     teacher = config.teacher if isinstance(config, DistillConfig) else None
     if teacher is not None:
-        file = workdir / "teacher.json"
+        file = workdir / "teacher_figures.json"
         found[TEACHER] = _of_teacher(chosen, teacher, evals, file)
     return found
 

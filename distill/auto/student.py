@@ -17,6 +17,8 @@ DEFAULT = "S/16"
 _SMALLER = ("S", "Ti")
 # Sides in pixels: of larger teachers students see less; below the other, nothing is a photograph.
 _USUAL, _TINY = 224, 64
+# How others write such a variant: ViT-B/16, vit_base_patch16, S16.
+_LOOSE = re.compile(r"(?:(?:vit|deit)[-_ ]?)?(so400m|[a-z]+)[-_/ ]*(?:patch)?(\d+)?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +80,11 @@ def checked_variant(text: str) -> str:
     Raises:
       UserError: for any other text, with the variant that it resembles.
     """
-    match = re.fullmatch(r"\s*([A-Za-z0-9]+?)\s*(?:[/_-]\s*(\d+))?\s*", text)
-    letters, patch = (match[1], match[2]) if match else (text, None)
-    if letters in SHAPES and patch and "/" in text and int(patch):
-        return f"{letters}/{int(patch)}"
+    match = re.fullmatch(r"(\w+)/([1-9]\d*)", text.strip())
+    if match and match[1] in SHAPES:
+        return match[0]
+    loose = _LOOSE.fullmatch(text.strip())
+    letters, patch = (loose[1], int(loose[2] or 0)) if loose else ("", 0)
     near = letters if letters in SHAPES else _nearest(letters)
     guess = f"; did you mean --student={near}/{patch or 16}?" if near else ""
     raise UserError(
@@ -92,7 +95,7 @@ def checked_variant(text: str) -> str:
 
 def _nearest(letters: str) -> str | None:
     words = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H", "micro": "mu"}
-    lower = letters.lower().removeprefix("vit").removeprefix("deit")
+    lower = letters.lower()
     named = {name.lower(): name for name in SHAPES if name != "s"} | words
     # Of one letter that is not there, another is no better guess than any.
     near = did_you_mean(lower, named) if len(lower) > 1 else ""
