@@ -9,10 +9,14 @@
 Nothing is set for the whole process: no cache, and handlers of signals only while a run trains.
 """
 
+import contextlib
+import logging as stdlib_logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from absl import logging
 
 from distill.paths import local_path
 from distill.serving.answers import Answers
@@ -57,15 +61,16 @@ def distil(
     # Commands are made of much that other uses of this module need not load.
     from pipelines.auto import run
 
-    chosen = run(
-        os.fspath(data),
-        None if teacher is None else os.fspath(teacher),
-        student,
-        budget,
-        None if out is None else Path(local_path(os.fspath(out), "out")),
-        overrides={key: str(value) for key, value in (config or {}).items()},
-    )
-    return load_model(str(chosen.out))
+    with _quiet():
+        chosen = run(
+            os.fspath(data),
+            None if teacher is None else os.fspath(teacher),
+            student,
+            budget,
+            None if out is None else Path(local_path(os.fspath(out), "out")),
+            overrides={key: str(value) for key, value in (config or {}).items()},
+        )
+    return load(chosen.out)
 
 
 def load(
@@ -90,4 +95,20 @@ def load(
     Raises:
       UserError: if there is no model that is known.
     """
-    return load_model(os.fspath(path), classes=classes, best=best, image_size=image_size)
+    with _quiet():
+        return load_model(os.fspath(path), classes=classes, best=best, image_size=image_size)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves out what Orbax warns of where it reads a checkpoint, while entered."""
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_told)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_told)
+
+
+def _is_told(record: stdlib_logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR

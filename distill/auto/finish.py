@@ -199,7 +199,9 @@ def conclude(chosen: Chosen, measured: dict[str, dict[str, float]]) -> None:
     ]
     mine, theirs = measured.get("student", {}), measured.get(TEACHER, {})
     rows += [
-        (name, format_figure(name, value), _figure(name, theirs)) for name, value in mine.items()
+        (name, format_figure(name, value), _figure(name, theirs))
+        for name, value in mine.items()
+        if not name.endswith("/l2")
     ]
     who = "model" if chosen.command == "pretrain" else "student"
     if rows:
@@ -208,7 +210,10 @@ def conclude(chosen: Chosen, measured: dict[str, dict[str, float]]) -> None:
     print(f"use it    distill predict {chosen.out} IMAGE… | FOLDER")
     skipped = summary.get("skipped_images")
     if skipped:
-        print(f"skipped   {skipped:,} reads of images that cannot be decoded; see train.log")
+        print(
+            f"skipped   {skipped:,} times an image could not be decoded, and the next one stood in "
+            "for it; train.log names each once"
+        )
 
 
 def _shown(name: str) -> bool:

@@ -19,6 +19,8 @@ SMALL = 1000
 # So many images are looked at, for so many seconds at most.
 _LOOKED_AT, _SECONDS = 300, 10.0
 _HELD_OUT = {"validation": "validation_split", "test": "test_split"}
+# Percent of the images to train on that are held out, too, until each class is.
+_MORE = (0, 5, 10, 15, 20)
 # Where nothing is named: in how many stripes a split is cut out of one whose classes follow each
 # other.
 _STRIPES = 10
@@ -104,7 +106,7 @@ def _splits(
         return chosen, f"nothing is held out there, so {share}% are, always the same"
     total = sum(map(len, opened.values()))
     if found.layout == "root/class/image" and total < SMALL:
-        chosen["validation_split"] = "+".join(there)
+        chosen |= _one_held_out(found.source, there, channels)
         return chosen, "drawn by a hash of the files' names; of so few, what is held out is one"
     chosen |= {_HELD_OUT[split]: split for split in there}
     if chosen["validation_split"] is None:
@@ -112,6 +114,19 @@ def _splits(
         return chosen, "there is no validation split: test is looked at on the way"
     drawn = found.layout == "root/class/image"
     return chosen, "drawn by a hash of the files' names" if drawn else "as they are there"
+
+
+def _one_held_out(name: str, there: list[str], channels: int) -> dict[str, str | None]:
+    """Splits of few images: as many more are held out as show each class."""
+    drawn, found = "+".join(there), {}
+    for percent in _MORE:
+        more = f"train[:{percent}%]" if percent else ""
+        found["validation_split"] = "+".join(filter(None, [more, drawn]))
+        found["train_split"] = f"train[{percent}%:]" if percent else "train"
+        held = open_source(name, found["validation_split"], channels=channels)
+        if len(np.unique(held.labels)) == len(held.class_names):
+            break
+    return found
 
 
 def _cut(name: str, source: Source, share: int, channels: int) -> tuple[str, str]:

@@ -74,7 +74,7 @@ def choose_recipe(images: Images, taught: Taught | None, student: Student) -> Re
         image = {k: v for k, v in student.section.items() if k != "head"} | {"head": "map"}
         sections["model"] = dict(family="pair", image=image)
         sections["evals"] = _evals_of_words(images)
-    view = _view(images, student)
+    view = _view(images)
     sections["data"] = images.section | ({"view": view} if view else {})
     area = view["crop_area"] if view else (0.05, 1.0)
     crop = f"{area[0]:.0%} to {area[1]:.0%} of an image, {mixed}"
@@ -125,9 +125,8 @@ def _evals_of_words(images: Images) -> dict[str, Any]:
     return {"val": dict(kind="split"), "zeroshot": dict(kind="zeroshot")}
 
 
-def _view(images: Images, student: Student) -> dict[str, Any]:
-    size = student.section["image_size"]
-    if min(images.side, size) > _SIGNS:
+def _view(images: Images) -> dict[str, Any]:
+    if images.side > _SIGNS:
         return {}
     return dict(crop_area=(0.9, 1.0), flip=False, eval_crop=1.0)
 

@@ -89,7 +89,9 @@ def test_a_loss_of_whole_batches_is_computed_twice_before_batches_are_smaller():
 
 
 def test_what_fits_in_no_way_says_so():
-    with pytest.raises(OutOfMemory, match="even for 1 images: it takes 20.0 GiB and 16.0 are free"):
+    with pytest.raises(
+        OutOfMemory, match=r"even for 1 images: it takes 20\.0 GiB and 16\.0 are free"
+    ):
         sized(MadeUp(image_bytes=40 * GIB))
 
 

@@ -92,9 +92,13 @@ def test_without_a_teacher_the_images_decide(count, side, variant, size):
 def test_what_is_matched_follows_from_the_classes(teacher, names, classes, match):
     taught, images = teacher(classes), images_of(names=names)
     recipe = choose_recipe(images, taught, choose_student(None, taught, images))
-    losses = {key: weight for key, weight in recipe.sections["matching"]["losses"].items() if weight}
+    losses = {
+        key: weight for key, weight in recipe.sections["matching"]["losses"].items() if weight
+    }
     assert recipe.match == match and losses["embedding_cosine"] == 1.0
-    assert ("kl" in losses) == (match == "logits") and ("labels" in losses) == (match == "embedding")
+    assert ("kl" in losses) == (match == "logits") and ("labels" in losses) == (
+        match == "embedding"
+    )
     assert ("tokens_cosine" in losses) == (match == "tokens")
     assert recipe.sections["model"].get("num_classes") == (0 if match == "tokens" else None)
 
@@ -108,7 +112,10 @@ def test_without_teacher_and_labels_there_is_nothing_to_learn():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("facebook/dinov2-base", "hf download facebook/dinov2-base --local-dir=weights/dinov2-base"),
+        (
+            "facebook/dinov2-base",
+            "hf download facebook/dinov2-base --local-dir=weights/dinov2-base",
+        ),
         ("weights", "give the workdir of a run, or published weights"),
     ],
 )

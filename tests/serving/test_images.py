@@ -30,7 +30,9 @@ def test_arrays_are_shown_as_their_files_are(tmp_path):
     root = small_photos.flat(tmp_path / "flat", 2)
     files = sorted(root.iterdir())
     arrays = [np.asarray(Image.open(file)) for file in files]
-    found, expected = ([v.pixels for v in read_views(list_images(x), SHOWN)] for x in (arrays, files))
+    found, expected = (
+        [v.pixels for v in read_views(list_images(x), SHOWN)] for x in (arrays, files)
+    )
     np.testing.assert_array_equal(found, expected)
 
 
