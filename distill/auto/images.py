@@ -201,6 +201,7 @@ def _said(found: Found, train: Source, section: Any, held_out: int, drawn: str, 
     yield Choice("splits", shown + test, drawn, splits)
     if seen.corrupt:
         lost = f"{len(seen.corrupt)} of {seen.looked} looked at"
-        more = " and others" if len(seen.corrupt) > 1 else ""
-        why = f"left out, as any other that cannot be decoded: {seen.corrupt[0]}{more}"
+        first, *others = seen.corrupt
+        why = f"left out, as any other that cannot be decoded: {first}"
+        why += " and others" if others else ""
         yield Choice("unreadable", lost, why, ("data.max_corrupt_share",))

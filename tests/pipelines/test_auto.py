@@ -112,7 +112,7 @@ def test_a_dry_run_writes_the_config_and_nothing_else(vit, tmp_path, capsys, mon
     line = (str(data), str(vit), "mu/8", "8images", out)
     assert auto.run(*line, dry_run=True, overrides=given) == chosen
     assert "nothing is measured again" in capsys.readouterr().err
-    with pytest.raises(UserError, match="overrides: .* now\nChoose another --out"):
+    with pytest.raises(UserError, match=r"overrides: .* now\nChoose another --out"):
         auto.run(*line, dry_run=True)
 
 
