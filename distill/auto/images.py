@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distill.auto.choices import Choice
-from distill.auto.layout import Found
+from distill.auto.layout import IN_CLASSES, Found
 from distill.data import Source, open_source
 from distill.data.sources import CorruptImage, abbreviate
 from distill.data.sources.base import MissingSplit
@@ -105,14 +105,14 @@ def _splits(
         chosen |= dict(train_split=ours, validation_split=theirs)
         return chosen, f"nothing is held out there, so {share}% are, always the same"
     total = sum(map(len, opened.values()))
-    if found.layout == "root/class/image" and total < SMALL:
+    if found.layout == IN_CLASSES and total < SMALL:
         chosen |= _one_held_out(found.source, there, channels)
         return chosen, "drawn by a hash of the files' names; of so few, what is held out is one"
     chosen |= {_HELD_OUT[split]: split for split in there}
     if chosen["validation_split"] is None:
         chosen |= dict(validation_split="test", test_split=None)
         return chosen, "there is no validation split: test is looked at on the way"
-    drawn = found.layout == "root/class/image"
+    drawn = found.layout == IN_CLASSES
     return chosen, "drawn by a hash of the files' names" if drawn else "as they are there"
 
 

@@ -20,6 +20,8 @@ _SHARDS = {
 }
 _LISTS = (".csv", ".tsv")
 _SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+IN_SPLITS, IN_CLASSES = "root/split/class/image", "root/class/image"
+"""Layouts of folders; of the second, splits are drawn."""
 # Of classes that folders could be, so many images each on average at least.
 _FEWEST = 2
 
@@ -48,7 +50,10 @@ def find_data(text: str) -> Found:
     form = known_formats().get(kind)
     # What is both a path and a name is a path: `./digits` is one as well.
     if form is not None and bool(argument) == bool(form.argument) and not os.path.exists(text):
-        return Found(source_name(text, "DATA"), f"{form.spelled}, as you say")
+        source = source_name(text, "DATA")
+        if kind == "folder" and not in_bucket(argument):
+            return _as_folder(source.partition(":")[2])
+        return Found(source, f"{form.spelled}, as you say")
     if in_bucket(text):
         raise UserError(
             f"DATA is {text!r}, in a bucket; say what it holds, such as folder:{text}, "
@@ -58,6 +63,14 @@ def find_data(text: str) -> Found:
     if not os.path.exists(path):
         raise UserError(_missing(text, path))
     return _file(path) if os.path.isfile(path) else _folder(path)
+
+
+def _as_folder(path: str) -> Found:
+    """A folder of folders that are classes, as the user says."""
+    splits = ()
+    if os.path.isdir(path):
+        splits = tuple(name for name in list_folder(path).folders if standard_name(name))
+    return Found(f"folder:{path}", IN_SPLITS if splits else IN_CLASSES, splits)
 
 
 def _missing(text: str, path: str) -> str:
@@ -99,9 +112,9 @@ def _folder(path: str) -> Found:
         return Found(f"{kind}:{path}", f"shards of {kind}")
     splits = tuple(name for name in listing.folders if standard_name(name))
     if splits and not listing.images and _in_classes(os.path.join(path, splits[0])):
-        return Found(f"folder:{path}", "root/split/class/image", splits)
+        return Found(f"folder:{path}", IN_SPLITS, splits)
     if not splits and _in_classes(path):
-        return Found(f"folder:{path}", "root/class/image")
+        return Found(f"folder:{path}", IN_CLASSES)
     if listing.images or any(_images(path)):
         return Found(f"images:{path}", _unlabelled(listing))
     kinds = ", ".join(sorted(os.path.splitext(name)[1] or name for name in entries)[:5])

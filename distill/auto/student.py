@@ -123,7 +123,7 @@ def _by_itself(taught: Taught | None, images: Images, side: int) -> tuple[dict[s
             return small, "a small one, of images of so few pixels"
         if images.train < SMALL:
             return dict(variant="Ti/16"), f"{images.train:,} images do not fill a larger one"
-        return dict(variant=DEFAULT), "the usual one: a fortieth of ViT-g"
+        return dict(variant=DEFAULT), "the usual one"
     tower = taught.network.tower
     if isinstance(tower, PairConfig):
         tower = tower.image

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.auto.layout import find_data
+from distill.auto.layout import IN_CLASSES, find_data
 from distill.config import resolve
 from distill.data import DataConfig, open_source
 from distill.data.sources.base import MissingSplit
@@ -159,7 +159,7 @@ def labelled_data(
     if not there:
         raise UserError(f"{found.source} has none of the splits test, validation and train")
     # Splits that nobody has made are drawn: all of them are the images that are meant.
-    whole = found.layout == "root/class/image"
+    whole = found.layout == IN_CLASSES
     return found.source, "+".join(reversed(there)) if whole else there[0]
 
 

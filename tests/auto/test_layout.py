@@ -47,6 +47,20 @@ def test_sixty_images_are_split_by_drawing(photos):
     assert section["max_corrupt_share"] == 0.1
 
 
+def test_a_folder_by_its_name_is_split_alike(photos):
+    assert chosen(f"folder:{photos}").section == chosen(photos).section
+
+
+def test_few_images_are_held_out_until_each_class_is(tmp_path):
+    root = small_photos.in_classes(tmp_path / "photos", 8)
+    section = chosen(root).section
+    held = open_source(section["source"], section["validation_split"], channels=3)
+    train = open_source(section["source"], section["train_split"], channels=3)
+    assert set(held.labels) == set(train.labels) == {0, 1, 2}
+    names = [{one.name(n) for n in range(len(one))} for one in (train, held)]
+    assert not names[0] & names[1] and len(names[0] | names[1]) == 24
+
+
 def test_splits_that_are_there_are_taken(in_splits):
     root = in_splits("train", "val", "test")
     images = chosen(root)
