@@ -24,6 +24,7 @@ from distill.runs.teachers import TEACHER
 from distill.terminal import text_table
 from distill.train.progress import format_figure
 from distill.train.workdir import read_config, read_summary
+from students.pair import PairModel
 
 EXPORTED = ("stablehlo", "saved_model", "onnx")
 """Formats that are written where their packages are installed."""
@@ -120,8 +121,10 @@ def _evaluations(chosen: Chosen) -> Iterator[tuple[str, EvaluationConfig]]:
 
 
 def _channels(config: Any) -> int:
-    models = config.models if isinstance(config, DistillConfig) else (config.model,)
-    return models[0].channels
+    model = config.models[0] if isinstance(config, DistillConfig) else config.model
+    # The text tower that a student keeps is nowhere in its config.
+    tower = model.image if isinstance(model, PairModel) else model
+    return tower.channels
 
 
 def _images(data: DataConfig, config: Any) -> int:
