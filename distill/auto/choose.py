@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -27,8 +27,8 @@ from distill.runs.pretraining import PretrainConfig
 _SECONDS, _DISTILLED, _PRETRAINED = 1800.0, 300.0, 200.0
 _LENGTHS = ("train.total_steps", "train.total_epochs", "train.total_examples")
 
-Command = str
-"""`distill_student` or `pretrain`, whose schema the config has."""
+Command = Literal["distill_student", "pretrain"]
+"""Whose schema the config has."""
 
 
 @dataclasses.dataclass(frozen=True)

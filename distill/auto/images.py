@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from distill.data.sources import CorruptImage, abbreviate
 from distill.data.sources.base import MissingSplit
 from distill.data.sources.together import opened_together
 from distill.errors import UserError
+from distill.parallel.printed import say
 
 # Of fewer images in all, what is held out is one split and not two.
 SMALL = 1000
@@ -86,6 +88,12 @@ def _opened(name: str, split: str, channels: int) -> Source | None:
     try:
         return open_source(name, split, channels=channels)
     except MissingSplit:
+        return None
+    except UserError as error:
+        if split == "train":
+            raise
+        # Such as a competition's test images, which have no labels.
+        say(f"auto: the {split} split is left out: {error}")
         return None
 
 
@@ -191,7 +199,9 @@ def _look(source: Source) -> _Seen:
     return _Seen(looked, tuple(sorted(corrupt)), int(np.median(sides)), min(allowed, 1.0))
 
 
-def _said(found: Found, train: Source, section: Any, held_out: int, drawn: str, seen: _Seen) -> Any:
+def _said(
+    found: Found, train: Source, section: Any, held_out: int, drawn: str, seen: _Seen
+) -> Iterator[Choice]:
     yield Choice("data", found.source, found.layout, ("data.source",))
     classes = f"{len(train.class_names)}" if train.class_names else "none"
     yield Choice("classes", classes, abbreviate(train.class_names) or "images without labels")

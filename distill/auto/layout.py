@@ -111,7 +111,7 @@ def _folder(path: str) -> Found:
     if not listing.images and (kind := _kind_of_shards(path)):
         return Found(f"{kind}:{path}", f"shards of {kind}")
     splits = tuple(name for name in listing.folders if standard_name(name))
-    if splits and not listing.images and _in_classes(os.path.join(path, splits[0])):
+    if not listing.images and any(_in_classes(os.path.join(path, one)) for one in splits):
         return Found(f"folder:{path}", IN_SPLITS, splits)
     if not splits and _in_classes(path):
         return Found(f"folder:{path}", IN_CLASSES)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def _tokenizer(section: dict[str, Any], described: Described) -> Tokenizer | Non
         return None
 
 
-def _said(section: dict[str, Any], described: Described, said: str, words: bool) -> Any:
+def _said(
+    section: dict[str, Any], described: Described, said: str, words: bool
+) -> Iterator[Choice]:
     network = described.network
     where = section.get("workdir") or section["weights"]["path"]
     size = parameters_in_words(network.parameter_count())

@@ -73,6 +73,15 @@ def test_a_test_split_alone_is_looked_at_on_the_way(in_splits):
     assert images.section["validation_split"] == "test" and images.section["test_split"] is None
 
 
+def test_test_images_without_labels_are_left_out(in_splits, capsys):
+    root = in_splits("train", "val")
+    small_photos.flat(root / "test", 3)
+    images = chosen(root)
+    assert images.section["validation_split"] == "validation"
+    assert images.section["test_split"] is None and images.class_names == small_photos.CLASSES
+    assert "the test split is left out" in capsys.readouterr().err
+
+
 def test_of_a_train_split_alone_a_part_is_held_out(in_splits):
     images = chosen(in_splits("training"))
     assert (images.train, images.held_out) == (48, 12)
