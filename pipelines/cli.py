@@ -1,5 +1,6 @@
 """The command `distill`: pre-train a teacher, distil a student, evaluate and export it.
 
+  distill auto             DATA --teacher=PATH               all of it in a line: chosen, said, run
   distill pretrain         --config=FILE --workdir=DIR      pre-train a teacher, or any ViT
   distill train_pair       --config=FILE --workdir=DIR      images and texts: CLIP, SigLIP, LiT
   distill distill_student  --config=FILE --workdir=DIR      distil a student from a teacher
@@ -32,6 +33,7 @@ import sys
 from distill.terminal import accept_any_text
 
 COMMANDS = (
+    "auto",
     "pretrain",
     "train_pair",
     "distill_student",

@@ -26,15 +26,18 @@ LAYERS = (
     ("runs",),
     ("estimate", "export", "laws"),
     ("inspect", "report"),
+    ("auto",),
+    ("serving",),
     ("command",),
     ("pipelines",),
+    ("api",),
     ("benchmarks",),
 )
 RANKS = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
 ROOTS = ("distill", "students", "teachers", "pipelines", "benchmarks")
 
-# Other commands are what these two are made of.
-OF_COMMANDS = ("pipelines.demo", "pipelines.scaling_study")
+# Other commands are what these are made of.
+OF_COMMANDS = ("pipelines.auto", "pipelines.demo", "pipelines.scaling_study")
 
 LONGEST_FILE = 400
 LONGEST_PAGE = 150

@@ -54,8 +54,9 @@ class ImageExportable(Exportable):
 def image_preprocessing(network: VisionNetwork, view: EvaluationView) -> dict[str, Any]:
     """What is done to an image before a network sees it, as JSON can hold it.
 
-    The images' `mode` and `filter` as Pillow calls them, `resize` and `crop` as `EvaluationView`
-    has them, `height` and `width` of what is cut out and, for values in [0, 1], `mean` and `std`.
+    The images' `mode` and `filter` as Pillow calls them, `resize`, `crop`, `unseen` and `rounding`
+    as `EvaluationView` has them, `height` and `width` of what is cut out and, for values in [0, 1],
+    `mean` and `std`.
     """
     height, width, channels = network.config.image_shape
     return {
@@ -63,6 +64,8 @@ def image_preprocessing(network: VisionNetwork, view: EvaluationView) -> dict[st
         "resize": view.resize,
         "filter": view.filter,
         "crop": view.crop,
+        "unseen": view.unseen,
+        "rounding": view.rounding,
         "height": height,
         "width": width,
         "mean": list(network.config.mean),

@@ -134,6 +134,8 @@ def test_preprocessing_is_said(form):
         "resize": "shortest",
         "filter": "bilinear",
         "crop": 0.875,
+        "unseen": 0,
+        "rounding": "down",
         "height": 12,
         "width": 12,
         "mean": [0.4],
