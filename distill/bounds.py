@@ -8,7 +8,6 @@ before anything is allocated. Whether a possible size fits into a machine is ask
 
 import dataclasses
 import functools
-import numbers
 import types
 import typing
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ class Between:
 
     def __contains__(self, value: Any) -> bool:
         """Whether a number is within; what is not a number is not."""
-        if not isinstance(value, numbers.Real):
+        if not isinstance(value, int | float):
             return False
         if value in (self.low, self.high):
             ends = {self.low: "low", self.high: "high"}
@@ -192,5 +191,7 @@ TrainedVocabulary = Annotated[int, Between(4, 2**20)]
 """Tokens learnt from captions, the four marks among them: a million."""
 Pixels = Annotated[int, Between(1, 178_956_970)]
 """Of an image that is decoded: Pillow opens none with more."""
+Port = Annotated[int, Between(0, 65535)]
+"""Of TCP; 0 is a free one."""
 Devices = Annotated[int, Between(-1, 2**20)]
 """On an axis of a mesh: a million, or −1 for all that are left."""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from absl import flags
 
-from distill.bounds import CropShare
+from distill.bounds import CropShare, Some
 from distill.command.flags import define_number, define_path, define_source, parse_some
 from distill.command.launch import launch
 from distill.command.models import define_model, define_reading, read_model, read_pairs
@@ -52,7 +52,7 @@ define_number(
     CropShare,
 )
 flags.DEFINE_enum("resize", None, ["shortest", "squash"], "How.", flag_values=FLAGS)
-flags.DEFINE_integer("top", 3, "Classes of each image, the most probable.", 1, flag_values=FLAGS)
+define_number("top", "Classes of each image, the most probable.", FLAGS, Some, 3)
 flags.DEFINE_bool("embeddings", False, "In place of classes, of IMAGE.", flag_values=FLAGS)
 define_process_flags(FLAGS)
 

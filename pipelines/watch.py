@@ -12,7 +12,8 @@ from pathlib import Path
 
 from absl import flags
 
-from distill.command.flags import define_path, parse
+from distill.bounds import Port
+from distill.command.flags import define_number, define_path, parse
 from distill.command.launch import launch
 from distill.errors import UserError
 from distill.paths import in_bucket, local_or_bucket_path
@@ -24,13 +25,8 @@ define_path(
     FLAGS,
     read=local_or_bucket_path,
 )
-flags.DEFINE_integer(
-    "port",
-    None,
-    "Port of the page; if not given, 8123, or a free one where that is in use.",
-    lower_bound=0,
-    upper_bound=65535,
-    flag_values=FLAGS,
+define_number(
+    "port", "Port of the page; if not given, 8123, or a free one where that is in use.", FLAGS, Port
 )
 
 

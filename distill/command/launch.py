@@ -14,9 +14,10 @@ import jax
 from absl import flags, logging
 
 from distill import config as configs
+from distill.bounds import Steps
 from distill.command.compiled import keep_compiled
 from distill.command.entry import check_packages, imported
-from distill.command.flags import define_config, define_path, parse, split_overrides
+from distill.command.flags import define_config, define_number, define_path, parse, split_overrides
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting, family_of
@@ -66,13 +67,12 @@ def launch_training(
         "with --config.schedule.cooldown_steps=N.",
         values,
     )
-    flags.DEFINE_integer(
+    define_number(
         "resume_from",
-        None,
         "Step of the checkpoint to go on from where later ones, or other files of the run, are "
         "damaged; what is damaged is kept in WORKDIR/damaged. 0 begins anew.",
-        lower_bound=0,
-        flag_values=values,
+        values,
+        Steps,
     )
     define_process_flags(values)
 
