@@ -36,7 +36,7 @@ class Budget:
         raise AssertionError("a budget is of something")
 
     def length(self, step_seconds: float, batch_size: int, images: int, spare: float = 0.0) -> int:
-        """Steps that are within the budget, at least 1.
+        """Steps that are within the budget, at least 1; rounded as a run's config rounds.
 
         Args:
           step_seconds: of one step, as it was measured.
@@ -48,9 +48,9 @@ class Budget:
         if self.steps is not None:
             return max(self.steps, 1)
         if self.images is not None:
-            return max(math.ceil(self.images / batch_size), 1)
+            return max(self.images // batch_size, 1)
         if self.epochs is not None:
-            return max(math.ceil(self.epochs * an_epoch), 1)
+            return max(int(self.epochs * an_epoch), 1)
         assert self.seconds is not None
         found = int(max(self.seconds - spare, 0) / step_seconds)
         if self.most_epochs is not None:

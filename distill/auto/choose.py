@@ -13,11 +13,11 @@ from distill.auto.config_file import config_text, said, write_text
 from distill.auto.images import choose_images
 from distill.auto.layout import find_data
 from distill.auto.measured import open_rig
-from distill.auto.recipe import Match, choose_recipe
+from distill.auto.recipe import Match, Recipe, choose_recipe
 from distill.auto.request import CONFIG, Request, remember, remembered
-from distill.auto.sizing import choose_size
+from distill.auto.sizing import Sized, choose_size
 from distill.auto.student import checked_variant, choose_student
-from distill.auto.teacher import find_teacher
+from distill.auto.teacher import Taught, find_teacher
 from distill.config import load_file, resolve
 from distill.parallel.printed import say
 from distill.runs.distillation import DistillConfig
@@ -25,10 +25,16 @@ from distill.runs.pretraining import PretrainConfig
 
 # Of a run that is told nothing: in time, and in epochs, which of few images is over sooner.
 _SECONDS, _DISTILLED, _PRETRAINED = 1800.0, 300.0, 200.0
-_LENGTHS = ("train.total_steps", "train.total_epochs", "train.total_examples")
+# Keys that say a length, and what of a budget they are.
+_LENGTHS = {
+    "train.total_steps": "steps",
+    "train.total_epochs": "epochs",
+    "train.total_examples": "images",
+}
 
 Command = Literal["distill_student", "pretrain"]
 """Whose schema the config has."""
+SCHEMAS: Mapping[Command, type] = {"distill_student": DistillConfig, "pretrain": PretrainConfig}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +63,7 @@ def choose(request: Request, out: Path) -> Chosen:
         known = _choose(request, out)
     else:
         say(f"auto: goes on with {out / CONFIG}; nothing is measured again")
-    schema = DistillConfig if known["command"] == "distill_student" else PretrainConfig
-    config = resolve(schema, load_file(str(out / CONFIG)))
+    config = resolve(SCHEMAS[known["command"]], load_file(str(out / CONFIG)))
     return Chosen(out, known["command"], known["match"], config)
 
 
@@ -71,59 +76,85 @@ def _choose(request: Request, out: Path) -> dict[str, Any]:
     images = choose_images(find_data(request.data), 3 if taught is None else taught.channels)
     student = choose_student(request.student, taught, images)
     recipe = choose_recipe(images, taught, student)
-    schema = PretrainConfig if taught is None else DistillConfig
-    overrides = request.overrides
-    sections = recipe.sections
-    if jax.default_backend() != "cpu":
-        tower = sections["model"].get("image", sections["model"])
-        tower["dtype"] = "bfloat16"
-
-    def tree(train: Mapping[str, Any], remat: str) -> dict[str, Any]:
-        model = dict(sections["model"])
-        if remat != "none" and recipe.match == "words":
-            model["image"] = {**model["image"], "remat": remat}
-        elif remat != "none":
-            model["remat"] = remat
-        if any(key in overrides for key in _LENGTHS):
-            train = {k: v for k, v in train.items() if f"train.{k}" not in _LENGTHS}
-        return {**sections, "model": model, "train": dict(train)}
-
-    def configured(train: dict[str, Any], remat: str) -> Any:
-        return resolve(schema, tree(train, remat), overrides)
-
+    draft = _Draft(
+        command="pretrain" if taught is None else "distill_student",
+        recipe=recipe,
+        overrides=request.overrides,
+    )
     say("auto: compiles and times a few steps")
-    rig = open_rig(configured(dict(batch_size=jax.device_count(), total_steps=10), "none"))
-    epochs = _PRETRAINED if taught is None else _DISTILLED
-    budget = budget or Budget(seconds=_SECONDS, most_epochs=epochs)
-    sized = choose_size(rig, configured, budget, images, overrides.keys())
+    rig = open_rig(draft.config(dict(batch_size=jax.device_count(), total_steps=10), "none"))
+    budget = draft.budget or budget or _by_default(taught)
+    sized = choose_size(rig, draft.config, budget, images, request.overrides.keys())
     # The teacher's parameters are read again by the run.
     del rig
-    final = tree(sized.train, sized.remat)
-    config = resolve(schema, final, overrides)
+    teacher = taught.choices if taught else ()
     choices = _explained(
-        [
-            *images.choices,
-            *(taught.choices if taught else ()),
-            *student.choices,
-            *recipe.choices,
-            *sized.choices,
-        ],
-        overrides,
+        [*images.choices, *teacher, *student.choices, *recipe.choices, *sized.choices],
+        request.overrides,
     )
-    command = "pretrain" if taught is None else "distill_student"
-    out.mkdir(parents=True, exist_ok=True)
-    remember(request, out, command, recipe.match, choices)
     title = f"{student.choices[0].chosen} on {images.section['source']}"
-    content = config_text(
-        said(config, final, overrides),
-        choices,
-        title=title if taught is None else f"{title}, taught by {request.teacher}",
-        command=f"distill {command} --config={out / CONFIG} --workdir=DIR",
-    )
-    write_text(out / CONFIG, content)
-    print(f"\n{choice_table(choices)}\n", flush=True)
-    say(f"auto: written to {out / CONFIG}")
-    return dict(command=command, match=recipe.match)
+    by = f", taught by {request.teacher}" if taught else ""
+    draft.write(request, out, sized, choices, f"{title}{by}")
+    return dict(command=draft.command, match=recipe.match)
+
+
+def _by_default(taught: Taught | None) -> Budget:
+    return Budget(seconds=_SECONDS, most_epochs=_DISTILLED if taught else _PRETRAINED)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Draft:
+    """A run whose size is open."""
+
+    command: Command
+    recipe: Recipe
+    overrides: Mapping[str, str]
+
+    def config(self, train: Mapping[str, Any], remat: str) -> Any:
+        """The config with a section `train` and a way to compute activations again."""
+        return resolve(SCHEMAS[self.command], self.tree(train, remat), self.overrides)
+
+    def tree(self, train: Mapping[str, Any], remat: str) -> dict[str, Any]:
+        """The same before the user's keys are laid over it."""
+        sections, execution = self.recipe.sections, {}
+        if remat != "none":
+            execution["remat"] = remat
+        if jax.default_backend() != "cpu":
+            execution["dtype"] = "bfloat16"
+        model = sections["model"]
+        if self.recipe.match == "words":
+            model = {**model, "image": model["image"] | execution}
+        else:
+            model = model | execution
+        # There is one length, and the user's goes before.
+        keep = self.budget is None
+        train = {k: v for k, v in train.items() if keep or f"train.{k}" not in _LENGTHS}
+        return {**sections, "model": model, "train": train}
+
+    @property
+    def budget(self) -> Budget | None:
+        """The length that the user's keys say, if they do."""
+        for key, name in _LENGTHS.items():
+            if key in self.overrides:
+                # That it is a number, and of which kind, the config has checked.
+                number = float(self.overrides[key])
+                return Budget(**{name: number if name == "epochs" else int(number)})
+        return None
+
+    def write(
+        self, request: Request, out: Path, sized: Sized, choices: Sequence[Choice], title: str
+    ) -> None:
+        """Writes the config and what it comes from, and says it."""
+        tree = self.tree(sized.train, sized.remat)
+        config = resolve(SCHEMAS[self.command], tree, self.overrides)
+        command = f"distill {self.command} --config={out / CONFIG} --workdir=DIR"
+        values = said(config, tree, self.overrides)
+        content = config_text(values, choices, title=title, command=command)
+        out.mkdir(parents=True, exist_ok=True)
+        remember(request, out, self.command, self.recipe.match, choices)
+        write_text(out / CONFIG, content)
+        print(f"\n{choice_table(choices)}\n", flush=True)
+        say(f"auto: written to {out / CONFIG}")
 
 
 def _explained(choices: Sequence[Choice], overrides: Mapping[str, str]) -> list[Choice]:

@@ -196,18 +196,16 @@ def _versions(place: Path) -> list[Path]:
 def conclude(chosen: Chosen, measured: dict[str, dict[str, float]]) -> None:
     """Prints what came of it, in a table, and what can be done with it."""
     summary = read_summary(chosen.out) or {}
-    rows = [
-        (name, format_figure(name, value), "—") for name, value in summary.items() if _shown(name)
-    ]
     mine, theirs = measured.get("student", {}), measured.get(TEACHER, {})
-    rows += [
-        (name, format_figure(name, value), _figure(name, theirs))
-        for name, value in mine.items()
-        if not name.endswith("/l2")
-    ]
+    found = {name: value for name, value in (summary | mine).items() if _shown(name)}
     who = "model" if chosen.command == "pretrain" else "student"
+    header = ("figure", who) if chosen.command == "pretrain" else ("figure", who, TEACHER)
+    rows = [
+        (name, format_figure(name, value), _of_teacher_beside(name, summary, theirs))
+        for name, value in found.items()
+    ]
     if rows:
-        print(f"\n{text_table(('figure', who, 'teacher'), rows)}")
+        print(f"\n{text_table(header, [row[: len(header)] for row in rows])}")
     print(f"\n{who:<8}  {chosen.out}")
     print(f"use it    distill predict {chosen.out} IMAGE… | FOLDER")
     skipped = summary.get("skipped_images")
@@ -220,11 +218,13 @@ def conclude(chosen: Chosen, measured: dict[str, dict[str, float]]) -> None:
 
 def _shown(name: str) -> bool:
     head, _, metric = name.partition("/")
-    return head in ("test", "val", "views", "zeroshot") and metric in (
-        *("accuracy", "agreement", "kl", "cka", "cosine"),
-        *("teacher/accuracy",),
-    )
+    kept = ("accuracy", "agreement", "kl", "cka", "cosine")
+    named = head in ("test", "val", "views", "zeroshot", "probe") and metric in kept
+    return named or head == "knn"
 
 
-def _figure(name: str, figures: dict[str, float]) -> str:
-    return format_figure(name, figures[name]) if name in figures else "—"
+def _of_teacher_beside(name: str, summary: dict[str, float], figures: dict[str, float]) -> str:
+    """The teacher's figure: measured alike, or beside the student's while that trained."""
+    head, _, metric = name.partition("/")
+    value = summary.get(f"{head}/{TEACHER}_{metric}", figures.get(name))
+    return "—" if value is None else format_figure(name, value)

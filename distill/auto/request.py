@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,9 @@ def remembered(request: Request, out: Path) -> dict[str, Any] | None:
     return found
 
 
-def remember(request: Request, out: Path, command: str, match: str, choices: list[Choice]) -> None:
+def remember(
+    request: Request, out: Path, command: str, match: str, choices: Sequence[Choice]
+) -> None:
     """Writes what was asked for and why what was chosen; the config is written after it."""
     rows = [choice._asdict() for choice in choices]
     content = dict(request=request.recorded(), command=command, match=match, choices=rows)

@@ -43,8 +43,8 @@ def test_what_is_no_budget_is_refused_with_examples(text):
         (Budget(seconds=5), 1),
         (Budget(steps=7), 7),
         # 100 images in batches of 8 are 12.5 batches.
-        (Budget(epochs=3), 38),
-        (Budget(images=81), 11),
+        (Budget(epochs=3), 37),
+        (Budget(images=81), 10),
         (Budget(seconds=100, most_epochs=2), 25),
         (Budget(seconds=100, most_epochs=200), 180),
     ],

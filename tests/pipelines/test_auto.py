@@ -100,10 +100,12 @@ def test_another_line_is_refused_in_the_same_place(ended, vit, photos):
 def test_a_dry_run_writes_the_config_and_nothing_else(vit, tmp_path, capsys, monkeypatch):
     data, out = small_photos.flat(tmp_path / "flat", 8, damaged=1), tmp_path / "out"
     given = {"train.batch_size": "4", "seed": "3", "matching.losses.kl": "0.5"}
+    given["train.total_examples"] = "9"
     chosen = auto.run(str(data), str(vit), "mu/8", "8images", out, dry_run=True, overrides=given)
     assert sorted(file.name for file in out.iterdir()) == ["auto.json", "config.py"]
     config = chosen.config
-    assert config.train.batch_size == 4 and config.train.total_steps == 2 and config.seed == 3
+    assert config.train.batch_size == 4 and config.train.total_steps is None
+    assert config.train.steps(8) == 2 and config.seed == 3
     assert config.matching.losses.kl == 0.5 and config.data.source == f"images:{data}"
     assert chosen.match == "logits" and config.data.validation_split is None
     said = capsys.readouterr().out
