@@ -133,4 +133,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main)
+    launch(__doc__, FLAGS, main, keeps=False)

@@ -106,6 +106,7 @@ def launch(
     argv: Sequence[str] | None = None,
     schema: type | None = None,
     batch: str = "batch",
+    keeps: bool = True,
 ) -> NoReturn:
     """Runs `body` on the arguments and exits: 0, or the error's exit code with its message.
 
@@ -118,6 +119,7 @@ def launch(
       argv: arguments; None takes the command line's.
       schema: of its config, for --help.
       batch: what sets how many images are computed at once, for the message where memory runs out.
+      keeps: whether compiled programs are kept; those for devices that are not here cannot be read.
     """
     STARTUP.begin("import", process_seconds())
     STARTUP.turn_to(OTHER)
@@ -138,7 +140,8 @@ def launch(
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
         with orderly_end(), out_of_memory:
             check_packages()
-            keep_compiled()
+            if keeps:
+                keep_compiled()
             body(arguments)
             sys.stdout.flush()
     except BrokenPipeError:
