@@ -13,6 +13,7 @@ import optax
 
 from distill.nn import Params
 from distill.parallel.microbatches import cut
+from distill.train.compiling import compiled
 from distill.train.state import STEP_STREAM, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -182,27 +183,31 @@ def compile_joint_step(
             {name: metrics for name, (_, metrics) in done.items()},
         )
 
-    if placements[first].step.mesh.devices.flat[0].platform != "cpu":
+    mesh = placements[first].step.mesh
+    if mesh.devices.flat[0].platform != "cpu":
         step = jax.jit(train_step, donate_argnums=0, out_shardings=(placements, None))
-        compiled = step.lower(states, frozen, batch).compile()
-        return CompiledStep(compiled, held, _extra(compiled), 0)
+        whole = compiled(step.lower(states, frozen, batch), mesh)
+        return CompiledStep(whole, held, _extra(whole), 0)
     arguments = (frozen, batch, states[first].step)
-    compiled = jax.jit(begin).lower(*arguments).compile()
+    beginning = compiled(jax.jit(begin).lower(*arguments), mesh)
     prepared = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         jax.eval_shape(begin, *arguments),
-        compiled.output_shardings,
+        beginning.output_shardings,
     )
     programs = {
-        name: jax.jit(update, donate_argnums=0, out_shardings=(placements[name], None))
-        .lower(states[name], prepared)
-        .compile()
+        name: compiled(
+            jax.jit(update, donate_argnums=0, out_shardings=(placements[name], None)).lower(
+                states[name], prepared
+            ),
+            mesh,
+        )
         for name, update in updates.items()
     }
     # What is prepared is there during every update.
-    preparing, updating = _extra(compiled), max(_extra(one) for one in programs.values())
+    preparing, updating = _extra(beginning), max(_extra(one) for one in programs.values())
     return CompiledStep(
-        functools.partial(train_step, begin=compiled, updates=programs),
+        functools.partial(train_step, begin=beginning, updates=programs),
         argument_bytes=held,
         extra_bytes=max(preparing, _held(prepared) + updating),
         prepare_bytes=preparing,
@@ -217,9 +222,9 @@ def _held(tree: Any) -> int:
     )
 
 
-def _extra(compiled: jax.stages.Compiled) -> int:
+def _extra(program: jax.stages.Compiled) -> int:
     """Bytes that a program takes on each device beside its arguments; 0 where it does not say."""
-    found = compiled.memory_analysis()
+    found = program.memory_analysis()
     if found is None:
         return 0
     results = found.output_size_in_bytes - found.alias_size_in_bytes
