@@ -38,6 +38,8 @@ IN_FLIGHT = 2
 # Enough that no step finds the images of the one before in a cache.
 BATCHES = 4
 SEED = 0
+# So low that random labels cannot make a step diverge.
+RATE, DECAY = 1e-6, 1e-6
 # What the only teacher is called.
 TEACHER = "teacher"
 
@@ -143,7 +145,7 @@ def optimizer_of(
     name: Literal["adafactor", "adam", "sgd"], network: VisionNetwork
 ) -> optax.GradientTransformation:
     """As the configs have it, with a rate so low that random labels cannot make it diverge."""
-    config = OptimizerConfig(name=name, learning_rate=1e-6, weight_decay=(("kernel$", 1e-6),))
+    config = OptimizerConfig(name=name, learning_rate=RATE, weight_decay=(("kernel$", DECAY),))
     schedule = make_schedule(ScheduleConfig(kind="constant", warmup_steps=0), total_steps=1)
     return make_optimizer(config, schedule, network.abstract_params, network.axes)
 

@@ -13,6 +13,7 @@ import jax
 from absl import flags, logging
 
 from distill import config as configs
+from distill.command.allocator import keep_freed_memory
 from distill.command.entry import check_packages
 from distill.command.flags import define_config, define_path, parse, split_overrides
 from distill.command.help import help_text, is_asked
@@ -107,6 +108,7 @@ def launch(
     """
     arguments = command_line() if argv is None else list(argv)
     accept_any_text()
+    keep_freed_memory()
     allow_workers()
     _quieten_libraries()
     if is_asked(arguments):
