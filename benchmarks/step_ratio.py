@@ -54,7 +54,7 @@ NAMES = {
     ("stock", "reference"): STOCK,
     ("torch", "timm"): TIMM,
 }
-WARMUP = 2
+WARMUP = 1
 
 Step = Callable[[], None]
 
