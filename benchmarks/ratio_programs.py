@@ -14,24 +14,27 @@ from benchmarks.reference_step import (
     reference_optimizer,
     reference_params,
 )
-from benchmarks.step_ratio import MODELS, SHAPE_FLAGS, TEACHER
 from benchmarks.training_step import (
     DECAY,
     RATE,
     SEED,
+    SHAPE_FLAGS,
+    TEACHER,
     Job,
     compile_step,
     network_of,
     random_batches,
     teacher_params,
 )
-from benchmarks.training_step import TEACHER as TAUGHT_BY
 from distill.nn import VisionNetwork
 from distill.parallel import MeshConfig, make_mesh
 from distill.subject import Teacher
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import FunctionMatching
+
+MODELS = {"pretrain": "S/16", "distill": "Ti/16"}
+TEACHER_MODEL = "S/16"
 
 Program = tuple[Callable[[], None], dict[str, Any]]
 
@@ -62,8 +65,8 @@ def ratio_job(args: argparse.Namespace, mesh: jax.sharding.Mesh) -> Job:
     student = network(MODELS[args.task], args.remat)
     if args.task == "pretrain":
         return Job(Classification(student, ClassificationConfig(kind=args.loss)), student, None)
-    teacher = network(TEACHER, "none")
-    task = FunctionMatching(student, {TAUGHT_BY: Teacher(teacher)}, MatchingConfig())
+    teacher = network(TEACHER_MODEL, "none")
+    task = FunctionMatching(student, {TEACHER: Teacher(teacher)}, MatchingConfig())
     return Job(task, student, teacher)
 
 

@@ -34,13 +34,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.arguments import positive_int
+from benchmarks.training_step import SHAPE_FLAGS
 from distill.paths import path_argument
 from distill.terminal import accept_any_text, text_table
 
 TASKS, DTYPES, LAYERS = ("pretrain", "distill"), ("float32", "bfloat16"), ("unrolled", "scanned")
-TEACHER = "S/16"
-MODELS = {"pretrain": "S/16", "distill": "Ti/16"}
-SHAPE_FLAGS = ("width", "depth", "mlp_dim", "heads")
 # Of processes: the programs of each, and whether it keeps freed memory.
 PROCESSES = {
     "kept": (("ours", "reference"), True),

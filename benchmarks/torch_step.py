@@ -9,8 +9,8 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn import functional
 
-from benchmarks.step_ratio import MODELS, SHAPE_FLAGS, TEACHER
-from benchmarks.training_step import DECAY, RATE, SEED, network_of
+from benchmarks.ratio_programs import MODELS, TEACHER_MODEL
+from benchmarks.training_step import DECAY, RATE, SEED, SHAPE_FLAGS, network_of
 from distill.nn import ViTConfig
 
 
@@ -20,7 +20,7 @@ def timm_step(args: argparse.Namespace) -> tuple[Callable[[], None], dict[str, A
     student = _model(args, MODELS[args.task])
     teacher = None
     if args.task == "distill":
-        teacher = _model(args, TEACHER).requires_grad_(False)
+        teacher = _model(args, TEACHER_MODEL).requires_grad_(False)
     parameters = list(student.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY, fused=True)
     shape = (args.batch_size, 3, args.image_size, args.image_size)
