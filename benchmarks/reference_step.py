@@ -34,7 +34,7 @@ class MlpBlock(nn.Module):
     @nn.compact
     def __call__(self, x):
         """Maps [B, T, D] to the same."""
-        inits = dict(
+        inits: dict[str, Any] = dict(
             kernel_init=nn.initializers.xavier_uniform(),
             bias_init=nn.initializers.normal(stddev=1e-6),
             dtype=self.dtype,
@@ -107,11 +107,13 @@ class ReferenceViT(nn.Module):
             policy = REMAT_POLICIES[self.remat]
             block = nn.remat(EncoderBlock, prevent_cse=not self.scanned, policy=policy)
         if self.scanned:
+            # What flax says it takes is narrower than what it does.
+            broadcast: Any = nn.broadcast
             layers = nn.scan(
                 block,
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
-                in_axes=nn.broadcast,
+                in_axes=broadcast,
                 length=c.depth,
             )
             x, _ = layers(c.mlp_dim, c.heads, dtype, name="blocks")(x, None)
@@ -228,14 +230,14 @@ class Reference:
         return mixed, self.teacher.apply({"params": teacher}, mixed)
 
     def _labels(self, params, images, targets):
-        logits = self.student.apply({"params": params}, images)
+        logits: Any = self.student.apply({"params": params}, images)
         if self.loss == "softmax":
             return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1))
         yes, no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
         return -jnp.mean(jnp.sum(targets * yes + (1.0 - targets) * no, axis=-1))
 
     def _matching(self, params, images, answers):
-        logits = self.student.apply({"params": params}, images)
+        logits: Any = self.student.apply({"params": params}, images)
         ours, theirs = jax.nn.log_softmax(logits), jax.nn.log_softmax(answers)
         return jnp.mean(jnp.sum(jnp.exp(theirs) * (theirs - ours), axis=-1))
 

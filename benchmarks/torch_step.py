@@ -61,6 +61,7 @@ def _model(args: argparse.Namespace, name: str) -> VisionTransformer:
     sizes = {flag: getattr(args, flag) for flag in SHAPE_FLAGS}
     choices = {flag: size for flag, size in sizes.items() if size is not None}
     config: ViTConfig = network_of(name, choices | dict(image_size=args.image_size)).config
+    pool: Any = {"map": "map", "gap": "avg"}[args.head]
     return VisionTransformer(
         img_size=args.image_size,
         patch_size=config.patch_size,
@@ -70,6 +71,6 @@ def _model(args: argparse.Namespace, name: str) -> VisionTransformer:
         num_heads=config.heads,
         mlp_ratio=config.mlp_dim / config.width,
         class_token=False,
-        global_pool={"map": "map", "gap": "avg"}[args.head],
+        global_pool=pool,
         act_layer="gelu_tanh",
     )

@@ -1,13 +1,11 @@
 """Compiling a step with what suits where it runs."""
 
-from collections.abc import Mapping
-
 import jax
 from jax.sharding import Mesh
 
 # XLA for CPUs would start whatever it can as early as it can, so that independent operations run
 # beside each other, and keep it all. Products fill a CPU's cores one after another.
-_ONE_CPU = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+_ONE_CPU: dict[str, str | bool] = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 def compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
@@ -26,6 +24,6 @@ def compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
         return lowered.compile()
 
 
-def _options(mesh: Mesh) -> Mapping[str, str] | None:
+def _options(mesh: Mesh) -> dict[str, str | bool] | None:
     platform = mesh.devices.flat[0].platform
     return _ONE_CPU if platform == "cpu" and mesh.size == 1 else None

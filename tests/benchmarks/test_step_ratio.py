@@ -1,6 +1,7 @@
 """The benchmark as a user runs it, on tiny models, and the reference against this project's."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,7 @@ def test_the_reference_has_the_logits_and_gradients_of_this_model(head, layer, m
     def ours(params):
         return network.apply(params, images).logits
 
-    def theirs(params):
+    def theirs(params) -> Any:
         other = reference_params(params, network.config, layer == "scanned")
         return reference.apply({"params": other}, images)
 
@@ -84,7 +85,7 @@ def test_both_steps_have_the_same_loss_and_norms(task, mesh):
     _, expected = make_train_step(Learner(job.task, transformation), 0)(state, frozen, batch)
 
     teacher = theirs = None
-    if job.teacher:
+    if job.teacher and frozen:
         teacher = ReferenceViT(job.teacher.config, True)
         theirs = reference_params(frozen["teacher"], job.teacher.config, True)
     optimizer = reference_optimizer("adafactor", RATE, DECAY)

@@ -1,6 +1,7 @@
 """Gradients that are written out, beside those that JAX derives from the plain form."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,9 @@ def test_the_gradient_of_gelu_in_float64(x64):
 def test_the_gradient_of_attention_in_float64(x64, case, causal):
     arrays = queries(*QUERIES[case], jnp.float64)
     ours, theirs = both(
-        lambda *qkv: attention(*qkv, causal), lambda *qkv: softmax_attention(*qkv, causal), *arrays
+        lambda q, k, v: attention(q, k, v, causal),
+        lambda q, k, v: softmax_attention(q, k, v, causal),
+        *arrays,
     )
     alike(ours[:1], theirs[:1], 1e-12)
     # Where one weight is 1, the gradients of q and k are 0: what is left is the rounding of a
@@ -129,10 +132,12 @@ def test_attention_in_bfloat16_is_as_near_to_float32_as_the_plain_form(case, cau
     arrays = [x.astype(jnp.bfloat16) for x in queries(*QUERIES[case], jnp.float32)]
     wide = [x.astype(jnp.float32) for x in arrays]
     ours, theirs = both(
-        lambda *qkv: attention(*qkv, causal), lambda *qkv: plain_attention(*qkv, causal), *arrays
+        lambda q, k, v: attention(q, k, v, causal),
+        lambda q, k, v: plain_attention(q, k, v, causal),
+        *arrays,
     )
     # By the same pull, which is drawn in bfloat16.
-    y, pull = jax.vjp(lambda *qkv: softmax_attention(*qkv, causal), *wide)
+    y, pull = jax.vjp(lambda q, k, v: softmax_attention(q, k, v, causal), *wide)
     direction = jax.random.normal(jax.random.key(9), y.shape, jnp.bfloat16).astype(jnp.float32)
     exact = (y, *pull(direction))
     largest = max(float(jnp.max(jnp.abs(one))) for one in exact)
@@ -188,7 +193,7 @@ def test_attention_is_the_same_under_jit_vmap_scan_remat_and_shard_map():
             jax.jit(jax.shard_map(block, mesh=mesh, in_specs=every, out_specs=every))
         ),
     }
-    plain = one_by_one(lambda *one: softmax_attention(*one, True))
+    plain = one_by_one(lambda q, k, v: softmax_attention(q, k, v, True))
     expected = jax.grad(functools.partial(loss, plain), (0, 1, 2))(q, k, v)
     for name, way in ways.items():
         found = jax.grad(functools.partial(loss, way), (0, 1, 2))(q, k, v)
@@ -199,7 +204,7 @@ def test_attention_is_the_same_under_jit_vmap_scan_remat_and_shard_map():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_values_are_those_of_the_plain_forms_in_other_dtypes(dtype):
     x = jax.random.normal(jax.random.key(3), (3, 5, 16)).astype(dtype)
-    ours = layer_norm(x, jnp.ones(16), None, True, 1e-6)
+    ours: Any = layer_norm(x, jnp.ones(16), None, True, 1e-6)
     assert ours.dtype == jnp.float32
     theirs = plain_norm(x.astype(jnp.float32), jnp.ones(16), None, True, 1e-6)
     np.testing.assert_array_equal(ours, theirs)
