@@ -26,6 +26,7 @@ from distill.subject import Teacher
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import FunctionMatching
+from distill.train.compiling import compiled
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, make_train_step
 
@@ -37,6 +38,8 @@ IN_FLIGHT = 2
 # Enough that no step finds the images of the one before in a cache.
 BATCHES = 4
 SEED = 0
+# So low that random labels cannot make a step diverge.
+RATE, DECAY = 1e-6, 1e-6
 # What the only teacher is called.
 TEACHER = "teacher"
 
@@ -142,7 +145,7 @@ def optimizer_of(
     name: Literal["adafactor", "adam", "sgd"], network: VisionNetwork
 ) -> optax.GradientTransformation:
     """As the configs have it, with a rate so low that random labels cannot make it diverge."""
-    config = OptimizerConfig(name=name, learning_rate=1e-6, weight_decay=(("kernel$", 1e-6),))
+    config = OptimizerConfig(name=name, learning_rate=RATE, weight_decay=(("kernel$", DECAY),))
     schedule = make_schedule(ScheduleConfig(kind="constant", warmup_steps=0), total_steps=1)
     return make_optimizer(config, schedule, network.abstract_params, network.axes)
 
@@ -208,7 +211,7 @@ def compile_step(
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
     step = make_train_step(Learner(job.task, transformation), SEED, placement)
     began = time.perf_counter()
-    program = step.lower(state, frozen, batches[0]).compile()
+    program = compiled(step.lower(state, frozen, batches[0]), mesh)
     seconds = time.perf_counter() - began
     return CompiledStep(job, transformation, frozen, batches, program, seconds)
 
@@ -233,9 +236,9 @@ def run_steps(
     return state, jax.block_until_ready(metrics), completed
 
 
-def planned_memory(compiled: jax.stages.Compiled) -> int:
+def planned_memory(program: jax.stages.Compiled) -> int:
     """Bytes on one device that the compiler plans for a call: arguments, results and in between."""
-    plan = compiled.memory_analysis()
+    plan = program.memory_analysis()
     assert plan is not None
     reused = plan.alias_size_in_bytes
     used = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes

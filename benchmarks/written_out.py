@@ -23,12 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.arguments import positive_int
 from distill.nn import VisionNetwork, closed_form
+from distill.parallel import MeshConfig, make_mesh
 from distill.terminal import accept_any_text, text_table
 from students import vit
 
 DERIVED = {
     "layer_norm": closed_form.plain_layer_norm,
     "gelu_tanh": closed_form.plain_gelu_tanh,
+    "attention": closed_form.plain_attention,
 }
 
 
@@ -54,7 +56,8 @@ def main() -> None:
     parser.add_argument("--unroll", action="store_true")
     arguments = parser.parse_args()
     choices = dict(num_classes=1000, dtype=arguments.dtype, unroll=arguments.unroll)
-    network = vit.configure(arguments.variant, **choices).build()
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    network = vit.configure(arguments.variant, **choices).build().placed(mesh)
     params = jax.jit(network.init)(jax.random.key(0))
     images = jax.random.normal(
         jax.random.key(1), (arguments.batch_size, *network.config.image_shape)

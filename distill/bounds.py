@@ -98,7 +98,7 @@ def _wrong(value: Any, annotation: Any) -> Iterator[tuple[Any, str]]:
 def _may_be(value: Any, option: Any) -> bool:
     """Whether a value is of the kind of one of an annotation's options."""
     if bounds_of(option) is not None:
-        return isinstance(value, numbers.Real)
+        return isinstance(value, int | float)
     if typing.get_origin(option) is Literal:
         return any(type(value) is type(one) for one in typing.get_args(option))
     if typing.get_origin(option) is Annotated:

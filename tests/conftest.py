@@ -12,6 +12,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # Threads of torch wait for each other longer than they take to multiply tiny matrices.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A test's process lives through many runs, and would have the memory of the largest to its end.
+os.environ.setdefault("DISTILL_KEEP_MEMORY", "0")
+
 # Compiling is most of what tests do, and what they run is tiny. The last two flags, an older code
 # generator and one module instead of many, make a training step compile in a third of the time.
 OLDER_CODE_GENERATOR = "--xla_cpu_use_fusion_emitters=false"

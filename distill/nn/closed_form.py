@@ -1,14 +1,16 @@
 """Operations whose gradients are written out, as compilers make more of the derived ones.
 
-Each has the values of the plain form to the bit, and tests hold its gradients to it. What is
-kept for the backward pass is what the operation was given, and a number or two for each row: of the
-derived forms XLA for CPUs keeps more, or computes it again in the midst of other products.
+LayerNorm and GELU have the values of the plain form to the bit, attention to what rounding does;
+tests hold the gradients of all to it. What is kept for the backward pass is what the operation was
+given, and little beside it: of the derived forms XLA for CPUs keeps more, or computes it again in
+the midst of other products.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from distill.parallel import current_device
 
@@ -47,6 +49,14 @@ def is_used() -> bool:
     return current_device().platform == "cpu" and (mesh.empty or mesh.size == 1)
 
 
+def may_round() -> bool:
+    """Whether what is traced is for one CPU, and may differ from the plain form by rounding.
+
+    What is placed nowhere may be exported: it keeps the operations that converters know.
+    """
+    return is_used() and not jax.sharding.get_abstract_mesh().empty
+
+
 def plain_layer_norm(
     x: jax.Array, scale: jax.Array, bias: jax.Array | None, center: bool, epsilon: float
 ) -> jax.Array:
@@ -73,7 +83,9 @@ def _layer_norm_backward(center, epsilon, kept, gradient):
     del epsilon
     x, scale, bias, mean, inverse = kept
     wide = x.astype(inverse.dtype)
-    normalised = (wide if mean is None else wide - mean) * inverse
+    # What the forward pass had, but for two signs that cancel: XLA would find the same expression
+    # to be the same, and keep its values from there to here.
+    normalised = (-wide if mean is None else mean - wide) * -inverse
     rows = tuple(range(x.ndim - 1))
     scaled = gradient * scale
     along = jnp.mean(scaled * normalised, axis=-1, keepdims=True)
@@ -90,6 +102,66 @@ def _layer_norm_backward(center, epsilon, kept, gradient):
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+    """softmax(q·kᵀ/√K)·v, its softmax in float32 at least, divided by its sums at the end.
+
+    What is kept are exponentials and their sums: weights, that is one over the other, are nowhere
+    in memory. Products are of [B, H, T, K], as XLA for CPUs is slow at others.
+
+    Args:
+      q: [B, T, H, K] of any float dtype.
+      k: [B, S, H, K] of the same.
+      v: [B, S, H, K] of the same.
+      causal: token t attends to keys 0 … t alone.
+
+    Returns:
+      [B, T, H, K] in the dtype of q.
+    """
+    return _attention(q, k, v, causal)[0]
+
+
+def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+    """The same as JAX has it, its gradient left to it; both differ by what rounding does."""
+    return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+
+
+def _attention(q, k, v, causal):
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    # Scaled here, where it is an array of T·K, not of T·S.
+    q = (q.astype(wide) * q.shape[-1] ** -0.5).astype(q.dtype)
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    logits = jnp.einsum("bhtk,bhsk->bhts", q, k, preferred_element_type=wide)
+    if causal:
+        seen = jnp.tri(*logits.shape[-2:], dtype=bool)
+        logits = jnp.where(seen, logits, -jnp.inf)
+    exponentials = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    sums = jnp.sum(exponentials, axis=-1, keepdims=True)
+    exponentials = exponentials.astype(v.dtype)
+    out = jnp.einsum("bhts,bhsk->bhtk", exponentials, v, preferred_element_type=wide) / sums
+    out = out.astype(q.dtype)
+    return out.swapaxes(1, 2), (q, k, v, exponentials, sums, out)
+
+
+def _attention_backward(causal, kept, gradient):
+    del causal
+    q, k, v, exponentials, sums, out = kept
+    wide = sums.dtype
+    product = functools.partial(jnp.einsum, preferred_element_type=wide)
+    gradient = gradient.swapaxes(1, 2).astype(wide) / sums
+    along = jnp.sum(gradient * out.astype(wide), axis=-1, keepdims=True)
+    gradient = gradient.astype(v.dtype)
+    of_weights = product("bhtk,bhsk->bhts", gradient, v) - along
+    of_logits = (exponentials.astype(wide) * of_weights).astype(k.dtype)
+    of_q = product("bhts,bhsk->bhtk", of_logits, k) * k.shape[-1] ** -0.5
+    of_k = product("bhts,bhtk->bhsk", of_logits, q)
+    of_v = product("bhts,bhtk->bhsk", exponentials, gradient)
+    return tuple(x.astype(q.dtype).swapaxes(1, 2) for x in (of_q, of_k, of_v))
+
+
+attention.defvjp(_attention, _attention_backward)
+
+
 @jax.custom_vjp
 def gelu_tanh(x: jax.Array) -> jax.Array:
     """GELU in its tanh form, x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2; x alone is kept."""
@@ -98,8 +170,12 @@ def gelu_tanh(x: jax.Array) -> jax.Array:
 
 def _gelu_tanh_backward(x, gradient):
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    _, pull = jax.vjp(plain_gelu_tanh, wide)
-    return (pull(gradient.astype(wide.dtype))[0].astype(x.dtype),)
+    # (1 + tanh(u))/2 = σ(2u), written so because XLA would keep the forward pass's tanh(u) for it.
+    cubic = np.sqrt(8 / np.pi) * (wide + 0.044715 * wide**3)
+    slope = np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * wide**2)
+    share = jax.nn.sigmoid(cubic)
+    factor = share + wide * share * (1 - share) * slope
+    return ((gradient.astype(wide.dtype) * factor).astype(x.dtype),)
 
 
 gelu_tanh.defvjp(lambda x: (gelu_tanh(x), x), _gelu_tanh_backward)

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from distill.nn import closed_form
 from distill.parallel import current_device, map_shards
 
 Kernel = Literal["auto", "plain", "cudnn", "splash"]
@@ -129,7 +130,9 @@ def _block(tokens: int) -> int:
 
 
 def _plain(q, k, v, causal):
-    return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+    if closed_form.may_round():
+        return closed_form.attention(q, k, v, causal)
+    return closed_form.plain_attention(q, k, v, causal)
 
 
 def _cudnn(q, k, v, *, causal):

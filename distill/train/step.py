@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from distill.nn import Params
 from distill.parallel.microbatches import cut
 from distill.startup import STARTUP
+from distill.train.compiling import compiled
 from distill.train.state import STEP_STREAM, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -186,19 +188,21 @@ def compile_joint_step(
             {name: metrics for name, (_, metrics) in done.items()},
         )
 
-    if placements[first].step.mesh.devices.flat[0].platform != "cpu":
+    mesh = placements[first].step.mesh
+    if mesh.devices.flat[0].platform != "cpu":
         step = jax.jit(train_step, donate_argnums=0, out_shardings=(placements, None))
-        compiled = _compiled(step, states, frozen, batch)
-        return CompiledStep(compiled, held, _extra(compiled), 0, _copied(compiled, states))
+        whole = _compiled(mesh, step, states, frozen, batch)
+        return CompiledStep(whole, held, _extra(whole), 0, _copied(whole, states))
     arguments = (frozen, batch, states[first].step)
-    compiled = _compiled(jax.jit(begin), *arguments)
+    beginning = _compiled(mesh, jax.jit(begin), *arguments)
     prepared = jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         jax.eval_shape(begin, *arguments),
-        compiled.output_shardings,
+        beginning.output_shardings,
     )
     programs = {
         name: _compiled(
+            mesh,
             jax.jit(update, donate_argnums=0, out_shardings=(placements[name], None)),
             states[name],
             prepared,
@@ -206,9 +210,9 @@ def compile_joint_step(
         for name, update in updates.items()
     }
     # What is prepared is there during every update.
-    preparing, updating = _extra(compiled), max(_extra(one) for one in programs.values())
+    preparing, updating = _extra(beginning), max(_extra(one) for one in programs.values())
     return CompiledStep(
-        functools.partial(train_step, begin=compiled, updates=programs),
+        functools.partial(train_step, begin=beginning, updates=programs),
         argument_bytes=held,
         extra_bytes=max(preparing, held_bytes(prepared) + updating),
         prepare_bytes=preparing,
@@ -216,14 +220,14 @@ def compile_joint_step(
     )
 
 
-def _compiled(function: Any, *arguments: Any) -> jax.stages.Compiled:
-    """The program of a jitted function for arguments like these."""
+def _compiled(mesh: Mesh, function: Any, *arguments: Any) -> jax.stages.Compiled:
+    """The program of a jitted function for arguments like these, on the devices of `mesh`."""
     with STARTUP.during("trace"), warnings.catch_warnings():
         # `copied_bytes` has what it costs.
         warnings.filterwarnings("ignore", "Some donated buffers were not usable")
         lowered = function.lower(*arguments)
     with STARTUP.during("compile"):
-        return lowered.compile()
+        return compiled(lowered, mesh)
 
 
 def held_bytes(tree: Any) -> int:
@@ -234,9 +238,9 @@ def held_bytes(tree: Any) -> int:
     )
 
 
-def _extra(compiled: jax.stages.Compiled) -> int:
+def _extra(program: jax.stages.Compiled) -> int:
     """Bytes that a program takes on each device beside its arguments; 0 where it does not say."""
-    found = compiled.memory_analysis()
+    found = program.memory_analysis()
     if found is None:
         return 0
     results = found.output_size_in_bytes - found.alias_size_in_bytes

@@ -1,13 +1,18 @@
 """Gradients that are written out, beside those that JAX derives from the plain form."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
-from distill.nn.closed_form import gelu_tanh, layer_norm
+from distill.nn import closed_form
+from distill.nn.closed_form import attention, gelu_tanh, layer_norm, plain_attention
+from distill.nn.kernels import attend
+from distill.parallel import DEFAULT_RULES, MeshConfig, make_mesh, sharding_context
 
 FEATURES = {
     "drawn": lambda key: jax.random.normal(key, (3, 5, 16)),
@@ -16,6 +21,33 @@ FEATURES = {
     "small": lambda key: 1e-6 * jax.random.normal(key, (3, 5, 16)),
     "far from zero": lambda key: 1e4 + jax.random.normal(key, (3, 5, 16)),
 }
+
+
+# What q and k are multiplied by, and the tokens of each: in cross attention they differ.
+QUERIES = {
+    "drawn": (1.0, 7, 7),
+    "one query": (1.0, 1, 7),
+    "more queries than keys": (1.0, 7, 3),
+    "constant rows": (0.0, 7, 7),
+    "one weight takes it all": (1e4, 7, 7),
+    "weights all the same": (1e-6, 7, 7),
+}
+
+
+def softmax_attention(q, k, v, causal):
+    logits = jnp.einsum("bthk,bshk->bhts", q, k) / np.sqrt(q.shape[-1])
+    if causal:
+        logits = jnp.where(np.tri(*logits.shape[2:], dtype=bool), logits, -jnp.inf)
+    return jnp.einsum("bhts,bshk->bthk", jax.nn.softmax(logits), v)
+
+
+def queries(scale, tokens, keys, dtype):
+    drawn = jax.random.split(jax.random.key(5), 3)
+    q, k, v = (
+        jax.random.normal(key, (2, size, 3, 8), dtype)
+        for key, size in zip(drawn, (tokens, keys, keys), strict=True)
+    )
+    return (scale * q, scale * k, v) if scale else (jnp.full_like(q, 7.5), jnp.ones_like(k), v)
 
 
 def plain_norm(x, scale, bias, center, epsilon):
@@ -77,10 +109,102 @@ def test_the_gradient_of_gelu_in_float64(x64):
     alike(ours, theirs, 1e-12)
 
 
+@pytest.mark.parametrize("case", QUERIES)
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_gradient_of_attention_in_float64(x64, case, causal):
+    arrays = queries(*QUERIES[case], jnp.float64)
+    ours, theirs = both(
+        lambda q, k, v: attention(q, k, v, causal),
+        lambda q, k, v: softmax_attention(q, k, v, causal),
+        *arrays,
+    )
+    alike(ours[:1], theirs[:1], 1e-12)
+    # Where one weight is 1, the gradients of q and k are 0: what is left is the rounding of a
+    # difference that is then multiplied by keys or queries.
+    largest = max(float(jnp.max(jnp.abs(one))) for one in (*theirs[1:], *arrays))
+    for one, other in zip(ours[1:], theirs[1:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * largest)
+
+
+@pytest.mark.parametrize("case", ["drawn", "one query", "constant rows", "weights all the same"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_in_bfloat16_is_as_near_to_float32_as_the_plain_form(case, causal):
+    arrays = [x.astype(jnp.bfloat16) for x in queries(*QUERIES[case], jnp.float32)]
+    wide = [x.astype(jnp.float32) for x in arrays]
+    ours, theirs = both(
+        lambda q, k, v: attention(q, k, v, causal),
+        lambda q, k, v: plain_attention(q, k, v, causal),
+        *arrays,
+    )
+    # By the same pull, which is drawn in bfloat16.
+    y, pull = jax.vjp(lambda q, k, v: softmax_attention(q, k, v, causal), *wide)
+    direction = jax.random.normal(jax.random.key(9), y.shape, jnp.bfloat16).astype(jnp.float32)
+    exact = (y, *pull(direction))
+    largest = max(float(jnp.max(jnp.abs(one))) for one in exact)
+    for one, plain, true in zip(ours, theirs, exact, strict=True):
+        assert one.dtype == jnp.bfloat16
+        error = float(jnp.max(jnp.abs(one.astype(jnp.float32) - true)))
+        of_plain = float(jnp.max(jnp.abs(plain.astype(jnp.float32) - true)))
+        assert error <= max(1.5 * of_plain, 2.0**-7 * largest)
+
+
+@pytest.mark.parametrize(
+    "devices, placed, used", [(1, True, True), (2, True, False), (1, False, False)]
+)
+def test_attention_is_written_out_where_it_is_placed_on_one_cpu(devices, placed, used):
+    mesh = jax.sharding.AbstractMesh((devices, 1, 1), ("data", "fsdp", "tensor"))
+    q = jnp.ones((2, 3, 1, 4))
+
+    def traced():
+        # Elsewhere, and in what is exported, the operations are those that were there before.
+        return str(jax.make_jaxpr(attend)(q, q, q)), closed_form.may_round()
+
+    if placed:
+        with sharding_context(mesh, DEFAULT_RULES):
+            program, found = traced()
+    else:
+        program, found = traced()
+    assert found == used
+    assert ("custom_vjp" in program) == used
+
+
+def test_attention_is_the_same_under_jit_vmap_scan_remat_and_shard_map():
+    q, k, v = (
+        jax.random.normal(key, (4, 2, 6, 3, 4)) for key in jax.random.split(jax.random.key(6), 3)
+    )
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+
+    def block(q, k, v):
+        return attention(q, k, v, True)
+
+    def loss(of, *arrays):
+        return jnp.sum(jnp.sin(of(*arrays)))
+
+    def one_by_one(of):
+        return lambda *arrays: jnp.stack([of(*one) for one in zip(*arrays, strict=True)])
+
+    every = PartitionSpec("data")
+    ways = {
+        "jit": one_by_one(jax.jit(block)),
+        "vmap": jax.vmap(block),
+        "scan": lambda *arrays: jax.lax.scan(lambda c, one: (c, block(*one)), 0, arrays)[1],
+        "remat": jax.vmap(jax.checkpoint(block)),
+        "shard_map": one_by_one(
+            jax.jit(jax.shard_map(block, mesh=mesh, in_specs=every, out_specs=every))
+        ),
+    }
+    plain = one_by_one(lambda q, k, v: softmax_attention(q, k, v, True))
+    expected = jax.grad(functools.partial(loss, plain), (0, 1, 2))(q, k, v)
+    for name, way in ways.items():
+        found = jax.grad(functools.partial(loss, way), (0, 1, 2))(q, k, v)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-6, err_msg=name)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_values_are_those_of_the_plain_forms_in_other_dtypes(dtype):
     x = jax.random.normal(jax.random.key(3), (3, 5, 16)).astype(dtype)
-    ours = layer_norm(x, jnp.ones(16), None, True, 1e-6)
+    ours: Any = layer_norm(x, jnp.ones(16), None, True, 1e-6)
     assert ours.dtype == jnp.float32
     theirs = plain_norm(x.astype(jnp.float32), jnp.ones(16), None, True, 1e-6)
     np.testing.assert_array_equal(ours, theirs)
