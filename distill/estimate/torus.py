@@ -112,4 +112,4 @@ def _rings_noted(notes: str) -> float:
     found = re.search(r"(\w*Strategy\w*)\{colors:(\d+)", notes)
     if not found:
         return 1
-    return int(found.group(2)) / (2 if found.group(1).startswith("UniDirection") else 1)
+    return int(found.group(2)) / (2 if "UniDirection" in found.group(1) else 1)

@@ -184,13 +184,14 @@ def test_a_ring_of_a_plane_and_a_closed_dimension_run_both_ways_and_a_line_does_
     assert seconds["plane"] == pytest.approx(1.5, rel=1e-5)
 
 
-# The compiler's notes on collectives over 64 chips of a torus, as v4 and v5p have them.
+# The compiler's notes on collectives over 64 chips of a torus, as v4 and v5p have them: each of
+# their lines follows a backslash and an n.
 ONE_RING = (
-    "StrategyRing{colors:1 phases:1 cores:{64}} Type: 1D color_count: 1; "
+    r"\nStrategyRing{colors:1 phases:1 cores:{64}} Type: 1D color_count: 1; "
     "all-reduce-scatter fusion ND: span_size:24576"
 )
-A_RING_FOR_EACH_DIMENSION = "StrategyND{colors:2 phases:2 cores:{8 8},{8 8} num_dims:2"
-ONE_WAY_IN_EACH_DIMENSION = "UniDirectionNDRingStrategy{colors:4 phases:2 cores:{8 8},{8 8},{8 8}"
+A_RING_FOR_EACH_DIMENSION = r"\nStrategyND{colors:2 phases:2 cores:{8 8},{8 8} num_dims:2"
+ONE_WAY_IN_EACH_DIMENSION = r"\nUniDirectionNDRingStrategy{colors:4 phases:2 cores:{8 8},{8 8},{8 8}"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_as_many_rings_as_the_compiler_says_share_the_data(notes, rings):
 
 
 def test_two_ways_around_one_dimension_are_one_ring():
-    notes = "UniDirection1DRingStrategy{colors:2 phases:1 cores:{8},{8} nophase0:0"
+    notes = r"\nUniDirection1DRingStrategy{colors:2 phases:1 cores:{8},{8} nophase0:0"
     ring, group = torus((8,), (True,)), tuple(range(8))
     seconds = ring.collective_seconds("all-reduce", group, 8e9, notes)
     assert seconds == ring.collective_seconds("all-reduce", group, 8e9)
