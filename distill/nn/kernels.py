@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from distill.parallel import current_device, map_shards
+from distill.parallel import current_device, map_shards, settle
 
 Kernel = Literal["auto", "plain", "cudnn", "splash"]
 
@@ -129,7 +129,7 @@ def _block(tokens: int) -> int:
 
 
 def _plain(q, k, v, causal):
-    return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+    return jax.nn.dot_product_attention(q, k, settle(v), is_causal=causal)
 
 
 def _cudnn(q, k, v, *, causal):

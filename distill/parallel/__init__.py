@@ -26,6 +26,7 @@ from distill.parallel.rules import (
     mesh_axes,
     override_rules,
     partition_spec,
+    settle,
     sharding_context,
     shardings,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "put_batch",
     "replicated",
     "row_parallel",
+    "settle",
     "sharding_context",
     "shardings",
 ]
