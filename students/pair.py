@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from distill.config import execution_keys
 from distill.errors import UserError
 from distill.nn.family import ModelConfig
+from distill.nn.layers import Kept
 from distill.nn.pair import PairNetwork
 from distill.nn.text import TextConfig
 from distill.nn.variants import VariantConfig
@@ -121,7 +122,7 @@ class PairModel(ModelConfig):
         return self.towers[0].remat
 
     @property
-    def remat_keep(self) -> tuple[Literal["query", "key", "value", "hidden"], ...]:
+    def remat_keep(self) -> tuple[Kept, ...]:
         """What it does not."""
         return self.towers[0].remat_keep
 

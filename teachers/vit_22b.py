@@ -66,6 +66,8 @@ class ViT22BConfig(VariantConfig):
                 "parallel blocks have no layer_scale, gate, rotary positions or activation other "
                 "than gelu_tanh"
             )
+        if self.parallel and "middle" in self.remat_keep:
+            raise ValueError("parallel blocks have nothing between attention and MLP to keep")
         if self.async_linear and self.fused:
             raise ValueError(
                 "async_linear and fused are two ways to run the projections; set one of them"
@@ -117,7 +119,7 @@ class ParallelBlock(nnx.Module):
         hidden = checkpoint_name(constrain(hidden, "batch", "tokens", "mlp"), "hidden")
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
-        attended = materialize(attend(q, k, v, kernel=self.kernel))
+        attended = checkpoint_name(materialize(attend(q, k, v, kernel=self.kernel)), "attended")
         return x + project_out(attended, jax.nn.gelu(hidden, approximate=True))
 
     def _project_in(self, y):

@@ -101,4 +101,5 @@ class Attention(nnx.Module):
             q, k = self.qk_norm(q, k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        return self.out(materialize(attend(q, k, v, kernel=self.kernel, causal=self.causal)))
+        attended = materialize(attend(q, k, v, kernel=self.kernel, causal=self.causal))
+        return self.out(checkpoint_name(attended, "attended"))

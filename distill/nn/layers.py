@@ -30,6 +30,10 @@ def _gelu_tanh(x: jax.Array) -> jax.Array:
     return closed_form.plain_gelu_tanh(x)
 
 
+Kept = Literal["query", "key", "value", "attended", "middle", "hidden"]
+"""What of a block the backward pass can find kept: the projections' results, those of attention
+before the projection out, the tokens between attention and MLP, and the MLP's projection in."""
+
 Activation = Literal["gelu_tanh", "gelu", "quick_gelu", "silu"]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_tanh": _gelu_tanh,

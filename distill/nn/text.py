@@ -12,7 +12,7 @@ from distill.errors import check_choices
 from distill.nn.encoder import Encoder, SequentialBlock
 from distill.nn.heads import MapHead, MeanHead
 from distill.nn.kernels import Kernel
-from distill.nn.layers import Activation, Linear
+from distill.nn.layers import Activation, Kept, Linear
 from distill.nn.network import Network
 from distill.parallel import constrain
 
@@ -65,7 +65,7 @@ class TextConfig:
     """Of activations; parameters, norms, softmax and the head are float32."""
     remat: Literal["none", "full", "dots", "offload"] = how_it_runs("none")
     """What the backward pass computes again; see `distill.nn.ViTConfig`."""
-    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = how_it_runs(())
+    remat_keep: tuple[Kept, ...] = how_it_runs(())
     unroll: bool = how_it_runs(False)
     attention: Kernel = how_it_runs("auto")
 
@@ -91,8 +91,10 @@ class TextConfig:
             raise ValueError(f"norm_epsilon must be positive, not {self.norm_epsilon}")
         if self.pool == "eos" and not 0 <= self.eos_id < self.vocab:
             raise ValueError(f"eos_id {self.eos_id} is none of the {self.vocab} ids")
-        if self.remat_keep and self.remat != "full":
-            raise ValueError(f'remat_keep belongs to remat "full", not to {self.remat!r}')
+        if self.remat_keep and self.remat not in ("full", "offload"):
+            raise ValueError(
+                f'remat_keep belongs to remat "full" and "offload", not to {self.remat!r}'
+            )
 
     @property
     def embedding_width(self) -> int:

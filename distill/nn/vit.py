@@ -15,7 +15,7 @@ from distill.nn.embeddings import Grid, PatchEmbed, PositionEmbedding, patch_gri
 from distill.nn.encoder import Encoder, SequentialBlock, make_norm
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
 from distill.nn.kernels import Kernel
-from distill.nn.layers import Activation, Linear, zeros
+from distill.nn.layers import Activation, Kept, Linear, zeros
 
 
 class ViTOutput(NamedTuple):
@@ -107,8 +107,9 @@ class ViTConfig:
     remat: Literal["none", "full", "dots", "offload"] = how_it_runs("none")
     """What the backward pass computes again: nothing, each block, or all but its products, which
     are kept on the device or in the memory of its host."""
-    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = how_it_runs(())
-    """With remat "full", results of these projections that are kept after all."""
+    remat_keep: tuple[Kept, ...] = how_it_runs(())
+    """With remat "full", what is kept on the device after all; with "offload", what alone goes to
+    the memory of its host. See `distill.nn.layers.Kept`."""
     unroll: bool = how_it_runs(False)
     """Run the layers as straight-line code instead of a scan."""
     attention: Kernel = how_it_runs("auto")
@@ -135,8 +136,10 @@ class ViTConfig:
             raise ValueError(f"num_classes must not be negative, not {self.num_classes}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
-        if self.remat_keep and self.remat != "full":
-            raise ValueError(f'remat_keep belongs to remat "full", not to {self.remat!r}')
+        if self.remat_keep and self.remat not in ("full", "offload"):
+            raise ValueError(
+                f'remat_keep belongs to remat "full" and "offload", not to {self.remat!r}'
+            )
         if self.position_embedding == "sincos2d" and self.width % 4:
             raise ValueError(f"sincos2d needs a width divisible by 4, not {self.width}")
         if self.position_embedding == "rotary" and self.width // self.heads % 4:

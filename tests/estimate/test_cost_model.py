@@ -191,9 +191,7 @@ ONE_RING = (
     "all-reduce-scatter fusion ND: span_size:24576"
 )
 A_RING_FOR_EACH_DIMENSION = r"\nStrategyND{colors:2 phases:2 cores:{8 8},{8 8} num_dims:2"
-ONE_WAY_IN_EACH_DIMENSION = (
-    r"\nUniDirectionNDRingStrategy{colors:4 phases:2 cores:{8 8},{8 8}"
-)
+ONE_WAY_IN_EACH_DIMENSION = r"\nUniDirectionNDRingStrategy{colors:4 phases:2 cores:{8 8},{8 8}"
 
 
 @pytest.mark.parametrize(
