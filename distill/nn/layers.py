@@ -15,7 +15,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from distill.nn import closed_form
-from distill.parallel import constrain
+from distill.parallel import constrain, current_platform
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -27,6 +27,8 @@ mlp_bias = jax.nn.initializers.normal(stddev=1e-6)
 def _gelu_tanh(x: jax.Array) -> jax.Array:
     if closed_form.is_used():
         return closed_form.gelu_tanh(x)
+    if current_platform() == "tpu":
+        return closed_form.short_gelu_tanh(x)
     return closed_form.plain_gelu_tanh(x)
 
 
