@@ -17,7 +17,7 @@ def get_config(epochs="1000"):
     config.teacher.workdir = "runs/vit_22b_imagenet"
     config.teacher.model.update(family="vit_22b", variant="22B/14", image_size=378)
     # Each chip holds the student whole, and the teacher too, whose weights then need not be
-    # gathered in every step: 40.5 GiB, which a TPU v5p has. On smaller chips
+    # gathered in every step: 41 GiB, which a TPU v5p has. On smaller chips
     # --config.teacher.rules='(("embed",("fsdp",)),)' cuts the teacher over all of them.
     config.mesh = dict(data=1, fsdp=-1, rules=(("embed", ()),))
     config.teacher.rules = (("embed", ()),)
