@@ -33,6 +33,7 @@ from distill.estimate.jobs import Planned, in_full, make_plan, run_steps
 from distill.estimate.sweep import sweep, variations
 from distill.estimate.topology import Topology, open_topology
 from distill.parallel.printed import say
+from distill.report.breakdown import breakdown_figures, breakdown_table
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
 from distill.runs.distillation import DistillConfig
 from distill.runs.pairs import PairTrainingConfig
@@ -52,6 +53,9 @@ flags.DEFINE_list(
 )  # fmt: skip
 flags.DEFINE_list("sweep_remat", [], "Policies to try, such as full,dots.", flag_values=FLAGS)
 flags.DEFINE_list("sweep_microbatches", [], "Numbers to try, such as 1,2.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "breakdown", False, "Say what the step's time is spent on, kind by kind.", flag_values=FLAGS
+)
 flags.DEFINE_bool("json", False, "Print JSON instead of a table.", flag_values=FLAGS)
 define_path("dump_hlo", "Directory for the scheduled program as text.", FLAGS)
 
@@ -113,8 +117,8 @@ def main(arguments: list[str]) -> None:
     topology = open_topology(FLAGS.topology)
     steps = run_steps(config, FLAGS.train_images)
     if FLAGS.sweep:
-        if FLAGS.dump_hlo:
-            raise UserError("--dump_hlo keeps one program; leave --sweep out")
+        if FLAGS.dump_hlo or FLAGS.breakdown:
+            raise UserError("--dump_hlo and --breakdown are of one program; leave --sweep out")
         _sweep(config, topology, steps)
         return
     if FLAGS.sweep_meshes or FLAGS.sweep_remat or FLAGS.sweep_microbatches:
@@ -124,7 +128,13 @@ def main(arguments: list[str]) -> None:
     say(f"compiling for {topology.name}; a large model takes a minute or two")
     plan = make_plan(config, topology, steps, FLAGS.train_images, dump)
     found = plan_figures(plan, config, topology, steps)
-    print(json.dumps(found, indent=1) if FLAGS.json else plan_table(found, steps))
+    if FLAGS.json:
+        further = {"breakdown": breakdown_figures(plan)} if FLAGS.breakdown else {}
+        print(json.dumps(found | further, indent=1))
+    else:
+        print(plan_table(found, steps))
+        if FLAGS.breakdown and plan.parts:
+            print(f"\n{breakdown_table(plan)}")
     if dump and found["fits"]:
         say(f"scheduled program: {dump}")
     sys.stdout.flush()

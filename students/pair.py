@@ -12,6 +12,7 @@ from distill.config import execution_keys
 from distill.errors import UserError
 from distill.nn.execution import Remat
 from distill.nn.family import ModelConfig
+from distill.nn.layers import Kept
 from distill.nn.pair import PairNetwork
 from distill.nn.text import TextConfig
 from distill.nn.variants import VariantConfig
@@ -124,7 +125,7 @@ class PairModel(ModelConfig):
         return self.towers[0].remat
 
     @property
-    def remat_keep(self) -> tuple[Literal["query", "key", "value", "hidden"], ...]:
+    def remat_keep(self) -> tuple[Kept, ...]:
         """What it does not."""
         return self.towers[0].remat_keep
 

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from distill.config import how_it_runs
+from distill.nn import closed_form
 from distill.nn.attention import split_heads
 from distill.nn.encoder import make_norm, make_qk_norm
 from distill.nn.kernels import Kernel, attend
@@ -20,7 +21,13 @@ from distill.nn.layers import Linear, mlp_bias
 from distill.nn.variants import Shape, VariantConfig
 from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer
-from distill.parallel import column_parallel, constrain, materialize, row_parallel
+from distill.parallel import (
+    column_parallel,
+    constrain,
+    current_platform,
+    materialize,
+    row_parallel,
+)
 
 SHAPES = {"22B": Shape(width=6144, depth=48, mlp_dim=24576, heads=48)}
 
@@ -66,6 +73,8 @@ class ViT22BConfig(VariantConfig):
                 "parallel blocks have no layer_scale, gate, rotary positions or activation other "
                 "than gelu_tanh"
             )
+        if self.parallel and "middle" in self.remat_keep:
+            raise ValueError("parallel blocks have nothing between attention and MLP to keep")
         if self.async_linear and self.fused:
             raise ValueError(
                 "async_linear and fused are two ways to run the projections; set one of them"
@@ -117,8 +126,10 @@ class ParallelBlock(nnx.Module):
         hidden = checkpoint_name(constrain(hidden, "batch", "tokens", "mlp"), "hidden")
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
-        attended = materialize(attend(q, k, v, kernel=self.kernel))
-        return x + project_out(attended, jax.nn.gelu(hidden, approximate=True))
+        on_tpu = current_platform() == "tpu"
+        gelu = closed_form.short_gelu_tanh if on_tpu else closed_form.plain_gelu_tanh
+        attended = checkpoint_name(materialize(attend(q, k, v, kernel=self.kernel)), "attended")
+        return x + project_out(attended, gelu(hidden))
 
     def _project_in(self, y):
         return self.query(y), self.key(y), self.value(y), self.mlp_in(y)

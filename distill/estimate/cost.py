@@ -11,11 +11,10 @@ for HBM between arithmetic and copies in the background, and the host.
 """
 
 import dataclasses
-import functools
-import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,10 +27,9 @@ from distill.estimate.hlo import (
     shape_bytes,
     source_target_pairs,
 )
+from distill.estimate.torus import Torus
 from distill.parallel.chips import Chip
 
-# Seconds for one message to reach the next chip, however small.
-HOP_LATENCY = 1e-6
 # Bytes per second between a chip and its host's memory: a quarter of a host's PCIe 4.0 × 16, which
 # four chips share. An assumption, and felt only where activations are offloaded.
 HOST_BANDWIDTH = 8e9
@@ -71,6 +69,16 @@ class Cost:
         return Cost(self.compute * times, self.hidden * times, self.exposed * times)
 
 
+class Spent(NamedTuple):
+    """What an instruction takes of one run of a program, all its turns in loops together."""
+
+    instruction: Instruction
+    """Of an asynchronous one, its start."""
+    cost: Cost
+    times: float = 1
+    """How often it runs."""
+
+
 def estimate(
     program: Program,
     chip: Chip,
@@ -78,7 +86,23 @@ def estimate(
     shape: Sequence[int],
     rings: Sequence[bool],
 ) -> Cost:
-    """What one run of `program` takes.
+    """What one run of `program` takes; arguments as of `spend`."""
+    return cost_of(spend(program, chip, coordinates, shape, rings))
+
+
+def cost_of(spent: Iterable[Spent]) -> Cost:
+    """All of it."""
+    return sum((one.cost for one in spent), Cost())
+
+
+def spend(
+    program: Program,
+    chip: Chip,
+    coordinates: np.ndarray,
+    shape: Sequence[int],
+    rings: Sequence[bool],
+) -> list[Spent]:
+    """What one run of `program` takes, instruction by instruction.
 
     Args:
       program: for one chip, as all of them run it.
@@ -87,7 +111,8 @@ def estimate(
       shape: chips along each dimension.
       rings: whether the ends of each dimension are connected.
     """
-    return _Walk(program, chip, coordinates[:, : len(shape)], tuple(shape), tuple(rings)).cost
+    walk = _Walk(program, chip, coordinates[:, : len(shape)], tuple(shape), tuple(rings))
+    return walk.run(program.entry)
 
 
 class _Walk:
@@ -97,39 +122,39 @@ class _Walk:
         self.program = program
         self.chip = chip
         self.torus = Torus(coordinates, shape, rings, chip.link_bandwidth)
-        self.cost = self._computation(program.entry)
 
-    def _computation(self, computation: Computation) -> Cost:
+    def run(self, computation: Computation) -> list[Spent]:
+        """What its instructions take."""
         line = _Timeline()
         for instruction in computation.instructions:
             self._step(instruction, computation, line)
-        return line.cost
+        return line.spent
 
     def _step(self, instruction: Instruction, computation: Computation, line: "_Timeline") -> None:
         opcode = instruction.opcode
         if opcode == "while":
-            body = self._computation(self.program.computations[instruction.named("body")])
-            line.run_all(body * (self.program.trip_count(instruction) or 1))
+            body = self.run(self.program.computations[instruction.named("body")])
+            line.run_all(body, self.program.trip_count(instruction) or 1)
         elif opcode in ("call", "conditional"):
-            costs = [self._computation(self.program.computations[n]) for n in _called(instruction)]
+            called = [self.run(self.program.computations[n]) for n in _called(instruction)]
             if opcode == "conditional":
-                costs = [max(costs, key=lambda cost: cost.seconds)]
-            for cost in costs:
-                line.run_all(cost)
+                called = [max(called, key=lambda spent: cost_of(spent).seconds)]
+            for spent in called:
+                line.run_all(spent)
         elif instruction.name.startswith("async-collective-start"):
             # On v5e XLA writes an asynchronous collective as three fusions, each of which names it:
             # a start, the product that runs meanwhile, and a done.
-            line.start(instruction.name, "links", self._collective(instruction) or 0.0, True)
+            line.start(instruction, "links", self._collective(instruction) or 0.0, True)
         elif "async_collective_fusion" in (instruction.attribute("calls") or ""):
-            line.compute(self._compute(instruction, computation))
+            line.spend(instruction, Cost(compute=self._compute(instruction, computation)))
         elif opcode.endswith("-start"):
-            line.start(instruction.name, *self._background(instruction, computation))
+            line.start(instruction, *self._background(instruction, computation))
         elif opcode.endswith("-done") or instruction.name.startswith("async-collective-done"):
             line.finish(line.origin(instruction, computation))
         elif (seconds := self._collective(instruction)) is not None:
-            line.communicate(seconds)
+            line.spend(instruction, Cost(exposed=seconds))
         else:
-            line.compute(self._compute(instruction, computation))
+            line.spend(instruction, Cost(compute=self._compute(instruction, computation)))
 
     def _background(self, instruction: Instruction, computation: Computation):
         """What an asynchronous instruction occupies, its seconds, and whether it communicates."""
@@ -153,22 +178,10 @@ class _Walk:
 
     def _collective(self, instruction: Instruction) -> float | None:
         """Seconds of a collective, also of one within a fusion; None for anything else."""
-        opcode = instruction.opcode.removesuffix("-start")
-        if opcode == "fusion" or opcode == "async":
-            inner = self.program.computations[instruction.named("calls")]
-            found = [i for i in inner.instructions if i.opcode in _COLLECTIVES]
-            if not found:
-                return None
-            # XLA for TPU writes a reduce-scatter as an all-reduce and a slice in one fusion.
-            scatters = inner.instructions[-1].bytes < sum(i.bytes for i in found)
-            seconds = 0.0
-            for one in found:
-                opcode = "reduce-scatter" if scatters and one.opcode == "all-reduce" else one.opcode
-                seconds += self._collective_seconds(opcode, one, instruction.text)
-            return seconds
-        if opcode not in _COLLECTIVES:
+        found = collectives(self.program, instruction)
+        if not found:
             return None
-        return self._collective_seconds(opcode, instruction, instruction.text)
+        return sum(self._collective_seconds(opcode, one, instruction.text) for opcode, one in found)
 
     def _collective_seconds(self, opcode: str, instruction: Instruction, notes: str) -> float:
         if opcode == "collective-permute":
@@ -201,26 +214,31 @@ class _Timeline:
 
     def __init__(self):
         self.now = 0.0
-        self.cost = Cost()
+        self.spent: list[Spent] = []
         self._free: Counter[str] = Counter()
-        self._pending: dict[str, tuple[float, float, bool]] = {}
+        self._pending: dict[str, tuple[Instruction, float, float, bool]] = {}
 
-    def run_all(self, cost: Cost) -> None:
+    def run_all(self, spent: Iterable[Spent], times: float = 1) -> None:
+        for one in spent:
+            self.spend(one.instruction, one.cost * times, one.times * times)
+
+    def spend(self, instruction: Instruction, cost: Cost, times: float = 1) -> None:
         self.now += cost.seconds
-        self.cost += cost
+        if cost != Cost():
+            self.spent.append(Spent(instruction, cost, times))
 
-    def compute(self, seconds: float) -> None:
-        self.run_all(Cost(compute=seconds))
-
-    def communicate(self, seconds: float) -> None:
-        self.run_all(Cost(exposed=seconds))
-
-    def start(self, name: str, resources: str | tuple[str, ...], seconds: float, links: bool):
+    def start(
+        self,
+        instruction: Instruction,
+        resources: str | tuple[str, ...],
+        seconds: float,
+        links: bool,
+    ):
         """Begins when its resources are free."""
         resources = (resources,) if isinstance(resources, str) else resources
         end = max(self.now, *(self._free[r] for r in resources)) + seconds
         self._free.update({r: end - self._free[r] for r in resources})
-        self._pending[name] = (end, seconds, links)
+        self._pending[instruction.name] = (instruction, end, seconds, links)
 
     def origin(self, done: Instruction, computation: Computation) -> str:
         """The start that a done belongs to, through whatever hands its result on."""
@@ -238,106 +256,28 @@ class _Timeline:
         """Waits until it is over."""
         if name not in self._pending:
             return
-        end, seconds, links = self._pending.pop(name)
+        start, end, seconds, links = self._pending.pop(name)
         waited = max(0.0, end - self.now)
-        if links:
-            exposed = min(waited, seconds)
-            self.run_all(Cost(compute=waited - exposed, hidden=seconds - exposed, exposed=exposed))
-        else:
-            self.run_all(Cost(compute=waited))
+        exposed = min(waited, seconds) if links else 0.0
+        hidden = seconds - exposed if links else 0.0
+        self.spend(start, Cost(compute=waited - exposed, hidden=hidden, exposed=exposed))
 
 
-class Torus:
-    """Chips at integer coordinates, linked to their neighbours in every dimension."""
-
-    def __init__(self, coordinates, shape, rings, link_bandwidth):
-        self.devices = len(coordinates)
-        self._at = coordinates
-        self._shape = shape
-        self._rings = rings
-        self._bandwidth = link_bandwidth
-
-    def collective_seconds(
-        self, opcode: str, group: tuple[int, ...], whole: float, notes: str = ""
-    ):
-        """Seconds of a collective over one of its equal groups.
-
-        Data travel around rings: (n − 1)/n of all bytes for a gather or a scatter, twice that for
-        a reduction that everybody receives, and a quarter of n/2 ways for an exchange of everything
-        (Hamiltonian rings; "How to scale your model", ch. 3). The compiler's notes tell whether a
-        ring runs both ways and whether there is one for every dimension.
-
-        Args:
-          opcode: XLA's.
-          group: device numbers of one group.
-          whole: bytes of the whole array, gathered or before it is scattered.
-          notes: text with the compiler's choice of algorithm.
-        """
-        n = len(group)
-        if n == 1:
-            return 0.0
-        share = {
-            "all-gather": (n - 1) / n,
-            "reduce-scatter": (n - 1) / n,
-            "all-reduce": 2 * (n - 1) / n,
-            "all-to-all": n / 4,
-        }[opcode]
-        steps = n - 1 if opcode != "all-reduce" else 2 * (n - 1)
-        rings, sharing = self._rings_of(group, notes)
-        # One ring runs both ways, so each way carries half.
-        seconds = share * whole * sharing / (2 * rings * self._bandwidth)
-        if "UniDirection" in notes:
-            seconds *= 2
-        return seconds + steps / (2 * rings) * HOP_LATENCY
-
-    def _rings_of(self, group: tuple[int, ...], notes: str) -> tuple[int, float]:
-        """How many rings a group can use at a time, and how many groups share their links."""
-        at = self._at[list(group)]
-        values = [np.unique(at[:, d]) for d in range(at.shape[1])]
-        spanned = [d for d, v in enumerate(values) if len(v) > 1]
-        if not spanned:
-            return 1, 1.0
-        sharing = max(float(np.diff(values[d]).min()) for d in spanned)
-        if len(spanned) == 1:
-            d = spanned[0]
-            closed = self._rings[d] and len(values[d]) * sharing == self._shape[d]
-            # There and back on a line: each way is used twice.
-            return 1, sharing if closed else 2 * sharing
-        per_dimension = "ND" in notes and "UniDirectionND" not in notes
-        return (len(spanned) if per_dimension else 1), sharing
-
-    @functools.cache  # noqa: B019 - a torus lives as long as one estimate
-    def _traffic(self, pairs: tuple[tuple[int, int], ...]) -> tuple[int, int, frozenset[str]]:
-        """The most pairs on one link, the most hops of a pair, and the directions in use."""
-        load, hops, directions = Counter(), 0, set()
-        for source, target in pairs:
-            path = self._route(tuple(self._at[source]), tuple(self._at[target]))
-            load.update(path)
-            hops = max(hops, len(path))
-            directions |= {f"link {dim}{sign:+d}" for _, dim, sign in path}
-        return max(load.values(), default=0), hops, frozenset(directions)
-
-    def _route(self, source, target):
-        """Links from chip to chip, one dimension after another, each the shorter way."""
-        at, path = list(source), []
-        for dim, size in enumerate(self._shape):
-            ahead = int(target[dim] - at[dim])
-            if self._rings[dim] and abs(ahead) > size / 2:
-                ahead -= int(math.copysign(size, ahead))
-            sign = 1 if ahead > 0 else -1
-            for _ in range(abs(ahead)):
-                path.append((tuple(map(int, at)), dim, sign))
-                at[dim] = (at[dim] + sign) % size
-        return path
-
-    def directions(self, pairs: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
-        """The links that a permute uses, such as "link 0+1": dimension 0, upwards."""
-        return tuple(sorted(self._traffic(pairs)[2])) or ("links",)
-
-    def permute_seconds(self, pairs: tuple[tuple[int, int], ...], sent: float) -> float:
-        """Seconds until everybody has sent so many bytes to its partner."""
-        load, hops, _ = self._traffic(pairs)
-        return load * sent / self._bandwidth + hops * HOP_LATENCY
+def collectives(program: Program, instruction: Instruction) -> list[tuple[str, Instruction]]:
+    """The collectives that an instruction is or holds, each with XLA's name for what it does."""
+    opcode = instruction.opcode.removesuffix("-start")
+    if opcode in _COLLECTIVES:
+        return [(opcode, instruction)]
+    if opcode not in ("fusion", "async"):
+        return []
+    inner = program.computations[instruction.named("calls")].instructions
+    found = [one for one in inner if one.opcode in _COLLECTIVES]
+    # XLA for TPU writes a reduce-scatter as an all-reduce and a slice in one fusion.
+    scatters = bool(found) and inner[-1].bytes < sum(one.bytes for one in found)
+    return [
+        ("reduce-scatter" if scatters and one.opcode == "all-reduce" else one.opcode, one)
+        for one in found
+    ]
 
 
 def _called(instruction: Instruction) -> list[str]:

@@ -76,6 +76,13 @@ class Program:
 
     computations: Mapping[str, Computation]
     entry: Computation
+    frames: Mapping[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """By number, the Python functions that an instruction was traced in, innermost first."""
+
+    def traced_in(self, instruction: Instruction) -> tuple[str, ...]:
+        """The Python functions that it was traced in, innermost first; none where nothing says."""
+        found = re.search(r"stack_frame_id=(\d+)", instruction.text)
+        return self.frames.get(int(found.group(1)), ()) if found else ()
 
     def trip_count(self, loop: Instruction) -> int | None:
         """How often a `while` runs: the constant that its condition compares a counter to.
@@ -106,6 +113,12 @@ def shape_bytes(shape: str) -> float:
         _BYTES.get(dtype, 4) * math.prod(map(int, filter(None, dims.split(","))))
         for dtype, dims in _ARRAY.findall(shape)
     )
+
+
+def dimensions(shape: str) -> list[int]:
+    """The sizes of an array."""
+    found = _ARRAY.search(shape)
+    return [int(size) for size in found.group(2).split(",") if size] if found else []
 
 
 def elements(shape: str) -> list[str]:
@@ -142,7 +155,42 @@ def parse(text: str) -> Program:
             instructions.append(_instruction(found.group(2), line[found.end() :]))
     if entry is None:
         raise ValueError("the text has no entry computation")
-    return Program(computations, computations[entry])
+    return Program(computations, computations[entry], _frames(text))
+
+
+def _frames(text: str) -> dict[int, tuple[str, ...]]:
+    """The tables before the first computation: functions, places in them, and who called whom."""
+    names = dict(re.findall(r'^(\d+) "(.*)"$', _table(text, "FunctionNames"), re.MULTILINE))
+    places = dict(
+        re.findall(
+            r"^(\d+) \{.*?function_name_id=(\d+)", _table(text, "FileLocations"), re.MULTILINE
+        )
+    )
+    calls = {
+        number: (place, parent)
+        for number, place, parent in re.findall(
+            r"^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?",
+            _table(text, "StackFrames"),
+            re.MULTILINE,
+        )
+    }
+    found = {}
+    for number in calls:
+        functions, frame, seen = [], number, set()
+        while frame in calls and frame not in seen:
+            seen.add(frame)
+            place, parent = calls[frame]
+            # Counted from 1, where 1 stands for none.
+            frame = str(int(parent or 1) - 1)
+            functions.append(names.get(places.get(place, ""), ""))
+        found[int(number)] = tuple(functions)
+    return found
+
+
+def _table(text: str, title: str) -> str:
+    """The lines under a title, as far as the next empty one."""
+    found = re.search(rf"^{title}\n(.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    return found.group(1) if found else ""
 
 
 def _instruction(name: str, rest: str) -> Instruction:

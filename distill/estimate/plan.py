@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from distill.data.batch_spec import Shaped, abstract_batch
 from distill.errors import RunFailed
 from distill.estimate import hlo
-from distill.estimate.cost import Cost, estimate
+from distill.estimate.breakdown import Part, breakdown
+from distill.estimate.cost import Cost, cost_of, spend
 from distill.estimate.topology import Topology, coordinates
 from distill.nn import Params, VisionNetwork
 from distill.nn.execution import Execution
@@ -106,6 +107,8 @@ class Plan:
     """How the network's encoders are executed; see `distill.nn.Network.executions`."""
     unestimated_kernels: int = 0
     """Pallas kernels in the program, which carry no cycles: of these only the traffic counts."""
+    parts: tuple[Part, ...] = ()
+    """What the step's seconds are spent on; see `distill.estimate.breakdown`."""
 
     @property
     def mfu(self) -> float:
@@ -163,10 +166,11 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
     text = compiled.as_text()
     if dump is not None:
         dump.write_text(text, encoding="utf-8")
-    cost = estimate(
-        hlo.parse(text), topology.chip, coordinates(mesh), topology.shape, topology.rings
-    )
-    return finished(memory, cost, text.count('custom_call_target="tpu_custom_call"'))
+    program = hlo.parse(text)
+    spent = spend(program, topology.chip, coordinates(mesh), topology.shape, topology.rings)
+    kernels = text.count('custom_call_target="tpu_custom_call"')
+    plan = finished(memory, cost_of(spent), kernels)
+    return dataclasses.replace(plan, parts=tuple(breakdown(program, spent)))
 
 
 def state_bytes(job: Job) -> int:

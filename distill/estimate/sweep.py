@@ -57,7 +57,7 @@ def _with_policy(model: ModelConfig, remat: Any) -> ModelConfig:
     """The model with another rematerialisation; None keeps its own."""
     if remat is None:
         return model
-    kept = model.remat_keep if remat == "full" else ()
+    kept = model.remat_keep if remat in ("full", "offload") else ()
     return model.executed(remat=remat, remat_keep=kept)
 
 

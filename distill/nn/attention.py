@@ -10,7 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 from distill.nn.embeddings import Rotation, rotate
 from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import LayerNorm, Linear
-from distill.parallel import constrain, materialize
+from distill.parallel import constrain, materialize, settle
 
 
 @jax.custom_vjp
@@ -41,7 +41,9 @@ class QKNorm(nnx.Module):
         """Normalises q and k, both [B, T, H, K]."""
         # The gradients enter two large products each, those with the weights and with the tokens.
         # XLA for TPU would fuse the norm's backward pass into both and compute it again for every
-        # tile of their results.
+        # tile of their results. In a forward pass alone it would sum the squares while it
+        # multiplies, which takes the product longer than a pass of its own over what is written.
+        q, k = settle(q), settle(k)
         return self.query(_settle_gradient(q)), self.key(_settle_gradient(k))
 
 
@@ -99,4 +101,5 @@ class Attention(nnx.Module):
             q, k = self.qk_norm(q, k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        return self.out(materialize(attend(q, k, v, kernel=self.kernel, causal=self.causal)))
+        attended = materialize(attend(q, k, v, kernel=self.kernel, causal=self.causal))
+        return self.out(checkpoint_name(attended, "attended"))

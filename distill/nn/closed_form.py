@@ -7,6 +7,7 @@ the midst of other products.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -179,3 +180,26 @@ def _gelu_tanh_backward(x, gradient):
 
 
 gelu_tanh.defvjp(lambda x: (gelu_tanh(x), x), _gelu_tanh_backward)
+
+
+@jax.custom_vjp
+def short_gelu_tanh(x: jax.Array) -> jax.Array:
+    """The same, its gradient in as few operations as there are.
+
+    TPUs compute the gradient as the product with the MLP's second kernel leaves the matrix unit,
+    and the vector unit holds that up: two thirds of the operations are two thirds of the wait.
+    """
+    return plain_gelu_tanh(x)
+
+
+def _short_gelu_tanh_backward(x, gradient):
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    slope, cubic = math.sqrt(2 / math.pi), 0.044715
+    square = wide * wide
+    bent = jnp.tanh(wide * (slope + slope * cubic * square))
+    inner = (0.5 - 0.5 * bent * bent) * (slope + 3 * slope * cubic * square)
+    derivative = 0.5 + 0.5 * bent + wide * inner
+    return ((derivative * gradient.astype(wide.dtype)).astype(x.dtype),)
+
+
+short_gelu_tanh.defvjp(lambda x: (plain_gelu_tanh(x), x), _short_gelu_tanh_backward)

@@ -1,12 +1,13 @@
 """The pre-LN transformer encoder, its layers stacked and scanned."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from distill.nn.attention import Attention, QKNorm
 from distill.nn.embeddings import Rotation
@@ -127,6 +128,7 @@ class SequentialBlock(nnx.Module):
         """Maps tokens [B, T, D] to [B, T, D]; `rotation` says where they are in the image."""
         attended = self.attention(materialize(self.attention_norm(x)), rotation=rotation)
         x = x + (attended if self.attention_scale is None else self.attention_scale(attended))
+        x = checkpoint_name(x, "middle")
         hidden = self.mlp(materialize(self.mlp_norm(x)))
         return x + (hidden if self.mlp_scale is None else self.mlp_scale(hidden))
 
@@ -200,7 +202,7 @@ class Encoder(nnx.Module):
             # prevent_cse guards against a pass that scan already rules out, at a cost.
             policy = REMAT_POLICIES[run.remat]
             if self.remat_keep:
-                policy = jax.checkpoint_policies.save_only_these_names(*self.remat_keep)
+                policy = _keep(self.remat_keep, on_host=run.remat == "offload")
             layer = jax.checkpoint(layer, policy=policy, prevent_cse=run.unroll)
 
         def step(carry, scanned):
@@ -220,6 +222,18 @@ class Encoder(nnx.Module):
         else:
             x, _ = jax.lax.scan(lambda x, p: (layer(x, p), None), x, stacked, unroll=unroll)
         return self.norm(x), kept
+
+
+def _keep(names: tuple[str, ...], *, on_host: bool) -> Callable[..., Any]:
+    """The policy that keeps what has one of these names, and nothing else."""
+    if not on_host:
+        return jax.checkpoint_policies.save_only_these_names(*names)
+    return jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=(),
+        names_which_can_be_offloaded=names,
+        offload_src="device",
+        offload_dst="pinned_host",
+    )
 
 
 def _keep_sharded(params: nnx.State) -> nnx.State:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 from distill.config import OneOf, execution_keys
 from distill.errors import UserError
 from distill.nn.execution import Remat
+from distill.nn.layers import Kept
 from distill.nn.vision import VisionNetwork
 
 ModelT = TypeVar("ModelT", bound="ModelConfig")
@@ -33,7 +34,7 @@ class ModelConfig(OneOf, tag="family", found_in=MODELS):
     """Of activations."""
     remat: Remat
     """What the backward pass computes again."""
-    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...]
+    remat_keep: tuple[Kept, ...]
     """What it does not."""
 
     def build(self) -> VisionNetwork:

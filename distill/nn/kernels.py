@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from distill.nn import closed_form
-from distill.parallel import current_device, map_shards
+from distill.parallel import current_device, map_shards, settle
 
 Kernel = Literal["auto", "plain", "cudnn", "splash"]
 
@@ -132,7 +132,7 @@ def _block(tokens: int) -> int:
 def _plain(q, k, v, causal):
     if closed_form.may_round():
         return closed_form.attention(q, k, v, causal)
-    return closed_form.plain_attention(q, k, v, causal)
+    return closed_form.plain_attention(q, k, settle(v), causal)
 
 
 def _cudnn(q, k, v, *, causal):

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from distill.nn import closed_form
-from distill.parallel import constrain
+from distill.parallel import constrain, current_platform
 
 Initializer = jax.nn.initializers.Initializer
 
@@ -27,8 +27,14 @@ mlp_bias = jax.nn.initializers.normal(stddev=1e-6)
 def _gelu_tanh(x: jax.Array) -> jax.Array:
     if closed_form.is_used():
         return closed_form.gelu_tanh(x)
+    if current_platform() == "tpu":
+        return closed_form.short_gelu_tanh(x)
     return closed_form.plain_gelu_tanh(x)
 
+
+Kept = Literal["query", "key", "value", "attended", "middle", "hidden"]
+"""What of a block the backward pass can find kept: the projections' results, those of attention
+before the projection out, the tokens between attention and MLP, and the MLP's projection in."""
 
 Activation = Literal["gelu_tanh", "gelu", "quick_gelu", "silu"]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {

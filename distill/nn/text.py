@@ -22,7 +22,7 @@ from distill.nn.encoder import Encoder, SequentialBlock
 from distill.nn.execution import Remat, Unroll
 from distill.nn.heads import MapHead, MeanHead
 from distill.nn.kernels import Kernel
-from distill.nn.layers import Activation, Linear
+from distill.nn.layers import Activation, Kept, Linear
 from distill.nn.network import Network
 from distill.parallel import constrain
 
@@ -75,7 +75,7 @@ class TextConfig:
     """Of activations; parameters, norms, softmax and the head are float32."""
     remat: Remat = how_it_runs("auto")
     """What the backward pass computes again; see `distill.nn.ViTConfig`."""
-    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = how_it_runs(())
+    remat_keep: tuple[Kept, ...] = how_it_runs(())
     unroll: Unroll = how_it_runs("auto")
     attention: Kernel = how_it_runs("auto")
 
@@ -94,8 +94,10 @@ class TextConfig:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
         if self.pool == "eos" and self.eos_id >= self.vocab:
             raise ValueError(f"eos_id {self.eos_id} is none of the {self.vocab} ids")
-        if self.remat_keep and self.remat != "full":
-            raise ValueError(f'remat_keep belongs to remat "full", not to {self.remat!r}')
+        if self.remat_keep and self.remat not in ("full", "offload"):
+            raise ValueError(
+                f'remat_keep belongs to remat "full" and "offload", not to {self.remat!r}'
+            )
 
     @property
     def embedding_width(self) -> int:

@@ -16,7 +16,7 @@ from distill.nn.encoder import Encoder, SequentialBlock, make_norm
 from distill.nn.execution import Remat, Unroll
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
 from distill.nn.kernels import Kernel
-from distill.nn.layers import Activation, Linear, zeros
+from distill.nn.layers import Activation, Kept, Linear, zeros
 
 
 class ViTOutput(NamedTuple):
@@ -109,8 +109,9 @@ class ViTConfig:
     """What the backward pass computes again: nothing, each block (full), or all but its products,
     which are kept on the device (dots) or in the memory of its host (offload); auto chooses by
     platform, depth and memory."""
-    remat_keep: tuple[Literal["query", "key", "value", "hidden"], ...] = how_it_runs(())
-    """With remat "full", results of these projections that are kept after all."""
+    remat_keep: tuple[Kept, ...] = how_it_runs(())
+    """With remat "full", what is kept on the device after all; with "offload", what alone goes to
+    the memory of its host. See `distill.nn.layers.Kept`."""
     unroll: Unroll = how_it_runs("auto")
     """Run the layers as straight-line code instead of a scan; auto does so where it is faster."""
     attention: Kernel = how_it_runs("auto")
@@ -129,8 +130,10 @@ class ViTConfig:
                 )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
-        if self.remat_keep and self.remat != "full":
-            raise ValueError(f'remat_keep belongs to remat "full", not to {self.remat!r}')
+        if self.remat_keep and self.remat not in ("full", "offload"):
+            raise ValueError(
+                f'remat_keep belongs to remat "full" and "offload", not to {self.remat!r}'
+            )
         if self.position_embedding == "sincos2d" and self.width % 4:
             raise ValueError(f"sincos2d needs a width divisible by 4, not {self.width}")
         if self.position_embedding == "rotary" and self.width // self.heads % 4:

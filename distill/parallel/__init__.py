@@ -27,6 +27,7 @@ from distill.parallel.rules import (
     mesh_axes,
     override_rules,
     partition_spec,
+    settle,
     sharding_context,
     shardings,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "put_batch",
     "replicated",
     "row_parallel",
+    "settle",
     "sharding_context",
     "shardings",
 ]

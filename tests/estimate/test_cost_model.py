@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from distill.estimate import hlo
-from distill.estimate.cost import HOP_LATENCY, Cost, Torus, estimate
+from distill.estimate.cost import Cost, estimate
+from distill.estimate.torus import HOP_LATENCY, Torus
 from distill.parallel import CHIPS
 
 # One cycle is a microsecond, one byte on a link a nanosecond, one in HBM a picosecond.
@@ -181,6 +182,35 @@ def test_a_ring_of_a_plane_and_a_closed_dimension_run_both_ways_and_a_line_does_
     assert seconds["closed"] == pytest.approx(1.5, rel=1e-5)
     assert seconds["line"] == pytest.approx(3.0, rel=1e-5)
     assert seconds["plane"] == pytest.approx(1.5, rel=1e-5)
+
+
+# The compiler's notes on collectives over 64 chips of a torus, as v4 and v5p have them: each of
+# their lines follows a backslash and an n.
+ONE_RING = (
+    r"\nStrategyRing{colors:1 phases:1 cores:{64}} Type: 1D color_count: 1; "
+    "all-reduce-scatter fusion ND: span_size:24576"
+)
+A_RING_FOR_EACH_DIMENSION = r"\nStrategyND{colors:2 phases:2 cores:{8 8},{8 8} num_dims:2"
+ONE_WAY_IN_EACH_DIMENSION = r"\nUniDirectionNDRingStrategy{colors:4 phases:2 cores:{8 8},{8 8}"
+
+
+@pytest.mark.parametrize(
+    "notes, rings",
+    [("", 1), (ONE_RING, 1), (A_RING_FOR_EACH_DIMENSION, 2), (ONE_WAY_IN_EACH_DIMENSION, 2)],
+)
+def test_as_many_rings_as_the_compiler_says_share_the_data(notes, rings):
+    plane = torus((8, 8), (True, True))
+    everybody = tuple(range(64))
+    seconds = plane.collective_seconds("all-reduce", everybody, 64e9, notes)
+    # Twice 63/64 of 64 GB, each ring both ways at 1 GB/s; latency is microseconds.
+    assert seconds == pytest.approx(2 * 63 / (2 * rings), rel=1e-4)
+
+
+def test_two_ways_around_one_dimension_are_one_ring():
+    notes = r"\nUniDirection1DRingStrategy{colors:2 phases:1 cores:{8},{8} nophase0:0"
+    ring, group = torus((8,), (True,)), tuple(range(8))
+    seconds = ring.collective_seconds("all-reduce", group, 8e9, notes)
+    assert seconds == ring.collective_seconds("all-reduce", group, 8e9)
 
 
 def test_groups_with_gaps_share_their_links():

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 from distill.parallel import MeshConfig
 from distill.estimate import hlo
-from distill.estimate.cost import estimate
+from distill.estimate.cost import collectives, cost_of, estimate, spend
 from distill.estimate.topology import coordinates, open_topology
 
 facts = {}
@@ -54,6 +54,24 @@ def gather(x):
 
 cost = seconds(topology, mesh, gather, array(mesh, (8192, 8192), "fsdp"))
 facts["gather"] = [cost.exposed, 3 / 4 * 2 * 8192**2 / (2 * topology.chip.link_bandwidth)]
+
+
+# What XLA makes of a gather over one, two and three dimensions of a torus of 4 x 4 x 4.
+topology = open_topology("v5p:4x4x4")
+for dims in (1, 2, 3):
+    mesh = topology.mesh(MeshConfig(data=4 ** (3 - dims), fsdp=4**dims))
+    x = array(mesh, (8192, 8192), "fsdp")
+    compiled = jax.jit(lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P())))
+    program = hlo.parse(compiled.lower(x).compile().as_text())
+    found = spend(program, topology.chip, coordinates(mesh), topology.shape, topology.rings)
+    facts[f"gather over {dims}"] = [
+        [name for one in found for name, _ in collectives(program, one.instruction)],
+        cost_of(found).exposed,
+        (4**dims - 1) / 4**dims * 2 * 8192**2 / (2 * topology.chip.link_bandwidth),
+    ]
+
+topology = open_topology("v4:2x2x1")
+mesh = topology.mesh(MeshConfig(data=1, fsdp=4))
 
 
 def layers(x, w):
@@ -89,3 +107,17 @@ def test_a_gather_takes_its_bytes_over_a_ring(facts):
 def test_ten_layers_cost_ten_products_and_the_copies_between_them(facts):
     seconds, ten_products = facts["scan"]
     assert 1.0 <= seconds / ten_products < 1.25
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_a_gather_over_one_dimension_or_two_goes_around_one_ring(facts, dims):
+    names, seconds, one_ring = facts[f"gather over {dims}"]
+    assert names == ["all-gather"]
+    assert seconds == pytest.approx(one_ring, rel=0.05)
+
+
+def test_over_three_dimensions_the_compiler_reduces_instead_for_that_has_three_rings(facts):
+    """It moves twice as much and takes two thirds of the time."""
+    names, seconds, one_ring = facts["gather over 3"]
+    assert names == ["all-reduce"]
+    assert seconds == pytest.approx(2 / 3 * one_ring, rel=0.05)

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from distill.nn import closed_form
-from distill.nn.closed_form import attention, gelu_tanh, layer_norm, plain_attention
+from distill.nn import closed_form, layers
+from distill.nn.closed_form import (
+    attention,
+    gelu_tanh,
+    layer_norm,
+    plain_attention,
+    short_gelu_tanh,
+)
 from distill.nn.kernels import attend
 from distill.parallel import DEFAULT_RULES, MeshConfig, make_mesh, sharding_context
 
@@ -103,9 +109,10 @@ def test_the_gradient_of_layer_norm_in_float64(x64, features, center, biased):
     alike(ours[1:], theirs[1:], 1e-8 if features == "far from zero" else 1e-12)
 
 
-def test_the_gradient_of_gelu_in_float64(x64):
+@pytest.mark.parametrize("form", [gelu_tanh, short_gelu_tanh])
+def test_the_gradient_of_gelu_in_float64(x64, form):
     x = jnp.concatenate([jnp.linspace(-12, 12, 401), jnp.array([0.0, 1e-6, -1e4, 1e4])])
-    ours, theirs = both(gelu_tanh, plain_gelu, x.astype(jnp.float64))
+    ours, theirs = both(form, plain_gelu, x.astype(jnp.float64))
     alike(ours, theirs, 1e-12)
 
 
@@ -208,7 +215,24 @@ def test_values_are_those_of_the_plain_forms_in_other_dtypes(dtype):
     assert ours.dtype == jnp.float32
     theirs = plain_norm(x.astype(jnp.float32), jnp.ones(16), None, True, 1e-6)
     np.testing.assert_array_equal(ours, theirs)
-    np.testing.assert_array_equal(gelu_tanh(x), jax.nn.gelu(x, approximate=True))
+    for form in (gelu_tanh, short_gelu_tanh):
+        np.testing.assert_array_equal(form(x), jax.nn.gelu(x, approximate=True))
+
+
+def test_gelus_gradient_in_bfloat16_is_rounded_once():
+    x = (4 * jax.random.normal(jax.random.key(5), (4096,))).astype(jnp.bfloat16)
+    ours = jax.grad(lambda x: jnp.sum(short_gelu_tanh(x).astype(jnp.float32)))(x)
+    assert ours.dtype == jnp.bfloat16
+    exact = jax.grad(lambda x: jnp.sum(plain_gelu(x)))(x.astype(jnp.float32))
+    np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform, taken", [("tpu", True), ("gpu", False)])
+def test_tpus_alone_take_gelus_short_gradient(platform, taken, monkeypatch):
+    monkeypatch.setattr(layers, "current_platform", lambda: platform)
+    monkeypatch.setattr(layers.closed_form, "is_used", lambda: False)
+    traced = str(jax.make_jaxpr(lambda x: layers.ACTIVATIONS["gelu_tanh"](x))(jnp.ones(3)))
+    assert ("custom_vjp" in traced) == taken
 
 
 def test_they_are_the_same_under_jit_vmap_scan_and_remat():

@@ -1,6 +1,7 @@
 """Scan, unrolled code, recomputation and dtype: other ways to run the same function."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +135,43 @@ def test_recomputation_trades_products_for_memory():
     assert products["dots"] > products["none"]
     assert products["full"] - products["none"] > 0.5 * linear
     assert products["full"] - products["none"] <= linear + attention
+
+
+@pytest.mark.parametrize(
+    "keep, saved",
+    [
+        (("query",), 2 * 16 * 16),
+        (("middle",), 2 * 16 * 16),
+        # Weights times values: 16 features of each of 6 tokens.
+        (("attended",), 2 * 6 * 16),
+        (("hidden",), 2 * 16 * 24),
+        (("attended", "middle"), 2 * 6 * 16 + 2 * 16 * 16),
+    ],
+)
+@pytest.mark.parametrize("remat", ["full", "offload"])
+def test_what_is_kept_is_not_computed_again(remat, keep, saved):
+    def products(**choices):
+        network = build("sequential", **choices)
+        args = network.abstract_params, jax.ShapeDtypeStruct((2, 8, 12, 3), jnp.float32)
+        return count_flops(jax.grad(loss(network)), *args).matrix
+
+    tokens, depth, batch = 6, 2, 2
+    found = products(remat="full") - products(remat=remat, remat_keep=keep)
+    assert found == depth * batch * tokens * saved
+
+
+def test_parallel_blocks_have_nothing_between_attention_and_mlp():
+    with pytest.raises(ValueError, match="nothing between attention and MLP"):
+        build("parallel", remat="full", remat_keep=("middle",))
+
+
+def test_names_that_are_kept_on_the_host_leave_everything_else_to_be_computed_again():
+    network = build("parallel", remat="offload", remat_keep=("query",))
+    args = network.abstract_params, jax.ShapeDtypeStruct((2, 8, 12, 3), jnp.float32)
+    text = str(jax.make_jaxpr(jax.grad(loss(network)))(*args))
+    # Of each layer the queries of 2 images with 6 tokens, on 2 heads of 8.
+    assert set(re.findall(r"f32<host>\[([\d,]+)\]", text)) == {"2,6,2,8", "2,2,6,2,8"}
+    assert "<host>" in text
 
 
 def test_offloaded_products_go_to_the_memory_of_the_host():

@@ -1,7 +1,10 @@
 """One table says where every array lives."""
 
+import types
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 from support import distill_config, pretrain_config
@@ -15,8 +18,10 @@ from distill.parallel import (
     make_mesh,
     override_rules,
     partition_spec,
+    settle,
     sharding_context,
 )
+from distill.parallel import rules as rules_module
 from distill.train.run import open_mesh
 from distill.train.state import abstract_state
 from students import vit
@@ -182,3 +187,21 @@ def test_moments_are_cut_as_their_parameter_is(model, optimizer):
                 assert list(moment.sharding.spec) in kept, (axes, moment)
                 found += 1
     assert found >= 2 * len(jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize("platform, settled", [("tpu", True), ("cpu", False)])
+def test_what_is_not_differentiated_is_settled_on_tpus_alone(platform, settled, monkeypatch):
+    device = types.SimpleNamespace(platform=platform)
+    monkeypatch.setattr(rules_module, "current_device", lambda: device)
+    x = jnp.arange(6.0)
+
+    def plain(x):
+        return jnp.sin(x).sum()
+
+    def through(x):
+        return jnp.sin(settle(x)).sum()
+
+    assert ("optimization_barrier" in str(jax.make_jaxpr(through)(x))) == settled
+    assert "optimization_barrier" not in str(jax.make_jaxpr(jax.grad(through))(x))
+    assert through(x) == plain(x)
+    np.testing.assert_array_equal(jax.grad(through)(x), jax.grad(plain)(x))

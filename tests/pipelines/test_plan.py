@@ -89,9 +89,12 @@ def test_a_plan_of_pretraining_says_what_fits_and_how_long_it_takes(tmp_path):
         "--topology=v4:2x2x1",
         *tiny(mesh__data=2, mesh__fsdp=2, **ONE_BLOCK),
         f"--dump_hlo={tmp_path}",
+        "--breakdown",
     ]
     done = plan(*flags)
     assert done.returncode == 0, done.stderr
+    rows = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert {"products", "attention", "norms", "optimizer"} <= rows
     for part in ("parameters", "optimizer", "temporaries", "estimated", "MFU", "chip-days"):
         assert part in done.stdout
     assert "is_scheduled=true" in (tmp_path / "step.hlo.txt").read_text()
@@ -182,6 +185,7 @@ def test_a_sweep_prints_what_it_can_plan_best_first():
         (["--topology=v5e:2x2", "--sweep", "--sweep_remat=ful"], "--sweep_remat"),
         (["--topology=v5e:2x2", "--sweep_remat=full"], "add --sweep"),
         (["--topology=v5e:2x2", "--dump_hlo=/dev/null/x"], "cannot write"),
+        (["--topology=v5e:2x2", "--sweep", "--breakdown"], "of one program"),
     ],
 )
 def test_mistakes_are_explained(flags, message, monkeypatch):
