@@ -58,6 +58,14 @@ def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
     define_path(name, doc, values, read=source_name)
 
 
+def define_price(values: flags.FlagValues) -> None:
+    """Defines --price, of machines that a plan is for."""
+    flags.DEFINE_float(
+        "price", None, "US dollars of a chip for an hour, to say what it costs.", 0.0,
+        flag_values=values,
+    )  # fmt: skip
+
+
 def check_writable(name: str, file: Path | None) -> None:
     """Checks that the file that a flag names can be written, before anybody waits for it.
 
