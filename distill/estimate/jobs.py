@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import Mesh
 
 from distill.data.batch_spec import Shaped, TeacherView, batch_spec
 from distill.data.spec import TokensSpec, labelled_images
@@ -42,8 +42,6 @@ from students.pair import PairModel
 
 Planned = PretrainConfig | DistillConfig | PairTrainingConfig
 """The config of a run whose step is planned."""
-
-AnyMesh = Mesh | AbstractMesh
 
 NetworkT = TypeVar("NetworkT", bound=VisionNetwork)
 
@@ -145,7 +143,7 @@ class _Work(NamedTuple):
 
 
 def make_job(
-    config: Planned, mesh: AnyMesh, steps: int | None, train_images: int | None = None
+    config: Planned, mesh: Mesh, steps: int | None, train_images: int | None = None
 ) -> Job:
     """What a run of `config` on `mesh` would compile.
 
@@ -190,19 +188,19 @@ def make_job(
     )
 
 
-def _placed(config: Planned, mesh: AnyMesh, network: NetworkT) -> NetworkT:
+def _placed(config: Planned, mesh: Mesh, network: NetworkT) -> NetworkT:
     with blame("config.mesh"):
         network = network.placed(mesh, config.mesh.table)
         network.check_rules()
     return network
 
 
-def _pretraining(config: PretrainConfig, mesh: AnyMesh) -> _Work:
+def _pretraining(config: PretrainConfig, mesh: Mesh) -> _Work:
     network = _placed(config, mesh, config.model.network())
     return _Work(network, Classification(network, config.loss), _examples(config, network))
 
 
-def _distillation(config: DistillConfig, mesh: AnyMesh) -> _Work:
+def _distillation(config: DistillConfig, mesh: Mesh) -> _Work:
     if config.targets:
         raise UserError("a plan is of a run that asks its teacher; leave config.targets out")
     matching = config.matching
@@ -234,7 +232,7 @@ def _distillation(config: DistillConfig, mesh: AnyMesh) -> _Work:
     )
 
 
-def _pair_training(config: PairTrainingConfig, mesh: AnyMesh) -> _Work:
+def _pair_training(config: PairTrainingConfig, mesh: Mesh) -> _Work:
     pair = config.model.build()
     examples = _examples(config, pair)
     if not config.model.locked:
@@ -265,7 +263,7 @@ def _examples(
     return batch_spec(spec, size, teacher_view=teacher_view)
 
 
-def _teacher(name: str, config: TeacherConfig, mesh: AnyMesh) -> tuple[VisionNetwork, Params]:
+def _teacher(name: str, config: TeacherConfig, mesh: Mesh) -> tuple[VisionNetwork, Params]:
     """A teacher on the mesh as the config describes it, and its parameters' shapes."""
     key = config_key(name)
     network = _teacher_network(key, config)
@@ -332,7 +330,7 @@ class Jobs:
     """What a run does on a machine."""
 
     machine: Machine
-    mesh: AnyMesh
+    mesh: Mesh
     job: Job
     local: Job | None
     """Of a device's share of the batch, as a roofline is traced; None where steps are compiled."""
@@ -344,7 +342,6 @@ class Jobs:
           UserError: for a program that is to be kept, of a roofline.
         """
         if isinstance(self.machine, Topology):
-            assert isinstance(self.mesh, Mesh)
             return plan_step(self.job, self.machine, self.mesh, dump)
         if dump is not None:
             raise UserError("there is no program to keep of a roofline; leave --dump_hlo out")

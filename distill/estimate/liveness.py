@@ -82,14 +82,19 @@ def products(jaxpr: core.Jaxpr, times: int = 1) -> Iterator[Product]:
             yield from products(one, times * again)
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            (left, right), result = equation.invars, equation.outvars[0]
-            terms = math.prod(left.aval.shape[axis] for axis in contracted)
+            left, right, result = (_array(one) for one in (*equation.invars, equation.outvars[0]))
+            terms = math.prod(left.shape[axis] for axis in contracted)
             yield Product(
                 times,
-                2 * terms * math.prod(result.aval.shape),
-                sum(array_bytes(one.aval) for one in (left, right, result)),
-                left.aval.dtype.name,
+                2 * terms * math.prod(result.shape),
+                array_bytes(left) + array_bytes(right) + array_bytes(result),
+                left.dtype.name,
             )
+
+
+def _array(operand: Any) -> Any:
+    """What is known of an operand's array; jax says it of any value that it may have none."""
+    return operand.aval
 
 
 def subprograms(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:

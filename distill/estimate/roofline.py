@@ -16,12 +16,12 @@ Nothing of that is taken to be hidden behind arithmetic.
 import dataclasses
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 from distill.data.batch_spec import abstract_batch
 from distill.errors import UserError
@@ -44,7 +44,7 @@ _SPEED = {"float32": 0.5, "int8": 2.0}
 _GATHERS = 2
 
 
-def local_mesh(config: MeshConfig) -> tuple[MeshConfig, Any]:
+def local_mesh(config: MeshConfig) -> tuple[MeshConfig, Mesh]:
     """How the step of one device's share of the batch is traced: not cut over anything.
 
     Raises:
@@ -60,7 +60,7 @@ def local_mesh(config: MeshConfig) -> tuple[MeshConfig, Any]:
     return local, abstract_mesh(local, 2)
 
 
-def plan_roofline(job: Job, local: Job, cluster: Cluster, mesh: Any) -> Plan:
+def plan_roofline(job: Job, local: Job, cluster: Cluster, mesh: Mesh) -> Plan:
     """Plans a step without compiling it.
 
     Args:
@@ -75,7 +75,7 @@ def plan_roofline(job: Job, local: Job, cluster: Cluster, mesh: Any) -> Plan:
     return traced_plan(_step(local), local, job, cluster, mesh, sizes, extra)
 
 
-def plan_asking(ask: Any, job: Job, local: Job, cluster: Cluster, mesh: Any) -> Plan:
+def plan_asking(ask: Any, job: Job, local: Job, cluster: Cluster, mesh: Mesh) -> Plan:
     """Plans a function of the frozen parameters and a batch, in which nothing is trained.
 
     Args:
@@ -98,7 +98,13 @@ def plan_asking(ask: Any, job: Job, local: Job, cluster: Cluster, mesh: Any) -> 
 
 
 def traced_plan(
-    step: Any, local: Job, job: Job, cluster: Cluster, mesh: Any, sizes: dict[str, int], extra: Cost
+    step: Any,
+    local: Job,
+    job: Job,
+    cluster: Cluster,
+    mesh: Mesh,
+    sizes: dict[str, int],
+    extra: Cost,
 ) -> Plan:
     """Plans a function of a state, frozen parameters and a batch.
 
@@ -171,11 +177,11 @@ def _update_seconds(sizes: dict[str, int], cluster: Cluster) -> float:
     return moved / (TRAFFIC * cluster.chip.hbm_bandwidth)
 
 
-def _communication_seconds(job: Job, cluster: Cluster, mesh: Any) -> float:
+def _communication_seconds(job: Job, cluster: Cluster, mesh: Mesh) -> float:
     """Gathering weights that are cut, and reducing gradients where they belong."""
     width = jax.numpy.dtype(job.network.tower.dtype).itemsize
     passes = job.microbatches
-    received: Counter[str] = Counter()
+    received = {"fsdp": 0.0, "data": 0.0}
     for leaf in jax.tree.leaves(job.state.params):
         number = math.prod(leaf.shape)
         kept, fsdp = _share(leaf), mesh.shape["fsdp"]

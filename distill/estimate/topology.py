@@ -32,7 +32,7 @@ class _Generation(NamedTuple):
     closes: int
     """Sizes that are multiples of this close into rings."""
     usable_gib: float
-    """Memory of a device that a program may use, as libtpu's complaint about a larger one has it."""
+    """Memory of a device for a program, as libtpu's complaint about a larger one has it."""
     options: tuple[tuple[str, bool], ...] = ()
     """Of the compiler, in place of its defaults."""
 
