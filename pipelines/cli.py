@@ -15,7 +15,7 @@
   distill fairness         --table=FILE --group=COLUMN      how groups fare by anybody's scores
   distill export           --workdir=DIR                    a trained model for other programs
   distill inspect          PATH                             what a run, weights or export are
-  distill plan             --config=FILE --topology=SLICE   memory and time of a run on TPUs
+  distill plan             --config=FILE --topology=SLICE   memory and time of a run elsewhere
   distill shapefinder      --topology=SLICE --widths=LIST --depths=LIST
                                                             the largest models that fit a TPU
   distill scaling_study    --config=FILE --workdir=DIR      error against compute, fitted

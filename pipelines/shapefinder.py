@@ -80,9 +80,10 @@ def make_grid(tile: int) -> ShapeGrid:
 
 def budget_bytes(topology: Topology) -> int:
     """The bytes of a chip that shapes have to stay within."""
+    bytes_per_chip = topology.hbm_bytes * topology.chip.per_chip
     if FLAGS.memory is None:
-        return topology.hbm_bytes
-    most = topology.hbm_bytes / GIB
+        return bytes_per_chip
+    most = bytes_per_chip / GIB
     if not 0 < FLAGS.memory <= most:
         raise UserError(
             f"--memory={FLAGS.memory} must be above 0 and at most {most:.2f}, the GiB that a chip "

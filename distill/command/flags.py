@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import flags
 
+from distill.bounds import NotNegative
 from distill.config.schema import MISSING, bare
 from distill.config.values import coerce, parse_text, shown, type_name
 from distill.errors import UserError
@@ -95,6 +96,13 @@ def define_source(name: str, doc: str, values: flags.FlagValues) -> None:
     from distill.data.sources import source_name
 
     define_path(name, doc, values, read=source_name)
+
+
+def define_price(values: flags.FlagValues) -> None:
+    """Defines --price, of machines that a plan is for."""
+    define_number(
+        "price", "US dollars of a chip for an hour, to say what it costs.", values, NotNegative
+    )
 
 
 def check_writable(name: str, file: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,11 +13,14 @@ from jax.sharding import Mesh
 from distill.data.batch_spec import Shaped, TeacherView, batch_spec
 from distill.data.spec import TokensSpec, labelled_images
 from distill.errors import UserError
+from distill.estimate.machines import Machine
 from distill.estimate.plan import Job, Plan, plan_step
+from distill.estimate.roofline import local_mesh, plan_roofline
 from distill.estimate.topology import Topology
 from distill.estimate.towers import forward_flops, training_flops
 from distill.nn import Params, TextConfig, VisionNetwork
 from distill.nn.family import ModelConfig
+from distill.nn.int8 import abstract_quantised, quantised
 from distill.optim import make_optimizer, make_schedule, trained_params
 from distill.parallel import replicated
 from distill.runs.distillation import DistillConfig
@@ -79,6 +82,12 @@ def takes_microbatches(config: Planned) -> bool:
     return not isinstance(config, PairTrainingConfig)
 
 
+def int8_teachers(config: Planned) -> list[str]:
+    """The keys of teachers whose products are of int8 numbers."""
+    teachers = {} if isinstance(config, PretrainConfig) else config.every_teacher
+    return [config_key(name) for name, one in teachers.items() if one.quantize]
+
+
 def block_of(config: Planned) -> str | None:
     """The key that says for how many texts similarities are computed at a time, if it says none."""
     if isinstance(config, PairTrainingConfig) and config.loss.block is None:
@@ -103,7 +112,17 @@ def in_full(config: Planned) -> Planned:
         ((name, teacher),) = config.every_teacher.items()
         # A run takes the tower as it is, in whatever dtype it asks the teacher.
         as_it_is = dataclasses.replace(teacher, dtype=None)
-        return config.keeping(_teacher_network(config_key(name), as_it_is))
+        config = config.keeping(_teacher_network(config_key(name), as_it_is))
+    if isinstance(config, DistillConfig) and model_of(config).num_classes is None:
+        return _with_classes(config)
+    return config
+
+
+def _with_classes(config: DistillConfig) -> DistillConfig:
+    """The config with as many classes as a teacher has, if one has any."""
+    for name, teacher in config.every_teacher.items():
+        if count := _teacher_network(config_key(name), teacher).config.num_classes:
+            return dataclasses.replace(config, model=model_of(config).with_classes(count))
     return config
 
 
@@ -251,7 +270,11 @@ def _teacher(name: str, config: TeacherConfig, mesh: Mesh) -> tuple[VisionNetwor
     with blame(key):
         network = network.placed(mesh, config.table)
         network.check_rules()
-    return network, abstract_params(network, config.dtype)
+    params = abstract_params(network, config.dtype)
+    if config.quantize is None:
+        return network, params
+    with blame(f"{key}.quantize"):
+        return quantised(network), abstract_quantised(network, params)
 
 
 def _teacher_network(key: str, config: TeacherConfig) -> VisionNetwork:
@@ -282,25 +305,67 @@ def run_steps(config: RunConfig, train_images: int | None) -> int | None:
 
 def make_plan(
     config: Planned,
-    topology: Topology,
+    topology: Machine,
     steps: int | None,
     train_images: int | None = None,
     dump: Path | None = None,
 ) -> Plan:
-    """Compiles the step of a run on a slice.
+    """Compiles the step of a run on a slice of TPUs; for GPUs, its roofline.
 
     Args:
       config: of the run.
-      topology: the slice.
+      topology: what it runs on.
       steps: the run's length; None where nobody knows it.
       train_images: how many there are; None where nobody knows it.
       dump: where to write the scheduled program as text.
 
     Raises:
-      UserError: if run and slice do not fit, or the config does not say what its teacher is.
+      UserError: if run and machine do not fit, or the config does not say what its teacher is.
     """
+    return make_jobs(config, topology, steps, train_images).plan(dump)
+
+
+@dataclasses.dataclass(frozen=True)
+class Jobs:
+    """What a run does on a machine."""
+
+    machine: Machine
+    mesh: Mesh
+    job: Job
+    local: Job | None
+    """Of a device's share of the batch, as a roofline is traced; None where steps are compiled."""
+
+    def plan(self, dump: Path | None = None) -> Plan:
+        """Plans the step.
+
+        Raises:
+          UserError: for a program that is to be kept, of a roofline.
+        """
+        if isinstance(self.machine, Topology):
+            return plan_step(self.job, self.machine, self.mesh, dump)
+        if dump is not None:
+            raise UserError("there is no program to keep of a roofline; leave --dump_hlo out")
+        assert self.local is not None
+        return plan_roofline(self.job, self.local, self.machine, self.mesh)
+
+    def changed(self, change: Callable[[Job], Job]) -> "Jobs":
+        """The same with another job."""
+        local = None if self.local is None else change(self.local)
+        return dataclasses.replace(self, job=change(self.job), local=local)
+
+
+def make_jobs(
+    config: Planned, machine: Machine, steps: int | None, train_images: int | None = None
+) -> Jobs:
+    """What a run does on a machine; see `make_plan`."""
     with blame("config.mesh"):
-        mesh = topology.mesh(config.mesh)
+        mesh = machine.mesh(config.mesh)
     check_batch(config, mesh)
     job = make_job(config, mesh, steps, train_images)
-    return plan_step(job, topology, mesh, dump)
+    if isinstance(machine, Topology):
+        return Jobs(machine, mesh, job, None)
+    local, devices = local_mesh(config.mesh)
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    train = dataclasses.replace(config.train, batch_size=config.train.batch_size // parts)
+    share = dataclasses.replace(config, mesh=local, train=train)
+    return Jobs(machine, mesh, job, make_job(share, devices, None))

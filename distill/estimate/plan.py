@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import optax
@@ -26,6 +26,10 @@ from distill.train.state import TrainState, abstract_state
 from distill.train.step import Learner, Task, make_train_step
 
 GIB = 2**30
+
+Method = Literal["schedule", "roofline"]
+"""How a plan is made: from the program that a compiler has scheduled for the machine, or from
+shapes, peaks and bandwidths alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,14 +66,14 @@ class Job:
 
     @property
     def state(self) -> TrainState:
-        """What a chip holds from step to step, as `jax.ShapeDtypeStruct`s with shardings."""
+        """What a device holds from step to step, as `jax.ShapeDtypeStruct`s with shardings."""
         averaged = self.average_decay is not None
         return abstract_state(self.network, self.optimizer, averaged=averaged)
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes of one chip."""
+    """Bytes of one device."""
 
     parameters: int
     optimizer: int
@@ -77,7 +81,7 @@ class Memory:
     temporaries: int
     """Activations, gradients, gathered weights and the batch."""
     available: int
-    """What the chip offers to a program."""
+    """What the device offers to a program."""
 
     @property
     def total(self) -> int:
@@ -86,7 +90,7 @@ class Memory:
 
     @property
     def fits(self) -> bool:
-        """Whether the chip has as much."""
+        """Whether the device has as much."""
         return self.total <= self.available
 
 
@@ -97,14 +101,16 @@ class Plan:
     memory: Memory
     cost: Cost | None
     """None where the step does not fit, and so was not compiled."""
-    flops_per_chip: float
+    flops_per_device: float
     """Model FLOPs of a step, without rematerialisation."""
     peak_flops: float
-    """Of the chip, per second."""
+    """Of the device, per second."""
     batch_size: int
     compile_seconds: float
     executions: Mapping[str, Execution]
     """How the network's encoders are executed; see `distill.nn.Network.executions`."""
+    method: Method = "schedule"
+    """Where memory and seconds are from."""
     unestimated_kernels: int = 0
     """Pallas kernels in the program, which carry no cycles: of these only the traffic counts."""
     parts: tuple[Part, ...] = ()
@@ -113,7 +119,7 @@ class Plan:
     @property
     def mfu(self) -> float:
         """Model FLOPs utilisation."""
-        return self.flops_per_chip / self.peak_flops / self._seconds
+        return self.flops_per_device / self.peak_flops / self._seconds
 
     @property
     def images_per_second(self) -> float:
@@ -133,60 +139,89 @@ def plan_step(job: Job, topology: Topology, mesh: Mesh, dump: Path | None = None
     Args:
       job: what to compile.
       topology: what to compile it for.
-      mesh: over all its chips.
+      mesh: over all its devices.
       dump: where to write the scheduled program as text.
     """
     state, batch = job.state, abstract_batch(job.examples, job.batch_size, batch_sharding(mesh))
-    sizes = _kept_bytes(state, job.frozen)
+    sizes = kept_bytes(state, job.frozen)
     placement = jax.tree.map(lambda leaf: leaf.sharding, state)
     with blame("config.train"):
         step = make_train_step(job.learner, 0, placement, microbatches=job.microbatches)
-    flops = job.model_flops / topology.chips
+    lowered = step.lower(state, job.frozen, batch)
+    # What the step does not look at, such as a teacher's text tower, is there all the same.
+    held = sum(sizes.values()) + bytes_per_device(batch)
+    return plan_program(lowered, topology, mesh, sizes, held, job, dump)
+
+
+def plan_program(
+    lowered: Any,
+    topology: Topology,
+    mesh: Mesh,
+    sizes: Mapping[str, int],
+    held: int,
+    job: Job,
+    dump: Path | None = None,
+) -> Plan:
+    """Compiles a program and reads off what it takes.
+
+    Args:
+      lowered: what `jax.jit(…).lower` returned.
+      topology: what to compile it for.
+      mesh: over all its devices.
+      sizes: bytes that a device keeps, as `kept_bytes` has them.
+      held: bytes of all arguments on a device.
+      job: whose examples it is shown, and whose FLOPs it computes.
+      dump: where to write the scheduled program as text.
+    """
     began = time.perf_counter()
-    compiled = _compile(step, state, job.frozen, batch)
+    compiled = _compile(lowered, topology.options)
     seconds = time.perf_counter() - began
 
-    def finished(memory: Memory, cost: Cost | None, kernels: int = 0) -> Plan:
-        peak = topology.chip.peak_flops
-        executed = job.network.executions(job.batch_size // job.microbatches)
-        return Plan(memory, cost, flops, peak, job.batch_size, seconds, executed, kernels)
+    def finished(needed: int, available: int, cost: Cost | None, kernels: int = 0) -> Plan:
+        return Plan(
+            memory=Memory(
+                **sizes, temporaries=max(0, needed - sum(sizes.values())), available=available
+            ),
+            cost=cost,
+            flops_per_device=job.model_flops / topology.device_count,
+            peak_flops=topology.chip.peak_flops,
+            batch_size=job.batch_size,
+            compile_seconds=seconds,
+            executions=job.network.executions(job.batch_size // job.microbatches),
+            unestimated_kernels=kernels,
+        )
 
     if isinstance(compiled, _TooLarge):
-        rest = max(0, compiled.needed - sum(sizes.values()))
-        return finished(Memory(**sizes, temporaries=rest, available=compiled.available), None)
+        return finished(compiled.needed, compiled.available, None)
     found = compiled.memory_analysis()
-    # What the step does not look at, such as a teacher's text tower, is there all the same.
-    held = max(found.argument_size_in_bytes, sum(sizes.values()) + _bytes_per_chip(batch))
-    total = held + found.output_size_in_bytes - found.alias_size_in_bytes + found.temp_size_in_bytes
-    memory = Memory(
-        **sizes,
-        temporaries=total - sum(sizes.values()),
-        available=topology.hbm_bytes,
-    )
+    needed = max(found.argument_size_in_bytes, held) + found.temp_size_in_bytes
+    needed += found.output_size_in_bytes - found.alias_size_in_bytes
     text = compiled.as_text()
     if dump is not None:
         dump.write_text(text, encoding="utf-8")
     program = hlo.parse(text)
     spent = spend(program, topology.chip, coordinates(mesh), topology.shape, topology.rings)
     kernels = text.count('custom_call_target="tpu_custom_call"')
-    plan = finished(memory, cost_of(spent), kernels)
+    plan = finished(needed, topology.hbm_bytes, cost_of(spent), kernels)
     return dataclasses.replace(plan, parts=tuple(breakdown(program, spent)))
 
 
 def state_bytes(job: Job) -> int:
-    """What a chip holds from step to step, whatever the compiler does. Compiles nothing."""
-    return sum(_kept_bytes(job.state, job.frozen).values())
+    """What a device holds from step to step, whatever the compiler does. Compiles nothing."""
+    return sum(kept_bytes(job.state, job.frozen).values())
 
 
-def _kept_bytes(state: TrainState, frozen: Any) -> dict[str, int]:
+def kept_bytes(state: TrainState, frozen: Any) -> dict[str, int]:
+    """The same, by what it is."""
     return {
-        "parameters": _bytes_per_chip((state.params, state.average)),
-        "optimizer": _bytes_per_chip((state.opt_state, state.step)),
-        "teacher": _bytes_per_chip(frozen),
+        "parameters": bytes_per_device((state.params, state.average)),
+        "optimizer": bytes_per_device((state.opt_state, state.step)),
+        "teacher": bytes_per_device(frozen),
     }
 
 
-def _bytes_per_chip(tree: Any) -> int:
+def bytes_per_device(tree: Any) -> int:
+    """Bytes on each device of arrays that have shardings."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
@@ -199,10 +234,9 @@ class _TooLarge:
     available: int
 
 
-def _compile(step: Any, state: TrainState, frozen: Any, batch: Any):
-    lowered = step.lower(state, frozen, batch)
+def _compile(lowered: Any, options: tuple[tuple[str, bool], ...]) -> Any:
     try:
-        return lowered.compile()
+        return lowered.compile(compiler_options=dict(options) or None)
     except jax.errors.JaxRuntimeError as error:
         return _too_large(str(error))
 

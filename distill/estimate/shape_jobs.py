@@ -46,7 +46,7 @@ def searched_config(spec: str, overrides: dict[str, str], patch: int, batch: int
     tree = configs.load_file(spec)
     letter = str(evaluated(tree, []).get("model", {}).get("variant", "")).partition("/")[0]
     decided = {"model.variant": f"{letter}/{patch}", "train.batch_size": str(batch)}
-    # One replica over all chips, unless the command line says otherwise.
+    # One replica over all devices, unless the command line says otherwise.
     mesh = {"mesh.data": "1", "mesh.fsdp": "-1"}
     return configs.resolve(PretrainConfig, tree, mesh | overrides | decided)
 
@@ -75,7 +75,7 @@ def _compile(config: PretrainConfig, shape: Shape, topology: Topology, mesh: Mes
         shape=shape,
         parameters=network.parameter_count(),
         flops=count_flops(network.apply, network.abstract_params, image).total,
-        bytes_per_chip=plan.memory.total,
+        bytes_per_chip=plan.memory.total * topology.chip.per_chip,
         step_seconds=plan.cost.seconds if plan.cost else None,
         images_per_second=plan.images_per_second if plan.cost else None,
         mfu=plan.mfu if plan.cost else None,
@@ -90,7 +90,7 @@ def open_search(
     """The search over shapes of a config's model, which goes on from what is in the log."""
     return ShapeSearch(
         lambda shape: log.add(_compile(config, shape, topology, mesh)),
-        lambda shape: state_bytes(_job(config, shape, mesh)),
+        lambda shape: state_bytes(_job(config, shape, mesh)) * topology.chip.per_chip,
         budget,
         known=log.found,
         starting=log.announce,

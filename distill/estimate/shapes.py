@@ -129,6 +129,7 @@ class Found:
     flops: int
     """Of one forward image, a multiply-add counting as two."""
     bytes_per_chip: int
+    """Of all its devices together."""
     step_seconds: float | None
     """None, as what follows, where the step is larger than the chip."""
     images_per_second: float | None

@@ -9,8 +9,8 @@ from typing import Any
 
 from distill.errors import UserError
 from distill.estimate.jobs import Planned, make_plan, model_of, takes_microbatches
+from distill.estimate.machines import Machine
 from distill.estimate.plan import Plan
-from distill.estimate.topology import Topology
 from distill.nn.family import ModelConfig
 from distill.parallel.printed import say
 from distill.train.progress import format_seconds
@@ -19,7 +19,7 @@ from distill.train.run import blame
 
 def variations(
     config: Planned,
-    chips: int,
+    devices: int,
     meshes: Sequence[Mapping[str, int]] = (),
     policies: Sequence[str] = (),
     microbatches: Sequence[int] = (),
@@ -28,13 +28,13 @@ def variations(
 
     Args:
       config: of the run.
-      chips: of the slice.
+      devices: of the slice.
       meshes: sizes by axis; nothing takes some that fill the slice.
       policies: of rematerialisation, for all towers; nothing takes the run's.
       microbatches: numbers of them; nothing takes the run's and twice as many.
     """
     # A further axis that takes the devices that are left finds none.
-    shared = chips // math.prod(max(size, 1) for _, size in config.mesh.axes)
+    shared = devices // math.prod(max(size, 1) for _, size in config.mesh.axes)
     meshes = meshes or [
         dict(data=shared // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
         for tensor in (1, 2)
@@ -62,7 +62,7 @@ def _with_policy(model: ModelConfig, remat: Any) -> ModelConfig:
 
 
 def sweep(
-    tried: Sequence[Planned], topology: Topology, steps: int | None, train_images: int | None
+    tried: Sequence[Planned], topology: Machine, steps: int | None, train_images: int | None
 ) -> Iterator[tuple[Planned, Plan]]:
     """Plans each variation that can be planned, and says how far it is.
 

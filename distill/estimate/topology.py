@@ -32,21 +32,34 @@ class _Generation(NamedTuple):
     closes: int
     """Sizes that are multiples of this close into rings."""
     usable_gib: float
-    """Device memory that a program may use, as libtpu's complaint about a larger one has it."""
+    """Memory of a device for a program, as libtpu's complaint about a larger one has it."""
+    options: tuple[tuple[str, bool], ...] = ()
+    """Of the compiler, in place of its defaults."""
 
 
+# jaxlib 0.10.2 cannot read back a program whose collectives run on the SparseCores of v7x.
+_WITHOUT_OFFLOAD = tuple(
+    (f"xla_tpu_enable_sparse_core_collective_offload_{which}", False)
+    for which in (
+        *("all_gather", "2d_all_gather", "3d_all_gather", "all_reduce"),
+        *("reduce_scatter", "nd_reduce_scatter"),
+    )
+)
 _GENERATIONS = {
     "v4": _Generation(3, 4, 30.75),
     "v5p": _Generation(3, 4, 95.73),
     "v5e": _Generation(2, 16, 15.75),
     "v6e": _Generation(2, 16, 31.24),
+    "v7x": _Generation(3, 4, 94.74, _WITHOUT_OFFLOAD),
 }
-_EXAMPLES = ("v4:2x2x1", "v4:4x8x8", "v4:8x8x16", "v5p:4x4x8", "v5e:4x4", "v6e:16x16")
+# What libtpu calls them, where that is something else.
+_OF_LIBTPU = {"v7x": "tpu7x"}
+_EXAMPLES = ("v4:2x2x1", "v4:8x8x16", "v5p:4x4x8", "v5e:4x4", "v6e:16x16", "v7x:4x4x4")
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice: chips at integer coordinates of a torus."""
+    """A slice: chips at integer coordinates of a torus, each a device or two."""
 
     name: str
     chip: Chip
@@ -55,26 +68,36 @@ class Topology:
     rings: tuple[bool, ...]
     """Whether the ends of each dimension are connected."""
     hbm_bytes: int
-    """Of each chip, for a program to use."""
+    """Of each device, for a program to use."""
     devices: tuple[jax.Device, ...] = dataclasses.field(repr=False)
     """For compiling only; nothing can run on them."""
+    options: tuple[tuple[str, bool], ...] = ()
+    """Of the compiler, in place of its defaults."""
 
     @property
     def chips(self) -> int:
         """In the whole slice."""
         return math.prod(self.shape)
 
+    @property
+    def device_count(self) -> int:
+        """In the whole slice; a mesh divides devices."""
+        return self.chips * self.chip.per_chip
+
     def mesh(self, config: MeshConfig) -> Mesh:
-        """The mesh over all chips, as a run on them would have it.
+        """The mesh over all devices, as a run on them would have it.
 
         Raises:
-          ValueError: if the sizes do not multiply to the number of chips.
+          ValueError: if the sizes do not multiply to the number of devices.
         """
         return make_mesh(config, self.devices)
 
 
 def coordinates(mesh: Mesh) -> np.ndarray:
-    """Where in the torus each device of a mesh stands, [devices, dimensions], in mesh order."""
+    """Where in the torus each device of a mesh stands, [devices, dimensions], in mesh order.
+
+    The devices of a chip stand in one place.
+    """
     return np.asarray([device.coords for device in mesh.devices.flat])
 
 
@@ -84,11 +107,12 @@ def open_topology(name: str) -> Topology:
     Raises:
       UserError: for a name that is not known, listing those that are, or without libtpu.
     """
-    found = re.fullmatch(r"(v\d\w?):(\d{1,4}(?:x\d{1,4})+)", name)
+    found = re.fullmatch(r"(\w+):(\d{1,4}(?:x\d{1,4})+)", name)
     known = f"known are {', '.join(_GENERATIONS)}, such as {', '.join(_EXAMPLES)}"
-    if not found or found.group(1) not in _GENERATIONS:
+    generation = found and next((k for k, v in _OF_LIBTPU.items() if v == found[1]), found[1])
+    if not found or generation not in _GENERATIONS:
         raise UserError(f"unknown topology {name!r}; {known}")
-    generation, shape = found.group(1), tuple(map(int, found.group(2).split("x")))
+    shape = tuple(map(int, found[2].split("x")))
     facts = _GENERATIONS[generation]
     if len(shape) != facts.dims or min(shape) < 1:
         raise UserError(f"topology {name!r} needs {facts.dims} positive sizes; {known}")
@@ -99,6 +123,7 @@ def open_topology(name: str) -> Topology:
         rings=tuple(size % facts.closes == 0 for size in shape),
         hbm_bytes=int(facts.usable_gib * 2**30),
         devices=tuple(_describe(generation, shape)),
+        options=facts.options,
     )
 
 
@@ -112,7 +137,7 @@ def _describe(generation: str, shape: tuple[int, ...]) -> list[jax.Device]:
         # One device a chip, and the usual four chips a host.
         bounds = tuple(min(size, most) for size, most in zip(shape, (2, 2, 1), strict=True))
         options = dict(chip_config_name="megacore", chips_per_host_bounds=bounds, num_slices=1)
-    name = f"{generation}:{'x'.join(map(str, shape))}"
+    name = f"{_OF_LIBTPU.get(generation, generation)}:{'x'.join(map(str, shape))}"
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
     except (RuntimeError, ValueError, NotImplementedError) as error:

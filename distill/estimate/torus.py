@@ -17,6 +17,7 @@ class Torus:
     def __init__(self, coordinates, shape, rings, link_bandwidth):
         self.devices = len(coordinates)
         self._at = coordinates
+        self._in_one_place = max(Counter(map(tuple, coordinates.tolist())).values())
         self._shape = shape
         self._rings = rings
         self._bandwidth = link_bandwidth
@@ -48,6 +49,9 @@ class Torus:
         }[opcode]
         steps = n - 1 if opcode != "all-reduce" else 2 * (n - 1)
         rings, sharing = self._rings_of(group, notes)
+        # Devices of a chip that are in groups of their own send through the same links.
+        places = len(np.unique(self._at[list(group)], axis=0))
+        sharing *= self._in_one_place / (n / places)
         # One ring runs both ways, so each way carries half.
         seconds = share * whole * sharing / (2 * rings * self._bandwidth)
         return seconds + steps / (2 * rings) * HOP_LATENCY

@@ -73,6 +73,7 @@ class Linear(nnx.Module):
             if use_bias
             else None
         )
+        self.kernel_scale: nnx.Param | None = None
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.dtype = dtype
 
@@ -81,12 +82,61 @@ class Linear(nnx.Module):
         # Both ends say where they live: left to choose, XLA's partitioner has got products wrong
         # whose kernel is cut over fsdp and whose result is to be cut over tensor.
         x = _constrain_last(x.astype(self.dtype), self.inputs)
-        y = jnp.tensordot(x, self.kernel[...].astype(self.dtype), len(self.inputs))
+        if self.kernel_scale is None:
+            y = jnp.tensordot(x, self.kernel[...].astype(self.dtype), len(self.inputs))
+        else:
+            kernel, scale = self.kernel[...], self.kernel_scale[...]
+            y = int8_product(x, kernel, scale, len(self.inputs)).astype(self.dtype)
         return self.add_bias(_constrain_last(y, self.outputs))
+
+    def quantise(self) -> None:
+        """From now on, multiplies by int8 weights; see `distill.nn.int8`."""
+        # Blocks that are stacked have an axis in front.
+        stack = self.kernel.ndim - len(self.inputs) - len(self.outputs)
+        summed = tuple(range(stack, stack + len(self.inputs)))
+        kernel, scale = to_int8(self.kernel[...].astype(jnp.float32), summed)
+        axes = self.kernel.axes
+        self.kernel = nnx.Param(kernel, axes=axes)
+        of_outputs = (*axes[:stack], *axes[stack + len(self.inputs) :])
+        self.kernel_scale = nnx.data(nnx.Param(jnp.squeeze(scale, summed), axes=of_outputs))
 
     def add_bias(self, y: jax.Array) -> jax.Array:
         """y + b for a product [..., *outputs] computed elsewhere; y itself without a bias."""
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+
+
+def to_int8(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Numbers −127 … 127 and the factor for each slice over `axes`, of size 1 along these.
+
+    Args:
+      x: float32.
+      axes: that a factor is common to.
+    """
+    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    # Of zeros alone, any factor is right.
+    scale = jnp.where(largest > 0, largest / 127, 1.0)
+    return jnp.round(x / scale).astype(jnp.int8), scale
+
+
+def int8_product(x: jax.Array, kernel: jax.Array, scale: jax.Array, contracted: int) -> jax.Array:
+    """x·W in float32, for a W that is `kernel` times `scale`; see `distill.nn.int8`.
+
+    Args:
+      x: [..., *inputs], of any floating-point dtype.
+      kernel: [*inputs, *outputs] int8.
+      scale: [*outputs] float32.
+      contracted: number of inputs.
+    """
+    axes = tuple(range(x.ndim - contracted, x.ndim))
+    numbers, factors = to_int8(x.astype(jnp.float32), axes)
+    y = jax.lax.dot_general(
+        numbers,
+        kernel,
+        ((axes, tuple(range(contracted))), ((), ())),
+        preferred_element_type=jnp.int32,
+    )
+    factors = factors.reshape(*x.shape[: axes[0]], *(1,) * scale.ndim)
+    return y.astype(jnp.float32) * factors * scale
 
 
 def _constrain_last(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

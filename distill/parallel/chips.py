@@ -12,7 +12,7 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """One device as JAX counts them; for the TPUs listed here, that is a whole chip."""
+    """One device as JAX counts them: a whole chip, but for v7x, of whose chips each is two."""
 
     name: str
     peak_flops: float
@@ -31,6 +31,8 @@ class Chip:
     this."""
     torus_dims: int | None = None
     """Dimensions of the torus that the links form: two links in each."""
+    per_chip: int = 1
+    """Devices of a chip. Its links are all of theirs; memory and arithmetic are each one's own."""
     matrix_unit: int | None = None
     """Side of a matrix unit, in multiply-adds: products waste least where their sides are multiples
     of it. None for GPUs."""
@@ -45,6 +47,7 @@ def _tpu(
     link_gigabytes_per_second,
     dims,
     matrix_unit=128,
+    per_chip=1,
 ):
     return Chip(
         name=name,
@@ -56,6 +59,7 @@ def _tpu(
         link_bandwidth=link_gigabytes_per_second * 1e9,
         torus_dims=dims,
         matrix_unit=matrix_unit,
+        per_chip=per_chip,
     )
 
 
@@ -75,6 +79,9 @@ CHIPS: dict[str, Chip] = {
         _tpu("TPU v5e", 197, 16, 819, 1.5, 45, 2),
         _tpu("TPU v5p", 459, 95, 2765, 1.75, 90, 3),
         _tpu("TPU v6e", 918, 32, 1640, 1.75, 90, 2, matrix_unit=256),
+        # Of a chip: 2307 TFLOP/s, 192 GiB, 7380 GB/s, and 1200 GB/s over its links, both ways
+        # together. The clock is not published: four matrix units give that peak at this one.
+        _tpu("TPU v7x", 2307 / 2, 192 // 2, 7380 / 2, 2.2, 100, 3, matrix_unit=256, per_chip=2),
         _gpu("V100", 125, 16, 900),
         _gpu("V100 32GB", 125, 32, 900),
         _gpu("A100 40GB", 312, 40, 1555),
@@ -84,16 +91,18 @@ CHIPS: dict[str, Chip] = {
         _gpu("H100 SXM", 989, 80, 3350),
         _gpu("H100 PCIe", 756, 80, 2000),
         _gpu("H200 SXM", 989, 141, 4800),
+        _gpu("B200 SXM", 2250, 180, 8000),
     )
 }
 
 # What `jax.Device.device_kind` says of each; a regex must match all of it. A kind that none
-# matches is unknown: H100 NVL, H200 NVL and GH200, for example, are other chips.
+# matches is unknown: H100 NVL, H200 NVL, GH200 and GB200, for example, are other chips.
 _KINDS = (
     (r"TPU v4", "TPU v4"),
     (r"TPU v5 ?(lite|e)", "TPU v5e"),
     (r"TPU v5p?", "TPU v5p"),
     (r"TPU v6 ?(lite|e)", "TPU v6e"),
+    (r"TPU ?7x", "TPU v7x"),
     (r"(NVIDIA|Tesla) V100-SXM\d-16GB", "V100"),
     (r"(NVIDIA|Tesla) V100-SXM\d-32GB", "V100 32GB"),
     (r"(NVIDIA )?A100-(SXM4|PCI[Ee])-40GB", "A100 40GB"),
@@ -103,6 +112,7 @@ _KINDS = (
     (r"NVIDIA H100 80GB HBM3", "H100 SXM"),
     (r"NVIDIA H100 PCIe", "H100 PCIe"),
     (r"NVIDIA H200", "H200 SXM"),
+    (r"NVIDIA B200", "B200 SXM"),
 )
 
 

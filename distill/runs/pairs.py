@@ -73,6 +73,11 @@ class PairTrainingConfig(RunConfig):
                 "give model.image, an image tower to train, or teacher.workdir or "
                 "teacher.weights.path, one that stays as it is"
             )
+        if self.teacher is not None and self.teacher.quantize is not None:
+            raise ValueError(
+                "teacher.quantize is of a teacher that a student learns from; this one becomes a "
+                "part of the pair, which has its weights as they are"
+            )
         if self.data.captions is None:
             raise ValueError(
                 "data.captions is missing: data.captions.path names the vocabulary that makes "

@@ -39,6 +39,7 @@ def describe_teachers(
             "step": config.step,
             "weights": None if config.weights is None else dataclasses.asdict(config.weights),
             "dtype": config.dtype,
+            "quantize": config.quantize,
             "model": config.described(config.dtype),
             "classes": list(teachers[name].class_names),
             "order": None if (order := teachers[name].order) is None else list(order),

@@ -222,6 +222,20 @@ def test_groups_with_gaps_share_their_links():
     )
 
 
+def test_devices_of_a_chip_share_its_links():
+    # Four chips of two devices on a ring, numbered chip by chip.
+    at = np.repeat(np.arange(4), 2)[:, None]
+    both = Torus(at, (4,), (True,), 1e9)
+    alone = torus((4,), (True,)).collective_seconds("all-gather", (0, 1, 2, 3), 4e9)
+    # One device of each, while the other four do the same.
+    assert both.collective_seconds("all-gather", (0, 2, 4, 6), 4e9) == pytest.approx(
+        2 * alone, rel=1e-5
+    )
+    # All eight in one ring: no link carries more than one group.
+    whole = both.collective_seconds("all-gather", tuple(range(8)), 4e9)
+    assert whole == pytest.approx(7 / 8 * 2, rel=1e-4)
+
+
 def test_permutes_take_the_short_way_and_count_who_shares_a_link():
     ring = torus((8,), (True,))
     assert ring.directions(((0, 7),)) == ("link 0-1",)

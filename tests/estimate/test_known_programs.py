@@ -28,7 +28,8 @@ facts = {}
 
 
 def seconds(topology, mesh, function, *arrays):
-    compiled = jax.jit(function).lower(*arrays).compile()
+    options = dict(topology.options) or None
+    compiled = jax.jit(function).lower(*arrays).compile(compiler_options=options)
     program = hlo.parse(compiled.as_text())
     return estimate(program, topology.chip, coordinates(mesh), topology.shape, topology.rings)
 
@@ -37,9 +38,9 @@ def array(mesh, shape, *cut):
     return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=NamedSharding(mesh, P(*cut)))
 
 
-for name in ("v4:2x2x1", "v5e:2x2"):
+for name in ("v4:2x2x1", "v5e:2x2", "v7x:2x2x1"):
     topology = open_topology(name)
-    mesh = topology.mesh(MeshConfig(data=4))
+    mesh = topology.mesh(MeshConfig(data=-1))
     x = array(mesh, (8192, 8192))
     cost = seconds(topology, mesh, jnp.matmul, x, x)
     facts[f"product {name}"] = [cost.seconds, 2 * 8192**3 / topology.chip.peak_flops, cost.exposed]
@@ -54,6 +55,14 @@ def gather(x):
 
 cost = seconds(topology, mesh, gather, array(mesh, (8192, 8192), "fsdp"))
 facts["gather"] = [cost.exposed, 3 / 4 * 2 * 8192**2 / (2 * topology.chip.link_bandwidth)]
+
+two = open_topology("tpu7x:2x2x1")
+mesh = two.mesh(MeshConfig(data=1, fsdp=8))
+places = set(map(tuple, coordinates(mesh).tolist()))
+facts["v7x"] = [two.chips, two.device_count, len(two.devices), len(places)]
+cost = seconds(two, mesh, gather, array(mesh, (8192, 8192), "fsdp"))
+facts["gather v7x"] = [cost.exposed, 7 / 8 * 2 * 8192**2 / (2 * two.chip.link_bandwidth)]
+mesh = topology.mesh(MeshConfig(data=1, fsdp=4))
 
 
 # What XLA makes of a gather over one, two and three dimensions of a torus of 4 x 4 x 4.
@@ -92,15 +101,20 @@ def facts(tpu_compiler):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2"])
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v7x:2x2x1"])
 def test_a_large_product_runs_near_the_chips_peak(facts, topology):
     seconds, at_peak, exposed = facts[f"product {topology}"]
     assert 0.8 < at_peak / seconds < 1.0
     assert exposed == 0.0
 
 
-def test_a_gather_takes_its_bytes_over_a_ring(facts):
-    seconds, by_hand = facts["gather"]
+def test_a_chip_of_v7x_is_two_devices_in_one_place(facts):
+    assert facts["v7x"] == [4, 8, 8, 4]
+
+
+@pytest.mark.parametrize("which", ["gather", "gather v7x"])
+def test_a_gather_takes_its_bytes_over_a_ring(facts, which):
+    seconds, by_hand = facts[which]
     assert seconds == pytest.approx(by_hand, rel=0.05)
 
 

@@ -106,7 +106,7 @@ def test_a_plan_of_distillation_counts_the_teacher(tmp_path):
     done = plan("--topology=v5e:2x2", "--json", "--train_images=800", config=config)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    memory = found["bytes_per_chip"]
+    memory = found["bytes_per_device"]
     parts = ("parameters", "optimizer", "teacher", "temporaries")
     assert memory["total"] == sum(memory[part] for part in parts) <= memory["available"]
     # Ti/16 in bfloat16, most of it cut in four: 5.97M parameters, less the classifier's change.
@@ -124,7 +124,7 @@ def test_a_plan_of_a_text_tower_counts_the_image_tower_that_is_locked(tmp_path):
     done = plan("--topology=v4:2x2x1", "--json", config=config)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    memory = found["bytes_per_chip"]
+    memory = found["bytes_per_device"]
     # A block of Ti and what is around it in bfloat16, cut in two but for some biases.
     block, around = 12 * 192**2, 16 * 16 * 3 * 192 + 4 * 192 + 192 * 8
     assert memory["teacher"] == pytest.approx((block + around) * 2 / 2, rel=0.05)
@@ -140,7 +140,7 @@ def test_a_plan_has_what_no_step_looks_at_in_memory(tmp_path):
     config.write_text(KEEPS_TEXT)
     done = plan("--topology=v5e:2x2", "--json", config=config)
     assert done.returncode == 0, done.stderr
-    memory = json.loads(done.stdout)["bytes_per_chip"]
+    memory = json.loads(done.stdout)["bytes_per_device"]
     table = 262_144 * 32 * 4
     assert table < memory["teacher"] < 1.1 * table
     # The student's own is kept, and has no moments.
