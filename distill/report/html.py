@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # From so many sections on, a page lists them.
 _CONTENTS = 4
+# What begins a chart.
+_CHART = '<figure class="chart'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +49,17 @@ def page(
       title: of the page, also its heading.
       *parts: from top to bottom.
       about: HTML below the heading.
-      scripts: that run after the one that reads charts out.
+      scripts: that run after the one that reads charts out, where there are any.
       network: whether scripts may ask the server that the page comes from.
     """
-    scripts = (SCRIPT, *scripts)
     sections = [one for one in parts if isinstance(one, Section)]
     listed = len(sections) >= _CONTENTS
     number = itertools.count(1)
     body = "\n".join(
         part if isinstance(part, str) else _numbered(part, next(number)) for part in parts
     )
+    if scripts or _CHART in body:
+        scripts = (SCRIPT, *scripts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts, network)}">'
@@ -77,9 +80,10 @@ def policy(scripts: Sequence[str], network: bool = False) -> str:
         f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'"
         for one in scripts
     )
+    allowed = hashes or "'none'"
     connect = "connect-src 'self'; " if network else ""
     return (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}; "
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         f"{connect}base-uri 'none'; form-action 'none'"
     )
 
@@ -112,11 +116,6 @@ def text(content: str) -> str:
 def section(heading: str, *content: str) -> Section:
     """A heading and HTML below it."""
     return Section(heading, "\n".join(content))
-
-
-def subsection(heading: str, *content: str) -> str:
-    """A lesser heading inside a section, and HTML below it."""
-    return f"<h3>{html.escape(heading)}</h3>\n" + "\n".join(content)
 
 
 def paragraph(text: str) -> str:
