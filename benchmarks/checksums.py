@@ -56,7 +56,7 @@ def network(model: str) -> VisionNetwork:
     return found.placed(make_mesh(MeshConfig()))
 
 
-def states(network: VisionNetwork) -> tuple[TrainState, TrainState]:
+def first_state(network: VisionNetwork) -> tuple[TrainState, TrainState]:
     """The first state, and its shapes."""
     optimizer = make_optimizer(
         OptimizerConfig(), lambda step: jnp.float32(1), network.abstract_params, network.axes
@@ -81,18 +81,26 @@ def timed(work: Callable[[], object]) -> Times:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def once(folder: Path, state: TrainState, abstract: TrainState) -> list[Times]:
-    """The times of saving and of reading a state."""
+def once(folder: Path, states: list[TrainState], abstract: TrainState) -> list[Times]:
+    """The times of saving and of reading a state.
+
+    Args:
+      folder: in which it is saved.
+      states: one, in whose place comes what was read: there are never two in memory.
+      abstract: its shapes.
+    """
     with contextlib.closing(Checkpoints(folder)) as checkpoints:
 
         def save():
-            checkpoints.save(state, PROGRESS)
+            checkpoints.save(states.pop(), PROGRESS)
             checkpoints.wait()
 
-        saved = timed(save)
-        read = timed(lambda: jax.block_until_ready(checkpoints.restore(abstract, 0)[0].params))
+        def read():
+            states.append(jax.block_until_ready(checkpoints.restore(abstract, 0)[0]))
+
+        times = [timed(save), timed(read)]
     shutil.rmtree(folder / "checkpoints")
-    return [saved, read]
+    return times
 
 
 def main(arguments: list[str]) -> None:
@@ -100,9 +108,10 @@ def main(arguments: list[str]) -> None:
     FLAGS(arguments)
     # Orbax says that directories are read-only.
     logging.set_verbosity(logging.ERROR)
-    state, abstract = states(network(FLAGS.model))
-    jax.block_until_ready(state.params)
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    state, abstract = first_state(network(FLAGS.model))
+    states = [jax.block_until_ready(state)]
+    del state
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(states))
     print(f"{FLAGS.model}: a state of {size / 1e6:,.1f} MB", flush=True)
     found: dict[bool, list[list[Times]]] = {True: [], False: []}
     with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder:
@@ -110,7 +119,7 @@ def main(arguments: list[str]) -> None:
         for number in range(FLAGS.rounds + 1):
             for checked in (True, False) if number % 2 else (False, True):
                 with contextlib.nullcontext() if checked else without_checksums():
-                    times = once(Path(folder), state, abstract)
+                    times = once(Path(folder), states, abstract)
                 if number:
                     found[checked].append(times)
     rows = []

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ class Store:
             self._records = ArrayRecordDataSource([str(path / name) for name in names])
             count = len(self._records)
         except RuntimeError as error:
-            raise Damaged(f"the targets in {path} are damaged: {error}. {_ANEW}") from error
+            raise _damaged([path / name for name in names]) from error
         if count != self.contents.examples:
             raise Damaged(
                 f"the targets in {path} are damaged: {count} records, expected "
@@ -208,6 +208,16 @@ class Store:
         if len(record) != self._layout.itemsize:
             raise Damaged(f"{file} is damaged: a record has {len(record)} bytes. {_ANEW}")
         return np.frombuffer(record, self._layout)[0]
+
+
+def _damaged(files: Sequence[Path]) -> Damaged:
+    """The error of files that cannot be opened together; it names the first that cannot alone."""
+    for file in files:
+        try:
+            len(ArrayRecordDataSource([str(file)]))
+        except RuntimeError:
+            return Damaged(f"{file} is damaged: it is no longer an ArrayRecord file. {_ANEW}")
+    return Damaged(f"the targets in {files[0].parent} are damaged. {_ANEW}")
 
 
 def view_of(record: np.void) -> View:

@@ -1,6 +1,7 @@
 """Stores: what is written is read again, interruptions cost a file, and damage is named."""
 
 import dataclasses
+import random
 import types
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from distill.data import Contents, DataConfig, Store, StoreWriter, TrainLoader, ViewConfig
 from distill.data.examples import STORED, TrainingViews
 from distill.data.sources import CorruptImage, open_source
-from distill.errors import RunFailed, UserError
+from distill.errors import Damaged, RunFailed, UserError
 
 COUNT, BATCH, SIZE, SEED = 24, 4, 8, 5
 EXAMPLES = 20
@@ -122,15 +123,37 @@ def test_damage_is_named(source, store):
     file = store.path / CONTENTS.file(1)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="are damaged"):
+    with pytest.raises(Damaged, match=rf"{file} is damaged: .*delete it and run the"):
         Store(store.path)
     place = whole.index(records(source)[8].tobytes())
     file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(Damaged, match=rf"{file} is damaged: .*run the store_targets command again"):
         [Store(store.path).read(position) for position in range(EXAMPLES)]
     file.unlink()
     with pytest.raises(UserError, match=r"1 of 3 files are missing, the first is targets-00001"):
         Store(store.path)
+
+
+def test_no_flipped_bit_of_a_store_is_read_as_something_else(store):
+    def everything():
+        opened = Store(store.path)
+        return opened.contents, [bytes(opened.read(p).tobytes()) for p in range(EXAMPLES)]
+
+    expected, draw, refused = everything(), random.Random(0), 0
+    for file in sorted(store.path.iterdir()):
+        content = file.read_bytes()
+        # The rest of a file is zeros.
+        written = [place for place, byte in enumerate(content) if byte]
+        for place in draw.sample(written, 40):
+            changed = bytearray(content)
+            changed[place] ^= 1 << draw.randrange(8)
+            file.write_bytes(changed)
+            try:
+                assert everything() == expected, (file, place)
+            except Damaged:
+                refused += 1
+        file.write_bytes(content)
+    assert refused > 100
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"examples": 3}', "not json"])

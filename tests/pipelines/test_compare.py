@@ -8,7 +8,7 @@ import pytest
 from distill.analysis.intervals import ratio_interval
 from distill.analysis.prediction_files import write_predictions
 from distill.analysis.predictions import Predictions
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.evaluate.calibration import CalibrationConfig
 from distill.evaluate.corruptions import CorruptionsConfig
 from distill.evaluate.humans import HumanAlignmentConfig
@@ -162,6 +162,10 @@ def test_lines_that_were_cut_off_are_left_out(tmp_path):
     (tmp_path / FILE).write_text(json.dumps(whole) + '\n{"name": "b", "con')
     assert kept(tmp_path / FILE) == [whole]
     assert kept(tmp_path / "missing") == []
+    for bad in ("{", "[]", '{"name": "b"}'):
+        (tmp_path / FILE).write_text(f"{json.dumps(whole)}\n{bad}\n{json.dumps(whole)}\n")
+        with pytest.raises(Damaged, match=f"line 2 of {tmp_path / FILE} is damaged"):
+            kept(tmp_path / FILE)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from support import distill_config, final_params, pretrain_config, without_timings
 
 from distill.config import ConfigError, resolve, to_dict
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.estimate.jobs import make_job
 from distill.json_files import read_json
 from distill.nn.embeddings import resize_grid
@@ -140,6 +140,11 @@ def test_statistics_that_are_gone_or_anothers_end_a_resumed_run(config, live, tm
     with pytest.raises(
         UserError, match=r"statistics\.safetensors is not of this run: .*mean \[3\]"
     ):
+        distill_student.run(config, Workdir(path), overview=False)
+    content = bytearray((live / FILE).read_bytes())
+    content[-1] ^= 1
+    (path / FILE).write_bytes(content)
+    with pytest.raises(Damaged, match=r"statistics\.safetensors is damaged.*checksum"):
         distill_student.run(config, Workdir(path), overview=False)
     (path / FILE).unlink()
     with pytest.raises(UserError, match=r"statistics\.safetensors is gone"):

@@ -171,6 +171,30 @@ def test_run_that_lost_a_process_resumes_bit_for_bit_and_on_fewer_devices(
     assert_close(fewer, one_device)
 
 
+@pytest.mark.slow
+def test_damage_of_what_one_process_wrote_ends_both_and_is_left_behind(
+    two_processes, mixture, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(two_processes, workdir)
+    newest, older = saved(workdir)[:-3:-1]
+    written = workdir / "checkpoints" / str(newest) / "params" / "ocdbt.process_1"
+    file = max(written.rglob("*"), key=lambda one: one.stat().st_size * one.is_file())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    codes = ended(workdir, start(workdir, flags(workdir, mixture, EIGHT), 2), timeout=500)
+    assert codes == [1, 1]
+    for process in range(2):
+        told = output(workdir, process).read_text()
+        assert f"the checkpoint of step {newest} in {workdir} is damaged" in told
+        assert f"--resume_from={older}" in told
+    again = [*flags(workdir, mixture, EIGHT), f"--resume_from={older}"]
+    complete(workdir, again, 2)
+    rows, expected = (without_timings(metrics.read(path)) for path in (workdir, two_processes))
+    assert rows == expected
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
