@@ -138,7 +138,9 @@ class _Draft:
             if key in self.overrides:
                 # That it is a number, and of which kind, the config has checked.
                 number = float(self.overrides[key])
-                return Budget(**{name: number if name == "epochs" else int(number)})
+                if name == "epochs":
+                    return Budget(epochs=number)
+                return Budget(**{name: int(number)})
         return None
 
     def write(

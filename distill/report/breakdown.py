@@ -9,7 +9,7 @@ from distill.estimate.plan import Plan
 def breakdown_figures(plan: Plan) -> dict[str, Any]:
     """As JSON has it, in seconds of one chip, all of them estimates."""
     return {
-        "at_peak_seconds": plan.flops_per_chip / plan.peak_flops,
+        "at_peak_seconds": plan.flops_per_device / plan.peak_flops,
         "parts": [
             dataclasses.asdict(part)
             | {"seconds": part.seconds, "at_peak_seconds": part.flops / plan.peak_flops}
@@ -29,7 +29,7 @@ def breakdown_table(plan: Plan) -> str:
             seconds += (part.flops / plan.peak_flops,)
         lines.append(f"  {name:<26}" + "".join(f"{1e3 * one:>10,.1f}" for one in seconds))
     step = sum(part.seconds for part in plan.parts)
-    at_peak = plan.flops_per_chip / plan.peak_flops
+    at_peak = plan.flops_per_device / plan.peak_flops
     lines.append(f"  {'step':<56}{1e3 * step:>10,.1f}{1e3 * at_peak:>10,.1f}")
     lines.append(
         "at peak: the products alone, at the chip's peak; of the step, those that MFU counts. "

@@ -26,7 +26,7 @@ from distill.json_files import read_json
 from distill.report import curves, html
 from distill.report.headline import human
 from distill.train import metrics, train_log
-from distill.train.loop import TrainConfig
+from distill.train.config import TrainConfig
 from distill.train.progress import format_figure, format_seconds, format_steps
 from distill.train.workdir import read_images
 

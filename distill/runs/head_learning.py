@@ -30,8 +30,9 @@ from distill.runs.heads import (
 from distill.runs.opened import describe_model, open_model
 from distill.subject import Subject
 from distill.tasks.dense import NORM_EPSILON
+from distill.train.config import TrainConfig
 from distill.train.fit import Trainee
-from distill.train.loop import Evaluate, TrainConfig
+from distill.train.loop import Evaluate
 from distill.train.run import plan
 from distill.train.state import init_params
 from distill.train.workdir import Workdir, read_teachers

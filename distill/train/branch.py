@@ -18,7 +18,7 @@ from distill.optim import RunLength, ScheduleConfig
 from distill.optim.durations import UNITS
 from distill.paths import local_path
 from distill.train.checkpoints import Checkpoints
-from distill.train.loop import TrainConfig
+from distill.train.config import TrainConfig
 from distill.train.state import TrainState
 from distill.train.workdir import differences, is_run, read_config, read_images
 

@@ -24,8 +24,9 @@ from distill.train.best import Best, check_metric
 from distill.train.branch import origin_of, restore_origin
 from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
+from distill.train.config import TrainConfig
 from distill.train.damage import CHECKPOINTS, damaged
-from distill.train.loop import Evaluate, Loop, Recurring, Track, TrainConfig
+from distill.train.loop import Evaluate, Loop, Recurring, Track
 from distill.train.memory import Knobs, check_fits, check_held, explained
 from distill.train.metrics import MetricsLog, NoLog
 from distill.train.metrics import read as read_metrics

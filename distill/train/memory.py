@@ -12,7 +12,7 @@ from distill.data.needed import check_host
 from distill.errors import RunFailed, UserError
 from distill.machine import free_memory
 from distill.parallel import batch_devices, distributed
-from distill.train.loop import TrainConfig
+from distill.train.config import TrainConfig
 from distill.train.state import TrainState
 from distill.train.step import CompiledStep, held_bytes
 

@@ -28,7 +28,7 @@ from distill.optim import (
 from distill.parallel import MeshConfig, batch_devices, distributed, make_mesh
 from distill.paths import LocalPath
 from distill.train.branch import check_branch
-from distill.train.loop import TrainConfig
+from distill.train.config import TrainConfig
 
 Run = TypeVar("Run", bound="RunConfig")
 

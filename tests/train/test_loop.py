@@ -14,7 +14,8 @@ from distill.optim import RunLength
 from distill.runs import classifiers
 from distill.tasks.classification import Classification
 from distill.train import fit, metrics
-from distill.train.loop import NonFinite, TrainConfig
+from distill.train.config import TrainConfig
+from distill.train.loop import NonFinite
 from distill.train.run import open_mesh
 from distill.train.workdir import Workdir
 from pipelines import pretrain

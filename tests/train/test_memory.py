@@ -20,7 +20,7 @@ from distill.json_files import read_json
 from distill.parallel import distributed, replicated
 from distill.tasks.classification import Classification
 from distill.train import fit, memory
-from distill.train.loop import TrainConfig
+from distill.train.config import TrainConfig
 from distill.train.memory import (
     Knobs,
     OutOfMemory,
