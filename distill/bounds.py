@@ -8,6 +8,7 @@ before anything is allocated. Whether a possible size fits into a machine is ask
 
 import dataclasses
 import functools
+import numbers
 import types
 import typing
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ class Between:
 
     def __contains__(self, value: Any) -> bool:
         """Whether a number is within; what is not a number is not."""
-        if not isinstance(value, int | float):
+        if not isinstance(value, numbers.Real):
             return False
+        # Of every kind: NumPy's too.
+        value = typing.cast(float, value)
         if value in (self.low, self.high):
             ends = {self.low: "low", self.high: "high"}
             return self.open not in ("both", ends[value])
@@ -98,7 +101,7 @@ def _wrong(value: Any, annotation: Any) -> Iterator[tuple[Any, str]]:
 def _may_be(value: Any, option: Any) -> bool:
     """Whether a value is of the kind of one of an annotation's options."""
     if bounds_of(option) is not None:
-        return isinstance(value, int | float)
+        return isinstance(value, numbers.Real)
     if typing.get_origin(option) is Literal:
         return any(type(value) is type(one) for one in typing.get_args(option))
     if typing.get_origin(option) is Annotated:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import distill
+from distill.command.allocator import keep_freed_memory
 from distill.errors import UserError
 
 PACKAGES = ("configs", "pipelines", "students", "teachers")
@@ -15,6 +16,8 @@ PACKAGES = ("configs", "pipelines", "students", "teachers")
 
 def main() -> None:
     """Runs `pipelines.cli`, unless something else has taken the name of one of our packages."""
+    # Before anything is imported that has threads.
+    keep_freed_memory()
     # What is imported stays: to look through it for garbage again and again takes a tenth of it.
     gc.disable()
     try:

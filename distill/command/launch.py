@@ -15,7 +15,6 @@ from absl import flags, logging
 
 from distill import config as configs
 from distill.bounds import Steps
-from distill.command.allocator import keep_freed_memory
 from distill.command.compiled import keep_compiled
 from distill.command.entry import check_packages, imported
 from distill.command.flags import define_config, define_number, define_path, parse, split_overrides
@@ -127,7 +126,6 @@ def launch(
     imported()
     arguments = command_line() if argv is None else list(argv)
     accept_any_text()
-    keep_freed_memory()
     allow_workers()
     _quieten_libraries()
     if is_asked(arguments):
