@@ -118,6 +118,8 @@ class Gallery:
         asked = self._ask(images, params, frozen)
         if not len(asked["label"]):
             raise UserError(f"none of {count} images of {self.split} can be decoded")
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(asked)):
+            raise UserError("what the model or its teacher says of some images is not finite")
         # The others' work is done.
         return self._described(images, asked) if distributed.is_primary() else asked
 

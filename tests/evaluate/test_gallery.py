@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from support import TIMINGS, distill_config, pretrain_config
 
 from distill.data import open_source
 from distill.evaluate import gallery
-from distill.evaluate.gallery import SHOWN, SIDE, Said, picture, selections
+from distill.evaluate.gallery import SHOWN, SIDE, Gallery, Said, picture, selections
 from distill.parallel import MeshConfig, make_mesh
 from distill.report.run import write_run_report
 from distill.runs.opened import open_model
@@ -151,6 +152,16 @@ def test_what_goes_wrong_is_said_and_costs_no_run(tmp_path, monkeypatch, capsys)
     pretrain.run(config, Workdir(tmp_path), overview=False)
     assert "no examples" in capsys.readouterr().err
     assert (tmp_path / "summary.json").exists() and (tmp_path / "report.html").exists()
+
+
+def test_what_is_not_finite_is_said_and_not_kept(tmp_path, monkeypatch, capsys):
+    asked = {"label": np.zeros(3, int), "kl": np.array([0.0, np.nan, 1.0])}
+    monkeypatch.setattr(Gallery, "_ask", lambda *_: asked)
+    images = open_source("digits", "test", channels=1)
+    made: Any = dict(workdir=tmp_path, subject=None, images=images, split="test", most=3)
+    Gallery(**made)(None, None)
+    assert "not finite" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_without_labels_and_models_without_classes_make_no_mistakes():
