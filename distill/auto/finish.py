@@ -123,7 +123,7 @@ def _evaluations(chosen: Chosen) -> Iterator[tuple[str, EvaluationConfig]]:
 def _channels(config: Any) -> int:
     model = config.models[0] if isinstance(config, DistillConfig) else config.model
     # The text tower that a student keeps is nowhere in its config.
-    tower = model.image if isinstance(model, PairModel) else model
+    tower = model.image or model if isinstance(model, PairModel) else model
     return tower.channels
 
 
