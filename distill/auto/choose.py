@@ -138,9 +138,8 @@ class _Draft:
             if key in self.overrides:
                 # That it is a number, and of which kind, the config has checked.
                 number = float(self.overrides[key])
-                if name == "epochs":
-                    return Budget(epochs=number)
-                return Budget(**{name: int(number)})
+                length: Any = {name: number if name == "epochs" else int(number)}
+                return Budget(**length)
         return None
 
     def write(

@@ -123,7 +123,8 @@ def _evaluations(chosen: Chosen) -> Iterator[tuple[str, EvaluationConfig]]:
 def _channels(config: Any) -> int:
     model = config.models[0] if isinstance(config, DistillConfig) else config.model
     # The text tower that a student keeps is nowhere in its config.
-    return (model.image if isinstance(model, PairModel) and model.image else model).channels
+    tower = model.image or model if isinstance(model, PairModel) else model
+    return tower.channels
 
 
 def _images(data: DataConfig, config: Any) -> int:

@@ -160,7 +160,7 @@ def _length(found: Measured, batch: int, budget: Budget, images: Images) -> tupl
         if budget.most_epochs is not None and steps >= budget.most_epochs * an_epoch:
             why = f"{budget.most_epochs:,g} epochs, as in configs; --budget= gives more or less"
         elif steps < least:
-            steps, why = least, f"the budget, {budget.described}, is too short to learn anything in"
+            steps, why = least, f"the least there is; the budget, {budget.described}, is too short"
         else:
             why += ", four fifths go into steps"
     took = format_time(found.seconds)

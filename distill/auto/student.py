@@ -162,4 +162,5 @@ def _said(
     keys = tuple(f"model.{key}" for key in ("variant", "width", "depth", "mlp_dim", "heads"))
     yield Choice("student" if taught else "model", shape, f"{why}; {count}", keys)
     size = section["image_size"]
-    yield Choice("student sees", f"{size}×{size}", why_side, ("model.image_size",))
+    who = "student" if taught else "model"
+    yield Choice(f"{who} sees", f"{size}×{size}", why_side, ("model.image_size",))
