@@ -10,7 +10,6 @@ JFT-3B, is not public: bring your own and set config.model.num_classes to its cl
 
 import ml_collections
 
-
 KEPT = ("query", "key", "value", "attended", "middle", "hidden")
 
 
