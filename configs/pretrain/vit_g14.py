@@ -10,6 +10,8 @@ JFT-3B, is not public: bring your own and set config.model.num_classes to its cl
 
 import ml_collections
 
+KEPT = ("query", "key", "value", "attended", "middle", "hidden")
+
 
 def optimizer(learning_rate):
     lr = ml_collections.FieldReference(learning_rate)
@@ -34,7 +36,7 @@ def get_config(variant="G/14"):
                 attention="plain",
                 remat="full",
                 # At 64 images a chip, 32 GiB have room for the results dearest to compute again.
-                remat_keep=("query", "key", "value", "hidden") if variant == "G/14" else (),
+                remat_keep=KEPT if variant == "G/14" else (),
             ),
             loss=dict(kind="sigmoid"),
             data=dict(source="folder:data/pretraining", test_split=None),

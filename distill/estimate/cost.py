@@ -294,6 +294,9 @@ def _moved(instruction: Instruction) -> float:
     if opcode == instruction.opcode or opcode == "all-reduce":
         return instruction.bytes
     parts = hlo.elements(instruction.shape)
+    if opcode == "dynamic-update-slice":
+        # Its operands first: the whole, which stays where it is, and what is written into it.
+        return shape_bytes(hlo.elements(parts[0])[1])
     if opcode == "reduce-scatter" or len(parts) < 2:
         return shape_bytes(parts[0])
     return shape_bytes(parts[1])

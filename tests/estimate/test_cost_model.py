@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill.estimate import hlo
-from distill.estimate.cost import Cost, estimate
+from distill.estimate.cost import HOST_BANDWIDTH, Cost, estimate
 from distill.estimate.torus import HOP_LATENCY, Torus
 from distill.parallel import CHIPS
 
@@ -262,6 +262,15 @@ def test_bytes_of_shapes(shape, size):
 def test_a_copy_in_the_background_moves_what_it_writes():
     start = "%c = ((f32[1000000]{0}), f32[1000]{0:S(1)}, u32[]) slice-start(%p), slice={[0:1000]}"
     check(cost_of(start, "%d = f32[1000]{0:S(1)} slice-done(%c)"), compute=4e3 / 1e12)
+
+
+def test_what_goes_to_the_host_moves_what_it_writes_and_not_what_it_writes_into():
+    start = (
+        "%c = ((f32[48,1000]{1,0:S(5)}, f32[1,1000]{1,0}, s32[], s32[]), "
+        "f32[48,1000]{1,0:S(5)}, u32[]) dynamic-update-slice-start(%p, %q, %i, %j)"
+    )
+    done = "%d = f32[48,1000]{1,0:S(5)} dynamic-update-slice-done(%c)"
+    check(cost_of(start, done), exposed=4e3 / HOST_BANDWIDTH)
 
 
 def test_several_arrays_of_one_collective_all_count():
