@@ -54,6 +54,7 @@ TOWER = dict(family="vit", variant="B/16", num_classes=0)
 TEACHERS = {
     "distill/scenes": load_file("pretrain/scenes")["model"],
     "pretrain/lit_coco": TOWER,
+    "distill/published": TOWER | dict(num_classes=1000),
     "distill/dense": TOWER | dict(variant="B/14"),
     "distill/siglip_student": dict(
         family="pair",
