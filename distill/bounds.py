@@ -58,13 +58,17 @@ def words(annotation: Any) -> str:
     return f"{_WORDS[typing.get_args(annotation)[0]]} {bounds_of(annotation)}"
 
 
-def check_fields(config: Any) -> None:
+def check_fields(config: Any, **others: Any) -> None:
     """Checks the fields of a dataclass by their annotations: choices (`Literal`) and bounds.
+
+    Args:
+      config: the dataclass.
+      others: annotations by which fields are checked in place of their own.
 
     Raises:
       ValueError: for a value that is not among the choices, or out of bounds.
     """
-    for field, annotation in _annotated(type(config)):
+    for field, annotation in (dict(_annotated(type(config))) | others).items():
         for value, expected in _wrong(getattr(config, field), annotation):
             raise ValueError(f"{field} must be {expected}, not {value!r}")
 

@@ -9,7 +9,7 @@ import jax
 
 from distill.auto.budget import Budget, read_budget
 from distill.auto.choices import Choice, choice_table
-from distill.auto.config_file import config_text, said, write_text
+from distill.auto.config_file import config_text, said, write_whole
 from distill.auto.images import choose_images
 from distill.auto.layout import find_data
 from distill.auto.measured import open_rig
@@ -153,7 +153,7 @@ class _Draft:
         content = config_text(values, choices, title=title, command=command)
         out.mkdir(parents=True, exist_ok=True)
         remember(request, out, self.command, self.recipe.match, choices)
-        write_text(out / CONFIG, content)
+        write_whole(out / CONFIG, content)
         print(f"\n{choice_table(choices)}\n", flush=True)
         say(f"auto: written to {out / CONFIG}")
 

@@ -119,7 +119,7 @@ def _python(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) and value.isprintable() else repr(value)
 
 
-def write_text(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
     """Writes a file that a reader finds whole or not at all."""
     temporary = file.with_name(f".{file.name}.tmp")
     with temporary.open("w", encoding="utf-8", errors="surrogateescape") as out:

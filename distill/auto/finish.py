@@ -68,7 +68,7 @@ def measure(chosen: Chosen) -> dict[str, dict[str, float]]:
 def _of_teacher(chosen: Chosen, teacher: Any, evals: Any, file: Path) -> dict[str, float]:
     """The same figures of the teacher, kept in a file; none where that would take long."""
     if file.exists():
-        return json.loads(file.read_text("utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     count = _images(chosen.config.data, chosen.config)
     if count > _COMPARED:
         say(f"auto: the teacher is not measured: {count:,} images would take long")
@@ -136,7 +136,7 @@ def _known(workdir: Path) -> dict[str, dict[str, float]]:
     file = workdir / FILE
     if not file.exists():
         return {}
-    lines = map(json.loads, filter(None, file.read_text("utf-8").splitlines()))
+    lines = map(json.loads, filter(None, file.read_text(encoding="utf-8").splitlines()))
     return {line["name"]: line["metrics"] for line in lines}
 
 

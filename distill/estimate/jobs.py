@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from distill.estimate.roofline import local_mesh, plan_roofline
 from distill.estimate.topology import Topology
 from distill.estimate.towers import forward_flops, training_flops
 from distill.nn import Params, TextConfig, VisionNetwork
+from distill.nn.execution import Execution, planned_for
 from distill.nn.family import ModelConfig
 from distill.nn.int8 import abstract_quantised, quantised
 from distill.optim import make_optimizer, make_schedule, trained_params
@@ -367,5 +368,17 @@ def make_jobs(
     local, devices = local_mesh(config.mesh)
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     train = dataclasses.replace(config.train, batch_size=config.train.batch_size // parts)
-    share = dataclasses.replace(config, mesh=local, train=train)
+    with planned_for(machine.chip):
+        executed = job.network.executions(job.batch_size // job.microbatches)
+    model = _executed(model_of(config), executed)
+    share = dataclasses.replace(config, mesh=local, train=train, model=model)
     return Jobs(machine, mesh, job, make_job(share, devices, None))
+
+
+def _executed(model: ModelConfig, executed: Mapping[str, Execution]) -> ModelConfig:
+    """A model's config with what was chosen for each of its encoders."""
+    for key, how in executed.items():
+        encoder: Any = getattr(model, key) if key else model
+        encoder = dataclasses.replace(encoder, remat=how.remat, unroll=how.unroll)
+        model = dataclasses.replace(model, **{key: encoder}) if key else encoder
+    return model

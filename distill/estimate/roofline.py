@@ -29,6 +29,7 @@ from distill.estimate.cluster import Cluster, abstract_mesh, ring_seconds
 from distill.estimate.cost import Cost
 from distill.estimate.liveness import array_bytes, peak_bytes, products
 from distill.estimate.plan import Job, Memory, Plan, bytes_per_device, kept_bytes
+from distill.nn.execution import planned_for
 from distill.parallel import MeshConfig, batch_sharding
 from distill.train.step import make_train_step
 
@@ -131,6 +132,8 @@ def traced_plan(
     alive = peak_bytes(traced, count) + bytes_per_device(examples)
     memory = Memory(**sizes, temporaries=int(alive), available=cluster.hbm_bytes)
     cost = extra + Cost(compute=_products_seconds(traced, cluster))
+    with planned_for(cluster.chip):
+        executed = job.network.executions(job.batch_size // job.microbatches)
     return Plan(
         memory=memory,
         cost=cost if memory.fits else None,
@@ -138,7 +141,7 @@ def traced_plan(
         peak_flops=cluster.chip.peak_flops,
         batch_size=job.batch_size,
         compile_seconds=time.perf_counter() - began,
-        executions=job.network.executions(job.batch_size // job.microbatches),
+        executions=executed,
         method="roofline",
     )
 

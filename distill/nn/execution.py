@@ -3,14 +3,17 @@
 Rematerialisation and unrolling change what a step takes, not what it computes.
 """
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from distill.nn.kernels import Kernel, choose
-from distill.parallel import BATCH_AXES, chip_of, current_device
+from distill.parallel import BATCH_AXES, Chip, chip_of, current_device
 
 Policy = Literal["none", "full", "dots", "offload"]
 """What the backward pass computes again: nothing, each block, or all but its products, which are
@@ -96,10 +99,24 @@ def execution_of(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return _filled(remat, unroll, Execution("none", False))
-    device = current_device()
-    if device.platform == "cpu":
+    device, chip = current_device(), _planned_for.get()
+    if chip is None and device.platform == "cpu":
         return _filled(remat, unroll, _on_cpu(depth, remat, unroll, mesh.size))
-    return _filled(remat, unroll, _on_accelerator(config, depth, batch, tokens, device))
+    has = device_bytes(device) if chip is None else chip.hbm_bytes
+    return _filled(remat, unroll, _on_accelerator(config, depth, batch, tokens, has))
+
+
+_planned_for: contextvars.ContextVar[Chip | None] = contextvars.ContextVar("chip", default=None)
+
+
+@contextlib.contextmanager
+def planned_for(chip: Chip) -> Iterator[None]:
+    """Has executions chosen as on accelerators of which there is no device here."""
+    token = _planned_for.set(chip)
+    try:
+        yield
+    finally:
+        _planned_for.reset(token)
 
 
 def _filled(remat: Remat, unroll: Unroll, auto: Execution) -> Execution:
@@ -119,10 +136,7 @@ def _on_cpu(depth: int, remat: Remat, unroll: Unroll, devices: int) -> Execution
     return Execution("none" if flat else "dots", flat, why)
 
 
-def _on_accelerator(
-    config: _Encoded, depth: int, batch: int, tokens: int, device: jax.Device
-) -> Execution:
-    has = device_bytes(device)
+def _on_accelerator(config: _Encoded, depth: int, batch: int, tokens: int, has: int) -> Execution:
     kept = kept_bytes(config, depth, batch, tokens)
     state = state_bytes(config, depth)
     if kept["none"] <= _LITTLE * has:

@@ -120,7 +120,8 @@ class ViTConfig:
     query always takes the plain one."""
 
     def __post_init__(self):
-        check_fields(self)
+        # Of a family's config files, sides are one number; programs may give any family two.
+        check_fields(self, image_size=Side | tuple[Side, Side])
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) not in (1, self.channels):

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.errors import UserError
 from distill.json_files import read_json
 from distill.parallel.printed import say
 from distill.report import curves, html
@@ -52,6 +53,8 @@ def refresh_run_report(workdir: Path) -> None:
             write_run_report(workdir)
         except OSError as error:
             say(f"{workdir / PAGE} stays as it was: {error.strerror}")
+        except UserError as error:
+            say(f"{workdir / PAGE} stays as it was: {error}")
 
 
 def write_students_report(workdir: Path, names: Sequence[str]) -> Path:

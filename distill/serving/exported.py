@@ -138,7 +138,7 @@ def _class_names(version: Path, described: Mapping[str, Any]) -> tuple[str, ...]
         if file.is_file() and file.suffix == ".json":
             return tuple(read_json(file))
         if file.is_file():
-            return tuple(file.read_text("utf-8").splitlines())
+            return tuple(file.read_text(encoding="utf-8").splitlines())
     if described["format"] == "onnx":
         return onnx_class_names(version)
     return tuple(map(str, range(outputs["logits"][1][-1])))

@@ -3,7 +3,7 @@
 import pytest
 
 from distill.auto.choices import Choice, choice_table
-from distill.auto.config_file import config_text, said, write_text
+from distill.auto.config_file import config_text, said, write_whole
 from distill.config import load_file, resolve
 from distill.runs.distillation import DistillConfig
 
@@ -27,7 +27,7 @@ def written(tmp_path, overrides=None):
     text = config_text(
         said(config, TREE, overrides or {}), CHOICES, title='A """title"""\\', command="distill x"
     )
-    write_text(tmp_path / "config.py", text)
+    write_whole(tmp_path / "config.py", text)
     return config, text
 
 

@@ -42,16 +42,30 @@ def planned(config, machine=NODE):
 def test_state_is_exact_and_products_take_their_share_of_the_peak():
     config = resolve(PretrainConfig, RUN | dict(model=STUDENT | dict(dtype="bfloat16")))
     plan, chip = planned(config), open_machine(NODE).chip
-    # In float32: weights and two moments, of which most are cut in four.
+    # Weights and the second moment in float32, the first in bfloat16; most are cut in four.
     whole = 4 * config.model.network().parameter_count()
     assert whole / 4 <= plan.memory.parameters < whole / 2
-    assert 2 * plan.memory.parameters <= plan.memory.optimizer < 2.01 * plan.memory.parameters
+    assert 1.5 * plan.memory.parameters <= plan.memory.optimizer < 1.51 * plan.memory.parameters
     assert plan.memory.teacher == 0 < plan.memory.temporaries
     assert plan.method == "roofline"
     least = plan.flops_per_device / (PRODUCTS * chip.peak_flops)
     state = 2 * (2 * plan.memory.parameters + plan.memory.optimizer)
     assert plan.cost.compute >= least + state / (TRAFFIC * chip.hbm_bandwidth)
     assert plan.cost.hidden == 0 < plan.cost.exposed
+
+
+def test_what_is_left_open_is_chosen_by_the_memory_of_the_gpu():
+    config = resolve(PretrainConfig, RUN | dict(model=STUDENT))
+    (small,) = planned(config).executions.values()
+    assert (small.remat, small.unroll) == ("none", False) and "80.0 GiB" in small.why
+    wide = STUDENT | dict(width=1024, mlp_dim=4096, depth=24, heads=16, image_size=224)
+    train = RUN["train"] | dict(batch_size=8192)
+    large = planned(resolve(PretrainConfig, RUN | dict(model=wide, train=train)))
+    assert [one.remat for one in large.executions.values()] == ["full"]
+    named = planned(
+        resolve(PretrainConfig, RUN | dict(model=wide | dict(remat="full"), train=train))
+    )
+    assert large.memory == named.memory
 
 
 def test_a_batch_twice_as_large_keeps_twice_as_much_alive():
@@ -116,8 +130,8 @@ def test_vit_22b_is_planned_without_being_there():
     tree = load_file("configs/distill/b16_from_22b.py")
     config = in_full(resolve(DistillConfig, tree))
     plan = make_plan(config, open_machine("h100:8x16"), None, 1_000_000)
-    # 21.7 billion parameters in bfloat16 over 128 GPUs.
-    assert plan.memory.teacher == pytest.approx(21.7e9 * 2 / 128, rel=0.03)
+    # 21.7 billion parameters in bfloat16, whole on every GPU as the config has it.
+    assert plan.memory.teacher == pytest.approx(21.7e9 * 2, rel=0.03)
     assert 0.4 < plan.mfu < PRODUCTS
 
 

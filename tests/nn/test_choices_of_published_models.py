@@ -111,7 +111,7 @@ def test_registers_and_gates_count_as_operations():
     [
         (dict(distilled=True), 'needs head="cls" and a register'),
         (dict(position_embedding="rotary", width=18), r"head of 4·n dimensions, not 6"),
-        (dict(registers=-1), "registers not negative"),
+        (dict(registers=-1), "registers must be a whole number from 0"),
     ],
 )
 def test_choices_that_contradict_each_other_are_refused(choices, message):

@@ -143,7 +143,7 @@ def test_the_page_shows_every_figure_and_what_was_run(compared, tmp_path):
     assert shown["calibration/accuracy"][2].startswith("0.9000\n0.8")
     assert all(name.partition("/")[2] in page for name in shown)
     assert "robust: mean accuracy" in page and "calibration: ece" in page
-    assert page.count("<img") == 2 and "360 of digits test" in page
+    assert page.count('<figure class="chart') == 3 and "360 of digits test" in page
 
 
 def test_models_are_called_by_their_paths_unless_named(tmp_path):
