@@ -141,7 +141,7 @@ def test_a_longer_run_sees_what_is_stored_again_and_again(config, tmp_path):
     # Rate and decay of nothing leave the student as it is, so that a batch that comes again shows.
     still = dataclasses.replace(
         config,
-        optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-30, weight_decay=()),
+        optimizer=dataclasses.replace(config.optimizer, learning_rate=1e-18, weight_decay=()),
         train=dataclasses.replace(config.train, log_every=1),
     )
     path = tmp_path / "student"
