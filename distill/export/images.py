@@ -82,9 +82,25 @@ def serving_function(
     """
     # One program serves every platform, whatever this machine has.
     network = dataclasses.replace(network.with_attention("plain"), placement=None)
+    return answering(network, activation)
+
+
+def answering(
+    network: VisionNetwork, activation: Activation
+) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
+    """What a network says of images, uint8 [B, H, W, C], in float32.
+
+    Args:
+      network: as it is to compute.
+      activation: by which logits become probabilities.
+
+    Returns:
+      from parameters and images to `embedding` [B, D] and, of a network with a classifier,
+      `logits` and `probabilities`, both [B, classes].
+    """
     probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[activation]
 
-    def serve(params: Params, images: jax.Array) -> dict[str, jax.Array]:
+    def answer(params: Params, images: jax.Array) -> dict[str, jax.Array]:
         outputs = network.apply(params, network.prepare(images))
         answers = {"embedding": outputs.embedding.astype(jnp.float32)}
         if network.config.num_classes:
@@ -92,4 +108,4 @@ def serving_function(
             answers |= {"logits": logits, "probabilities": probabilities(logits)}
         return answers
 
-    return serve
+    return answer

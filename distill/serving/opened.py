@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from distill.auto.layout import IN_CLASSES, find_data
@@ -17,6 +16,7 @@ from distill.data.sources.together import opened_together
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.transfer import TransferConfig
+from distill.export.images import Activation, answering
 from distill.export.prepared import prepare
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, check_format
@@ -164,17 +164,8 @@ def labelled_data(
 
 
 @functools.cache
-def _computed(network: VisionNetwork, activation: str) -> Callable[..., dict[str, jax.Array]]:
+def _computed(
+    network: VisionNetwork, activation: Activation
+) -> Callable[..., dict[str, jax.Array]]:
     """Maps (params, images) to what `Model.run` returns; compiled once for each batch size."""
-    probabilities = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}[activation]
-
-    @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
-    def compute(params, images):
-        outputs = network.apply(params, network.prepare(images))
-        answers = {"embedding": outputs.embedding.astype(jnp.float32)}
-        if network.config.num_classes:
-            logits = outputs.logits.astype(jnp.float32)
-            answers |= {"logits": logits, "probabilities": probabilities(logits)}
-        return answers
-
-    return compute
+    return jax.jit(answering(network, activation), out_shardings=replicated(network.mesh))
