@@ -121,7 +121,12 @@ def shares(patch):
 
 
 @pytest.mark.parametrize(
-    "view", [{}, {"layers": (2, 1), "normed": False, "class_token": True, "stride": 12}], ids=str
+    "view",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"layers": (2, 1), "normed": False, "class_token": True, "stride": 12},
+    ],
+    ids=str,
 )
 def test_segmentation_is_that_of_a_loop_over_windows_with_sklearns_confusion(masks, view):
     subject = data.subject()
@@ -174,6 +179,7 @@ def test_depth_is_that_of_a_loop_over_windows(depths):
     assert metrics["depth/aligned/rmse"] <= metrics["depth/rmse"]
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_batch(masks):
     for probe in ("ridge", "logistic", "neighbours"):
         config = segmentation(masks, probe=probe, neighbours=3, fractions=(0.3, 1.0))

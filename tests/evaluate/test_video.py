@@ -57,6 +57,7 @@ def config(root, **choices):
     return VideoConfig(source=f"clips:{root}", **small | choices)
 
 
+@pytest.mark.slow
 def test_a_transformer_sees_what_the_mean_over_time_cannot(model, tmp_path):
     network, params = model
     write_dots(tmp_path, 9)
