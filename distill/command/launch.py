@@ -90,11 +90,14 @@ def launch_training(
         parse(values, rest, required=("workdir",))
         if (values.config is None) == (values.branch_from is None):
             raise UserError("give one of --config=FILE and --branch_from=WORKDIR@STEP\nSee --help")
-        join(values, workdir=path_of(values.workdir))
-        with opened(values.workdir) as workdir:
+        join(values, path_of(values.workdir), overrides)
+        with opened(values.workdir) as directory:
             with STARTUP.during("config"):
-                config = read_config(overrides, workdir)
-            run(config, Workdir(workdir, resume_from=values.resume_from))
+                config = read_config(overrides, directory)
+            distributed.check_same("the config", configs.to_dict(config))
+            workdir = Workdir(directory, resume_from=values.resume_from)
+            distributed.check_shared(workdir.path, "--workdir")
+            run(config, workdir)
 
     launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
 
@@ -135,7 +138,7 @@ def launch(
 
         body = print_help
 
-    code = 0
+    code, message = 0, ""
     try:
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
         with orderly_end(), out_of_memory:
@@ -150,10 +153,10 @@ def launch(
         code = 128 + signal.SIGPIPE
     except UserError as error:
         sys.stdout.flush()
-        code = error.exit_code
+        code, message = error.exit_code, str(error)
         if code or distributed.is_primary():
-            who = f"{distributed.this_process()}: " if distributed.several() else ""
-            print(f"{who if code else ''}{explain(error)}", file=sys.stderr)
+            who = distributed.who() if code else ""
+            print(f"{who}{explain(error)}", file=sys.stderr)
     except KeyboardInterrupt as error:
         print(f"\n{explain(error)}", file=sys.stderr)
         _end_interrupted(130)
@@ -163,11 +166,15 @@ def launch(
     except BaseException as error:
         if not distributed.several():
             raise
-        # Python's own way out would wait for the others, which wait for this process.
+        # What another process says of its failure ends this one.
+        distributed.await_blame()
         traceback.print_exc()
         # JAX's errors are how the loss of another process shows; any other one explains itself.
-        distributed.end(1, explained=not isinstance(error, jax.errors.JaxRuntimeError))
-    distributed.leave(code)
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            distributed.end(1)
+        # Python's own way out would wait for the others, which wait for this process.
+        distributed.leave(1, "".join(traceback.format_exception_only(error)).strip())
+    distributed.leave(code, message)
     sys.exit(code)
 
 
@@ -177,7 +184,7 @@ def _end_interrupted(code: int) -> NoReturn:
     What the interruption found JAX at, such as a compilation, stays half done, and freeing it was
     seen to end in a segmentation fault.
     """
-    distributed.leave(code)
+    distributed.leave(code, "it was interrupted")
     # Semaphores and temporary files are given back.
     atexit._run_exitfuncs()
     sys.stdout.flush()
