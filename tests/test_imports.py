@@ -13,6 +13,7 @@ from support import REPOSITORY
 LAYERS = (
     ("bounds", "errors", "startup"),
     ("dense_view", "evaluation_view", "modules", "names", "paths", "references", "terminal"),
+    ("begun", "unwritten"),
     ("json_files", "machine", "shipped"),
     ("buckets", "checksums", "moved", "tensor_files"),
     ("analysis", "config"),

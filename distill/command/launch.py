@@ -1,7 +1,6 @@
 """From a command line to a run, and errors without tracebacks."""
 
 import atexit
-import logging as stdlib_logging
 import os
 import signal
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-from absl import flags, logging
+from absl import flags
 
 from distill import config as configs
 from distill.bounds import Steps
@@ -22,6 +21,7 @@ from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting, family_of
 from distill.command.processes import define_process_flags, join
+from distill.command.quiet import quieten_libraries
 from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
@@ -30,9 +30,10 @@ from distill.startup import OTHER, STARTUP, process_seconds
 from distill.terminal import accept_any_text
 from distill.train.branch import branch_config
 from distill.train.bucket_workdir import opened, path_of
+from distill.train.left import writing_to
 from distill.train.memory import explained
 from distill.train.signals import Terminated, orderly_end
-from distill.train.train_log import PlainFormatter, explain
+from distill.train.train_log import explain
 from distill.train.workdir import Workdir
 
 
@@ -90,13 +91,24 @@ def launch_training(
         parse(values, rest, required=("workdir",))
         if (values.config is None) == (values.branch_from is None):
             raise UserError("give one of --config=FILE and --branch_from=WORKDIR@STEP\nSee --help")
-        join(values, workdir=path_of(values.workdir))
-        with opened(values.workdir) as workdir:
+        join(values, path_of(values.workdir), overrides)
+        with opened(values.workdir) as directory:
             with STARTUP.during("config"):
-                config = read_config(overrides, workdir)
-            run(config, Workdir(workdir, resume_from=values.resume_from))
+                config = read_config(overrides, directory)
+            distributed.check_same("the config", configs.to_dict(config))
+            workdir = Workdir(directory, resume_from=values.resume_from)
+            distributed.check_shared(workdir.path, "--workdir")
+            run(config, workdir)
 
-    launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
+    launch(
+        doc,
+        values,
+        body,
+        argv,
+        schema,
+        batch="--config.train.batch_size",
+        writes=lambda: path_of(values.workdir) if values.workdir else None,
+    )
 
 
 def launch(
@@ -107,6 +119,7 @@ def launch(
     schema: type | None = None,
     batch: str = "batch",
     keeps: bool = True,
+    writes: Callable[[], Path | None] = lambda: None,
 ) -> NoReturn:
     """Runs `body` on the arguments and exits: 0, or the error's exit code with its message.
 
@@ -120,6 +133,7 @@ def launch(
       schema: of its config, for --help.
       batch: what sets how many images are computed at once, for the message where memory runs out.
       keeps: whether compiled programs are kept; those for devices that are not here cannot be read.
+      writes: says, once flags are parsed, which workdir is written to.
     """
     STARTUP.begin("import", process_seconds())
     STARTUP.turn_to(OTHER)
@@ -127,7 +141,7 @@ def launch(
     arguments = command_line() if argv is None else list(argv)
     accept_any_text()
     allow_workers()
-    _quieten_libraries()
+    quieten_libraries()
     if is_asked(arguments):
 
         def print_help(arguments: list[str]) -> None:
@@ -135,14 +149,15 @@ def launch(
 
         body = print_help
 
-    code = 0
+    code, message = 0, ""
     try:
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
         with orderly_end(), out_of_memory:
             check_packages()
             if keeps:
                 keep_compiled()
-            body(arguments)
+            with writing_to(writes):
+                body(arguments)
             sys.stdout.flush()
     except BrokenPipeError:
         if not nobody_reads():
@@ -150,10 +165,10 @@ def launch(
         code = 128 + signal.SIGPIPE
     except UserError as error:
         sys.stdout.flush()
-        code = error.exit_code
+        code, message = error.exit_code, str(error)
         if code or distributed.is_primary():
-            who = f"{distributed.this_process()}: " if distributed.several() else ""
-            print(f"{who if code else ''}{explain(error)}", file=sys.stderr)
+            who = distributed.who() if code else ""
+            print(f"{who}{explain(error)}", file=sys.stderr)
     except KeyboardInterrupt as error:
         print(f"\n{explain(error)}", file=sys.stderr)
         _end_interrupted(130)
@@ -163,11 +178,15 @@ def launch(
     except BaseException as error:
         if not distributed.several():
             raise
-        # Python's own way out would wait for the others, which wait for this process.
+        # What another process says of its failure ends this one.
+        distributed.await_blame()
         traceback.print_exc()
         # JAX's errors are how the loss of another process shows; any other one explains itself.
-        distributed.end(1, explained=not isinstance(error, jax.errors.JaxRuntimeError))
-    distributed.leave(code)
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            distributed.end(1)
+        # Python's own way out would wait for the others, which wait for this process.
+        distributed.leave(1, "".join(traceback.format_exception_only(error)).strip())
+    distributed.leave(code, message)
     sys.exit(code)
 
 
@@ -177,20 +196,9 @@ def _end_interrupted(code: int) -> NoReturn:
     What the interruption found JAX at, such as a compilation, stays half done, and freeing it was
     seen to end in a segmentation fault.
     """
-    distributed.leave(code)
+    distributed.leave(code, "it was interrupted")
     # Semaphores and temporary files are given back.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _quieten_libraries() -> None:
-    """Warnings, but not those that Orbax gives for opening a directory read-only."""
-    flags.FLAGS.mark_as_parsed()
-    logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(PlainFormatter())
-    logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().addFilter(
-        lambda record: "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR
-    )

@@ -6,18 +6,19 @@ version that is there is a good one. With it lie `export.json`, which says what 
 MODEL_CARD.md, which says it to a person.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import errno
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from distill.begun import begun_directory
 from distill.errors import UserError
 from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.card import model_card
@@ -26,6 +27,7 @@ from distill.export.verify import Checked
 from distill.json_files import write_json
 from distill.nn import VisionNetwork
 from distill.terminal import text_table
+from distill.unwritten import CannotWrite, cannot_write
 
 DESCRIPTION = "export.json"
 CARD = "MODEL_CARD.md"
@@ -87,8 +89,9 @@ _THIS: Mapping[Kind, str] = {
 # Of these, inputs and outputs are what their libraries' models have.
 _OWN_SIGNATURE = ("hf", "timm")
 
+_AGAIN = "Nothing of the export is left. Run the same command again"
 _STAGING = ".exporting-"
-# No export takes as long: what is older was left by a process that was killed.
+# Where locks tell nothing: no export takes as long.
 _STALE_SECONDS = 24 * 3600
 
 
@@ -171,8 +174,8 @@ def export_version(
         created = [path for path in (directory, *directory.parents) if not path.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         _remove_stale(directory)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=directory) as staging:
-            written = Path(staging) / "model"
+        with begun_directory(directory, _STAGING) as staging:
+            written = staging / "model"
             artefacts, checked, failed = _write_artefacts(model, form, written, verifier)
             _describe(model, form, written, artefacts, checked, about)
             _grant(written)
@@ -199,11 +202,14 @@ def _write_artefacts(
         # What one that fails has left is in nobody's way.
         apart = written.with_name(str(number))
         try:
-            artefact = write(model, apart)
+            with _explained(written):
+                artefact = write(model, apart)
             checked.append(verifier(artefact))
             artefacts.append(artefact)
             for entry in apart.iterdir():
                 entry.replace(written / entry.name)
+        except CannotWrite:
+            raise
         except UserError as error:
             failed.append(error)
         except ImportError as error:
@@ -256,7 +262,23 @@ def _grant(written: Path) -> None:
 
 
 def _not_writable(directory: Path, error: OSError) -> UserError:
+    if found := cannot_write(error, _AGAIN, directory):
+        return found
     return UserError(f"cannot write to {directory}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def _explained(written: Path) -> Iterator[None]:
+    """Tells from other failures of a format that files cannot be written.
+
+    Libraries say so in their own errors, and every other artefact would fail as well.
+    """
+    try:
+        yield
+    except Exception as error:
+        if found := cannot_write(error, _AGAIN, written):
+            raise found from error
+        raise
 
 
 def _remove_stale(directory: Path) -> None:

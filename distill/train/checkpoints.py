@@ -8,6 +8,7 @@ the parameters. Orbax writes a checkpoint under a temporary name and renames it 
 Every item has checksums of its files, which are compared before anything of it is read.
 """
 
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from distill.nn import Params
+from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.train.checked_items import (
     Arrays,
@@ -67,6 +69,7 @@ class Checkpoints:
         if taken := _ITEMS & set(training_only):
             raise ValueError(f"a checkpoint has {', '.join(sorted(taken))} already; rename it")
         self._training_only = tuple(training_only)
+        self._read_only = read_only
         self._directory = (workdir / folder).resolve()
         kept: list[policies.PreservationPolicy] = [policies.LatestN(n=keep)]
         if keep_every is not None:
@@ -166,8 +169,19 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then stops Orbax's threads."""
-        self._manager.close()
+        """Waits, then stops Orbax's threads; what they could not finish is removed."""
+        try:
+            self._manager.close()
+        finally:
+            if not self._read_only:
+                remove_unfinished(self._directory)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Removes what Orbax has begun in a directory and cannot finish; the primary does it."""
+    if distributed.is_primary():
+        for left in directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _tree(name: str, part: Any) -> Params:

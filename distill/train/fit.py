@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -245,7 +244,7 @@ def claim(trainees: Iterable[Trainee], splits: Splits) -> None:
     # One process is enough to look at every file.
     data = splits.record() if distributed.is_primary() else None
     for one in trainees:
-        distributed.check_same("the config", json.dumps(to_dict(one.config)))
+        distributed.check_same("the config", to_dict(one.config))
         if one.config.branch_from:
             check_same_data(origin_of(one.config.branch_from), one.class_names, data)
         one.workdir.claim(

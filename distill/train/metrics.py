@@ -1,5 +1,6 @@
 """Metrics to `metrics.jsonl` and to TensorBoard's event files."""
 
+import contextlib
 import functools
 import json
 import os
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from absl import logging
 
-from distill.json_files import damaged_line, read_json_lines, replace_file
+from distill.json_files import append, damaged_line, read_json_lines, replace_file
+from distill.unwritten import naming
 
 if TYPE_CHECKING:
     from distill.train.event_file import EventFile
@@ -30,8 +33,10 @@ class MetricsLog:
     def __init__(self, workdir: Path, resume_step: int):
         self._path = workdir / FILE
         _truncate(self._path, resume_step)
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._path.open("r+b", buffering=0)
+        self._end = self._file.seek(0, os.SEEK_END)
         self._workdir = workdir
+        self._events_written = True
 
     @functools.cached_property
     def _events(self) -> "EventFile":
@@ -43,20 +48,45 @@ class MetricsLog:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the values of one step."""
         values = {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        self._events.write(step, values)
+        line = (json.dumps({"step": step, **values}) + "\n").encode()
+        with naming(self._path):
+            append(self._file, line, self._end)
+        self._end += len(line)
+        if self._events_written:
+            self._write_events(step, values)
+
+    def _write_events(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes TensorBoard's events as well, as long as they can be written.
+
+        They hold nothing that `metrics.jsonl` does not: no run ends because of them.
+        """
+        try:
+            self._events.write(step, values)
+        except OSError as error:
+            self._events_written = False
+            logging.warning(
+                "TensorBoard's events cannot be written to %s: %s; they end at this step, and "
+                "%s goes on",
+                self._workdir,
+                error.strerror,
+                FILE,
+            )
 
     def flush(self) -> None:
         """Returns when what was written survives the machine; a checkpoint counts on it."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flushes and closes both."""
-        self.flush()
-        self._file.close()
-        if "_events" in vars(self):
-            self._events.close()
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+            if "_events" in vars(self):
+                # What cannot be written was told of.
+                with contextlib.suppress(OSError):
+                    self._events.close()
 
 
 class NoLog:

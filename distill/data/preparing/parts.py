@@ -29,6 +29,7 @@ from distill.data.sources.decoding import Decoding
 from distill.data.sources.manifest import FORMS, UNFINISHED, Form, PreparedShard
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
+from distill.unwritten import whole_or_not
 
 # Marking takes up to 100 times as much memory as the file.
 _LONGEST = 2**23
@@ -144,7 +145,7 @@ def write_part(
         tick(part.stop - part.start)
         return
     unfinished = folder / UNFINISHED / part.file
-    with writing(folder / part.file):
+    with writing(folder / part.file), whole_or_not(unfinished, folder / part.file):
         written = _write(sources[part.split], part, unfinished, restarts, tick)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
