@@ -20,6 +20,12 @@ class RunFailed(UserError):
     exit_code = 1
 
 
+class WrongFile(RunFailed):
+    """A file of the user's that does not hold what its place says, met on the way."""
+
+    exit_code = UserError.exit_code
+
+
 class Damaged(RunFailed):
     """What is on disk is no longer what was written there."""
 

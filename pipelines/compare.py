@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> None:
         output,
         batch_size=FLAGS.batch_size,
         data_dir=FLAGS.data_dir,
+        max_corrupt_share=FLAGS.max_corrupt_share,
         of_pairs=read_pairs(FLAGS),
     )
     if distributed.is_primary():

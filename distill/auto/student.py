@@ -87,8 +87,9 @@ def checked_variant(text: str) -> str:
         return match[0]
     loose = _LOOSE.fullmatch(text.strip())
     letters, patch = (loose[1], int(loose[2] or 0)) if loose else ("", 0)
-    # The shape of one small letter is hardly anybody's: others write S in small letters, too.
-    near = letters if letters in SHAPES and letters != "s" else _nearest(letters)
+    # Who writes vits16 means S, and has not heard of s.
+    other = text.strip().lower().startswith(("vit", "deit"))
+    near = letters if letters in SHAPES and not (other and letters == "s") else _nearest(letters)
     guess = f"; did you mean --student={near}/{patch or 16}?" if near else ""
     raise UserError(
         f"--student is {text!r}; expected a shape and the side of its patches in pixels, such as "

@@ -301,7 +301,7 @@ def test_corrupt_images_are_kept_and_said(whole, lines, photos):
 def test_images_that_cannot_be_decoded_by_a_source_without_files_are_empty():
     source = Damaged(open_source("digits", "test", channels=1), {3})
     encoded = functools.partial(parts.encoded_image, source, 3)
-    assert parts._prepared(encoded, True) == (b"", False, "truncated")
+    assert parts._prepared(encoded, True, 100) == (b"", False, "truncated")
 
 
 def test_what_differs_from_the_source_is_named(whole, lines):
@@ -398,3 +398,15 @@ def test_a_killed_process_loses_what_is_not_finished(whole, lines, monkeypatch, 
     other = dataclasses.replace(whole, output=tmp_path / "other")
     prepare(other, lines.append)
     assert content(whole.output) == content(other.output)
+
+
+def test_an_image_of_more_pixels_is_stored_as_it_is(whole, lines):
+    few = dataclasses.replace(whole, max_pixels=10)
+    manifest = prepare(few, lines.append)
+    about = manifest.splits["train"]
+    assert (about.marked, about.corrupt) == (0, about.images)
+    source, prepared = open_source(whole.source, "train", channels=3), opened(whole.output)
+    assert all(prepared.encoded(n) == source.encoded(n) for n in range(len(source)))
+    verify(few, lines.append, all_images=True)
+    with pytest.raises(UserError, match="was prepared with --max_pixels=10; name a new"):
+        prepare(whole, lines.append)
