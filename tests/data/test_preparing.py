@@ -398,15 +398,3 @@ def test_a_killed_process_loses_what_is_not_finished(whole, lines, monkeypatch, 
     other = dataclasses.replace(whole, output=tmp_path / "other")
     prepare(other, lines.append)
     assert content(whole.output) == content(other.output)
-
-
-def test_an_image_of_more_pixels_is_stored_as_it_is(whole, lines):
-    few = dataclasses.replace(whole, max_pixels=10)
-    manifest = prepare(few, lines.append)
-    about = manifest.splits["train"]
-    assert (about.marked, about.corrupt) == (0, about.images)
-    source, prepared = open_source(whole.source, "train", channels=3), opened(whole.output)
-    assert all(prepared.encoded(n) == source.encoded(n) for n in range(len(source)))
-    verify(few, lines.append, all_images=True)
-    with pytest.raises(UserError, match="was prepared with --max_pixels=10; name a new"):
-        prepare(whole, lines.append)
