@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 
 from distill.begun import begun_directory
-from distill.errors import UserError
+from distill.errors import UserError, did_you_mean
 from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.card import model_card
 from distill.export.model import Artefact, Exportable, ExportFailed, Kind, signature
@@ -93,6 +93,30 @@ _AGAIN = "Nothing of the export is left. Run the same command again"
 _STAGING = ".exporting-"
 # Where locks tell nothing: no export takes as long.
 _STALE_SECONDS = 24 * 3600
+
+
+# What others call a format, or who reads it.
+_ELSEWHERE = {
+    "tf": "saved_model",
+    "tensorflow": "saved_model",
+    "pytorch": "timm",
+    "torch": "timm",
+    "pt": "timm",
+    "pth": "timm",
+    "safetensors": "hf",
+    "huggingface": "hf",
+    "transformers": "hf",
+    "jax": "stablehlo",
+    "mlir": "stablehlo",
+    "lite": "tflite",
+    "litert": "tflite",
+}
+
+
+def nearest_format(name: str) -> str:
+    """The end of a message about an unknown format: the known one that is probably meant."""
+    other = _ELSEWHERE.get(name.lower())
+    return f"; did you mean {other!r}?" if other else did_you_mean(name.lower(), FORMATS)
 
 
 @dataclasses.dataclass(frozen=True)

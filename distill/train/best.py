@@ -12,6 +12,7 @@ at other steps) may `best` hold weights of this run that `metrics.jsonl` no long
 
 import math
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -40,7 +41,8 @@ def check_metric(
 
     Args:
       best: the metric, such as `val/accuracy`.
-      found: of each evaluation the names of what it finds; None of one that cannot say.
+      found: of each evaluation the names of what it finds, `*` for what its images name; None of
+        one that cannot say.
       key: of the config, for the error.
 
     Raises:
@@ -48,7 +50,7 @@ def check_metric(
     """
     found = list(found)
     known = sorted(set().union(*(names for names in found if names is not None)))
-    if best in known:
+    if best in known or any(fnmatchcase(best, name) for name in known if "*" in name):
         return
     head = best.partition("/")[0]
     if None in found and head not in {name.partition("/")[0] for name in known}:

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from distill.bounds import MOST_STEPS, BatchSize, Images, Some, SomeEpochs, SomeSteps, check_fields
 from distill.config import how_it_runs
+from distill.errors import GivenTwice
+
+_LENGTHS = ("total_steps", "total_epochs", "total_examples")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,11 +50,12 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self)
-        lengths = (self.total_steps, self.total_epochs, self.total_examples)
-        if sum(length is not None for length in lengths) != 1:
-            raise ValueError(
-                "give exactly one of total_steps, total_epochs and total_examples; none takes away "
-                "what a config file gives"
+        given = [name for name in _LENGTHS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise GivenTwice(
+                "give exactly one of total_steps, total_epochs and total_examples, not "
+                f"{' and '.join(given) or 'none of them'}",
+                given,
             )
 
     def steps(self, examples: int) -> int:

@@ -168,7 +168,7 @@ class Loop:
             if not due.save:
                 self._save(states)
             self._wait()
-            raise RunFailed(
+            raise type(error)(
                 f"{error}\nStep {number} of {self.total_steps} is saved. Run the same command to "
                 "continue"
             ) from error

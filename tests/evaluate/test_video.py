@@ -234,6 +234,13 @@ def test_one_class_is_said(model, tmp_path):
     assert evaluation(params)["clips/accuracy"] == 1
 
 
+def test_what_is_wrong_with_several_keys_is_said_together(model, tmp_path):
+    write_dots(tmp_path, 2)
+    asked = config(tmp_path, train_split="trian", test_split="tset", attention_heads=3)
+    with pytest.raises(UserError, match=r"(?s)'trian'.*'tset'.*is not divisible by"):
+        asked.build("clips", subject(model[0]))
+
+
 def test_classes_go_by_name(model, tmp_path, untrained):
     network, params = model
     for split, classes in (("train", "abc"), ("test", "c")):
