@@ -17,7 +17,14 @@ from distill import config as configs
 from distill.bounds import Steps
 from distill.command.compiled import keep_compiled
 from distill.command.entry import check_packages, imported
-from distill.command.flags import define_config, define_number, define_path, parse, split_overrides
+from distill.command.flags import (
+    define_config,
+    define_number,
+    define_path,
+    define_verbose,
+    parse,
+    split_overrides,
+)
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting, family_of
@@ -25,9 +32,10 @@ from distill.command.processes import define_process_flags, join
 from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
+from distill.parallel.printed import verbose
 from distill.paths import local_or_bucket_path
 from distill.startup import OTHER, STARTUP, process_seconds
-from distill.terminal import accept_any_text
+from distill.terminal import TERMINAL, accept_any_text
 from distill.train.branch import branch_config
 from distill.train.bucket_workdir import opened, path_of
 from distill.train.memory import explained
@@ -74,6 +82,7 @@ def launch_training(
         values,
         Steps,
     )
+    define_verbose(values)
     define_process_flags(values)
 
     def read_config(overrides: dict[str, str], workdir: Path) -> Any:
@@ -94,7 +103,8 @@ def launch_training(
         with opened(values.workdir) as workdir:
             with STARTUP.during("config"):
                 config = read_config(overrides, workdir)
-            run(config, Workdir(workdir, resume_from=values.resume_from))
+            with verbose(values.verbose):
+                run(config, Workdir(workdir, resume_from=values.resume_from))
 
     launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
 
@@ -153,12 +163,13 @@ def launch(
         code = error.exit_code
         if code or distributed.is_primary():
             who = f"{distributed.this_process()}: " if distributed.several() else ""
-            print(f"{who if code else ''}{explain(error)}", file=sys.stderr)
+            TERMINAL.print(f"{who if code else ''}{explain(error)}")
     except KeyboardInterrupt as error:
-        print(f"\n{explain(error)}", file=sys.stderr)
+        # A terminal has "^C" on the line.
+        TERMINAL.print(explain(error) if TERMINAL.can_erase else f"\n{explain(error)}")
         _end_interrupted(130)
     except Terminated as error:
-        print(explain(error), file=sys.stderr)
+        TERMINAL.print(explain(error))
         _end_interrupted(error.exit_code)
     except BaseException as error:
         if not distributed.several():
@@ -185,11 +196,20 @@ def _end_interrupted(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _make_room(record: stdlib_logging.LogRecord) -> bool:
+    """Lets every record through, and nothing live stand where it is about to be printed."""
+    del record
+    TERMINAL.give_way()
+    return True
+
+
 def _quieten_libraries() -> None:
     """Warnings, but not those that Orbax gives for opening a directory read-only."""
     flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(PlainFormatter())
+    handler = logging.get_absl_handler()
+    handler.setFormatter(PlainFormatter())
+    handler.addFilter(_make_room)
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(
         lambda record: "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR

@@ -12,7 +12,7 @@ from distill.data import Splits
 from distill.parallel import distributed, replicated
 from distill.parallel.printed import say
 from distill.train.fit import Trained, Trainee, claim, open_checkpoints, open_log
-from distill.train.progress import format_scores
+from distill.train.progress import format_headline, format_scores
 from distill.train.state import abstract_state, init_state
 
 _STEP = 1
@@ -48,7 +48,8 @@ def settle(name: str, trainee: Trainee, *, splits: Splits, frozen: Any) -> Train
         for one in trainee.evaluations:
             found |= one.evaluate(params, frozen)
         if found:
-            say(f"{name}: {format_scores(found)}")
+            detailed = f"{name}: {format_scores(found)}"
+            say(f"{name}: {format_headline(found)}", "bold", detailed=detailed)
         log.write(_STEP, found)
         log.flush()
         state = init_state(network, optimizer, trainee.config.seed, params=params)

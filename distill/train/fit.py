@@ -78,6 +78,8 @@ class Trainee:
     """Of the config the user gives, which says what the network is."""
     teachers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Who taught it, by name, for teachers.json."""
+    terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Weights of its loss's terms, by the names of what the task logs of them."""
 
 
 def fit(
@@ -204,10 +206,13 @@ def fit(
                     checkpoints[key],
                     open_log(one.workdir, done, stack),
                     _open_best(one, stack),
+                    one.terms,
                 )
                 for key, one in trainees.items()
             },
             clock=Clock(config.train.batch_size, progress["training_seconds"], progress["seconds"]),
+            # Earlier versions did not keep them.
+            pauses=progress.get("pauses", {}),
         )
         states = loop.run(states, frozen)
     say(f"{name}: finished {steps} steps in {format_seconds(loop.clock.seconds)}")
