@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from distill.bounds import MOST_STEPS, BatchSize, Images, Some, SomeEpochs, SomeSteps, check_fields
 from distill.config import how_it_runs
+from distill.errors import check_each_once
+from distill.train.loggers.logger import check_known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,9 @@ class TrainConfig:
     keep_best: str | None = how_it_runs(None)
     """Metric, such as val/accuracy, whose best weights are kept beside the checkpoints; see
     `distill.train.best`."""
+    loggers: tuple[str, ...] = how_it_runs(("tensorboard",))
+    """Where metrics go beside metrics.jsonl: some of the files of `distill/train/loggers`, such as
+    wandb, mlflow, tensorboard; see docs/loggers.md."""
     evaluate_first: bool = False
     """Whether to evaluate before the first step, which is logged as step 0."""
     example_images: Some | None = how_it_runs(2000)
@@ -47,6 +52,8 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self)
+        check_each_once("loggers", self.loggers)
+        check_known(self.loggers)
         lengths = (self.total_steps, self.total_epochs, self.total_examples)
         if sum(length is not None for length in lengths) != 1:
             raise ValueError(
