@@ -105,6 +105,16 @@ def define_price(values: flags.FlagValues) -> None:
     )
 
 
+def define_verbose(values: flags.FlagValues) -> None:
+    """Defines --verbose, of a command that trains."""
+    flags.DEFINE_bool(
+        "verbose",
+        False,
+        "Prints all that train.log has: the table of parameters, every figure of an evaluation.",
+        flag_values=values,
+    )
+
+
 def check_writable(name: str, file: Path | None) -> None:
     """Checks that the file that a flag names can be written, before anybody waits for it.
 

@@ -16,7 +16,14 @@ from distill import config as configs
 from distill.bounds import Steps
 from distill.command.compiled import keep_compiled
 from distill.command.entry import check_packages, imported
-from distill.command.flags import define_config, define_number, define_path, parse, split_overrides
+from distill.command.flags import (
+    define_config,
+    define_number,
+    define_path,
+    define_verbose,
+    parse,
+    split_overrides,
+)
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting, family_of
@@ -25,9 +32,10 @@ from distill.command.quiet import quieten_libraries
 from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
+from distill.parallel.printed import verbose
 from distill.paths import local_or_bucket_path
 from distill.startup import OTHER, STARTUP, process_seconds
-from distill.terminal import accept_any_text
+from distill.terminal import TERMINAL, accept_any_text
 from distill.train.branch import branch_config
 from distill.train.bucket_workdir import opened, path_of
 from distill.train.left import writing_to
@@ -75,6 +83,7 @@ def launch_training(
         values,
         Steps,
     )
+    define_verbose(values)
     define_process_flags(values)
 
     def read_config(overrides: dict[str, str], workdir: Path) -> Any:
@@ -98,7 +107,8 @@ def launch_training(
             distributed.check_same("the config", configs.to_dict(config))
             workdir = Workdir(directory, resume_from=values.resume_from)
             distributed.check_shared(workdir.path, "--workdir")
-            run(config, workdir)
+            with verbose(values.verbose):
+                run(config, workdir)
 
     launch(
         doc,
@@ -168,12 +178,13 @@ def launch(
         code, message = error.exit_code, str(error)
         if code or distributed.is_primary():
             who = distributed.who() if code else ""
-            print(f"{who}{explain(error)}", file=sys.stderr)
+            TERMINAL.print(f"{who}{explain(error)}")
     except KeyboardInterrupt as error:
-        print(f"\n{explain(error)}", file=sys.stderr)
+        # A terminal has "^C" on the line.
+        TERMINAL.print(explain(error) if TERMINAL.can_erase else f"\n{explain(error)}")
         _end_interrupted(130)
     except Terminated as error:
-        print(explain(error), file=sys.stderr)
+        TERMINAL.print(explain(error))
         _end_interrupted(error.exit_code)
     except BaseException as error:
         if not distributed.several():

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags, logging
 
+from distill.terminal import TERMINAL
 from distill.train.train_log import PlainFormatter
 from distill.unwritten import is_of_storage
 
@@ -18,7 +19,9 @@ def quieten_libraries() -> None:
     """
     flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(PlainFormatter())
+    handler = logging.get_absl_handler()
+    handler.setFormatter(PlainFormatter())
+    handler.addFilter(_make_room)
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_logger().addFilter(_is_news)
     stdlib_logging.getLogger("asyncio").addFilter(_is_news)
@@ -30,6 +33,13 @@ def quieten_libraries() -> None:
             before(told)
 
     sys.unraisablehook = tell_unraisable
+
+
+def _make_room(record: stdlib_logging.LogRecord) -> bool:
+    """Lets every record through, and nothing live stand where it is about to be printed."""
+    del record
+    TERMINAL.give_way()
+    return True
 
 
 def _is_news(record: stdlib_logging.LogRecord) -> bool:

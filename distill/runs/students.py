@@ -233,6 +233,7 @@ def trainee(
         final=final_evaluation(subject),
         examples=gallery_of(subject, workdir.path, config.train.example_images, present),
         class_names=class_names,
+        terms=matching.losses.weights,
         initial=starting_params(config.start, student, config, FunctionMatching.training_only)
         if kept is None
         else kept_params(kept, student, config),
