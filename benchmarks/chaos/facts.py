@@ -1,0 +1,121 @@
+"""What of a directory must come out the same, whatever happened on the way."""
+
+import json
+import os
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Wall-clock measurements: the only figures that may differ between two equal runs.
+_TIMINGS = frozenset(
+    "train/images_per_second train/data_wait images_per_second seconds first_step_seconds "
+    "training_seconds time times milliseconds date".split()
+)
+# What is for people, says when it was written, or whose it is.
+_FREE = re.compile(
+    r"train\.log|report\.html|events\.out\.tfevents.*|\.lock|claim\.json|MODEL_CARD\.md|examples\.json"
+)
+_LEFT = re.compile(r"tmp|temp|\.export|partial|\.part\b|\.begun", re.IGNORECASE)
+_CHECKPOINTS = ("checkpoints", "best")
+
+
+def facts_of(root: Path) -> dict[str, Any]:
+    """What a directory holds, as JSON can say it; arrays as checksums of their values.
+
+    Checkpoints are read as they are meant to be, so that two that were written differently and say
+    the same are the same. `left` has temporary files.
+    """
+    found: dict[str, Any] = {"left": []}
+    for folder, folders, names in os.walk(root):
+        here = Path(folder)
+        inside = here.relative_to(root)
+        if here.name in _CHECKPOINTS:
+            for one in sorted(folders):
+                if one.isdecimal():
+                    found[f"{inside}/{one}"] = _checkpoint(here / one)
+                else:
+                    found["left"].append(f"{inside}/{one}")
+            folders.clear()
+            continue
+        folders[:] = sorted(one for one in folders if one != "damaged")
+        found["left"] += [f"{inside}/{one}" for one in folders if _LEFT.search(one)]
+        for name in sorted(names):
+            if _LEFT.search(name):
+                found["left"].append(f"{inside}/{name}")
+            elif not _FREE.fullmatch(name):
+                found[f"{inside}/{name}"] = _file(here / name, root)
+    # As it is read back.
+    return json.loads(json.dumps(found))
+
+
+def differing(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """The names of facts that are not the same, with how they differ."""
+    names = sorted(found.keys() | expected.keys())
+    return [
+        f"{name}: {_short(found.get(name))}, not {_short(expected.get(name))}"
+        for name in names
+        if found.get(name) != expected.get(name)
+    ]
+
+
+def _short(fact: Any) -> str:
+    text = json.dumps(fact)
+    return text if len(text) < 300 else f"{text[:300]}…"
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    import orbax.checkpoint as ocp
+
+    found: dict[str, Any] = {}
+    for item in sorted(path.iterdir()):
+        if item.name == "metrics":
+            found[item.name] = json.loads((item / "metrics").read_text(encoding="utf-8"))
+        elif item.name == "progress":
+            said = json.loads((item / "metadata").read_text(encoding="utf-8"))
+            found[item.name] = _without_timings(said)
+        elif item.is_dir():
+            with ocp.StandardCheckpointer() as reader:
+                found[item.name] = _crc_of_tree(reader.restore(item.resolve()))
+    return found
+
+
+def _crc_of_tree(tree: Any) -> str:
+    import jax
+
+    crc = 0
+    for place, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        value = np.asarray(leaf)
+        about = f"{jax.tree_util.keystr(place)} {value.dtype} {value.shape}"
+        crc = zlib.crc32(value.tobytes(), zlib.crc32(about.encode(), crc))
+    return f"{crc:08x}"
+
+
+def _file(file: Path, root: Path) -> Any:
+    content = file.read_bytes()
+    if file.suffix in (".json", ".jsonl"):
+        text = content.decode().replace(str(root), "HERE")
+        try:
+            if file.suffix == ".json":
+                return _without_timings(json.loads(text))
+            rows = [json.dumps(_without_timings(json.loads(line))) for line in text.splitlines()]
+        except ValueError:
+            return f"damaged: {text[:100]}"
+        # An evaluation that a kill cut off may have been written.
+        return sorted(set(rows)) if file.name == "evaluations.jsonl" else rows
+    return f"{zlib.crc32(content):08x}"
+
+
+def _without_timings(said: Any) -> Any:
+    if isinstance(said, list):
+        return [_without_timings(one) for one in said]
+    if not isinstance(said, dict):
+        return said
+    # A checksum is of timings, too.
+    return {
+        key: _without_timings(value)
+        for key, value in said.items()
+        if key not in _TIMINGS and key != "checksum"
+    }

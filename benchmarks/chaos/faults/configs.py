@@ -1,0 +1,162 @@
+"""Configs with values that no user should give, through the command line, up to the step."""
+
+import signal
+import string
+import time
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.chaos import forked, programs
+from benchmarks.chaos.attempts import bound_memory
+from benchmarks.chaos.fault import CLEAN, HUNG, Fault, Outcome
+from distill.bounds import bounds_of
+from distill.config.schema import bare, leaves, options
+
+MEMORY_GIB = 6
+_SECONDS = 60
+_ODD = (
+    *("", " ", "none", "None", "null", "true", "False", "0", "-0", "1", "-1", "2", "3", "7", "0.5"),
+    *("nan", "inf", "-inf", "1e308", "1e-308", "-1e308", "1e400", "5e-324", "1e30", "0x10", "1_000"),
+    *("2147483648", "-2147483649", "9223372036854775808", "99999999999999999999999999", "1e5"),
+    *("()", "(1,)", "(1, 2)", "(0.1, 0.9)", "[]", "[1", "{}", "{'a': 1}", "('a', 'b')", "((),)"),
+    *("é", "１２", "日本", "\u202e", "a\nb", "a b", "'", '"', "\\", "..", "/", "/dev/null", "~nobody"),
+    *("$HOME", "%s", "{}", "*", "[", "(", "(?P<", "x" * 300, "x" * 5000, "digits", "train[:0]"),
+    *("train[:1]", "train[:99999999999]", "folder:/", "wds:/x", "s3://", "gs://a", "float16", "a.b.c"),
+)
+_NAMES = ("a", "val", "é", "a/b", "x.y", "", " ", "NAME", "..", "test", "train", "1")
+
+
+def _schemas() -> dict[str, tuple[type, Callable[[Path, Path], list[str]]]]:
+    from distill.laws.config import StudyConfig
+    from distill.runs.distillation import DistillConfig
+    from distill.runs.pretraining import PretrainConfig
+    from distill.runs.storing import StoreTargetsConfig
+    from pipelines.finetune import FinetuneConfig
+
+    schemas = {
+        "training": PretrainConfig,
+        "finetuning": FinetuneConfig,
+        "distillation": DistillConfig,
+        "store": StoreTargetsConfig,
+        "study": StudyConfig,
+        "replay": DistillConfig,
+    }
+    return {name: (one, programs.PROGRAMS[name].arguments) for name, one in schemas.items()}
+
+
+def _with_a_letter_changed(text: str, random: Random) -> str:
+    at = random.randrange(len(text) + 1)
+    letter = random.choice(string.ascii_lowercase + "_.é")
+    return random.choice((text[:at] + letter + text[at:], text[:at] + letter + text[at + 1 :]))
+
+
+def _value(annotation: Any, random: Random) -> str:
+    """Text for a key: of its kind and odd, near its bounds, a choice of it, or anything."""
+    if random.random() < 0.35:
+        return random.choice(_ODD)
+    kind = random.choice(options(annotation))
+    if typing.get_origin(bare(kind)) is typing.Literal:
+        text = str(random.choice(typing.get_args(bare(kind))))
+        return text if random.random() < 0.7 else _with_a_letter_changed(text, random)
+    if bare(kind) is bool:
+        return random.choice(("true", "false"))
+    if bare(kind) in (int, float):
+        within = bounds_of(kind)
+        near: list[Any] = [0, 1, 2, 3, 5, 16, 100, 0.5, 1e-3]
+        if within is not None:
+            ends = [end for end in (within.low, within.high) if abs(end) < 1e300]
+            near += [*ends, *(end - 1 for end in ends), *(end + 1 for end in ends)]
+        one = random.choice(near)
+        return str(int(one) if bare(kind) is int and abs(one) < 1e300 else one)
+    return random.choice(_ODD)
+
+
+def drawn(schema: type, random: Random) -> list[str]:
+    """One to three overrides."""
+    found, keys = [], list(leaves(schema))
+    for _ in range(random.choice((1, 1, 2, 3))):
+        path, _, annotation = random.choice(keys)
+        path = ".".join(
+            random.choice(_NAMES) if part == "NAME" else part for part in path.split(".")
+        )
+        if random.random() < 0.04:
+            path = _with_a_letter_changed(path, random)
+        found.append(f"--{path}={_value(annotation, random)}")
+    return found
+
+
+
+def _bounded(stops: bool) -> Callable[[], None]:
+    """What bounds a child's memory, and has it end where the step would be compiled."""
+
+    def before() -> None:
+        from distill import machine
+        from distill.data import needed
+        from distill.errors import UserError
+        from distill.train import fit, memory, signals
+
+        class AtTheStep(UserError):
+            exit_code = 0
+
+        def stop(*_: Any, **__: Any) -> None:
+            raise AtTheStep("the step would be compiled now")
+
+        if stops:
+            fit.compile_joint_step = stop  # pyright: ignore[reportAttributeAccessIssue]
+        signals.StopRequest.after = lambda self, number: "SIGTERM" if number >= 2 else None
+        free = machine.free_memory
+        for module in (machine, needed, memory):
+            module.free_memory = lambda: min(free(), (MEMORY_GIB - 2) * 2**30)
+        bound_memory(MEMORY_GIB)
+
+    return before
+
+
+def prepare(given: Path) -> None:
+    """Makes what programs start from, and compiles what most trials take."""
+    programs.starts(given)
+
+
+def trial(random: Random, directory: Path, given: Path) -> Outcome:
+    """Runs a command with overrides that are drawn; one in six goes on for two steps."""
+    schemas = _schemas()
+    name = random.choice(sorted(schemas))
+    schema, arguments = schemas[name]
+    overrides, stops = drawn(schema, random), random.random() > 1 / 6
+    own = directory / "own"
+    own.mkdir()
+    log = directory / "log"
+    said = f"{name} {'' if stops else 'for two steps '}{' '.join(map(repr, overrides))}"
+    body = forked.command([*arguments(given, own), *overrides], _bounded(stops))
+    pid, begun = forked.forked(body, log), time.monotonic()
+    code = forked.waited(pid, _SECONDS)
+    if code is None:
+        # What takes long may; what does not end when it is asked to has hung.
+        forked.end(pid, signal.SIGTERM)
+        code = forked.waited(pid, 2 * _SECONDS)
+        if code is None:
+            forked.end(pid, signal.SIGKILL)
+            forked.waited(pid, _SECONDS)
+            return Outcome(HUNG, said, log.read_text(errors="replace")[-1500:])
+        if code in (0, 128 + signal.SIGTERM):
+            return Outcome(CLEAN, f"{said}: took long")
+    output = log.read_text(encoding="utf-8", errors="replace")
+    ended = forked.Ended(code, output, time.monotonic() - begun)
+    if ended.fault:
+        return Outcome(ended.fault, said, ended.last)
+    return Outcome(CLEAN, f"{said}: {'refused' if code else 'runs'}")
+
+
+FAULT = Fault(
+    name="configs",
+    tries="one to three keys of a config with values that are extreme, huge, negative, not a "
+    "number, of another type, misspelt, empty or in other alphabets, through the command line, up "
+    "to where the step is compiled or for two steps",
+    trials=2000,
+    trial=trial,
+    prepare=prepare,
+    seconds=6 * _SECONDS,
+)
