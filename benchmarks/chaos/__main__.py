@@ -1,4 +1,4 @@
-"""Kills, damages, starves and feeds the project's commands as no user should, and counts what comes.
+"""Does to the project's commands what no user should, and counts what comes of it.
 
   python -m benchmarks.chaos --output=DIR [--trials=0.1 | --trials=kills=1000,images=3000]
       [--only=kills:17] [--seed=0] [--jobs=1] [--markdown] [--list]
@@ -77,9 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [(one.name, str(one.trials), one.tries) for one in known.values()]
         print(text_table(("class", "trials", "tries"), rows))
         return 0
-    counts = {name: max(round(args.trials * one.trials), 1) for name, one in known.items()} if (
-        isinstance(args.trials, float)
-    ) else args.trials
+    counts = (
+        {name: max(round(args.trials * one.trials), 1) for name, one in known.items()}
+        if (isinstance(args.trials, float))
+        else args.trials
+    )
     if args.only:
         counts = {args.only[0]: 1}
     if unknown := counts.keys() - known.keys():

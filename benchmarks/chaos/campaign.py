@@ -1,7 +1,6 @@
 """Runs trials in processes that are forked, and keeps what came of each."""
 
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.chaos import forked
-from benchmarks.chaos.fault import HUNG, OUTCOMES, TRACEBACK, Fault, Outcome
+from benchmarks.chaos.fault import HUNG, OUTCOMES, TRACEBACK, Fault
 from distill.json_files import append_json_line, read_json_lines
 from distill.modules import modules_in
 
@@ -186,9 +185,7 @@ class Campaign:
         """Of the trial that a process was at when it ended."""
         told = one.log.read_text(encoding="utf-8", errors="replace")[-2000:]
         seconds = time.monotonic() - one.last
-        return self._keep_row(
-            Came(one.fault.name, number, came, "the trial itself", told, seconds)
-        )
+        return self._keep_row(Came(one.fault.name, number, came, "the trial itself", told, seconds))
 
     def _keep_row(self, came: Came) -> Came:
         append_json_line(self._file, {"seed": self._seed, **dataclasses.asdict(came)})

@@ -68,7 +68,7 @@ def forked(body: Callable[[], int | None], log: Path) -> int:
 
 
 def waited(pid: int, seconds: float) -> int | None:
-    """The exit status of a child, below zero of a signal; None if it is still there after a time."""
+    """The exit status of a child, below zero of a signal; None if it is there after a time."""
     end = time.monotonic() + seconds
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)

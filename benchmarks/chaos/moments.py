@@ -1,4 +1,4 @@
-"""Moments at which files change: where a process is killed, as nothing is written at most others."""
+"""Moments at which files change, at which a process is killed."""
 
 import builtins
 import io

@@ -73,7 +73,12 @@ def _parent(given: Path, own: Path) -> list[str]:
 
 def _branch(given: Path, own: Path) -> list[str]:
     cooldown = ["--config.schedule.cooldown_steps=4", "--config.train.keep_checkpoints=3"]
-    return ["pretrain", f"--branch_from={given / 'teacher'}@4", f"--workdir={own / 'run'}", *cooldown]
+    return [
+        "pretrain",
+        f"--branch_from={given / 'teacher'}@4",
+        f"--workdir={own / 'run'}",
+        *cooldown,
+    ]
 
 
 def _finetune(given: Path, own: Path) -> list[str]:

@@ -51,10 +51,10 @@ class Progress:
 def rows_of(made: Iterable[Came]) -> list[tuple[str, ...]]:
     """A row for each class: how many trials came to what, and how long they took."""
     counts: Counter[tuple[str, str]] = Counter()
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     for one in made:
         counts[one.fault, one.came] += 1
-        seconds[one.fault] += one.seconds
+        seconds[one.fault] = seconds.get(one.fault, 0) + one.seconds
     return [
         (
             name,

@@ -1,10 +1,12 @@
 """Configs with values that no user should give, through the command line, up to the step."""
 
+import json
+import re
 import signal
 import string
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,12 +21,47 @@ MEMORY_GIB = 6
 _SECONDS = 60
 _ODD = (
     *("", " ", "none", "None", "null", "true", "False", "0", "-0", "1", "-1", "2", "3", "7", "0.5"),
-    *("nan", "inf", "-inf", "1e308", "1e-308", "-1e308", "1e400", "5e-324", "1e30", "0x10", "1_000"),
+    *(
+        "nan",
+        "inf",
+        "-inf",
+        "1e308",
+        "1e-308",
+        "-1e308",
+        "1e400",
+        "5e-324",
+        "1e30",
+        "0x10",
+        "1_000",
+    ),
     *("2147483648", "-2147483649", "9223372036854775808", "99999999999999999999999999", "1e5"),
     *("()", "(1,)", "(1, 2)", "(0.1, 0.9)", "[]", "[1", "{}", "{'a': 1}", "('a', 'b')", "((),)"),
-    *("é", "１２", "日本", "\u202e", "a\nb", "a b", "'", '"', "\\", "..", "/", "/dev/null", "~nobody"),
+    *(
+        "é",
+        "１２",
+        "日本",
+        "\u202e",
+        "a\nb",
+        "a b",
+        "'",
+        '"',
+        "\\",
+        "..",
+        "/",
+        "/dev/null",
+        "~nobody",
+    ),
     *("$HOME", "%s", "{}", "*", "[", "(", "(?P<", "x" * 300, "x" * 5000, "digits", "train[:0]"),
-    *("train[:1]", "train[:99999999999]", "folder:/", "wds:/x", "s3://", "gs://a", "float16", "a.b.c"),
+    *(
+        "train[:1]",
+        "train[:99999999999]",
+        "folder:/",
+        "wds:/x",
+        "s3://",
+        "gs://a",
+        "float16",
+        "a.b.c",
+    ),
 )
 _NAMES = ("a", "val", "é", "a/b", "x.y", "", " ", "NAME", "..", "test", "train", "1")
 
@@ -55,7 +92,7 @@ def _with_a_letter_changed(text: str, random: Random) -> str:
 
 def _value(annotation: Any, random: Random) -> str:
     """Text for a key: of its kind and odd, near its bounds, a choice of it, or anything."""
-    if random.random() < 0.35:
+    if random.random() < 0.25:
         return random.choice(_ODD)
     kind = random.choice(options(annotation))
     if typing.get_origin(bare(kind)) is typing.Literal:
@@ -65,7 +102,8 @@ def _value(annotation: Any, random: Random) -> str:
         return random.choice(("true", "false"))
     if bare(kind) in (int, float):
         within = bounds_of(kind)
-        near: list[Any] = [0, 1, 2, 3, 5, 16, 100, 0.5, 1e-3]
+        near: list[Any] = [0, 1, 1, 2, 2, 3, 4, 8, 16, 100]
+        near += [] if bare(kind) is int else [0.5, 0.1, 1e-3, 1e-3, 0.9]
         if within is not None:
             ends = [end for end in (within.low, within.high) if abs(end) < 1e300]
             near += [*ends, *(end - 1 for end in ends), *(end + 1 for end in ends)]
@@ -74,19 +112,47 @@ def _value(annotation: Any, random: Random) -> str:
     return random.choice(_ODD)
 
 
-def drawn(schema: type, random: Random) -> list[str]:
-    """One to three overrides."""
-    found, keys = [], list(leaves(schema))
+def drawn(schema: type, there: Collection[str], random: Random) -> list[str]:
+    """One to three overrides, mostly of keys that a config has.
+
+    Args:
+      schema: of the config.
+      there: keys that it has.
+      random: what draws.
+    """
+    found, known = [], list(leaves(schema))
+    near = [(path, one) for path, _, one in known for path in _named_in(path, there)]
     for _ in range(random.choice((1, 1, 2, 3))):
-        path, _, annotation = random.choice(keys)
-        path = ".".join(
-            random.choice(_NAMES) if part == "NAME" else part for part in path.split(".")
-        )
-        if random.random() < 0.04:
+        if random.random() < 0.75:
+            path, annotation = random.choice(near)
+        else:
+            path, _, annotation = random.choice(known)
+            path = ".".join(
+                random.choice(_NAMES) if part == "NAME" else part for part in path.split(".")
+            )
+        if random.random() < 0.03:
             path = _with_a_letter_changed(path, random)
         found.append(f"--{path}={_value(annotation, random)}")
+    if random.random() < 0.15 and (evals := [path for path, *_ in known if ".evals.NAME." in path]):
+        kinds = next(one for path, _, one in known if path.endswith("evals.NAME.kind"))
+        path = random.choice(evals).partition("evals.")[0] + "evals.added.kind"
+        found.append(f"--{path}={_value(kinds, random)}")
     return found
 
+
+def _named_in(path: str, there: Collection[str]) -> list[str]:
+    """The keys of a config that a path of its schema stands for."""
+    pattern = re.compile(re.escape(path).replace("NAME", "[^.]+"))
+    return [key for key in there if pattern.fullmatch(key)]
+
+
+def keys_of(tree: Any, prefix: str = "config") -> Iterator[str]:
+    """The keys of a config, as JSON can hold it."""
+    if isinstance(tree, dict) and tree:
+        for key, value in tree.items():
+            yield from keys_of(value, f"{prefix}.{key}")
+    else:
+        yield prefix
 
 
 def _bounded(stops: bool) -> Callable[[], None]:
@@ -106,18 +172,26 @@ def _bounded(stops: bool) -> Callable[[], None]:
 
         if stops:
             fit.compile_joint_step = stop  # pyright: ignore[reportAttributeAccessIssue]
-        signals.StopRequest.after = lambda self, number: "SIGTERM" if number >= 2 else None
+        signals.StopRequest.after = lambda self, step: "SIGTERM" if step >= 2 else None
         free = machine.free_memory
         for module in (machine, needed, memory):
-            module.free_memory = lambda: min(free(), (MEMORY_GIB - 2) * 2**30)
+            vars(module)["free_memory"] = lambda: min(free(), (MEMORY_GIB - 2) * 2**30)
         bound_memory(MEMORY_GIB)
 
     return before
 
 
 def prepare(given: Path) -> None:
-    """Makes what programs start from, and compiles what most trials take."""
+    """Makes what programs start from, and says which keys their configs have."""
     programs.starts(given)
+    for name in _schemas():
+        program, own = programs.PROGRAMS[name], given / "made" / name
+        if not own.exists():
+            program.begin(given, own)
+            programs.needed(programs.complete(program, given, own))
+        recorded = json.loads((own / "run" / "config.json").read_text(encoding="utf-8"))
+        recorded.pop("checksum", None)
+        (given / f"{name}.json").write_text(json.dumps([*keys_of(recorded)]), encoding="utf-8")
 
 
 def trial(random: Random, directory: Path, given: Path) -> Outcome:
@@ -125,7 +199,8 @@ def trial(random: Random, directory: Path, given: Path) -> Outcome:
     schemas = _schemas()
     name = random.choice(sorted(schemas))
     schema, arguments = schemas[name]
-    overrides, stops = drawn(schema, random), random.random() > 1 / 6
+    there = json.loads((given / f"{name}.json").read_text(encoding="utf-8"))
+    overrides, stops = drawn(schema, there, random), random.random() > 1 / 6
     own = directory / "own"
     own.mkdir()
     log = directory / "log"

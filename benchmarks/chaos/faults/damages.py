@@ -1,4 +1,4 @@
-"""A file that is gone, cut, zero, another by a bit, no file or unreadable, and commands that read it."""
+"""Files that are gone, cut, zero, another by a bit or no files, and commands that read them."""
 
 import dataclasses
 import os
@@ -57,7 +57,12 @@ def _on(source: Callable[[Path], dict[str, str]]) -> Callable[[Path, Path], list
 
 
 def _predicted(given: Path, own: Path) -> list[str]:
-    return ["predict", str(own / "export"), str(given / "photos/test/a"), f"--output={own}/run.json"]
+    return [
+        "predict",
+        str(own / "export"),
+        str(given / "photos/test/a"),
+        f"--output={own}/run.json",
+    ]
 
 
 SCENES = {
@@ -173,7 +178,16 @@ def _result(scene: Scene, own: Path) -> dict[str, object]:
 
 def damaged(file: Path, random: Random) -> str:
     """Damages a file, and says how."""
-    ways = ["deleted", "cut", "zero", "flipped", "flipped", "a directory", "a link to itself", "longer"]
+    ways = [
+        "deleted",
+        "cut",
+        "zero",
+        "flipped",
+        "flipped",
+        "a directory",
+        "a link to itself",
+        "longer",
+    ]
     if os.geteuid():
         ways.append("unreadable")
     way, content = random.choice(ways), file.read_bytes()
@@ -233,8 +247,9 @@ def trial(random: Random, directory: Path, given: Path) -> Outcome:
 
 FAULT = Fault(
     name="damages",
-    tries="a file of a run, a store, an export, prepared data or a cache deleted, cut, zero, longer, "
-    "another by a bit, a directory, a link to itself or unreadable; then a command that reads it",
+    tries="a file of a run, a store, an export, prepared data or a cache deleted, cut, zero, "
+    "longer, another by a bit, a directory, a link to itself or unreadable; then a command that "
+    "reads it",
     trials=1000,
     trial=trial,
     prepare=prepare,

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,9 @@ _FORMATS = {
     "baseline.jpg": dict(format="JPEG", quality=85),
     "progressive.jpg": dict(format="JPEG", progressive=True),
     "rows.jpg": dict(format="JPEG", restart_marker_rows=1),
-    "exif.jpg": dict(format="JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\6"),
+    "exif.jpg": dict(
+        format="JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\6"
+    ),
     "plain.png": dict(format="PNG"),
     "lossy.webp": dict(format="WEBP"),
     "lossless.webp": dict(format="WEBP", lossless=True),
@@ -69,7 +72,7 @@ def trial(random: Random, directory: Path, given: Path) -> Outcome:
     decoding = Decoding(random.choice((1, 3, 3)), random.random() < 0.3, decoder)
 
     def read() -> bool:
-        pixels = decoding(content)
+        pixels: Any = decoding(content)
         views = [
             np.asarray(training_view(pixels, SIZE, ViewConfig(), generator(0, 0, number)))
             for number in range(2)

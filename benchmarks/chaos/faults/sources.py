@@ -96,11 +96,13 @@ def _arrow(root: Path) -> str:
 
 def _array_record(root: Path) -> str:
     from array_record.python.array_record_module import ArrayRecordWriter
-    from tensorflow_datasets.proto import tf_example_generated_pb2 as protos
+    from tensorflow_datasets.proto import tf_example_generated_pb2
 
     writer = ArrayRecordWriter(str(root / "train.array_record"), "group_size:1")
     for number in range(_IMAGES):
-        example = protos.Example()
+        # Protocol Buffers make their classes while they are imported.
+        messages: Any = tf_example_generated_pb2
+        example = messages.Example()
         features = example.features.feature
         features["image"].bytes_list.value.append(_png(number))
         features["label"].int64_list.value.append(number % _CLASSES)
