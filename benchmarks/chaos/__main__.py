@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.error(f"no class {min(unknown)}; there are {', '.join(known)}")
     campaign = Campaign(args.output, args.seed, keep=args.only is not None)
     made = {} if args.only else campaign.made()
-    environment.load()
+    environment.load(any(known[name].commands for name in counts))
     asked = {}
     for name, count in counts.items():
         fault = known[name]

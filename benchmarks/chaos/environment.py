@@ -42,12 +42,16 @@ def settle(cache: Path) -> None:
     os.environ["XDG_CACHE_HOME"] = str(cache)
 
 
-def load() -> None:
+def load(commands: bool) -> None:
     """Imports what trials need: a child that is forked then begins with its work.
 
     No backend of JAX is begun, as its threads would not be there in a child.
+
+    Args:
+      commands: whether they run commands.
     """
-    for name in (*(f"pipelines.{command}" for command in _COMMANDS), *_LATER):
+    names = (*(f"pipelines.{command}" for command in _COMMANDS), *_LATER) if commands else ()
+    for name in names:
         importlib.import_module(name)
     # A command's module runs as the program in a child, and is imported already.
     warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)

@@ -12,7 +12,7 @@ import numpy as np
 # Wall-clock measurements: the only figures that may differ between two equal runs.
 _TIMINGS = frozenset(
     "train/images_per_second train/data_wait images_per_second seconds first_step_seconds "
-    "training_seconds time times milliseconds date".split()
+    "training_seconds milliseconds written bytes".split()
 )
 # What is for people, says when it was written, or whose it is.
 _FREE = re.compile(
@@ -65,17 +65,23 @@ def _versions_as_one(found: dict[str, Any]) -> dict[str, Any]:
 
 def differing(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     """The names of facts that are not the same, with how they differ."""
-    names = sorted(found.keys() | expected.keys())
     return [
-        f"{name}: {_short(found.get(name))}, not {_short(expected.get(name))}"
-        for name in names
+        f"{name}: {_difference(found.get(name), expected.get(name))}"
+        for name in sorted(found.keys() | expected.keys())
         if found.get(name) != expected.get(name)
     ]
 
 
-def _short(fact: Any) -> str:
-    text = json.dumps(fact)
-    return text if len(text) < 300 else f"{text[:300]}…"
+def _difference(found: Any, expected: Any) -> str:
+    """The first one, in words."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            if found.get(key) != expected.get(key):
+                return f"{key}: {_difference(found.get(key), expected.get(key))}"
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        at = next(n for n, one in enumerate(found) if one != expected[n])
+        return f"[{at}]: {_difference(found[at], expected[at])}"
+    return f"{json.dumps(found)[:200]}, not {json.dumps(expected)[:200]}"
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -89,9 +95,19 @@ def _checkpoint(path: Path) -> dict[str, Any]:
             said = json.loads((item / "metadata").read_text(encoding="utf-8"))
             found[item.name] = _without_timings(said)
         elif item.is_dir():
-            with ocp.StandardCheckpointer() as reader:
-                found[item.name] = _crc_of_tree(reader.restore(item.resolve()))
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                found[item.name] = _crc_of_tree(_restored(reader, item.resolve()))
     return found
+
+
+def _restored(reader: Any, item: Path) -> Any:
+    """The arrays of an item, whatever devices they were on."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    plain = ocp.RestoreArgs(restore_type=np.ndarray)
+    how = jax.tree.map(lambda _: plain, reader.metadata(item).item_metadata.tree)
+    return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=how))
 
 
 def _crc_of_tree(tree: Any) -> str:
@@ -107,6 +123,8 @@ def _crc_of_tree(tree: Any) -> str:
 
 def _file(file: Path, root: Path) -> Any:
     content = file.read_bytes()
+    if file.suffix == ".jax_export":
+        return _program(content)
     if file.suffix in (".json", ".jsonl"):
         text = content.decode().replace(str(root), "HERE")
         try:
@@ -118,6 +136,16 @@ def _file(file: Path, root: Path) -> Any:
         # An evaluation that a kill cut off may have been written.
         return sorted(set(rows)) if file.name == "evaluations.jsonl" else rows
     return f"{zlib.crc32(content):08x}"
+
+
+def _program(content: bytes) -> str:
+    """An exported program, without the lines of source that it was traced from."""
+    from jax import export
+
+    try:
+        return f"{zlib.crc32(export.deserialize(bytearray(content)).mlir_module().encode()):08x}"
+    except ValueError as error:
+        return f"damaged: {error}"
 
 
 def _without_timings(said: Any) -> Any:

@@ -40,6 +40,8 @@ class Fault:
     forked."""
     seconds: float = 300
     """After which a trial has hung."""
+    commands: bool = True
+    """Whether trials run commands, for which much is imported before."""
     together: int = 1
     """Trials in a process, one after the other, where they start nothing."""
     missing: Callable[[], str | None] = lambda: None

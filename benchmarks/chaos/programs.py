@@ -1,13 +1,14 @@
 """Tiny runs of the commands that write something, and what they start from."""
 
 import dataclasses
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos import forked
+from benchmarks.chaos import forked, moments
 from benchmarks.chaos.facts import facts_of
 
 TINY = {
@@ -52,19 +53,34 @@ class Program:
 
     name: str
     arguments: Callable[[Path, Path], list[str]]
-    """Of the directory that `prepare` has filled, and of its own."""
+    """Of the directory that all trials share, and of its own."""
+    starts: tuple[str, ...] = ()
+    """What it reads of the first: some of `_STARTS`."""
     copies: tuple[str, ...] = ()
     """What of the first it has in its own before it starts."""
 
     def begin(self, given: Path, own: Path) -> None:
-        """Makes its own directory."""
+        """Makes its own directory, and what it starts from where that is not there."""
+        for name in (*self.starts, *self.copies):
+            started(given, name)
         own.mkdir(parents=True)
         for name in self.copies:
             shutil.copytree(given / name, own / name, symlinks=True)
 
     def reference(self, given: Path) -> Path:
-        """Where what comes of it without any fault stands."""
-        return given / "reference" / self.name
+        """Where what comes of it without any fault stands, which is found where it is not there.
+
+        Beside it are its `complete` facts, the moments it came by, and its seconds.
+        """
+
+        def make(own: Path) -> None:
+            self.begin(given, own)
+            file = beside(given / "reference" / self.name, "moments.jsonl")
+            file.unlink(missing_ok=True)
+            ended = needed(complete(self, given, own, moments.record(own, file)))
+            beside(own, "seconds.json").write_text(json.dumps(ended.seconds), encoding="utf-8")
+
+        return once(given / "reference" / self.name, make)
 
 
 def _parent(given: Path, own: Path) -> list[str]:
@@ -153,29 +169,61 @@ PROGRAMS = {
     one.name: one
     for one in (
         Program("training", _parent),
-        Program("branch", _branch),
-        Program("finetuning", _finetune),
-        Program("distillation", _distil),
-        Program("students", _students),
-        Program("store", _store),
-        Program("replay", _replay),
-        Program("export", _export, ("teacher",)),
-        Program("evaluation", _evaluate, ("teacher",)),
+        Program("branch", _branch, ("teacher",)),
+        Program("finetuning", _finetune, ("teacher",)),
+        Program("distillation", _distil, ("teacher",)),
+        Program("students", _students, ("teacher",)),
+        Program("store", _store, ("teacher",)),
+        Program("replay", _replay, ("teacher", "targets")),
+        Program("export", _export, (), ("teacher",)),
+        Program("evaluation", _evaluate, (), ("teacher",)),
         Program("study", _study),
-        Program("preparation", _prepare),
+        Program("preparation", _prepare, ("photos",)),
     )
 }
+# What they start from, and the programs whose run it is.
+_STARTS = {"photos": None, "teacher": "training", "targets": "store"}
 
 
-def starts(given: Path) -> None:
-    """Makes what programs start from: photographs, a teacher, and targets it said."""
-    photographs(given / "photos")
-    for program, name in ((PROGRAMS["training"], "teacher"), (PROGRAMS["store"], "targets")):
+def once(place: Path, make: Callable[[Path], None]) -> Path:
+    """The path, which is made if it is not there; others that need it wait meanwhile.
+
+    Args:
+      place: of a file or directory.
+      make: makes it, given its path.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    done = beside(place, "done")
+    with beside(place, "lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            make(place)
+            done.touch()
+    return place
+
+
+def beside(place: Path, name: str) -> Path:
+    """A file beside a directory."""
+    return place.with_name(f"{place.name}.{name}")
+
+
+def started(given: Path, name: str) -> Path:
+    """What programs start from: photographs, a teacher, or targets it said."""
+
+    def make(place: Path) -> None:
+        program = PROGRAMS.get(_STARTS[name] or "")
+        if program is None:
+            photographs(place)
+            return
         made = given / "made" / name
+        shutil.rmtree(made, ignore_errors=True)
         program.begin(given, made)
         needed(complete(program, given, made))
         # What it recorded of where it was is that of where it is.
-        (made / "run").rename(given / name)
+        (made / "run").rename(place)
+
+    return once(given / name, make)
 
 
 def photographs(root: Path, each: int = 6) -> None:
@@ -194,18 +242,18 @@ def photographs(root: Path, each: int = 6) -> None:
 
 def complete(program: Program, given: Path, own: Path, before: Any = None) -> forked.Ended:
     """Runs it to its end; what it left is then in `facts.json` beside its directory."""
-    file = own.with_name(f"{own.name}.facts.json")
+    file = beside(own, "facts.json")
 
     def note() -> None:
         file.write_text(json.dumps(facts_of(own)), encoding="utf-8")
 
     body = forked.command(program.arguments(given, own), before, note)
-    return forked.run(body, own.with_name(f"{own.name}.log"), seconds=LIMIT)
+    return forked.run(body, beside(own, "log"), seconds=LIMIT)
 
 
 def facts_beside(own: Path) -> dict[str, Any]:
     """What `complete` found."""
-    return json.loads(own.with_name(f"{own.name}.facts.json").read_text(encoding="utf-8"))
+    return json.loads(beside(own, "facts.json").read_text(encoding="utf-8"))
 
 
 def needed(ended: forked.Ended) -> forked.Ended:

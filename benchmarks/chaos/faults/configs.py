@@ -1,6 +1,5 @@
 """Configs with values that no user should give, through the command line, up to the step."""
 
-import json
 import re
 import signal
 import string
@@ -16,6 +15,7 @@ from benchmarks.chaos.attempts import bound_memory
 from benchmarks.chaos.fault import CLEAN, HUNG, Fault, Outcome
 from distill.bounds import bounds_of
 from distill.config.schema import bare, leaves, options
+from distill.json_files import read_json
 
 MEMORY_GIB = 6
 _SECONDS = 60
@@ -90,14 +90,15 @@ def _with_a_letter_changed(text: str, random: Random) -> str:
     return random.choice((text[:at] + letter + text[at:], text[:at] + letter + text[at + 1 :]))
 
 
-def _value(annotation: Any, random: Random) -> str:
+def _value(annotation: Any, random: Random, odd: float) -> str:
     """Text for a key: of its kind and odd, near its bounds, a choice of it, or anything."""
-    if random.random() < 0.25:
+    if random.random() < odd:
         return random.choice(_ODD)
-    kind = random.choice(options(annotation))
+    kinds = [one for one in options(annotation) if _is_drawn(one)]
+    kind = random.choice(kinds or options(annotation))
     if typing.get_origin(bare(kind)) is typing.Literal:
         text = str(random.choice(typing.get_args(bare(kind))))
-        return text if random.random() < 0.7 else _with_a_letter_changed(text, random)
+        return text if random.random() >= odd else _with_a_letter_changed(text, random)
     if bare(kind) is bool:
         return random.choice(("true", "false"))
     if bare(kind) in (int, float):
@@ -112,6 +113,11 @@ def _value(annotation: Any, random: Random) -> str:
     return random.choice(_ODD)
 
 
+def _is_drawn(kind: Any) -> bool:
+    """Whether values of a kind are drawn as it is, not at random of all that is odd."""
+    return bare(kind) in (bool, int, float) or typing.get_origin(bare(kind)) is typing.Literal
+
+
 def drawn(schema: type, there: Collection[str], random: Random) -> list[str]:
     """One to three overrides, mostly of keys that a config has.
 
@@ -120,23 +126,28 @@ def drawn(schema: type, there: Collection[str], random: Random) -> list[str]:
       there: keys that it has.
       random: what draws.
     """
-    found, known = [], list(leaves(schema))
-    near = [(path, one) for path, _, one in known for path in _named_in(path, there)]
+    found, known, odd = [], list(leaves(schema)), random.choice((0.0, 0.1, 0.5))
+    near = [
+        (path, one)
+        for path, _, one in known
+        for path in _named_in(path, there)
+        if odd or any(map(_is_drawn, options(one)))
+    ]
     for _ in range(random.choice((1, 1, 2, 3))):
-        if random.random() < 0.75:
+        if odd < 0.5 or random.random() < 0.6:
             path, annotation = random.choice(near)
         else:
             path, _, annotation = random.choice(known)
             path = ".".join(
                 random.choice(_NAMES) if part == "NAME" else part for part in path.split(".")
             )
-        if random.random() < 0.03:
+        if random.random() < 0.06 * odd:
             path = _with_a_letter_changed(path, random)
-        found.append(f"--{path}={_value(annotation, random)}")
+        found.append(f"--{path}={_value(annotation, random, odd)}")
     if random.random() < 0.15 and (evals := [path for path, *_ in known if ".evals.NAME." in path]):
         kinds = next(one for path, _, one in known if path.endswith("evals.NAME.kind"))
         path = random.choice(evals).partition("evals.")[0] + "evals.added.kind"
-        found.append(f"--{path}={_value(kinds, random)}")
+        found.append(f"--{path}={_value(kinds, random, odd)}")
     return found
 
 
@@ -181,17 +192,10 @@ def _bounded(stops: bool) -> Callable[[], None]:
     return before
 
 
-def prepare(given: Path) -> None:
-    """Makes what programs start from, and says which keys their configs have."""
-    programs.starts(given)
-    for name in _schemas():
-        program, own = programs.PROGRAMS[name], given / "made" / name
-        if not own.exists():
-            program.begin(given, own)
-            programs.needed(programs.complete(program, given, own))
-        recorded = json.loads((own / "run" / "config.json").read_text(encoding="utf-8"))
-        recorded.pop("checksum", None)
-        (given / f"{name}.json").write_text(json.dumps([*keys_of(recorded)]), encoding="utf-8")
+def _keys(given: Path, name: str) -> list[str]:
+    """The keys that a program's config has."""
+    run = programs.PROGRAMS[name].reference(given) / "run"
+    return [*keys_of(read_json(run / "config.json"))]
 
 
 def trial(random: Random, directory: Path, given: Path) -> Outcome:
@@ -199,8 +203,7 @@ def trial(random: Random, directory: Path, given: Path) -> Outcome:
     schemas = _schemas()
     name = random.choice(sorted(schemas))
     schema, arguments = schemas[name]
-    there = json.loads((given / f"{name}.json").read_text(encoding="utf-8"))
-    overrides, stops = drawn(schema, there, random), random.random() > 1 / 6
+    overrides, stops = drawn(schema, _keys(given, name), random), random.random() > 1 / 6
     own = directory / "own"
     own.mkdir()
     log = directory / "log"
@@ -232,6 +235,5 @@ FAULT = Fault(
     "to where the step is compiled or for two steps",
     trials=2000,
     trial=trial,
-    prepare=prepare,
-    seconds=6 * _SECONDS,
+    seconds=12 * _SECONDS,
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -25,7 +26,9 @@ class Scene:
     """What it reads, of what is prepared; it has a copy of its own, a file of which is damaged."""
     arguments: Callable[[Path, Path], list[str]]
     """Of the directory that is prepared, and of its own."""
-    result: str
+    starts: tuple[str, ...] = ()
+    """What else it reads of what all trials share."""
+    result: str = "run"
     """What it writes of its own directory, whose facts must be the same."""
 
 
@@ -45,12 +48,12 @@ def _from(name: str, needed: tuple[str, ...]) -> Callable[[Path, Path], list[str
     return arguments
 
 
-def _on(source: Callable[[Path], dict[str, str]]) -> Callable[[Path, Path], list[str]]:
+def _on(source: Callable[[Path, Path], dict[str, str]]) -> Callable[[Path, Path], list[str]]:
     """Training on photographs."""
 
     def arguments(given: Path, own: Path) -> list[str]:
         few = {"model.channels": "3", "train.batch_size": "8", "model.num_classes": "3"}
-        keys = programs.TEACHER | few | {"data.train_images": "none"} | source(own)
+        keys = programs.TEACHER | few | {"data.train_images": "none"} | source(given, own)
         return ["pretrain", *programs.flags("pretrain/digits", own / "run", keys)]
 
     return arguments
@@ -59,7 +62,7 @@ def _on(source: Callable[[Path], dict[str, str]]) -> Callable[[Path, Path], list
 def _predicted(given: Path, own: Path) -> list[str]:
     return [
         "predict",
-        str(own / "export"),
+        str(own / "export/stablehlo"),
         str(given / "photos/test/a"),
         f"--output={own}/run.json",
     ]
@@ -68,97 +71,125 @@ def _predicted(given: Path, own: Path) -> list[str]:
 SCENES = {
     one.name: one
     for one in (
-        Scene("resumed", "half/run", _from("training", ()), "run"),
-        Scene("complete", "teacher", _of_copy("inspect"), "nothing"),
-        Scene("evaluated", "teacher", _of_copy("evaluate", "--output=OWN/run.jsonl"), "run.jsonl"),
+        Scene("resumed", "half/run", _from("training", ())),
+        Scene(
+            "inspected",
+            "teacher",
+            lambda given, own: ["inspect", str(own / "teacher")],
+            result="nothing",
+        ),
+        Scene(
+            "evaluated",
+            "teacher",
+            _of_copy("evaluate", "--output=OWN/run.jsonl"),
+            result="run.jsonl",
+        ),
         Scene(
             "best evaluated",
             "teacher",
             _of_copy("evaluate", "--best", "--output=OWN/run.jsonl"),
-            "run.jsonl",
+            result="run.jsonl",
         ),
         Scene(
             "exported",
             "teacher",
             _of_copy("export", "--format=stablehlo", "--images=20", "--output=OWN/run"),
-            "run",
         ),
-        Scene("branched", "teacher", _from("branch", ("teacher",)), "run"),
-        Scene("finetuned", "teacher", _from("finetuning", ("teacher",)), "run"),
-        Scene("distilled", "teacher", _from("distillation", ("teacher",)), "run"),
-        Scene("stored", "teacher", _from("store", ("teacher",)), "run"),
-        Scene("replayed", "targets", _from("replay", ("targets",)), "run"),
-        Scene("half stored", "half store/run", _from("store", ()), "run"),
-        Scene("served", "export", _predicted, "run.json"),
+        Scene("branched", "teacher", _from("branch", ("teacher",))),
+        Scene("finetuned", "teacher", _from("finetuning", ("teacher",))),
+        Scene("distilled", "teacher", _from("distillation", ("teacher",))),
+        Scene("stored", "teacher", _from("store", ("teacher",))),
+        Scene("replayed", "targets", _from("replay", ("targets",)), ("teacher",)),
+        Scene("half stored", "half store/run", _from("store", ()), ("teacher",)),
+        Scene("served", "export", _predicted, ("photos",), "run.json"),
         Scene(
             "prepared",
             "prepared",
-            _on(lambda own: {"data.source": f"prepared:{own / 'prepared'}"}),
-            "run",
+            _on(lambda _, own: {"data.source": f"prepared:{own / 'prepared'}"}),
         ),
         Scene(
             "cached",
             "cache",
             _on(
-                lambda own: {
-                    "data.source": f"folder:{own.parents[1] / 'photos'}",
+                lambda given, own: {
+                    "data.source": f"folder:{given / 'photos'}",
                     "data.cache": str(own / "cache"),
                     "data.cache_gib": "0.01",
                 }
             ),
-            "run",
+            ("photos",),
         ),
     )
 }
 
 
-def prepare(given: Path) -> None:
-    """Makes what is damaged, and what the commands make of it as it is."""
-    programs.starts(given)
-    for name, at, made in (("training", "checkpoints", "half"), ("store", "run", "half store")):
-        _half(given, name, at, given / made)
-    for name, made in (("export", "teacher/export"), ("preparation", "run")):
-        own = given / "made" / name
-        programs.PROGRAMS[name].begin(given, own)
-        programs.needed(programs.complete(programs.PROGRAMS[name], given, own))
-        shutil.move(own / made, given / {"export": "export", "preparation": "prepared"}[name])
+def _written(given: Path, name: str) -> Path:
+    """What is damaged, made where it is not there."""
+    if name in ("teacher", "targets", "photos"):
+        return programs.started(given, name)
+    return programs.once(given / name, lambda place: _MADE[name](given, place))
+
+
+def _moved(program: str, made: str) -> Callable[[Path, Path], None]:
+    """What makes a part of what a program writes."""
+
+    def make(given: Path, place: Path) -> None:
+        shutil.copytree(programs.PROGRAMS[program].reference(given) / made, place)
+
+    return make
+
+
+def _halved(program: str, at: str) -> Callable[[Path, Path], None]:
+    """What makes what a program has written when it is killed amid its moments at a place."""
+
+    def make(given: Path, own: Path) -> None:
+        halved = programs.PROGRAMS[program]
+        log = programs.beside(halved.reference(given), "moments.jsonl")
+        kinds = [one for one in moments.recorded(log) if one in (f"rename {at}", f"replace {at}")]
+        killed = moments.kill_at(own, kinds[0], max(len(kinds) // 2, 1), past=True)
+        halved.begin(given, own)
+        body = forked.command(halved.arguments(given, own), killed)
+        ended = forked.run(body, programs.beside(own, "log"), seconds=programs.LIMIT)
+        if ended.code != -signal.SIGKILL:
+            raise RuntimeError(f"{program} was not killed at {at}: {ended.last}")
+
+    return make
+
+
+def _cache(given: Path, place: Path) -> None:
     own = given / "made" / "cache"
-    own.mkdir()
-    arguments = SCENES["cached"].arguments(given, own)
-    done = forked.command([text.replace(str(own), str(own)) for text in arguments])
-    programs.needed(forked.run(done, own / "log", seconds=programs.LIMIT))
-    shutil.move(own / "cache", given / "cache")
-    for scene in SCENES.values():
-        own = given / "reference" / scene.name
-        programs.needed(_played(scene, given, own))
-
-
-def _half(given: Path, name: str, at: str, own: Path) -> None:
-    """What a program has written when it is killed at half of its moments of a kind."""
-    program, log = programs.PROGRAMS[name], own.with_name(f"{own.name}.moments")
-    whole = given / "made" / own.name
-    program.begin(given, whole)
-    programs.needed(programs.complete(program, given, whole, moments.record(whole, log)))
-    kinds = moments.recorded(log)
-    calls = ("rename", "replace")
-    kind = max((k for k in kinds if k.startswith(calls) and at in k), key=kinds.count)
-    program.begin(given, own)
-    before = moments.kill_at(own, kind, max(kinds.count(kind) // 2, 1), past=True)
-    killed = forked.command(program.arguments(given, own), before)
-    ended = forked.run(killed, own.with_name(f"{own.name}.log"), seconds=programs.LIMIT)
-    if ended.code != -9:
-        raise RuntimeError(f"{name} was not killed at {kind}: {ended.last}")
-
-
-def _played(scene: Scene, given: Path, own: Path, damage: Callable[[Path], str] | None = None):
-    """Runs a scene's command on its own copy of what it reads."""
+    shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
-    shutil.copytree(given / scene.damaged, own / Path(scene.damaged).name, symlinks=True)
+    programs.started(given, "photos")
+    body = forked.command(SCENES["cached"].arguments(given, own))
+    programs.needed(forked.run(body, programs.beside(own, "log"), seconds=programs.LIMIT))
+    shutil.move(own / "cache", place)
+
+
+_MADE: dict[str, Callable[[Path, Path], None]] = {
+    "half": _halved("training", "run/checkpoints"),
+    "half store": _halved("store", "run"),
+    "export": _moved("export", "teacher/export"),
+    "prepared": _moved("preparation", "run"),
+    "cache": _cache,
+}
+
+
+def _played(
+    scene: Scene, given: Path, own: Path, damage: Callable[[Path], None] | None = None
+) -> forked.Ended:
+    """Runs a scene's command on its own copy of what it reads."""
+    written = _written(given, Path(scene.damaged).parts[0]) / Path(*Path(scene.damaged).parts[1:])
+    for name in scene.starts:
+        programs.started(given, name)
+    own.mkdir(parents=True)
+    copy = own / written.name
+    # With its times, by which what is kept is known to fit.
+    shutil.copytree(written, copy, symlinks=True)
     if damage:
-        damage(own / Path(scene.damaged).name)
+        damage(copy)
     arguments = [text.replace("OWN", str(own)) for text in scene.arguments(given, own)]
-    program = programs.Program(scene.name, lambda _, __: arguments)
-    return programs.complete(program, given, own)
+    return programs.complete(programs.Program(scene.name, lambda _, __: arguments), given, own)
 
 
 def _result(scene: Scene, own: Path) -> dict[str, object]:
@@ -213,35 +244,53 @@ def damaged(file: Path, random: Random) -> str:
 def trial(random: Random, directory: Path, given: Path) -> Outcome:
     """Damages a file of what a command reads, and runs it."""
     scene = SCENES[random.choice(sorted(SCENES))]
-    said = ""
-
-    def damage(copy: Path) -> str:
-        nonlocal said
-        files = sorted(one for one in copy.rglob("*") if one.is_file() and not one.is_symlink())
-        file = random.choice([one for one in files if not one.name.startswith(_NOT_READ)])
-        said = f"{scene.name}: {file.relative_to(copy)} {damaged(file, random)}"
-        return said
-
-    # As deep as what is prepared, for paths that are recorded relative.
+    # Beside what trials share, as paths that are recorded may be found from there.
     own = given / "played" / directory.name
     shutil.rmtree(own, ignore_errors=True)
-    for beside in (".facts.json", ".log"):
-        own.with_name(own.name + beside).unlink(missing_ok=True)
+    for name in ("facts.json", "log"):
+        programs.beside(own, name).unlink(missing_ok=True)
+    outcome = played(scene, own, given, lambda files: (random.choice(files), random))
+    if outcome.came == CLEAN:
+        shutil.rmtree(own)
+    return outcome
+
+
+def played(
+    scene: Scene, own: Path, given: Path, choose: Callable[[list[Path]], tuple[Path, Random]]
+) -> Outcome:
+    """Runs a scene with a file damaged.
+
+    Args:
+      scene: what is run.
+      own: its directory, which is made.
+      given: what all trials share.
+      choose: of the files that are there the one to damage, and what draws how.
+    """
+
+    def undamaged(place: Path) -> None:
+        programs.needed(_played(scene, given, place))
+
+    reference = programs.once(given / "reference" / "scenes" / scene.name, undamaged)
+    said = ""
+
+    def damage(copy: Path) -> None:
+        nonlocal said
+        files = sorted(one for one in copy.rglob("*") if one.is_file() and not one.is_symlink())
+        file, random = choose([one for one in files if not one.name.startswith(_NOT_READ)])
+        said = f"{scene.name}: {file.relative_to(copy)} {damaged(file, random)}"
+
     ended = _played(scene, given, own, damage)
     if ended.fault:
         return Outcome(ended.fault, said, ended.last)
     if ended.code:
-        shutil.rmtree(own)
         return Outcome(CLEAN, f"{said}: refused")
-    found, expected = _result(scene, own), _result(scene, given / "reference" / scene.name)
     different = [
         one
-        for one in facts.differing(found, expected)
+        for one in facts.differing(_result(scene, own), _result(scene, reference))
         if not any(name in said and name in one for name in _UNCHECKED)
     ]
     if different:
         return Outcome(SILENT, said, "\n".join(different))
-    shutil.rmtree(own)
     return Outcome(CLEAN, f"{said}: the same")
 
 
@@ -252,6 +301,5 @@ FAULT = Fault(
     "reads it",
     trials=1000,
     trial=trial,
-    prepare=prepare,
-    seconds=2 * programs.LIMIT,
+    seconds=8 * programs.LIMIT,
 )

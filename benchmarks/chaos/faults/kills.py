@@ -1,57 +1,70 @@
 """SIGKILL at any moment: the same command, run again, ends as if nothing had happened."""
 
+import dataclasses
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from benchmarks.chaos import facts, forked, moments, programs
-from benchmarks.chaos.fault import CLEAN, LOST, TRACEBACK, Fault, Outcome
-
-_MOMENTS, _SECONDS = "moments.jsonl", "seconds.json"
+from benchmarks.chaos.fault import CLEAN, LOST, Fault, Outcome
 
 
-def prepare(given: Path) -> None:
-    """Makes what programs start from, and each one's reference: what comes of it without a kill."""
-    programs.starts(given)
-    for program in programs.PROGRAMS.values():
-        own = program.reference(given)
-        program.begin(given, own)
-        before = moments.record(own, own.with_name(f"{own.name}.{_MOMENTS}"))
-        ended = programs.needed(programs.complete(program, given, own, before))
-        own.with_name(f"{own.name}.{_SECONDS}").write_text(json.dumps(ended.seconds))
+@dataclasses.dataclass(frozen=True)
+class Kill:
+    """When a command is killed."""
+
+    after: float | None = None
+    """Seconds; None for one of the moments at which files change."""
+    kind: str = ""
+    """Of the moment, see `moments.kind_of`."""
+    number: int = 1
+    """Which of those of its kind."""
+    past: bool = True
+    """Whether the file has changed by then."""
+
+    def __str__(self) -> str:
+        if self.after is not None:
+            return f"after {self.after:.2f} s"
+        return f"{'after' if self.past else 'before'} {self.kind} {self.number}"
 
 
 def trial(random: Random, directory: Path, given: Path) -> Outcome:
     """Kills a program one to three times, then runs it to its end."""
-    program = random.choice(sorted(programs.PROGRAMS.values(), key=lambda one: one.name))
-    own, reference = directory / "own", program.reference(given)
-    program.begin(given, own)
-    kinds = moments.recorded(reference.with_name(f"{reference.name}.{_MOMENTS}"))
-    usual = json.loads(reference.with_name(f"{reference.name}.{_SECONDS}").read_text())
-    arguments, tried = program.arguments(given, own), []
+    program = programs.PROGRAMS[random.choice(sorted(programs.PROGRAMS))]
+    reference = program.reference(given)
+    kinds = moments.recorded(programs.beside(reference, "moments.jsonl"))
+    usual = json.loads(programs.beside(reference, "seconds.json").read_text(encoding="utf-8"))
+    kills = []
     for _ in range(random.choice((1, 1, 1, 2, 3))):
-        before: Callable[[], None] | None = None
-        kill_after = None
         if random.random() < 0.3:
-            kill_after = random.uniform(0.05, 1.1) * usual
-            tried.append(f"after {kill_after:.2f} s")
+            kills.append(Kill(random.uniform(0.05, 1.1) * usual))
         else:
             kind, number = moments.drawn(kinds, random)
-            past = random.random() < 0.5
-            before = moments.kill_at(own, kind, number, past)
-            tried.append(f"{'after' if past else 'before'} {kind} {number}")
+            kills.append(Kill(None, kind, number, random.random() < 0.5))
+    return killed(program, kills, directory, given)
+
+
+def killed(
+    program: programs.Program, kills: Sequence[Kill], directory: Path, given: Path
+) -> Outcome:
+    """Kills a program, each time at a moment of what it goes on with, then runs it to its end."""
+    own, reference = directory / "own", program.reference(given)
+    program.begin(given, own)
+    said = f"{program.name} killed {', '.join(map(str, kills))}"
+    for kill in kills:
+        before = None
+        if kill.after is None:
+            before = moments.kill_at(own, kill.kind, kill.number, kill.past)
         ended = forked.run(
-            forked.command(arguments, before),
+            forked.command(program.arguments(given, own), before),
             directory / "killed.log",
             seconds=programs.LIMIT,
-            kill_after=kill_after,
+            kill_after=kill.after,
         )
-        said = f"{program.name} killed {', '.join(tried)}"
-        if ended.code == -signal.SIGKILL or ended.code == 0:
-            continue
-        return Outcome(ended.fault or LOST, said, ended.last)
+        if ended.code not in (-signal.SIGKILL, 0):
+            return Outcome(ended.fault or LOST, said, ended.last)
     return compared(program, given, own, said, reference)
 
 
@@ -62,13 +75,8 @@ def compared(
     ended = programs.complete(program, given, own)
     if ended.fault or ended.code:
         return Outcome(ended.fault or LOST, said, ended.last)
-    try:
-        found = programs.facts_beside(own)
-    except OSError:
-        return Outcome(TRACEBACK, said, ended.last)
-    if different := facts.differing(found, programs.facts_beside(reference)):
-        return Outcome(LOST, said, "\n".join(different))
-    return Outcome(CLEAN, said)
+    different = facts.differing(programs.facts_beside(own), programs.facts_beside(reference))
+    return Outcome(LOST, said, "\n".join(different)) if different else Outcome(CLEAN, said)
 
 
 FAULT = Fault(
@@ -77,6 +85,5 @@ FAULT = Fault(
     "files change; then the same command to its end",
     trials=1000,
     trial=trial,
-    prepare=prepare,
-    seconds=5 * programs.LIMIT,
+    seconds=8 * programs.LIMIT,
 )

@@ -210,5 +210,6 @@ FAULT = Fault(
     trial=trial,
     prepare=prepare,
     seconds=60,
+    commands=False,
     together=50,
 )
