@@ -13,6 +13,7 @@ docs have it.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if left:
             campaign.prepare(fault)
             asked[fault] = left
+    # So that what has been begun is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     progress = told.Progress({fault: len(left) for fault, left in asked.items()})
     for one in campaign.run(asked, args.jobs):
         progress.came(one)

@@ -1,8 +1,10 @@
 """What has to be set before JAX is imported, and what is imported before trials are forked."""
 
+import contextlib
 import gc
 import importlib
 import os
+import pkgutil
 import warnings
 from pathlib import Path
 
@@ -23,11 +25,8 @@ _COMMANDS = (
     *("pretrain", "distill_student", "store_targets", "finetune", "evaluate", "export"),
     *("scaling_study", "prepare", "predict", "inspect_path", "train_pair", "train_head"),
 )
-_LATER = (
-    *("tensorboard", "grain", "sklearn.datasets", "matplotlib.figure", "array_record"),
-    *("distill.report.run", "distill.report.scaling", "distill.train.event_file"),
-    *("distill.runs.opened", "distill.export.stablehlo", "distill.export.check"),
-)
+_LATER = ("tensorboard", "grain", "sklearn.datasets", "matplotlib.figure", "array_record")
+_WHOLE = ("configs", "distill", "students", "teachers")
 
 
 def settle(cache: Path) -> None:
@@ -50,9 +49,14 @@ def load(commands: bool) -> None:
     Args:
       commands: whether they run commands.
     """
-    names = (*(f"pipelines.{command}" for command in _COMMANDS), *_LATER) if commands else ()
-    for name in names:
-        importlib.import_module(name)
+    if commands:
+        for name in (*(f"pipelines.{command}" for command in _COMMANDS), *_LATER):
+            importlib.import_module(name)
+        for package in map(importlib.import_module, _WHOLE):
+            for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+                # What an optional library is missing for, nothing here runs.
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(one.name)
     # A command's module runs as the program in a child, and is imported already.
     warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
     warnings.filterwarnings("ignore", ".*fork", RuntimeWarning)

@@ -51,6 +51,7 @@ def forked(body: Callable[[], int | None], log: Path) -> int:
         return pid
     code = 1
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         with log.open("ab") as out:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
@@ -100,6 +101,7 @@ def run(
       seconds: after which it has hung.
       kill_after: seconds after which it is killed.
     """
+    log.unlink(missing_ok=True)
     begun = time.monotonic()
     pid = forked(body, log)
     code = waited(pid, seconds if kill_after is None else kill_after)

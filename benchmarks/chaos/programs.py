@@ -240,12 +240,14 @@ def photographs(root: Path, each: int = 6) -> None:
                 Image.fromarray(pixels).save(root / split / name / f"{number}.jpg")
 
 
-def complete(program: Program, given: Path, own: Path, before: Any = None) -> forked.Ended:
-    """Runs it to its end; what it left is then in `facts.json` beside its directory."""
+def complete(
+    program: Program, given: Path, own: Path, before: Any = None, part: str = ""
+) -> forked.Ended:
+    """Runs it to its end; what it left, or a part, is then in `facts.json` beside its directory."""
     file = beside(own, "facts.json")
 
     def note() -> None:
-        file.write_text(json.dumps(facts_of(own)), encoding="utf-8")
+        file.write_text(json.dumps(facts_of(own, part)), encoding="utf-8")
 
     body = forked.command(program.arguments(given, own), before, note)
     return forked.run(body, beside(own, "log"), seconds=LIMIT)

@@ -168,7 +168,7 @@ def _cache(given: Path, place: Path) -> None:
 
 _MADE: dict[str, Callable[[Path, Path], None]] = {
     "half": _halved("training", "run/checkpoints"),
-    "half store": _halved("store", "run"),
+    "half store": _halved("store", "run/unfinished.array_record"),
     "export": _moved("export", "teacher/export"),
     "prepared": _moved("preparation", "run"),
     "cache": _cache,
@@ -189,16 +189,13 @@ def _played(
     if damage:
         damage(copy)
     arguments = [text.replace("OWN", str(own)) for text in scene.arguments(given, own)]
-    return programs.complete(programs.Program(scene.name, lambda _, __: arguments), given, own)
+    program = programs.Program(scene.name, lambda _, __: arguments)
+    return programs.complete(program, given, own, part=scene.result)
 
 
 def _result(scene: Scene, own: Path) -> dict[str, object]:
     """The facts of what a scene's command wrote."""
-    found = {
-        name: fact
-        for name, fact in programs.facts_beside(own).items()
-        if name == scene.result or name.startswith(f"{scene.result}/")
-    }
+    found = programs.facts_beside(own)
     # Older checkpoints are what they were, whole or not.
     folder = f"{scene.result}/checkpoints/"
     steps = [int(name.removeprefix(folder)) for name in found if name.startswith(folder)]
