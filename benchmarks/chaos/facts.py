@@ -12,7 +12,7 @@ import numpy as np
 # Wall-clock measurements: the only figures that may differ between two equal runs.
 _TIMINGS = frozenset(
     "train/images_per_second train/data_wait images_per_second seconds first_step_seconds "
-    "training_seconds milliseconds written bytes".split()
+    "training_seconds milliseconds written bytes time".split()
 )
 # What is for people, says when it was written, or whose it is.
 _FREE = re.compile(
