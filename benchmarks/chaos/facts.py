@@ -16,7 +16,7 @@ _TIMINGS = frozenset(
 )
 # What is for people, says when it was written, or whose it is.
 _FREE = re.compile(
-    r"train\.log|report\.html|events\.out\.tfevents.*|\.lock|claim\.json|MODEL_CARD\.md|examples\.json"
+    r"train\.log|report\.html|events\.out\.tfevents.*|\.lock|claim\.json|checksums\.json|MODEL_CARD\.md|examples\.json"
 )
 _LEFT = re.compile(r"tmp|temp|\.export|partial|\.part\b|\.begun", re.IGNORECASE)
 _VERSION = re.compile(r"(\bexport(?:/[a-z_0-9]+)?)/\d+/")
@@ -153,7 +153,7 @@ def _program(content: bytes) -> str:
 
     try:
         module = export.deserialize(bytearray(content)).mlir_module()
-        plain = re.sub(r"^#loc.*$|loc\((#loc\d*|unknown)\)", "", module, flags=re.MULTILINE)
+        plain = re.sub(r"^#loc.*\n|loc\((#loc\d*|unknown)\)", "", module, flags=re.MULTILINE)
         return f"{zlib.crc32(plain.encode()):08x}"
     except ValueError as error:
         return f"damaged: {error}"

@@ -14,7 +14,8 @@ from benchmarks.chaos import forked, programs
 from benchmarks.chaos.attempts import bound_memory
 from benchmarks.chaos.fault import CLEAN, HUNG, Fault, Outcome
 from distill.bounds import bounds_of
-from distill.config.schema import bare, leaves, options
+from distill.config.schema import bare, leaves, members_of, options
+from distill.evaluate.evaluation import EvaluationConfig
 from distill.json_files import read_json
 
 MEMORY_GIB = 6
@@ -69,6 +70,7 @@ _NAMES = ("a", "val", "é", "a/b", "x.y", "", " ", "NAME", "..", "test", "train"
 def _schemas() -> dict[str, tuple[type, Callable[[Path, Path], list[str]]]]:
     from distill.laws.config import StudyConfig
     from distill.runs.distillation import DistillConfig
+    from distill.runs.evaluated import EvaluateConfig
     from distill.runs.pretraining import PretrainConfig
     from distill.runs.storing import StoreTargetsConfig
     from pipelines.finetune import FinetuneConfig
@@ -80,6 +82,7 @@ def _schemas() -> dict[str, tuple[type, Callable[[Path, Path], list[str]]]]:
         "store": StoreTargetsConfig,
         "study": StudyConfig,
         "replay": DistillConfig,
+        "evaluation": EvaluateConfig,
     }
     return {name: (one, programs.PROGRAMS[name].arguments) for name, one in schemas.items()}
 
@@ -133,7 +136,7 @@ def drawn(schema: type, there: Collection[str], random: Random) -> list[str]:
         for path in _named_in(path, there)
         if odd or any(map(_is_drawn, options(one)))
     ]
-    for _ in range(random.choice((1, 1, 2, 3))):
+    for _ in range(random.choice((1, 1, 2, 3)) if there else 0):
         if odd < 0.5 or random.random() < 0.6:
             path, annotation = random.choice(near)
         else:
@@ -144,11 +147,21 @@ def drawn(schema: type, there: Collection[str], random: Random) -> list[str]:
         if random.random() < 0.06 * odd:
             path = _with_a_letter_changed(path, random)
         found.append(f"--{path}={_value(annotation, random, odd)}")
-    if random.random() < 0.15 and (evals := [path for path, *_ in known if ".evals.NAME." in path]):
-        kinds = next(one for path, _, one in known if path.endswith("evals.NAME.kind"))
-        path = random.choice(evals).partition("evals.")[0] + "evals.added.kind"
-        found.append(f"--{path}={_value(kinds, random, odd)}")
+    evals = next((path for path, *_ in known if path.endswith("evals.NAME.kind")), None)
+    if evals and (not there or random.random() < 0.2):
+        found += _evaluation(evals.removesuffix(".NAME.kind"), random, odd)
     return found
+
+
+def _evaluation(evals: str, random: Random, odd: float) -> list[str]:
+    """Overrides that ask for an evaluation, of any kind, with up to three keys of its own."""
+    member = random.choice(members_of(EvaluationConfig).members)
+    known = list(leaves(member, f"{evals}.added."))
+    others = [leaf for leaf in known if leaf[1].name != "kind"]
+    chosen = random.sample(others, min(random.randrange(4), len(others)))
+    kind = next(field.default for _, field, _ in known if field.name == "kind")
+    values = [f"--{path}={_value(one, random, odd)}" for path, _, one in chosen]
+    return [f"--{evals}.added.kind={kind}", *values]
 
 
 def _named_in(path: str, there: Collection[str]) -> list[str]:
@@ -194,8 +207,8 @@ def _bounded(stops: bool) -> Callable[[], None]:
 
 def _keys(given: Path, name: str) -> list[str]:
     """The keys that a program's config has."""
-    run = programs.PROGRAMS[name].reference(given) / "run"
-    return [*keys_of(read_json(run / "config.json"))]
+    config = programs.PROGRAMS[name].reference(given) / "run" / "config.json"
+    return [*keys_of(read_json(config))] if config.exists() else []
 
 
 def trial(random: Random, directory: Path, given: Path) -> Outcome:
@@ -205,7 +218,7 @@ def trial(random: Random, directory: Path, given: Path) -> Outcome:
     schema, arguments = schemas[name]
     overrides, stops = drawn(schema, _keys(given, name), random), random.random() > 1 / 6
     own = directory / "own"
-    own.mkdir()
+    programs.PROGRAMS[name].begin(given, own)
     log = directory / "log"
     said = f"{name} {'' if stops else 'for two steps '}{' '.join(map(repr, overrides))}"
     body = forked.command([*arguments(given, own), *overrides], _bounded(stops))
