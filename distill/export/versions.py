@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import jax
 
 from distill.begun import begun_directory
-from distill.errors import UserError, did_you_mean
+from distill.checksums import FILE as CHECKSUMS
+from distill.checksums import checksums_of, damage_in, files_in
+from distill.errors import Damaged, UserError, did_you_mean
 from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.card import model_card
 from distill.export.model import Artefact, Exportable, ExportFailed, Kind, signature
@@ -273,6 +275,23 @@ def _describe(
     (written / CARD).write_text(
         model_card(model, description), encoding="utf-8", errors="surrogateescape"
     )
+    # But for what people write on.
+    names = [name for name in files_in(written) if not name.endswith(".md")]
+    sums = checksums_of(written, names)
+    write_json(written / CHECKSUMS, {"files": sums}, checked=True)
+
+
+def check_undamaged(version: Path) -> None:
+    """Checks that the files of an export are what was written; earlier versions kept no checksums.
+
+    Raises:
+      Damaged: naming the first that is not.
+    """
+    if problems := damage_in(version):
+        raise Damaged(
+            f"the export in {version} is damaged: {problems[0]}\nExport it again, or put back a "
+            f"copy; if that was changed on purpose, delete {version / CHECKSUMS}"
+        )
 
 
 def _grant(written: Path) -> None:

@@ -101,10 +101,9 @@ class Best:
             max_to_keep=1,
             best_fn=lambda kept: self._sign * kept["value"],
             keep_checkpoints_without_metrics=False,
-            # What a killed run left half-written under a temporary name.
-            cleanup_tmp_directories=True,
         )
         self._directory = (workdir / FOLDER).resolve()
+        remove_unfinished(self._directory)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=options,

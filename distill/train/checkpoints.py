@@ -71,6 +71,10 @@ class Checkpoints:
         self._training_only = tuple(training_only)
         self._read_only = read_only
         self._directory = (workdir / folder).resolve()
+        # What a killed run left half-written. Orbax would do so in a thread, for which it waits
+        # before it saves: a run that ends before that would leave it, or end amid it.
+        if not read_only:
+            remove_unfinished(self._directory)
         kept: list[policies.PreservationPolicy] = [policies.LatestN(n=keep)]
         if keep_every is not None:
             kept.append(policies.EveryNSteps(keep_every))
@@ -80,8 +84,6 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(kept),
             create=not read_only,
             read_only=read_only,
-            # What a killed run left half-written under a temporary name.
-            cleanup_tmp_directories=not read_only,
         )
         handlers: dict[str, ocp.CheckpointHandler] = {
             name: Arrays() for name in ("params", "trained", "optimizer", *self._training_only)
