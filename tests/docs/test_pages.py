@@ -10,7 +10,10 @@ import yaml
 from documents import DOCS, anchors, links, pages
 from support import REPOSITORY
 
+from distill.config.help import sections
+from distill.runs.distillation import DistillConfig
 from pipelines.cli import COMMANDS
+from pipelines.pretrain import PretrainConfig
 from website import notebooks, reference
 from website.reference import PROJECT
 
@@ -159,3 +162,29 @@ def test_a_notebook_becomes_a_page_with_what_its_cells_printed(tmp_path):
         "# A\nb\n\n```python\n1 + 1\n```\n\n```text\ntwo:\n2\n```\n\n"
         "This page is the notebook [a.ipynb](a.ipynb).\n"
     )
+
+
+SCHEMAS = (DistillConfig, PretrainConfig)
+
+
+def _keys() -> set[str]:
+    """All keys and sections of configs that train, `NAME` for any name."""
+    found: set[str] = set()
+    for schema in SCHEMAS:
+        for section, _, keys in sections(schema):
+            found |= {section, *(key.path for key in keys)}
+    return {above for path in found for above in (path, path.rpartition(".")[0])}
+
+
+def _named(page: Path) -> Iterator[str]:
+    """The keys that the second cells of a page's tables name."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = re.split(r"(?<!\\)\|", line)
+        if len(cells) > 3:
+            yield from re.findall(r"`(config\.[\w.]*\w)", cells[2])
+
+
+def test_the_keys_that_others_words_become_are_keys():
+    named = set(_named(DOCS / "coming_from.md"))
+    assert len(named) > 50
+    assert sorted(named - _keys()) == []
