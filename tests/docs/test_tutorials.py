@@ -31,7 +31,7 @@ def run_page(page: Path, directory: Path) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
         where = f"{page.name}:{block.line}"
