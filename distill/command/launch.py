@@ -22,6 +22,7 @@ from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting, family_of
 from distill.command.processes import define_process_flags, join
 from distill.command.quiet import quieten_libraries
+from distill.command.streams import keep_streams
 from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
@@ -108,6 +109,7 @@ def launch_training(
         schema,
         batch="--config.train.batch_size",
         writes=lambda: path_of(values.workdir) if values.workdir else None,
+        outlives_output=True,
     )
 
 
@@ -120,6 +122,7 @@ def launch(
     batch: str = "batch",
     keeps: bool = True,
     writes: Callable[[], Path | None] = lambda: None,
+    outlives_output: bool = False,
 ) -> NoReturn:
     """Runs `body` on the arguments and exits: 0, or the error's exit code with its message.
 
@@ -134,11 +137,14 @@ def launch(
       batch: what sets how many images are computed at once, for the message where memory runs out.
       keeps: whether compiled programs are kept; those for devices that are not here cannot be read.
       writes: says, once flags are parsed, which workdir is written to.
+      outlives_output: whether it goes on where nobody reads what it prints, as its results are
+        files.
     """
     STARTUP.begin("import", process_seconds())
     STARTUP.turn_to(OTHER)
     imported()
     arguments = command_line() if argv is None else list(argv)
+    keep_streams(output=outlives_output)
     accept_any_text()
     allow_workers()
     quieten_libraries()

@@ -9,7 +9,7 @@ from typing import Any
 
 from distill.buckets import place_of
 from distill.data.sources import abbreviate
-from distill.errors import Damaged, UserError
+from distill.errors import Damaged, RunFailed, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
 from distill.parallel import distributed
@@ -48,10 +48,31 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
+            self._identity = _identity(self.path)
         except OSError as error:
             raise UserError(
                 f"cannot write to workdir {self.path}: {error.strerror}; choose another --workdir"
             ) from error
+
+    def check_there(self) -> None:
+        """Checks, before something is written, that it is the directory that it was.
+
+        Raises:
+          RunFailed: if it was deleted, or another one is in its place.
+        """
+        try:
+            now = _identity(self.path)
+        except FileNotFoundError as error:
+            raise RunFailed(
+                f"workdir {self.path} was deleted or moved while the run was at work there: "
+                "nothing more can be saved. Put it back, or begin anew with the same command"
+            ) from error
+        if now != self._identity:
+            raise RunFailed(
+                f"workdir {self.path} was replaced by another directory while the run was at work "
+                "there: nothing is written to it. Put back the one that was there, or choose "
+                "another --workdir"
+            )
 
     def below(self, name: str) -> "Workdir":
         """That of one of several runs which are made together."""
@@ -149,6 +170,11 @@ class Workdir:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the run's final figures to summary.json."""
         write_json(self.path / "summary.json", summary, checked=True)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _renewed(
