@@ -35,7 +35,7 @@ from distill.train.left import writing_to
 from distill.train.memory import explained
 from distill.train.signals import Terminated, orderly_end
 from distill.train.train_log import explain
-from distill.train.workdir import Workdir
+from distill.train.workdir import Gone, Workdir
 
 
 def launch_training(
@@ -99,7 +99,8 @@ def launch_training(
             distributed.check_same("the config", configs.to_dict(config))
             workdir = Workdir(directory, resume_from=values.resume_from)
             distributed.check_shared(workdir.path, "--workdir")
-            run(config, workdir)
+            with workdir.at_work():
+                run(config, workdir)
 
     launch(
         doc,
@@ -175,6 +176,9 @@ def launch(
         if code or distributed.is_primary():
             who = distributed.who() if code else ""
             print(f"{who}{explain(error)}", file=sys.stderr)
+        if isinstance(error, Gone):
+            # Threads that still write would trace their failure.
+            _end_interrupted(code, message)
     except KeyboardInterrupt as error:
         print(f"\n{explain(error)}", file=sys.stderr)
         _end_interrupted(130)
@@ -196,13 +200,13 @@ def launch(
     sys.exit(code)
 
 
-def _end_interrupted(code: int) -> NoReturn:
+def _end_interrupted(code: int, message: str = "it was interrupted") -> NoReturn:
     """Ends without taking Python apart.
 
     What the interruption found JAX at, such as a compilation, stays half done, and freeing it was
     seen to end in a segmentation fault.
     """
-    distributed.leave(code, "it was interrupted")
+    distributed.leave(code, message)
     # Semaphores and temporary files are given back.
     atexit._run_exitfuncs()
     sys.stdout.flush()

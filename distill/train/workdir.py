@@ -1,5 +1,6 @@
 """The directory of a run: whose it is, and what it says at the end."""
 
+import contextlib
 import errno
 import fcntl
 import tempfile
@@ -21,6 +22,10 @@ DATA = "data.json"
 
 # Of several directories, so many are named.
 _MOST_NAMED = 5
+
+
+class Gone(RunFailed):
+    """A run's directory is no longer there, and whatever is still being written has no place."""
 
 
 class Workdir:
@@ -58,21 +63,33 @@ class Workdir:
         """Checks, before something is written, that it is the directory that it was.
 
         Raises:
-          RunFailed: if it was deleted, or another one is in its place.
+          Gone: if it was deleted, or another one is in its place.
         """
         try:
-            now = _identity(self.path)
-        except FileNotFoundError as error:
-            raise RunFailed(
-                f"workdir {self.path} was deleted or moved while the run was at work there: "
-                "nothing more can be saved. Put it back, or begin anew with the same command"
-            ) from error
-        if now != self._identity:
-            raise RunFailed(
-                f"workdir {self.path} was replaced by another directory while the run was at work "
-                "there: nothing is written to it. Put back the one that was there, or choose "
-                "another --workdir"
+            there = _identity(self.path) == self._identity
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise Gone(
+                f"workdir {self.path} was deleted, moved or replaced while the run was at work "
+                "there: nothing more is saved. Put back the one that was there and run the same "
+                "command again, or begin anew in another --workdir"
             )
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While entered, what fails because the directory has gone says so.
+
+        Raises:
+          Gone: as `check_there`.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception:
+            self.check_there()
+            raise
 
     def below(self, name: str) -> "Workdir":
         """That of one of several runs which are made together."""
