@@ -145,10 +145,11 @@ def launch(
     STARTUP.turn_to(OTHER)
     imported()
     arguments = command_line() if argv is None else list(argv)
+    # Before streams are replaced: absl looks for those that Python began with.
+    quieten_libraries()
     keep_streams(output=outlives_output)
     accept_any_text()
     allow_workers()
-    quieten_libraries()
     if is_asked(arguments):
 
         def print_help(arguments: list[str]) -> None:
