@@ -145,4 +145,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main)
+    launch(__doc__, FLAGS, main, outlives_output=True)

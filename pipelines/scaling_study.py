@@ -141,4 +141,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main, schema=StudyConfig)
+    launch(__doc__, FLAGS, main, schema=StudyConfig, outlives_output=True)

@@ -70,6 +70,7 @@ class Checkpoints:
             raise ValueError(f"a checkpoint has {', '.join(sorted(taken))} already; rename it")
         self._training_only = tuple(training_only)
         self._read_only = read_only
+        self._keep, self._keep_every, self._keep_step = keep, keep_every, keep_step
         self._directory = (workdir / folder).resolve()
         # What a killed run left half-written. Orbax would do so in a thread, for which it waits
         # before it saves: a run that ends before that would leave it, or end amid it.
@@ -92,6 +93,25 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._directory, options=options, item_handlers=handlers
         )
+
+    @property
+    def directory(self) -> str:
+        """Where they lie."""
+        return str(self._directory)
+
+    def prune(self, also: int | None = None) -> None:
+        """Deletes those that are not to be kept, as a kill may have come before that.
+
+        Args:
+          also: a step whose checkpoint is kept besides.
+        """
+        if self._keep is None:
+            return
+        steps = self.steps
+        for step in steps[: -self._keep]:
+            is_multiple = self._keep_every is not None and step % self._keep_every == 0
+            if not is_multiple and step not in (self._keep_step, also):
+                self._manager.delete(step)
 
     @property
     def steps(self) -> list[int]:

@@ -165,8 +165,8 @@ def test_a_disk_that_is_full_ends_caching_not_the_run(place, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "_extend", full)
     images = cached(Counting(), place, None)
+    monkeypatch.setattr(cache, "_extend", full)
     for _ in range(2):
         same(images.read(1), Counting().read(1))
 
