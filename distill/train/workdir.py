@@ -6,6 +6,7 @@ import fcntl
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distill.buckets import place_of
@@ -37,16 +38,23 @@ class Workdir:
       UserError: if it is not on this machine, or cannot be created or written.
     """
 
-    def __init__(self, path: str | Path, *, resume_from: int | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        resume_from: int | None = None,
+        parts: Mapping[str, int] = MappingProxyType({}),
+    ):
         """Creates it if it is not there.
 
         Args:
           path: of the directory.
           resume_from: the step of a checkpoint to go on from where later ones are damaged, see
             `distill.train.damage.set_aside`; None goes on from the newest.
+          parts: the same of runs below it, by their paths from here.
         """
         self.path = Path(local_path(str(path), "workdir"))
-        self._resume_from = resume_from
+        self._resume_from, self._parts = resume_from, parts
         self.claimed = False
         """Whether it is known to be this run's, by `claim`."""
         try:
@@ -93,7 +101,7 @@ class Workdir:
 
     def below(self, name: str) -> "Workdir":
         """That of one of several runs which are made together."""
-        return Workdir(self.path / name, resume_from=self._resume_from)
+        return Workdir(self.path / name, resume_from=self._parts.get(name, self._resume_from))
 
     def claim(
         self,
