@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import RunFailed, UserError
-from distill.export.hub_card import places, repository_card
-from distill.export.versions import CARD, Version
+from distill.export.hub_card import places, repository_card, without_paths
+from distill.export.versions import CARD, DESCRIPTION, Version
+from distill.json_files import read_json
 
 README = "README.md"
 # As the hub has them.
@@ -85,10 +86,11 @@ class Push:
           UserError: if the hub refuses it.
           RunFailed: if it cannot be reached, or fails.
         """
-        card = repository_card(self.name, versions)
-        files = repository_files(versions)
-        sizes = {README: len(card.encode("utf-8", "surrogateescape"))}
-        sizes |= {name: path.stat().st_size for name, path in files.items()}
+        files = contents(self.name, versions)
+        sizes = {
+            name: len(one) if isinstance(one, bytes) else one.stat().st_size
+            for name, one in files.items()
+        }
         visible = "private" if self.private else "public"
         done = "would be uploaded to" if self.dry_run else "uploads to"
         print(f"{done} {self.name} ({visible} if it is new):")
@@ -97,14 +99,13 @@ class Push:
             print(f"  {name:<{width}}  {size:>15,} bytes")
         print(f"  {f'{len(sizes)} files':<{width}}  {sum(sizes.values()):>15,} bytes")
         if self.dry_run:
-            print(f"\n{README}:\n\n{card}")
+            print(f"\n{README}:\n\n{repository_card(self.name, versions)}")
             return None
         from huggingface_hub import CommitOperationAdd
 
-        content = {README: card.encode("utf-8", "surrogateescape"), **files}
         operations = [
             CommitOperationAdd(path_in_repo=name, path_or_fileobj=one)
-            for name, one in content.items()
+            for name, one in files.items()
         ]
         written = ", ".join(str(one.path) for one in versions.values())
         with self._explained(f"Nothing was uploaded; what was exported stays: {written}"):
@@ -149,17 +150,32 @@ class Push:
             raise RunFailed(f"the upload to {self.name} failed: {error}. {left}") from error
 
 
-def repository_files(versions: Mapping[str, Version]) -> dict[str, Path]:
-    """The files by their names in the repository, beside its card."""
-    found = {}
+def contents(name: str, versions: Mapping[str, Version]) -> dict[str, Path | bytes]:
+    """The files of a repository by their names in it: README.md, and those of each version.
+
+    Files that tell of a version name the directories of this machine by their last part.
+    """
+    found: dict[str, Path | bytes] = {README: _bytes(repository_card(name, versions))}
     for form, folder in places(versions).items():
         root = versions[form].path
+        about = read_json(root / DESCRIPTION)["about"]
         for path in sorted(root.rglob("*")):
-            name = path.relative_to(root).as_posix()
+            inside = path.relative_to(root).as_posix()
             # The card at the top is README.md.
-            if path.is_file() and (folder or name not in (CARD, README)):
-                found[f"{folder}/{name}" if folder else name] = path
+            if not path.is_file() or (not folder and inside in (CARD, README)):
+                continue
+            told = inside in (CARD, DESCRIPTION)
+            found[f"{folder}/{inside}" if folder else inside] = (
+                _bytes(without_paths(path.read_text("utf-8", "surrogateescape"), about))
+                if told
+                else path
+            )
     return found
+
+
+def _bytes(text: str) -> bytes:
+    # What a path's name holds may be no text; the hub takes UTF-8 alone.
+    return text.encode("utf-8", "replace")
 
 
 def _api() -> Any:

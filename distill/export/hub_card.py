@@ -21,6 +21,8 @@ _ON_THE_HUB = {
     "imagenet2012": "ILSVRC/imagenet-1k",
     "mnist": "ylecun/mnist",
 }
+# Whole, or a source's, with what cards say after it.
+_PATH = re.compile(r"^(?:\w+:)?(/.+?)(?:@\d+)?(?=$|, split )", re.DOTALL)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -54,16 +56,32 @@ def repository_card(name: str, versions: Mapping[str, Version]) -> str:
         body = body.replace("README.md beside this file has", f"{first}/README.md has")
         listing = "\n".join(f"- `{form}/`: {CARD} in it says how to use it" for form in inside)
         body += f"\n## Files\n\n{listing}\n"
-    return f"---\n{front}---\n{body}"
+    return without_paths(f"---\n{front}---\n{body}", about)
+
+
+def without_paths(text: str, about: Mapping[str, Any]) -> str:
+    """A text with the paths of this machine that its export tells of cut to their last part."""
+    found = {path for one in _strings(about) for path in _PATH.findall(one)}
+    for path in sorted(found, key=len, reverse=True):
+        text = text.replace(path, Path(path).name)
+    return text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(one)
 
 
 def _known(name: str, front: str, about: Mapping[str, Any]) -> Iterator[str]:
     """Lines of YAML, of what JSON is a part."""
     trained, _ = _source(about, "trained on")
     if data := _ON_THE_HUB.get(trained.removeprefix("tfds:").partition("/")[0].partition(":")[0]):
-        yield f"datasets: {json.dumps([data])}"
+        yield f"datasets: {_yaml([data])}"
     if bases := [*_bases(about)]:
-        yield f"base_model: {json.dumps(bases)}"
+        yield f"base_model: {_yaml(bases)}"
     if metrics := [*_metrics(about)]:
         task = re.search(r"^pipeline_tag: (.*)$", front, re.MULTILINE)
         source, split = _source(about, "evaluated on")
@@ -73,8 +91,12 @@ def _known(name: str, front: str, about: Mapping[str, Any]) -> Iterator[str]:
             "dataset": dataset | ({"split": split} if split else {}),
             "metrics": metrics,
         }
-        yield f"metrics: {json.dumps([one['type'] for one in metrics])}"
-        yield f"model-index: {json.dumps([{'name': name.partition('/')[2], 'results': [result]}])}"
+        yield f"metrics: {_yaml([one['type'] for one in metrics])}"
+        yield f"model-index: {_yaml([{'name': name.partition('/')[2], 'results': [result]}])}"
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _source(about: Mapping[str, Any], key: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from hub import TOKEN, hub
 from support import run_command
 
 from distill.errors import RunFailed, UserError
-from distill.export.hub import Push, repository_files
+from distill.export.hub import Push, contents
 from distill.export.hub_card import repository_card
 from distill.export.versions import Version
 from distill.json_files import write_json
@@ -107,8 +107,9 @@ def test_all_of_it_goes_into_one_commit_with_the_card(server, exported, capsys):
         *("stablehlo/MODEL_CARD.md", "stablehlo/README.md", "stablehlo/assets/names.txt"),
         *("stablehlo/export.json", "stablehlo/model.safetensors"),
     ]
-    for name, path in repository_files(versions).items():
-        assert commit[name] == path.read_bytes()
+    for form, folder in (("hf", ""), ("stablehlo", "stablehlo/")):
+        for name in ("export.json", "model.safetensors", "assets/names.txt"):
+            assert commit[folder + name] == (versions[form].path / name).read_bytes()
     assert commit["README.md"].decode() == repository_card("jane/vit-tiny", versions)
     # Weights go as large files, and before the commit.
     assert set(server.large.values()) == {b"hf" * 1000, b"stablehlo" * 1000}
@@ -193,6 +194,31 @@ def test_the_table_beside_the_teacher_is_of_the_runs_own_figures(exported, tmp_p
         "- the same first class, student and teacher on the test split: 75.00%",
         "- KL divergence, in nats, student and teacher on the validation split: 2.0000",
     ]
+
+
+def test_directories_of_this_machine_are_called_by_their_last_part(exported, tmp_path):
+    about = {
+        "workdir": "/home/jane/runs/a student",
+        "teachers": {"teacher": {"source": "/home/jane/runs/a student/../teacher"}},
+        "start": {"workdir": "/home/jane/runs/start"},
+        "branched_from": "/home/jane/trunk@500",
+        "data": {
+            "trained on": "folder:/home/jane/my photos, split train",
+            "evaluated on": "folder:/home/jane/my photos, split val (val/)",
+        },
+        "metrics": {"val/accuracy": "0.5"},
+    }
+    versions = exported("hf", "onnx", **about)
+    for version in versions.values():
+        card = version.path / "MODEL_CARD.md"
+        lines = "\n".join(json.dumps(one) for one in about.values())
+        card.write_text(card.read_text() + lines)
+    files = contents("jane/x", versions)
+    told = [files[name] for name in ("README.md", "export.json", "onnx/MODEL_CARD.md")]
+    for text in told:
+        assert b"/home" not in text and b"folder:my photos, split train" in text
+        assert b"a student" in text and b"trunk@500" in text
+    assert b'"name": "folder:my photos", "split": "val"' in files["README.md"]
 
 
 def test_a_dry_run_lists_and_asks_nobody(exported, monkeypatch, capsys):
