@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 _CODE = re.compile(r"(`[^`]+`)")
+_ITEM = re.compile(r"(?:[-*]|\d+\.) ")
+_IN_LIST = re.compile(r"(?:[-*]|\d+\.) | ")
 _SPECIAL = re.compile(r"([\\*_\[\]|~#])")
 
 
@@ -54,3 +56,19 @@ def _paragraphs(text: str) -> Iterator[tuple[bool, list[str]]]:
             continue
         joined = [line.removeprefix("  ") for lines in parts for line in [*lines, ""]]
         yield True, joined[:-1]
+
+
+def with_lists(text: str) -> str:
+    """Markdown with an empty line before each list that follows a paragraph.
+
+    GitHub needs none, and Python-Markdown would take the list for a part of the paragraph.
+    """
+    lines: list[str] = []
+    is_code = False
+    for line in text.splitlines():
+        before = lines[-1] if lines else ""
+        if not is_code and _ITEM.match(line) and before.strip() and not _IN_LIST.match(before):
+            lines.append("")
+        is_code ^= line.lstrip().startswith("```")
+        lines.append(line)
+    return "\n".join([*lines, ""])
