@@ -58,10 +58,11 @@ def _paragraphs(text: str) -> Iterator[tuple[bool, list[str]]]:
         yield True, joined[:-1]
 
 
-def with_lists(text: str) -> str:
-    """Markdown with an empty line before each list that follows a paragraph.
+def as_on_github(text: str) -> str:
+    """Markdown that Python-Markdown reads as GitHub reads the one given.
 
-    GitHub needs none, and Python-Markdown would take the list for a part of the paragraph.
+    A list may follow a paragraph without an empty line between, which would make it a part of that;
+    and in a table's cells code escapes its pipes, which would show the backslash.
     """
     lines: list[str] = []
     is_code = False
@@ -70,5 +71,7 @@ def with_lists(text: str) -> str:
         if not is_code and _ITEM.match(line) and before.strip() and not _IN_LIST.match(before):
             lines.append("")
         is_code ^= line.lstrip().startswith("```")
+        if not is_code and line.startswith("|"):
+            line = _CODE.sub(lambda span: span[0].replace(r"\|", "|"), line)
         lines.append(line)
     return "\n".join([*lines, ""])
