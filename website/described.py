@@ -43,7 +43,7 @@ def described(command: str) -> dict[str, Any]:
                 ],
                 "schema": schema.__name__ if schema else None,
                 "sections": [
-                    (one.path, one.doc, [key._asdict() for key in one.keys])
+                    (one.path, one.doc, [key._asdict() for key in one.keys], one.kinds)
                     for one in (sections(schema) if schema else ())
                 ],
             }

@@ -76,7 +76,7 @@ def keys_page(command: Mapping[str, Any], users: Sequence[str]) -> str:
             "(configs.md)", "(../configs.md)"
         ),
     ]
-    for path, doc, keys in command["sections"]:
+    for path, doc, keys, kinds in command["sections"]:
         if not keys:
             continue
         lines += ["", f"## {code(path)}"]
@@ -92,6 +92,9 @@ def keys_page(command: Mapping[str, Any], users: Sequence[str]) -> str:
             for key in keys
         ]
         lines += ["", *table(("key", "type", "default", ""), rows)]
+        if kinds:
+            each = [(code(kind), escaped(said)) for kind, said in kinds]
+            lines += ["", *table(("kind", ""), each)]
     return "\n".join([*lines, ""])
 
 

@@ -20,9 +20,9 @@ from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import mix_views
 from distill.tasks.matching.layers import layers_of_teacher
 from distill.tasks.matching.targets import features_of
+from distill.train.differences import differences
 from distill.train.run import RunConfig
 from distill.train.step import step_key
-from distill.train.workdir import differences
 
 
 def describe_teachers(

@@ -19,8 +19,9 @@ from distill.optim.durations import UNITS
 from distill.paths import local_path
 from distill.train.checkpoints import Checkpoints
 from distill.train.config import TrainConfig
+from distill.train.differences import differences
 from distill.train.state import TrainState
-from distill.train.workdir import differences, is_run, read_config, read_images
+from distill.train.workdir import is_run, read_config, read_images
 
 T = TypeVar("T")
 

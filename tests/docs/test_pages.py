@@ -119,7 +119,12 @@ def test_every_command_is_described_and_every_config_has_a_page():
         "flags": [("--workdir", "Where; a|b.", None), ("--best", "The best.", "False")],
         "schema": "PretrainConfig",
         "sections": [
-            ("config", "All.", [dict(path="config.seed", kind="a <b>", default="0", doc="x | y")])
+            (
+                "config",
+                "All.",
+                [dict(path="config.seed", kind="a <b>", default="0", doc="x | y")],
+                [("kind=one", "The <first>.")],
+            )
         ],
     }
     made = reference.pages([command])
@@ -147,6 +152,7 @@ def test_every_command_is_described_and_every_config_has_a_page():
         "| `--best` | The best. | `False` |",
     ]
     assert r"| `seed` | a &lt;b&gt; | `0` | x \| y |" in made["reference/keys/pretrain.md"]
+    assert "| `kind=one` | The &lt;first&gt;. |" in made["reference/keys/pretrain.md"]
     assert "## distill/digits" in made[reference.CONFIGS_PAGE]
     assert {*reference.SCHEMAS.values()} <= {*COMMANDS}
 
@@ -184,8 +190,8 @@ def _keys() -> set[str]:
     """All keys and sections of configs that train, `NAME` for any name."""
     found: set[str] = set()
     for schema in SCHEMAS:
-        for section, _, keys in sections(schema):
-            found |= {section, *(key.path for key in keys)}
+        for section in sections(schema):
+            found |= {section.path, *(key.path for key in section.keys)}
     return {above for path in found for above in (path, path.rpartition(".")[0])}
 
 
