@@ -3,7 +3,7 @@
 import dataclasses
 import operator
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ class Largest:
     count: Sums
     names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
     """K of them; none where there is one number."""
-    requires: ClassVar[str] = ""
+    requires: str = dataclasses.field(default="", metadata={"static": True})
 
     @classmethod
     def of(cls, values: jax.Array, where: jax.Array, names: tuple[str, ...] = ()) -> Self:

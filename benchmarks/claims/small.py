@@ -1,0 +1,71 @@
+"""Small models on scenes of digits, which most claims train in some way or other."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.claims.runs import Run
+
+SCENES = "scenes?digits=1&difficulty=2"
+"""Of 16×16 pixels: ten classes, of which no model here is right on all."""
+
+UPSTREAM, DOWNSTREAM = tuple("0123456"), tuple("789")
+"""What is trained on, and what frozen features are measured on."""
+
+TRAIN_IMAGES = 20_000
+
+
+def pretraining(overrides: Mapping[str, Any], *, seed: int, broken: str = "") -> Run:
+    """A small ViT on labelled scenes; `overrides` are by dotted key.
+
+    Width 32, depth 3, 16 tokens; 1,200 steps of 64 images, Adam, cosine.
+    """
+    tree = copy.deepcopy(_BASE)
+    tree["seed"] = seed
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        inner = tree
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = value
+    return Run(pipeline="pretrain", config=_complete(tree), broken=broken)
+
+
+def _complete(tree: dict[str, Any]) -> dict[str, Any]:
+    """With what follows from the length and the width, unless it is said."""
+    train, model = tree["train"], tree["model"]
+    steps = train["total_steps"]
+    for key in ("log_every", "eval_every", "checkpoint_every"):
+        train.setdefault(key, steps)
+    model.setdefault("mlp_dim", 4 * model["width"])
+    model.setdefault("heads", max(2, model["width"] // 16))
+    schedule = tree["schedule"]
+    if "warmup_percent" not in schedule:
+        schedule.setdefault("warmup_steps", max(20, steps // 20))
+    return tree
+
+
+_BASE: dict[str, Any] = dict(
+    model=dict(
+        family="vit",
+        variant="mu/4",
+        width=32,
+        depth=3,
+        head="gap",
+        image_size=16,
+        channels=3,
+        num_classes=10,
+        remat="none",
+    ),
+    loss=dict(kind="softmax"),
+    data=dict(
+        source=f"{SCENES}&images={TRAIN_IMAGES}",
+        eval_source=SCENES,
+        threads=1,
+        cache="ram",
+        view=dict(crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=False, eval_crop=1.0),
+    ),
+    optimizer=dict(name="adam", learning_rate=3e-3, weight_decay=(("kernel$", 1e-4),), b2=0.98),
+    schedule=dict(kind="cosine"),
+    train=dict(batch_size=64, total_steps=1200, keep_checkpoints=1, example_images=None),
+)
