@@ -1,7 +1,7 @@
 """What a claim is, and what is concluded of it."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.claims.runs import Finished, Run
@@ -48,14 +48,14 @@ class Claim:
     """What is done here."""
     refuted_by: str
     """What would refute it."""
-    runs: Callable[[Sequence[int]], Mapping[Hashable, Run]]
+    runs: Callable[[Sequence[int]], Mapping[Any, Run]]
     """Of seeds: the trainings, by what tells them apart."""
     conclude: Callable[[Mapping[Any, Finished]], Conclusion]
     """Of what they came to, under the same keys."""
     draw: "Callable[[Conclusion, Figure], None]"
     broken: str = ""
     """What `broken_runs` have broken on purpose, in words."""
-    broken_runs: Callable[[Sequence[int]], Mapping[Hashable, Run]] | None = None
+    broken_runs: Callable[[Sequence[int]], Mapping[Any, Run]] | None = None
     """The same trainings without the mechanism: what is concluded has to be another thing."""
 
 

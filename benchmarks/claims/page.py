@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import json
 import platform
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ def keep(
     pages: Path,
     claim: Claim,
     conclusion: Conclusion,
-    runs: Mapping[Hashable, Run],
-    found: Mapping[Hashable, Finished],
+    runs: Mapping[Any, Run],
+    found: Mapping[Any, Finished],
     *,
     broken: bool = False,
 ) -> None:
@@ -57,7 +57,7 @@ def keep(
     figure.savefig(folder / f"{stem}.png", dpi=110)
 
 
-def _cpu_seconds(runs: Mapping[Hashable, Run], found: Mapping[Hashable, Finished]) -> float:
+def _cpu_seconds(runs: Mapping[Any, Run], found: Mapping[Any, Finished]) -> float:
     return sum({run.name: found[key].cpu_seconds for key, run in runs.items()}.values())
 
 

@@ -142,8 +142,8 @@ CLAIMS = (
         name="qk_norm",
         title="QK normalisation keeps attention logits small and training stable",
         statement=(
-            "LayerNorm on queries and keys keeps attention logits from growing; without it training "
-            "diverges from about 8 billion parameters, with logits above 50,000"
+            "LayerNorm on queries and keys keeps attention logits from growing; without it "
+            "training diverges from about 8 billion parameters, with logits above 50,000"
         ),
         source="ViT-22B, arXiv 2302.05442, §2.1 and its figure",
         published="diverges without, at 8B parameters",
