@@ -1,6 +1,7 @@
 # Everything from nothing but Python ≥ 3.11, pip and make.
 #   make demo   pre-train a teacher, distil a student, export it, on real scans, in minutes
 #   make test   lint and the tests; make test-slow the rest of them
+#   make docs   the documentation as a site, in build/docs
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/demo
@@ -12,7 +13,7 @@ export JAX_PLATFORMS ?= cpu
 installed := $(VENV)/installed
 pytest := $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-benchmarks test-demo lint format clean
+.PHONY: demo docs test test-slow test-benchmarks test-demo lint format clean
 
 demo: $(installed)
 	$(VENV)/bin/distill demo --workdir=$(WORKDIR)
@@ -31,6 +32,11 @@ test-benchmarks: $(installed)
 # The demo as a test: minutes long, and it checks the figures the README gives.
 test-demo: $(installed)
 	$(VENV)/bin/python -m pytest -s -m demo
+
+# What it says of itself is of its successor.
+docs: $(installed)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
+	$(VENV)/bin/python -m website.check build/docs
 
 lint: $(installed)
 	$(VENV)/bin/ruff format --check .

@@ -1,7 +1,7 @@
 """Errors that a user can mend: shown as one message, never as a traceback."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -20,14 +20,58 @@ class RunFailed(UserError):
     exit_code = 1
 
 
+class WrongFile(RunFailed):
+    """A file of the user's that does not hold what its place says, met on the way."""
+
+    exit_code = UserError.exit_code
+
+
 class Damaged(RunFailed):
     """What is on disk is no longer what was written there."""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known name it resembles, if it does."""
-    near = difflib.get_close_matches(name, names, 1)
+class GivenTwice(ValueError):
+    """Keys of a section of which a config may give one, and gives several.
+
+    `distill.config.resolve` adds which of them is from where, and what takes one away.
+    """
+
+    def __init__(self, message: str, given: Iterable[str]):
+        super().__init__(message)
+        self.given = tuple(given)
+
+
+def did_you_mean(name: str, names: Iterable[str], *, alike: float = 0.6) -> str:
+    """The end of a message about an unknown name: the known name it resembles, if it does.
+
+    Args:
+      name: as it was given.
+      names: those that are known.
+      alike: how much of both has to be the same, from 0 to 1.
+    """
+    near = difflib.get_close_matches(name, list(names), 1, alike)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def together(*steps: Callable[[], Any]) -> list[Any]:
+    """What each of several steps returns; what a user can mend of them is said of all at once.
+
+    Raises:
+      UserError: with what is wrong in every step that fails.
+    """
+    found, errors = [], []
+    for step in steps:
+        try:
+            found.append(step())
+        except RunFailed:
+            raise
+        except UserError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        raise UserError("\n".join(map(str, errors))) from errors[0]
+    if errors:
+        raise errors[0]
+    return found
 
 
 def check_each_once(field: str, values: Sequence[Any]) -> None:

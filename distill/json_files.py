@@ -1,5 +1,7 @@
 """JSON files that are whole, whatever happens while they are written."""
 
+import contextlib
+import io
 import json
 import os
 import zlib
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.errors import Damaged, UserError
+from distill.unwritten import naming, whole_or_not
 
 CHECKSUM = "checksum"
 """Key of an object that was written with one; whoever reads the file does not see it."""
@@ -86,13 +89,18 @@ def with_checksum(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Writes a file so that a reader finds the old content or the new, never half."""
+    """Writes a file so that a reader finds the old content or the new, never half.
+
+    Raises:
+      OSError: naming the file, if it cannot be written; then nothing of it is left.
+    """
     temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
+    with whole_or_not(temporary, file):
+        with temporary.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
 
 
 def _checksum(content: Any) -> str:
@@ -131,21 +139,43 @@ def append_json_line(file: Path, content: dict[str, Any]) -> None:
     """Adds an object to a file with one a line; what a kill left of a last line is taken away.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: naming the file, if it cannot be written; then it is as it was.
     """
-    file.touch()
-    with file.open("r+b") as out:
-        there = out.read()
-        end = there.rfind(b"\n") + 1
-        out.seek(len(there))
-        if end < len(there):
-            try:
-                json.loads(there[end:].decode())
-                out.write(b"\n")
-            except ValueError:
-                out.seek(end)
-                out.truncate()
-        out.write((json.dumps(content) + "\n").encode())
+    line = (json.dumps(content) + "\n").encode()
+    with naming(file):
+        file.touch()
+        with file.open("r+b", buffering=0) as out:
+            there = out.read()
+            end = there.rfind(b"\n") + 1
+            if end < len(there):
+                try:
+                    json.loads(there[end:].decode())
+                    line, end = b"\n" + line, len(there)
+                except ValueError:
+                    out.truncate(end)
+            append(out, line, end)
+
+
+def append(file: io.RawIOBase | io.FileIO, data: bytes, end: int) -> None:
+    """Writes to the end of an unbuffered file: all of it, or nothing.
+
+    Args:
+      file: open for writing.
+      data: to write.
+      end: where it ends now.
+
+    Raises:
+      OSError: if it cannot be written; then it ends where it did.
+    """
+    file.seek(end)
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) or 0 :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 def damaged_line(file: Path, number: int, why: str) -> Damaged:

@@ -17,6 +17,10 @@ from distill.errors import UserError
 # `Path` makes one slash of two.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _LOCAL_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/).*)", re.DOTALL)
+_HUB = re.compile(r"https?:/+(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# As shells write it, of a whole part of a path.
+_VARIABLE = re.compile(r"(?:^|/)(\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\}))(?=/|$)")
 _SCHEMES = ("s3://", "gs://")
 _BUCKET = re.compile(r"(?:s3|gs)://[^/]*")
 # Whatever breaks lines is among them.
@@ -47,8 +51,8 @@ def local_path(text: str, what: str = "path") -> str:
         path = urllib.parse.unquote(local[1], errors="surrogateescape")
     elif _URL.match(text):
         raise UserError(
-            f"{what} is {text!r}, which is not on this machine; expected a local path. Mount the "
-            "bucket (with gcsfuse, for instance) or copy what it holds, and give that path"
+            f"{what} is {text!r}, which is not on this machine; expected a local path. "
+            + _how_to_fetch(text)
         )
     if not path.strip():
         raise UserError(f"{what} is {text!r}; expected a path")
@@ -60,7 +64,40 @@ def local_path(text: str, what: str = "path") -> str:
             f"{what} is {text!r}, but {path.partition('/')[0]} is no known home directory; give "
             f"the whole path, or ./{text} for a file of this name"
         )
+    if (variable := _VARIABLE.search(path)) and not os.path.lexists(path):
+        raise UserError(
+            f"{what} is {text!r}, with the variable {variable[1]} as it was typed: in single "
+            "quotes, and in a file, no shell puts its value there. Use double quotes, or write the "
+            "whole path"
+        )
     return os.path.abspath(path)
+
+
+def _how_to_fetch(url: str) -> str:
+    """What to do where a URL was given in place of a path."""
+    if repository := _HUB.match(url):
+        return f"Nothing is downloaded: {download(repository[1])}"
+    if url.startswith(("http:/", "https:/")):
+        return "Nothing is downloaded: fetch it, with curl -LO for instance, and give that path"
+    return "Mount the bucket (with gcsfuse, for instance) or copy what it holds, and give that path"
+
+
+def is_repository(text: str) -> bool:
+    """Whether a text could be the name of a repository on Hugging Face's hub, and no path here."""
+    return bool(_REPOSITORY.fullmatch(text)) and not os.path.exists(text.partition("/")[0])
+
+
+def download(repository: str, *, folder: str = "weights", kind: str = "") -> str:
+    """The line that fetches a repository from Hugging Face's hub, and what to give then.
+
+    Args:
+      repository: its name, OWNER/NAME.
+      folder: where its directory is put.
+      kind: such as `dataset`; of models nothing.
+    """
+    where = f"{folder}/{repository.rpartition('/')[2]}"
+    repo_type = f"--repo-type={kind} " if kind else ""
+    return f"type hf download {repository} {repo_type}--local-dir={where} and give {where}"
 
 
 def user_cache() -> Path:

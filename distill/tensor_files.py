@@ -125,6 +125,11 @@ def _open_directory(path: Path) -> TensorFile:
     if not known:
         for file in files:
             refuse_pickle(file)
+    if (path / "export.json").is_file() and not known:
+        raise UserError(
+            f"{path} is an export whose format holds no weights to read back; give the workdir of "
+            "the run it was made of, or export that with --format=hf"
+        )
     found = ", ".join(file.name for file in known) or "none"
     # As versions of an export lie in one.
     below = sorted({one.parent.name for one in path.glob("*/*") if one.suffix in SUFFIXES})

@@ -21,10 +21,10 @@ from absl import flags
 from distill.auto.choose import Chosen, choose
 from distill.auto.finish import conclude, export, measure
 from distill.auto.request import Request, absolute, default_out
-from distill.command.flags import define_path, parse_some, split_overrides
+from distill.command.flags import define_path, define_verbose, parse_some, split_overrides
 from distill.command.launch import launch
 from distill.errors import UserError
-from distill.parallel.printed import say
+from distill.parallel.printed import say, verbose
 from distill.runs.distillation import DistillConfig
 from distill.train.workdir import Workdir
 from pipelines import distill_student, pretrain
@@ -47,6 +47,7 @@ flags.DEFINE_string(
     "(200 without a teacher).",
     flag_values=FLAGS,
 )
+define_verbose(FLAGS)
 define_path("out", "Of everything; runs/DATA-from-TEACHER if not given.", FLAGS)
 flags.DEFINE_bool("dry_run", False, "Chooses, writes the config and stops.", flag_values=FLAGS)
 
@@ -88,9 +89,9 @@ def run(
         return chosen
     workdir = Workdir(chosen.out)
     if isinstance(chosen.config, DistillConfig):
-        distill_student.run(chosen.config, workdir, "student", overview=False)
+        distill_student.run(chosen.config, workdir, "student")
     else:
-        pretrain.run(chosen.config, workdir, "model", overview=False)
+        pretrain.run(chosen.config, workdir, "model")
     measured = measure(chosen)
     export(chosen)
     # Drawing takes a second to import, which whoever mistypes a flag need not wait for.
@@ -110,15 +111,16 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"expected one DATA, and {found}: distill auto FOLDER --teacher=WEIGHTS\nSee --help"
         )
-    run(
-        data[0],
-        FLAGS.teacher,
-        FLAGS.student,
-        FLAGS.budget,
-        Path(FLAGS.out) if FLAGS.out else None,
-        dry_run=FLAGS.dry_run,
-        overrides=overrides,
-    )
+    with verbose(FLAGS.verbose):
+        run(
+            data[0],
+            FLAGS.teacher,
+            FLAGS.student,
+            FLAGS.budget,
+            Path(FLAGS.out) if FLAGS.out else None,
+            dry_run=FLAGS.dry_run,
+            overrides=overrides,
+        )
 
 
 if __name__ == "__main__":

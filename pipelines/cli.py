@@ -27,6 +27,7 @@
 `distill COMMAND --help` lists the flags and config keys of a command.
 """
 
+import difflib
 import runpy
 import sys
 
@@ -63,6 +64,30 @@ MODULES = {"inspect": "inspect_path", "configs": "list_configs"}
 
 _HELP = (__doc__ or "").strip()
 
+# What other programs call what a command does.
+_ELSEWHERE = {
+    "train": "pretrain",
+    "distil": "distill_student",
+    "distill": "distill_student",
+    "eval": "evaluate",
+    "test": "evaluate",
+    "validate": "evaluate",
+    "infer": "predict",
+    "inference": "predict",
+    "convert": "export",
+    "fine_tune": "finetune",
+    "info": "inspect",
+    "show": "inspect",
+    "list": "configs",
+}
+
+
+def nearest_command(name: str) -> str | None:
+    """The command that a word which is none resembles, or that has it as a part."""
+    part = next((one for one in COMMANDS if name in one.split("_")), None)
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    return _ELSEWHERE.get(name) or part or next(iter(near), None)
+
 
 def main() -> None:
     """Runs `pipelines.COMMAND` as if it had been called as a module."""
@@ -73,7 +98,10 @@ def main() -> None:
         sys.exit(0 if arguments else 2)
     command = arguments[0].replace("-", "_")
     if command not in COMMANDS:
-        print(f"error: unknown command {arguments[0]!r}\n\n{_HELP}", file=sys.stderr)
+        near = nearest_command(command)
+        guess = f"; did you mean distill {near}?" if near else ""
+        print(f"error: unknown command {arguments[0]!r}{guess}", file=sys.stderr)
+        print("distill --help lists the commands", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"distill {command}", *arguments[1:]]
     runpy.run_module(f"pipelines.{MODULES.get(command, command)}", run_name="__main__")

@@ -28,6 +28,7 @@ from distill.command.models import define_pairs, define_reading, read_pairs
 from distill.command.processes import define_process_flags, join
 from distill.errors import UserError
 from distill.parallel import distributed
+from distill.parallel.printed import say
 from distill.report.compared import rows, warnings, write_comparison
 from distill.runs.compared import compare as run
 from distill.runs.compared import named_models
@@ -51,6 +52,8 @@ def main(arguments: list[str]) -> None:
     if not models:
         raise UserError("give models: distill compare TEACHER STUDENT … --config=FILE\nSee --help")
     join(FLAGS)
+    if len(models) == 1:
+        say("there is one model, which is compared with nothing: distill compare TEACHER STUDENT …")
     output = Path(FLAGS.output)
     result = run(
         models,
@@ -58,6 +61,7 @@ def main(arguments: list[str]) -> None:
         output,
         batch_size=FLAGS.batch_size,
         data_dir=FLAGS.data_dir,
+        max_corrupt_share=FLAGS.max_corrupt_share,
         of_pairs=read_pairs(FLAGS),
     )
     if distributed.is_primary():

@@ -17,14 +17,14 @@ import numpy as np
 from absl import flags
 
 from distill import config as configs
-from distill.command.flags import define_path, parse
+from distill.command.flags import define_path, define_verbose, parse
 from distill.command.launch import launch
 from distill.data import Source
 from distill.data.examples import readable_views
 from distill.export.model import NotInstalled
 from distill.export.versions import Version
 from distill.parallel import MeshConfig, make_mesh
-from distill.parallel.printed import say
+from distill.parallel.printed import say, verbose
 from distill.report.demo import write_demo_report
 from distill.runs.distillation import DistillConfig
 from distill.runs.opened import open_model
@@ -36,6 +36,7 @@ from pipelines import distill_student, export, pretrain
 
 FLAGS = flags.FlagValues()
 define_path("workdir", "Where everything goes.", FLAGS, default="runs/demo")
+define_verbose(FLAGS)
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 HEADER = ("model", "parameters", "test accuracy", "agrees with teacher", "images/s", "time")
@@ -52,13 +53,9 @@ def run(workdir: Workdir) -> dict[str, Any]:
     labels_config = _on_labels(student_config, teacher_config)
 
     runs = {
-        "teacher": pretrain.run(teacher_config, _at(workdir, "teacher"), "teacher", overview=False),
-        "student": distill_student.run(
-            student_config, _at(workdir, "student"), "student", overview=False
-        ),
-        "labels only": pretrain.run(
-            labels_config, _at(workdir, "labels_only"), "labels only", overview=False
-        ),
+        "teacher": pretrain.run(teacher_config, _at(workdir, "teacher"), "teacher"),
+        "student": distill_student.run(student_config, _at(workdir, "student"), "student"),
+        "labels only": pretrain.run(labels_config, _at(workdir, "labels_only"), "labels only"),
     }
     version = _export(workdir.path / "student")
     difference = max(checked.difference for checked in version.checked)
@@ -143,7 +140,8 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 def main(arguments: list[str]) -> None:
     """Runs the demo."""
     parse(FLAGS, arguments)
-    run(Workdir(FLAGS.workdir))
+    with verbose(FLAGS.verbose):
+        run(Workdir(FLAGS.workdir))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def main(arguments: list[str]) -> None:
         batch_size=FLAGS.batch_size,
         best=FLAGS.best,
         data_dir=FLAGS.data_dir,
+        max_corrupt_share=FLAGS.max_corrupt_share,
         output=output,
     )
     if FLAGS.workdir and not output and is_primary():

@@ -38,7 +38,7 @@ from distill.evaluate.split import SplitConfig
 from distill.export.model import Tower
 from distill.export.prepared import prepare
 from distill.export.several import export_all
-from distill.export.versions import FORMATS, Version, check_format
+from distill.export.versions import FORMATS, Version, check_format, nearest_format
 from distill.runs.weights import WeightsConfig
 from distill.train.workdir import read_config
 
@@ -83,7 +83,8 @@ def run(
     unknown = [form for form in formats if form not in FORMATS]
     if unknown or not formats:
         found = f"unknown format {unknown[0]!r}" if unknown else "no format"
-        raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}")
+        guess = nearest_format(unknown[0]) if unknown else ""
+        raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}{guess}")
     compared_on = compared_on or SplitConfig()
     how: Any = dict(best=best, dtype=dtype, compared_on=compared_on, images=images)
     recorded: dict[str, Any] = {}

@@ -57,7 +57,16 @@ flags.DEFINE_bool("embeddings", False, "In place of classes, of IMAGE.", flag_va
 define_process_flags(FLAGS)
 
 # Of a data source, which images named one by one are not.
-_OF_SOURCES = ("workdir", "weights", "source", "split", "crop", "resize", "data_dir")
+_OF_SOURCES = (
+    "workdir",
+    "weights",
+    "source",
+    "split",
+    "crop",
+    "resize",
+    "data_dir",
+    "max_corrupt_share",
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -86,6 +95,7 @@ def main(arguments: list[str]) -> None:
         batch_size=FLAGS.batch_size,
         best=FLAGS.best,
         data_dir=FLAGS.data_dir,
+        max_corrupt_share=FLAGS.max_corrupt_share,
     )
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from absl import flags
 
-from distill.bounds import Workers
+from distill.bounds import Pixels, Workers
 from distill.command.flags import define_number, define_path, define_source, parse
 from distill.command.host import launch_host
+from distill.data.fast import MAX_PIXELS
 from distill.errors import UserError
 from distill.paths import local_or_remote_path
 
@@ -60,6 +61,14 @@ define_path(
     read=local_or_remote_path,
 )
 
+define_number(
+    "max_pixels",
+    "Of an image; one that declares more is stored as it is, and counts as corrupt.",
+    FLAGS,
+    Pixels,
+    MAX_PIXELS,
+)
+
 say = functools.partial(print, file=sys.stderr, flush=True)
 
 
@@ -80,6 +89,7 @@ def main(arguments: list[str]) -> None:
         restarts=FLAGS.restarts,
         form=FLAGS.shards,
         workers=FLAGS.workers,
+        max_pixels=FLAGS.max_pixels,
     )
     manifest = prepare(preparation, say)
     for name, split in manifest.splits.items():

@@ -17,7 +17,13 @@ from typing import Any
 from absl import flags
 
 from distill import config as configs
-from distill.command.flags import define_config, define_path, parse, split_overrides
+from distill.command.flags import (
+    define_config,
+    define_path,
+    define_verbose,
+    parse,
+    split_overrides,
+)
 from distill.command.launch import launch
 from distill.command.processes import define_process_flags, join
 from distill.data import Splits
@@ -33,7 +39,7 @@ from distill.laws.study import (
 )
 from distill.nn.flops import encoder_flops
 from distill.parallel import distributed
-from distill.parallel.printed import say
+from distill.parallel.printed import say, verbose
 from distill.report.scaling import law_rows, study_header, study_rows, write_scaling_report
 from distill.runs.models import with_classes
 from distill.runs.pretraining import PretrainConfig
@@ -45,6 +51,7 @@ from pipelines import pretrain
 FLAGS = flags.FlagValues()
 define_config(FLAGS)
 define_path("workdir", "Directory the study writes to.", FLAGS)
+define_verbose(FLAGS)
 define_process_flags(FLAGS)
 
 # What may change in a study's workdir: sizes can be added, and each run looks after itself.
@@ -77,14 +84,12 @@ def _train(
     """The run without end of one size, and each model that branches off it."""
     begins = branching(longest, durations, len(splits.train))
     trunk = path / "trunk"
-    pretrain.run(trunk_config(longest, begins), Workdir(trunk), f"{name} trunk", overview=False)
+    pretrain.run(trunk_config(longest, begins), Workdir(trunk), f"{name} trunk")
     flops_per_image = 3 * encoder_flops(longest.model.network().config)
     for total, step in begins.items():
         overrides = {"schedule.cooldown_steps": str(total - step), "train.keep_every": "none"}
         branch = branch_config(PretrainConfig, f"{trunk}@{step}", overrides, path / str(total))
-        trained = pretrain.run(
-            branch, Workdir(path / str(total)), f"{name} {total}", overview=False
-        )
+        trained = pretrain.run(branch, Workdir(path / str(total)), f"{name} {total}")
         images = total * longest.train.batch_size
         yield Point(
             size=name,
@@ -131,7 +136,8 @@ def main(arguments: list[str]) -> None:
     parse(FLAGS, rest, required=("config", "workdir"))
     join(FLAGS, workdir=Path(FLAGS.workdir))
     config = configs.resolve(StudyConfig, configs.load_file(FLAGS.config), overrides)
-    run(config, Workdir(FLAGS.workdir))
+    with verbose(FLAGS.verbose):
+        run(config, Workdir(FLAGS.workdir))
 
 
 if __name__ == "__main__":

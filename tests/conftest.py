@@ -116,7 +116,7 @@ def teacher_workdir(tmp_path_factory) -> Path:
     from pipelines import pretrain
 
     path = tmp_path_factory.mktemp("teacher")
-    pretrain.run(support.pretrain_config(), Workdir(path), overview=False)
+    pretrain.run(support.pretrain_config(), Workdir(path))
     return path
 
 

@@ -12,15 +12,23 @@ from pathlib import Path
 from support import REPOSITORY
 
 
+def free_port() -> int:
+    """A port of this machine at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def start(workdir: Path, flags: Sequence[str], processes: int = 1, devices: int = 8) -> list:
     """Starts a pre-training; each process's output goes to a file beside the workdir."""
     command = ["-m", "pipelines.pretrain", *flags]
     added = [[]]
     if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        together = [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", "--lost_after=8"]
+        together = [
+            f"--coordinator=127.0.0.1:{free_port()}",
+            f"--processes={processes}",
+            "--lost_after=8",
+        ]
         added = [[*together, f"--process={number}"] for number in range(processes)]
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices // processes)}
     started = []

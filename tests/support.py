@@ -1,6 +1,7 @@
 """What tests share: commands as a user runs them, and runs that take seconds."""
 
 import contextlib
+import fnmatch
 import functools
 import io
 import json
@@ -179,6 +180,11 @@ def final_params(workdir: Path):
     """The parameters a complete run ended with."""
     mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"))
     return open_model(workdir, mesh).params
+
+
+def untold(found: Collection[str], told: Collection[str]) -> set[str]:
+    """Names that none of others tells, in which `*` stands for anything."""
+    return {one for one in found if not any(fnmatch.fnmatchcase(one, name) for name in told)}
 
 
 WHOLE = EvaluationView(crop=1.0)

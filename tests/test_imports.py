@@ -13,6 +13,7 @@ from support import REPOSITORY
 LAYERS = (
     ("bounds", "errors", "startup"),
     ("dense_view", "evaluation_view", "modules", "names", "paths", "references", "terminal"),
+    ("begun", "unwritten"),
     ("json_files", "machine", "shipped"),
     ("buckets", "checksums", "moved", "tensor_files"),
     ("analysis", "config"),
@@ -31,10 +32,10 @@ LAYERS = (
     ("command",),
     ("pipelines",),
     ("api",),
-    ("benchmarks",),
+    ("benchmarks", "website"),
 )
 RANKS = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
-ROOTS = ("distill", "students", "teachers", "pipelines", "benchmarks")
+ROOTS = ("distill", "students", "teachers", "pipelines", "benchmarks", "website")
 
 # Other commands are what these are made of.
 OF_COMMANDS = ("pipelines.auto", "pipelines.demo", "pipelines.scaling_study")

@@ -9,7 +9,10 @@ from distill.train.progress import format_seconds
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+# Such as 2hours or 30min, in one letter.
+_UNIT = re.compile(r"(?<=\d)(seconds?|secs?|minutes?|mins?|hours?|hrs?|days?)(?![a-z])")
 _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_BARE = re.compile(r"[1-9]\d{,8}")
 _COUNT = re.compile(r"(\d[\d_,]*(?:\.\d+)?)\s*(epoch|image|step)s?")
 
 
@@ -64,7 +67,7 @@ def read_budget(text: str) -> Budget:
     Raises:
       UserError: for any other text, or nothing of something.
     """
-    plain = text.strip().lower().replace(" ", "")
+    plain = _UNIT.sub(lambda match: match[1][0], text.strip().lower().replace(" ", ""))
     found = None
     if _TIME.fullmatch(plain):
         found = Budget(seconds=sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(plain)))
@@ -75,8 +78,9 @@ def read_budget(text: str) -> Budget:
         elif number == int(number):
             found = Budget(**{f"{unit}s": int(number)})
     if found is None or not (found.seconds or found.epochs or found.images or found.steps):
+        guess = f"; did you mean --budget={plain}m, minutes?" if _BARE.fullmatch(plain) else ""
         raise UserError(
             f"--budget is {text!r}; expected a time such as 90s, 30m, 2h or 1h30m, or a length "
-            "such as 20epochs, 50000images or 800steps"
+            f"such as 20epochs, 50000images or 800steps{guess}"
         )
     return found

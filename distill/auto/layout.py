@@ -10,7 +10,7 @@ from distill.data.sources.layout import standard_name
 from distill.data.sources.manifest import MANIFEST
 from distill.data.sources.scanning import Listing, list_folder
 from distill.errors import UserError
-from distill.paths import in_bucket, local_path
+from distill.paths import download, in_bucket, is_repository, local_path
 
 # What says by its suffix in which format it is, and the format's name.
 _SHARDS = {
@@ -74,11 +74,10 @@ def _as_folder(path: str) -> Found:
 
 
 def _missing(text: str, path: str) -> str:
-    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+    if is_repository(text):
         return (
-            f"there is no {path}. If {text} is a data set on Hugging Face, fetch it first: hf "
-            f"download {text} --repo-type=dataset --local-dir=data/{text.rpartition('/')[2]}, and "
-            f"give that path. A repository is not read over the network"
+            f"there is no {path}. If {text} is a data set on Hugging Face: nothing is downloaded; "
+            + download(text, folder="data", kind="dataset")
         )
     return (
         f"there is no {path}; give a folder of images, or a source by its name, such as "

@@ -18,7 +18,9 @@ _SMALLER = ("S", "Ti")
 # Sides in pixels: of larger teachers students see less; below the other, nothing is a photograph.
 _USUAL, _TINY = 224, 64
 # How others write such a variant: ViT-B/16, vit_base_patch16, S16.
-_LOOSE = re.compile(r"(?:(?:vit|deit)[-_ ]?)?(so400m|[a-z]+)[-_/ ]*(?:patch)?(\d+)?", re.IGNORECASE)
+_LOOSE = re.compile(
+    r"(?:(?:vit|deit)[-_ ]?)?(so400m|[a-z]+)[-_/ ]*(?:patch)?(\d+)?(?:[-_]\d+)?", re.IGNORECASE
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,9 @@ def checked_variant(text: str) -> str:
         return match[0]
     loose = _LOOSE.fullmatch(text.strip())
     letters, patch = (loose[1], int(loose[2] or 0)) if loose else ("", 0)
-    near = letters if letters in SHAPES else _nearest(letters)
+    # Who writes vits16 means S, and has not heard of s.
+    other = text.strip().lower().startswith(("vit", "deit"))
+    near = letters if letters in SHAPES and not (other and letters == "s") else _nearest(letters)
     guess = f"; did you mean --student={near}/{patch or 16}?" if near else ""
     raise UserError(
         f"--student is {text!r}; expected a shape and the side of its patches in pixels, such as "

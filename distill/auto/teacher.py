@@ -1,7 +1,6 @@
 """Who teaches: a run or published weights at a path, and what is known of them."""
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,12 @@ from distill.auto.choices import Choice, parameters_in_words
 from distill.data.tokens import Tokenizer
 from distill.errors import UserError
 from distill.nn import PairConfig, VisionNetwork
-from distill.paths import local_or_bucket_path
+from distill.paths import download, is_repository, local_or_bucket_path
 from distill.runs.opened import Described, ModelSource, describe_model
 from distill.runs.teachers import TeacherConfig
 from distill.runs.weights import WeightsConfig
 from distill.runs.words import tokenizer_of
 from distill.train.workdir import is_run
-
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +65,10 @@ def model_at(text: str, flag: str) -> Path | WeightsConfig:
         return Path(ModelSource(workdir=text).place)  # pyright: ignore[reportArgumentType]
     if path.exists():
         return path if is_run(path) else WeightsConfig(path=str(path))
-    if _REPOSITORY.fullmatch(text):
-        where = f"weights/{text.rpartition('/')[2]}"
+    if is_repository(text):
         raise UserError(
-            f"{flag}: there is no {path}. If {text} is a repository of Hugging Face, fetch it "
-            f"first: hf download {text} --local-dir={where}, and give {where}; nothing is "
-            "read over the network"
+            f"{flag}: there is no {path}. If {text} is a repository of Hugging Face: nothing is "
+            f"downloaded; {download(text)}"
         )
     raise UserError(
         f"{flag}: there is no {path}; give the workdir of a run, or published weights: a "

@@ -105,6 +105,16 @@ def define_price(values: flags.FlagValues) -> None:
     )
 
 
+def define_verbose(values: flags.FlagValues) -> None:
+    """Defines --verbose, of a command that trains."""
+    flags.DEFINE_bool(
+        "verbose",
+        False,
+        "Prints all that train.log has: the table of parameters, every figure of an evaluation.",
+        flag_values=values,
+    )
+
+
 def check_writable(name: str, file: Path | None) -> None:
     """Checks that the file that a flag names can be written, before anybody waits for it.
 
@@ -175,6 +185,8 @@ def parse_some(
     """
     try:
         rest = values(["distill", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(_unknown(error, values)) from error
     except flags.Error as error:
         raise UserError(f"{error}\nSee --help") from error
     for name in values:
@@ -187,6 +199,15 @@ def parse_some(
     return rest
 
 
+def _unknown(error: flags.UnrecognizedFlagError, values: flags.FlagValues) -> str:
+    """What is said of a flag that there is not."""
+    if "config" in values and "Did you mean" not in str(error):
+        key = error.flagname if "." in error.flagname else f"SECTION.{error.flagname}"
+        said = f"a key of the config is given as {_OVERRIDE}{key}=VALUE"
+        return f"unknown flag --{error.flagname}; {said}\n--help lists flags and keys"
+    return f"{error}\nSee --help"
+
+
 def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Takes `--config.a.b=value` and `--config.a.b value` out of the arguments.
 
@@ -196,6 +217,8 @@ def split_overrides(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]
     overrides, rest = {}, []
     remaining = iter(arguments)
     for argument in remaining:
+        if argument.startswith(_OVERRIDE[1:]):
+            raise UserError(f"{argument} has one dash; give it two: -{argument}")
         if not argument.startswith(_OVERRIDE):
             rest.append(argument)
             continue

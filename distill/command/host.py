@@ -13,6 +13,7 @@ from distill.command.entry import check_packages, imported
 from distill.command.help import help_text, is_asked
 from distill.errors import UserError
 from distill.terminal import accept_any_text
+from distill.unwritten import explained
 
 
 def launch_host(
@@ -39,7 +40,8 @@ def launch_host(
         if is_asked(arguments):
             print(help_text(doc or "", values, None, arguments))
         else:
-            body(arguments)
+            with explained(lambda: "Run the same command again"):
+                body(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         if not nobody_reads():

@@ -1,7 +1,6 @@
 """From a command line to a run, and errors without tracebacks."""
 
 import atexit
-import logging as stdlib_logging
 import os
 import signal
 import sys
@@ -11,28 +10,38 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-from absl import flags, logging
+from absl import flags
 
 from distill import config as configs
 from distill.bounds import Steps
 from distill.command.compiled import keep_compiled
 from distill.command.entry import check_packages, imported
-from distill.command.flags import define_config, define_number, define_path, parse, split_overrides
+from distill.command.flags import (
+    define_config,
+    define_number,
+    define_path,
+    define_verbose,
+    parse,
+    split_overrides,
+)
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting, family_of
 from distill.command.processes import define_process_flags, join
+from distill.command.quiet import quieten_libraries
 from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
+from distill.parallel.printed import verbose
 from distill.paths import local_or_bucket_path
 from distill.startup import OTHER, STARTUP, process_seconds
-from distill.terminal import accept_any_text
+from distill.terminal import TERMINAL, accept_any_text
 from distill.train.branch import branch_config
 from distill.train.bucket_workdir import opened, path_of
+from distill.train.left import writing_to
 from distill.train.memory import explained
 from distill.train.signals import Terminated, orderly_end
-from distill.train.train_log import PlainFormatter, explain
+from distill.train.train_log import explain
 from distill.train.workdir import Workdir
 
 
@@ -74,6 +83,7 @@ def launch_training(
         values,
         Steps,
     )
+    define_verbose(values)
     define_process_flags(values)
 
     def read_config(overrides: dict[str, str], workdir: Path) -> Any:
@@ -90,13 +100,25 @@ def launch_training(
         parse(values, rest, required=("workdir",))
         if (values.config is None) == (values.branch_from is None):
             raise UserError("give one of --config=FILE and --branch_from=WORKDIR@STEP\nSee --help")
-        join(values, workdir=path_of(values.workdir))
-        with opened(values.workdir) as workdir:
+        join(values, path_of(values.workdir), overrides)
+        with opened(values.workdir) as directory:
             with STARTUP.during("config"):
-                config = read_config(overrides, workdir)
-            run(config, Workdir(workdir, resume_from=values.resume_from))
+                config = read_config(overrides, directory)
+            distributed.check_same("the config", configs.to_dict(config))
+            workdir = Workdir(directory, resume_from=values.resume_from)
+            distributed.check_shared(workdir.path, "--workdir")
+            with verbose(values.verbose):
+                run(config, workdir)
 
-    launch(doc, values, body, argv, schema, batch="--config.train.batch_size")
+    launch(
+        doc,
+        values,
+        body,
+        argv,
+        schema,
+        batch="--config.train.batch_size",
+        writes=lambda: path_of(values.workdir) if values.workdir else None,
+    )
 
 
 def launch(
@@ -107,6 +129,7 @@ def launch(
     schema: type | None = None,
     batch: str = "batch",
     keeps: bool = True,
+    writes: Callable[[], Path | None] = lambda: None,
 ) -> NoReturn:
     """Runs `body` on the arguments and exits: 0, or the error's exit code with its message.
 
@@ -120,6 +143,7 @@ def launch(
       schema: of its config, for --help.
       batch: what sets how many images are computed at once, for the message where memory runs out.
       keeps: whether compiled programs are kept; those for devices that are not here cannot be read.
+      writes: says, once flags are parsed, which workdir is written to.
     """
     STARTUP.begin("import", process_seconds())
     STARTUP.turn_to(OTHER)
@@ -127,7 +151,7 @@ def launch(
     arguments = command_line() if argv is None else list(argv)
     accept_any_text()
     allow_workers()
-    _quieten_libraries()
+    quieten_libraries()
     if is_asked(arguments):
 
         def print_help(arguments: list[str]) -> None:
@@ -135,14 +159,15 @@ def launch(
 
         body = print_help
 
-    code = 0
+    code, message = 0, ""
     try:
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
         with orderly_end(), out_of_memory:
             check_packages()
             if keeps:
                 keep_compiled()
-            body(arguments)
+            with writing_to(writes):
+                body(arguments)
             sys.stdout.flush()
     except BrokenPipeError:
         if not nobody_reads():
@@ -150,24 +175,29 @@ def launch(
         code = 128 + signal.SIGPIPE
     except UserError as error:
         sys.stdout.flush()
-        code = error.exit_code
+        code, message = error.exit_code, str(error)
         if code or distributed.is_primary():
-            who = f"{distributed.this_process()}: " if distributed.several() else ""
-            print(f"{who if code else ''}{explain(error)}", file=sys.stderr)
+            who = distributed.who() if code else ""
+            TERMINAL.print(f"{who}{explain(error)}")
     except KeyboardInterrupt as error:
-        print(f"\n{explain(error)}", file=sys.stderr)
+        # A terminal has "^C" on the line.
+        TERMINAL.print(explain(error) if TERMINAL.can_erase else f"\n{explain(error)}")
         _end_interrupted(130)
     except Terminated as error:
-        print(explain(error), file=sys.stderr)
+        TERMINAL.print(explain(error))
         _end_interrupted(error.exit_code)
     except BaseException as error:
         if not distributed.several():
             raise
-        # Python's own way out would wait for the others, which wait for this process.
+        # What another process says of its failure ends this one.
+        distributed.await_blame()
         traceback.print_exc()
         # JAX's errors are how the loss of another process shows; any other one explains itself.
-        distributed.end(1, explained=not isinstance(error, jax.errors.JaxRuntimeError))
-    distributed.leave(code)
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            distributed.end(1)
+        # Python's own way out would wait for the others, which wait for this process.
+        distributed.leave(1, "".join(traceback.format_exception_only(error)).strip())
+    distributed.leave(code, message)
     sys.exit(code)
 
 
@@ -177,20 +207,9 @@ def _end_interrupted(code: int) -> NoReturn:
     What the interruption found JAX at, such as a compilation, stays half done, and freeing it was
     seen to end in a segmentation fault.
     """
-    distributed.leave(code)
+    distributed.leave(code, "it was interrupted")
     # Semaphores and temporary files are given back.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _quieten_libraries() -> None:
-    """Warnings, but not those that Orbax gives for opening a directory read-only."""
-    flags.FLAGS.mark_as_parsed()
-    logging.use_absl_handler()
-    logging.get_absl_handler().setFormatter(PlainFormatter())
-    logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().addFilter(
-        lambda record: "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR
-    )

@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import flags
 
-from distill.bounds import BatchSize, Side
+from distill.bounds import BatchSize, Share, Side
 from distill.buckets import local
 from distill.command.flags import define_number, define_path
 from distill.errors import UserError
@@ -106,6 +106,12 @@ def define_reading(values: flags.FlagValues) -> None:
         "Where TFDS keeps its data sets; the run's or TFDS's default if not given.",
         values,
         read=local_or_remote_path,
+    )
+    define_number(
+        "max_corrupt_share",
+        "Of the images, how many may be unreadable; the run's data.max_corrupt_share if not given.",
+        values,
+        Share,
     )
     define_number("batch_size", "Over all devices.", values, BatchSize, 256)
 

@@ -23,8 +23,17 @@ from distill.config.schema import (
     upgraded,
 )
 from distill.config.tagged import Choice
-from distill.config.values import Text, coerce, known_names, parse_text, shown, type_name
-from distill.errors import UserError, did_you_mean
+from distill.config.values import (
+    Text,
+    coerce,
+    known_names,
+    literals,
+    parse_text,
+    shown,
+    type_name,
+    what_to_type,
+)
+from distill.errors import GivenTwice, UserError, did_you_mean
 from distill.references import evaluated, is_reference
 
 T = TypeVar("T")
@@ -52,7 +61,7 @@ def resolve(schema: type[T], tree: Mapping[str, Any], overrides: Mapping[str, st
     merged = laid_over(tree, overrides, schema, problems)
     found = members_of(schema)
     known = sorted({path for one in found.members for path, _, _ in leaves(one)})
-    config = _Builder(known, problems).section(found, MISSING, merged, "config")
+    config = _Builder(known, problems, overrides).section(found, MISSING, merged, "config")
     if problems:
         raise ConfigError(problems)
     return config
@@ -117,13 +126,18 @@ class _Builder:
     """Paths of all keys."""
     problems: list[str]
     """Gets a line for each."""
+    overrides: Mapping[str, str]
+    """By dotted keys, as they were typed."""
 
     def section(self, one_of: Choice, default: Any, value: Any, here: str) -> Any:
         """One of several dataclasses; MISSING if it cannot be built."""
         if isinstance(value, one_of.members):
             return value
         if not isinstance(value, Mapping):
-            self.problems.append(f"{here} is {shown(value)}; expected a section with keys")
+            self.problems.append(
+                f"{here} is {shown(value)}; expected a section with keys"
+                f"{_first_key(one_of, here, value)}"
+            )
             return MISSING
         schema = self._member(one_of, default, value, here)
         if schema is None:
@@ -193,9 +207,26 @@ class _Builder:
             return MISSING
         try:
             return schema(**values)
+        except GivenTwice as error:
+            self.problems.append(f"{here}: {error}{self._origins(error.given, here)}")
+            return MISSING
         except (ValueError, TypeError) as error:
             self.problems.append(f"{here}: {error}")
             return MISSING
+
+    def _origins(self, given: tuple[str, ...], here: str) -> str:
+        """The end of a message about keys of which one may be given: who gave which."""
+        prefix = f"{here}.".removeprefix("config.")
+        heads = {key.removeprefix(prefix).split(".")[0] for key in self.overrides}
+        typed = [name for name in given if name in heads]
+        filed = [name for name in given if name not in heads]
+        if not typed or not filed:
+            return ""
+        flags = " ".join(f"--{here}.{name}=none" for name in filed)
+        return (
+            f". {' and '.join(filed)} is from the config file, {' and '.join(typed)} from the "
+            f"command line; to have the latter, add {flags}"
+        )
 
     def _check_key(self, schema, one_of, key, here) -> None:
         names = [field.name for field, _ in fields(schema)]
@@ -234,7 +265,10 @@ class _Builder:
             self.problems.append(str(error))
             return MISSING
         if built is MISSING:
-            self.problems.append(f"{here} is {shown(value)}; expected {type_name(annotation)}")
+            self.problems.append(
+                f"{here} is {shown(value)}; expected {type_name(annotation)}"
+                f"{what_to_type(value, annotation, here)}"
+            )
         return built
 
     def _named(self, annotation, item, default, value, here) -> Any:
@@ -264,3 +298,14 @@ class _Builder:
             else:
                 built[name] = self._value(item, before.get(name, MISSING), one, key)
         return MISSING if any(one is MISSING for one in built.values()) else built
+
+
+def _first_key(one_of: Choice, here: str, value: Any) -> str:
+    """The end of a message about a section that is given as a value: what can be typed instead."""
+    found = [(field.name, hint) for field, hint in fields(one_of.members[0])]
+    known = {name: listed for name, hint in found if (listed := literals(hint))}
+    name = one_of.tag or next(iter([*known, *(name for name, _ in found)]), None)
+    texts = one_of.labelled if one_of.tag else known.get(name or "", [])
+    near = did_you_mean(value, texts, alike=0.5) if isinstance(value, str) else ""
+    example = near.split("'")[1] if near else "VALUE"
+    return f", such as --{here}.{name}={example}" if name else ""

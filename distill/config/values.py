@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from distill.bounds import bounds_of, words
 from distill.config.schema import MISSING, bare, options
+from distill.errors import did_you_mean
 
 
 class Text(str):
@@ -46,11 +48,29 @@ def parse_text(text: str, annotation: Any) -> Any:
         return text.lower() == "true"
     if any(bare(one) is str or text in typing.get_args(one) for one in choices):
         return text
+    found = _evaluated(text)
+    if found is MISSING:
+        return text
+    # A list of one, such as 5 or (5).
+    if isinstance(found, int | float) and all(map(_of_numbers, choices)):
+        return (found,)
+    return found
+
+
+def _evaluated(text: str) -> Any:
+    """The Python value that a text is, or MISSING."""
     try:
         return ast.literal_eval(text)
     # The last two where brackets are nested too deep.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
+        return MISSING
+
+
+def _of_numbers(option: Any) -> bool:
+    """Whether an option of an annotation is a list of numbers, or none."""
+    item, *more = typing.get_args(option) or (None,)
+    is_list = typing.get_origin(option) is tuple and more == [Ellipsis]
+    return option is type(None) or (is_list and bare(item) in (int, float))
 
 
 def coerce(value: Any, annotation: Any, here: str) -> Any:
@@ -101,6 +121,40 @@ def _coerce_items(value, arguments, here) -> Any:
         return MISSING
     items = tuple(coerce(v, a, here) for v, a in zip(value, arguments, strict=True))
     return MISSING if any(item is MISSING for item in items) else items
+
+
+def literals(annotation: Any) -> list[str]:
+    """The texts that an annotation lists; empty where it lists none."""
+    listed = [one for one in options(annotation) if typing.get_origin(one) is Literal]
+    return [text for one in listed for text in typing.get_args(one) if isinstance(text, str)]
+
+
+def what_to_type(value: Any, annotation: Any, here: str) -> str:
+    """The end of a message about a value that does not fit: what was probably meant.
+
+    Args:
+      value: as `parse_text` returns it.
+      annotation: of the key.
+      here: the key.
+    """
+    if isinstance(value, int | float):
+        pairs = (("kernel$", value),)
+        fits = any(coerce(pairs, option, here) is not MISSING for option in options(annotation))
+        return f'; type --{here}="{pairs}", by what names match' if fits else ""
+    if not isinstance(value, str):
+        return ""
+    if known := literals(annotation):
+        return did_you_mean(value.lower(), known, alike=0.5)
+    items = [item for item in re.split(r"[\s,;]+", value.strip("()[]{} ")) if item]
+    numbers = tuple(map(_evaluated, items))
+    for option in options(annotation) if items else ():
+        if typing.get_origin(option) is not tuple:
+            continue
+        if coerce(numbers, option, here) is not MISSING:
+            return f"; type --{here}={','.join(items)}"
+        if coerce(tuple(items), option, here) is not MISSING:
+            return f'; type --{here}="{tuple(items)}"'
+    return ""
 
 
 # Of a value, in messages.

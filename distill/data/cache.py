@@ -140,11 +140,16 @@ class DecodedImages:
         if offset is None:
             return
         crc = 0
-        with open(self._files.pixels, "r+b", buffering=0) as file:
-            for name, (dtype, _, place) in arrays.items():
-                data = np.ascontiguousarray(example[name], dtype).tobytes()
-                os.pwrite(file.fileno(), data, offset + place)
-                crc = zlib.crc32(data, crc)
+        try:
+            with open(self._files.pixels, "r+b", buffering=0) as file:
+                for name, (dtype, _, place) in arrays.items():
+                    data = np.ascontiguousarray(example[name], dtype).tobytes()
+                    os.pwrite(file.fileno(), data, offset + place)
+                    crc = zlib.crc32(data, crc)
+        except OSError as error:
+            # Some file systems need room for what is written over what was there.
+            self._stop(str(error.strerror))
+            return
         self._note(index, offset, height, width, crc)
 
     def _layout(self, height: int, width: int) -> _Layout:
@@ -183,6 +188,7 @@ class DecodedImages:
                 try:
                     _extend(file.fileno(), begin, size)
                 except OSError as error:
+                    os.ftruncate(file.fileno(), begin)
                     self._stop(str(error.strerror))
                     return
             os.pwrite(usage, (used + size).to_bytes(8, "little"), 0)
@@ -271,6 +277,9 @@ def _in_directory(root: Path, key: str, images: int, gib: float | None) -> _File
             if not index.exists() or index.stat().st_size != size:
                 with index.open("wb") as file:
                     file.truncate(size)
+            with index.open("r+b") as file:
+                # A slot that finds no room, when it is written, ends the process.
+                _extend(file.fileno(), 0, size)
             # Of sets that somebody has deleted nothing counts any more.
             used = sum(file.stat().st_size for file in root.glob("*/pixels"))
             os.pwrite(descriptor, used.to_bytes(8, "little"), 0)
@@ -324,6 +333,8 @@ def _usage_in_memory() -> int:
 
 def _extend(descriptor: int, begin: int, size: int) -> None:
     # A page of a hole that finds no room, when it is read, ends the process.
+    if not size:
+        return
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, begin, size)
     else:

@@ -153,7 +153,8 @@ class CorruptionMonitor:
         if corrupt > allowed:
             raise RunFailed(
                 f"{corrupt} of {self._seen} images could not be decoded, more than the share "
-                f"of {self._max_share} that config.data.max_corrupt_share allows; the last is "
+                f"of {self._max_share} that config.data.max_corrupt_share, in evaluations "
+                "--max_corrupt_share, allows; the last is "
                 f"{self._source.describe(int(skipped.max()))}. Repair the data or raise the share"
             )
         return batch

@@ -18,14 +18,16 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from distill.data.views import View
-from distill.errors import Damaged, UserError
+from distill.errors import Damaged, RunFailed, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
 from distill.paths import check_reachable
+from distill.unwritten import cannot_write, naming
 
 DESCRIPTION = "store.json"
 _GIB = 2**30
 
+_AGAIN = "Files that are finished stay. Run the same command again to go on after them"
 _ANEW = (
     "Put back a copy of the file, or delete it and run the store_targets command again, which "
     "writes what is missing"
@@ -121,17 +123,30 @@ class StoreWriter:
     def write(self, records: np.ndarray) -> None:
         """Appends records, [N] of the dtype `Contents.record`."""
         for record in records:
-            if (writer := self._writer) is None:
-                # Groups of one record are read at random without reading their neighbours.
-                writer = ArrayRecordWriter(str(self._partial), "group_size:1,uncompressed")
-                self._writer = writer
-            writer.write(record.tobytes())
+            with self._writing():
+                if (writer := self._writer) is None:
+                    # Groups of one record are read at random without reading their neighbours.
+                    writer = ArrayRecordWriter(str(self._partial), "group_size:1,uncompressed")
+                    self._writer = writer
+                writer.write(record.tobytes())
             self.position += 1
             if self.position in (
                 self._contents.examples,
                 (self._number + 1) * self._contents.examples_per_file,
             ):
-                self._finish(writer)
+                with self._writing():
+                    self._finish(writer)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Explains what keeps a file from being written, which array_record says in other ways."""
+        try:
+            with naming(self._partial):
+                yield
+        except (OSError, RuntimeError) as error:
+            raise cannot_write(error, _AGAIN, self._path) or RunFailed(
+                f"{self._partial} cannot be written: {str(error).partition(chr(10))[0]}. {_AGAIN}"
+            ) from error
 
     @property
     def _number(self) -> int:
@@ -151,10 +166,15 @@ class StoreWriter:
 
     def close(self) -> None:
         """Gives up the file that is not finished."""
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        # What it still held finds no room either, and is given up.
+        except (OSError, RuntimeError):
+            pass
+        finally:
             self._writer = None
-        self._partial.unlink(missing_ok=True)
+            self._partial.unlink(missing_ok=True)
 
 
 class Store:

@@ -32,6 +32,8 @@ _NODES = {
     "b200": _Node("B200 SXM", 900e9, 50e9),
 }
 _PER_NODE = 8
+# GPUs that people have, and nothing here says how fast they are.
+_NOT_KNOWN = ("a100", "v100", "a10", "a10g", "l4", "l40", "l40s", "t4", "b100", "b300", "gb200")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,25 @@ def abstract_mesh(config: MeshConfig, devices: int) -> Mesh:
 
 def names_cluster(name: str) -> bool:
     """Whether a topology's name begins as that of GPUs."""
-    return name.partition(":")[0] in _NODES
+    return _gpu(name) in _NODES or name.partition(":")[0].lower() in _NOT_KNOWN
+
+
+def _gpu(name: str) -> str:
+    """The GPU that a name begins with, however it is written."""
+    found = re.match(r"(?:nvidia-)?(?:\d+x)?([a-z]+\d+)(?=[:x_-]|$)", name.lower())
+    return found[1] if found else ""
+
+
+def _guess(name: str) -> str:
+    """What a name that is no cluster's was probably meant to be."""
+    gpu = _gpu(name)
+    if gpu not in _NODES:
+        return ""
+    count = re.search(r"(?<=[:x-])\d+|\d+(?=x)", name.lower().replace(gpu, ":", 1))
+    wanted = int(count[0]) if count else _PER_NODE
+    nodes = max(round(wanted / _PER_NODE), 1)
+    size = f"{_PER_NODE}x{nodes}" if wanted > _PER_NODE else str(max(wanted, 1))
+    return f"; did you mean {gpu}:{size}?"
 
 
 def open_cluster(name: str) -> Cluster:
@@ -96,7 +116,10 @@ def open_cluster(name: str) -> Cluster:
     """
     found = re.fullmatch(r"(\w+):(\d+)(?:x(\d+))?", name)
     if not found or found[1] not in _NODES:
-        raise UserError(f"unknown GPUs {name!r}; known are {', '.join(_NODES)}, such as h100:8x4")
+        raise UserError(
+            f"unknown GPUs {name!r}; known are {', '.join(_NODES)}, such as h100:8, or of four "
+            f"such nodes h100:8x4{_guess(name)}"
+        )
     per_node, nodes = int(found[2]), int(found[3] or 1)
     if not 1 <= per_node <= _PER_NODE or nodes < 1 or (nodes > 1 and per_node < _PER_NODE):
         raise UserError(

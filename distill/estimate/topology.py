@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from distill.errors import UserError
+from distill.errors import UserError, did_you_mean
 from distill.parallel import MeshConfig, make_mesh
 from distill.parallel.chips import CHIPS, Chip
 
@@ -111,7 +111,7 @@ def open_topology(name: str) -> Topology:
     known = f"known are {', '.join(_GENERATIONS)}, such as {', '.join(_EXAMPLES)}"
     generation = found and next((k for k, v in _OF_LIBTPU.items() if v == found[1]), found[1])
     if not found or generation not in _GENERATIONS:
-        raise UserError(f"unknown topology {name!r}; {known}")
+        raise UserError(f"unknown topology {name!r}; {known}{_guess(name)}")
     shape = tuple(map(int, found[2].split("x")))
     facts = _GENERATIONS[generation]
     if len(shape) != facts.dims or min(shape) < 1:
@@ -125,6 +125,52 @@ def open_topology(name: str) -> Topology:
         devices=tuple(_describe(generation, shape)),
         options=facts.options,
     )
+
+
+# As Google Cloud calls slices: v4 and v5p by TensorCores, two a chip, the others by chips.
+_CLOUD = {
+    "v4": ("v4", 2),
+    "v5p": ("v5p", 2),
+    "v5litepod": ("v5e", 1),
+    "v5e": ("v5e", 1),
+    "v6e": ("v6e", 1),
+    "tpu7x": ("v7x", 2),
+    "v7x": ("v7x", 2),
+}
+
+
+# Chips of a slice of two dimensions, at most.
+_LARGEST_SQUARE = 256
+
+
+def _guess(name: str) -> str:
+    """What a name that is no slice's was probably meant to be."""
+    plain = re.sub(r"^(?:tpu[-_ ]?)(?=v)", "", name.lower())
+    if plain in _GENERATIONS:
+        return f". It has no size; did you mean {_example(plain)}?"
+    found = re.fullmatch(r"(\w+)[-:](\d{1,5})", plain)
+    if found is None or found[1] not in _CLOUD or not int(found[2]):
+        return did_you_mean(plain, [*_EXAMPLES, *_GENERATIONS])
+    generation, cores = _CLOUD[found[1]]
+    chips = int(found[2]) // (cores if name.count("-") else 1)
+    powers = {2 ** math.floor(math.log2(max(chips, 1))), 2 ** math.ceil(math.log2(max(chips, 1)))}
+    slices = " or ".join(_slice(generation, chips) for chips in sorted(powers))
+    return f". It is {chips} chip{'s' * (chips != 1)} of {generation}; did you mean {slices}?"
+
+
+def _example(generation: str) -> str:
+    return next(one for one in reversed(_EXAMPLES) if one.startswith(f"{generation}:"))
+
+
+def _slice(generation: str, chips: int) -> str:
+    """The slice of so many chips, a power of two, whose sides differ least."""
+    dims, doublings = _GENERATIONS[generation].dims, chips.bit_length() - 1
+    if dims == 2:
+        doublings = min(doublings, _LARGEST_SQUARE.bit_length() - 1)
+    each, more = divmod(doublings, dims)
+    # The first of those that are not all there, as a host's four chips, 2x2x1; else the last.
+    larger = range(more) if not each else range(dims - more, dims)
+    return f"{generation}:{'x'.join(str(2 ** (each + (side in larger))) for side in range(dims))}"
 
 
 def _describe(generation: str, shape: tuple[int, ...]) -> list[jax.Device]:

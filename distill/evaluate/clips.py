@@ -144,7 +144,8 @@ def check_readable(sequences: Sequences, asked: np.ndarray, found: np.ndarray, m
     if len(lost) > max(most * len(asked), 1 if most else 0):
         raise RunFailed(
             f"{len(lost)} of {len(asked)} sequences could not be decoded, more than the share of "
-            f"{most} that config.data.max_corrupt_share allows; the last is "
+            f"{most} that config.data.max_corrupt_share, in evaluations --max_corrupt_share, "
+            "allows; the last is "
             f"{sequences.describe(int(lost[-1]))}. Repair the data or raise the share"
         )
     return len(lost)

@@ -1,7 +1,7 @@
 """What evaluations of frozen tokens have in common: images, how they are shown, what is learnt."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -70,6 +70,7 @@ class DenseConfig(EvaluationConfig):
     of reports, and as many of those predicted worst; 0 keeps none."""
 
     needs_teachers: ClassVar[bool] = False
+    of_views: ClassVar[bool] = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -222,6 +223,16 @@ class DenseProbes:
             f"{images.test_split}, to predict: {images.test.found}",
             self.tokens.described(),
             *([remark] if remark else []),
+        )
+
+    def may_find(self, figures: Iterable[str]) -> frozenset[str]:
+        """Metrics that a call may find, of so many figures of an image, by each fraction."""
+        penalty = () if self._config.probe == "neighbours" else ("l2",)
+        values = dict.fromkeys((*figures, *penalty), 0.0)
+        return frozenset(
+            key
+            for fraction in self._config.fractions
+            for key in named(self._name, fraction, values)
         )
 
     def check_apart(self) -> None:

@@ -187,9 +187,10 @@ class DepthEvaluation:
     def _all(self) -> frozenset[str]:
         return frozenset(named(self._name, 1, dict.fromkeys(FIGURES, 0.0)))
 
-    def metrics(self, params: Any, frozen: Any = None) -> None:
-        """Nothing: what a call finds depends on the images."""
+    def metrics(self, params: Any, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
         del params, frozen
+        return self._probes.may_find((*FIGURES, *(f"aligned/{name}" for name in FIGURES)))
 
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""

@@ -43,6 +43,8 @@ class Evaluation(Protocol):
     def metrics(self, params: Params, frozen: Any = None) -> frozenset[str] | None:
         """The names of what a call may find; None where only what it measures says them.
 
+        A `*` in a name stands for what only the images say, such as their groups.
+
         Args:
           params: of the model, or their shapes alone.
           frozen: those of its teachers, likewise.
@@ -74,6 +76,9 @@ class EvaluationConfig(OneOf, tag="kind", found_in=("distill.evaluate",)):
 
     needs_pair: ClassVar[bool] = False
     """Whether it compares images with texts, which takes both towers of a pair."""
+
+    of_views: ClassVar[bool] = True
+    """Whether the model sees of each image what its view says."""
 
     def __post_init__(self):
         check_fields(self)

@@ -107,6 +107,17 @@ class FairnessConfig(PredictionsConfig):
         data = shown.data if self.source else dataclasses.replace(shown.data, eval_source=None)
         return shown._replace(data=data, split=self.train_split or data.train_split)
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What may be found; `*` is a group."""
+        debiased = (
+            f"debiased/{bias:g}/{name}"
+            for bias in self.biases
+            for name in ("accuracy", "parity_gap", "accuracy_gap", "ece")
+        )
+        gaps = ("parity_gap", "accuracy_gap", "tpr_gap", "fpr_gap")
+        return ("accuracy", "ece", *gaps, "accuracy/*", *debiased)
+
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `parity_gap`, and `debiased/0.05/accuracy`."""
         positive = self.positive or self.target

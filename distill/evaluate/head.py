@@ -58,9 +58,11 @@ class HeadEvaluation:
             return self._evaluation.measure(tower, learnt, _depths(self._scale))
         return self._evaluation.measure(tower, learnt)
 
-    def metrics(self, params: Any, frozen: Any = None) -> None:
-        """Nothing: what a call finds depends on the images."""
-        del params, frozen
+    def metrics(self, params: Any, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
+        names = self._evaluation.metrics(params, frozen)
+        # Nothing is learnt here, by no penalty.
+        return frozenset(name for name in names if not name.endswith("/l2"))
 
     def seen(self) -> list[str]:
         """How many images the last call has predicted."""

@@ -51,6 +51,12 @@ class HumanAlignmentConfig(PredictionsConfig):
         """Whether the model's trials are asked for."""
         return self.trials is not None
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What may be found; `*` is a set of images."""
+        of_people = (f"humans/{name}" for name in _FIGURES)
+        return (*_FIGURES, *of_people, *(f"*/{name}" for name in _FIGURES[:-1]))
+
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `accuracy`, `error_consistency` and `shape_bias`, and those of people."""
         mine = model_trials(predictions, self.name, self.dataset)

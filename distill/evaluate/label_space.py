@@ -73,6 +73,12 @@ class LabelSpaceEvaluation(PredictionsConfig):
             found.images = WithoutBorder(found.images, known.border)
         return found
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What may be found."""
+        accuracies = (f"{a}{b}accuracy" for a in ("", "among_all/") for b in ("", "top5_"))
+        return (*accuracies, "ece", "nll")
+
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `accuracy`, `top5_accuracy`, `among_all/accuracy` and `ece`."""
         found = self._scoring.score(predictions)

@@ -48,7 +48,7 @@ class PredictionsConfig(OfImagesConfig):
 
     @property
     def figures(self) -> tuple[str, ...] | None:
-        """What may be found, by name; None where that depends on the images."""
+        """What may be found, by name, with `*` for what images say; None where nothing tells."""
         return None
 
     def measure(self, predictions: Predictions) -> Measured:

@@ -57,6 +57,7 @@ class PropagationConfig(EvaluationConfig):
     """Of similarities."""
 
     needs_teachers: ClassVar[bool] = False
+    of_views: ClassVar[bool] = False
 
     @property
     def names_data(self) -> bool:
@@ -208,7 +209,7 @@ class PropagationEvaluation:
                 np.stack([*predictions]), masks, ignore=self._ignore, source=name
             )
         except RunFailed as error:
-            raise RunFailed(f"{self._sequences.describe(index)}: {error}") from error
+            raise type(error)(f"{self._sequences.describe(index)}: {error}") from error
 
     def seen(self) -> list[str]:
         """How many sequences and objects the last call has followed, and what was left out."""

@@ -124,9 +124,10 @@ class SegmentationEvaluation:
             self._notes.say(f"{listed} missing: no pixel of the images to predict has a label")
         return metrics
 
-    def metrics(self, params: Any, frozen: Any = None) -> None:
-        """Nothing: what a call finds depends on the images."""
+    def metrics(self, params: Any, frozen: Any = None) -> frozenset[str]:
+        """What a call may find."""
         del params, frozen
+        return self._probes.may_find(PixelConfusion.FIGURES)
 
     def seen(self) -> list[str]:
         """How many images the last call has predicted, and learnt from."""

@@ -24,6 +24,11 @@ class SubgroupsConfig(PredictionsConfig):
     table: LocalPath | None = None
     """A CSV file that says more of the images, whose names are its first column."""
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What may be found; `*` is a group."""
+        return ("accuracy", "worst_accuracy", "accuracy_gap", "accuracy/*")
+
     def measure(self, predictions: Predictions) -> Measured:
         """Figures such as `accuracy/GROUP`, `accuracy_gap` and `worst_accuracy`."""
         labelled = predictions.labels >= 0

@@ -8,7 +8,7 @@ import numpy as np
 from distill.bounds import BatchSize, Depth, NotNegative, Positive, Seed, Some, SomeSteps, Width
 from distill.data.sequences import Sequences, SequencesName, open_sequences
 from distill.data.sources.base import abbreviate
-from distill.errors import UserError
+from distill.errors import UserError, together
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.temporal import TemporalConfig
 from distill.evaluate.video_evaluation import Labelled, VideoEvaluation
@@ -100,21 +100,18 @@ class VideoConfig(EvaluationConfig):
 
         Raises:
           UserError: if there is no such split, its sequences have no labels, or classes that there
-            is nothing to learn of.
+            is nothing to learn of; what is wrong with several keys is said together.
         """
-        train, test = (self._open(subject, split) for split in (self.train_split, self.test_split))
+        train, test, _ = together(
+            lambda: self._open(subject, self.train_split),
+            lambda: self._open(subject, self.test_split),
+            lambda: self._check_width(subject),
+        )
         if train.fingerprint == test.fingerprint:
             raise UserError(
                 "the sequences to learn from and those to classify are the same; expected splits "
                 f"that differ, not {self.train_split} and {self.test_split}"
             )
-        width = subject.network.config.embedding_width
-        try:
-            self.shape(width, 1)
-        except ValueError as error:
-            raise UserError(
-                f"of embeddings {width} wide: {error}; give width and attention_heads"
-            ) from error
         return VideoEvaluation(
             name,
             self,
@@ -122,6 +119,15 @@ class VideoConfig(EvaluationConfig):
             Labelled(train, train.labels, self.train_split),
             Labelled(test, self._renumbered(test, train), self.test_split),
         )
+
+    def _check_width(self, subject: Subject) -> None:
+        width = subject.network.config.embedding_width
+        try:
+            self.shape(width, 1)
+        except ValueError as error:
+            raise UserError(
+                f"of embeddings {width} wide: {error}; give width and attention_heads"
+            ) from error
 
     def _open(self, subject: Subject, split: str) -> Sequences:
         data = subject.data

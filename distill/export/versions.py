@@ -6,19 +6,22 @@ version that is there is a good one. With it lie `export.json`, which says what 
 MODEL_CARD.md, which says it to a person.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import errno
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from distill.errors import UserError
+from distill.begun import begun_directory
+from distill.checksums import FILE as CHECKSUMS
+from distill.checksums import checksums_of, damage_in, files_in
+from distill.errors import Damaged, UserError, did_you_mean
 from distill.export import hf, onnx, saved_model, stablehlo, tflite, timm
 from distill.export.card import model_card
 from distill.export.model import Artefact, Exportable, ExportFailed, Kind, signature
@@ -26,6 +29,7 @@ from distill.export.verify import Checked
 from distill.json_files import write_json
 from distill.nn import VisionNetwork
 from distill.terminal import text_table
+from distill.unwritten import CannotWrite, cannot_write
 
 DESCRIPTION = "export.json"
 CARD = "MODEL_CARD.md"
@@ -87,9 +91,34 @@ _THIS: Mapping[Kind, str] = {
 # Of these, inputs and outputs are what their libraries' models have.
 _OWN_SIGNATURE = ("hf", "timm")
 
+_AGAIN = "Nothing of the export is left. Run the same command again"
 _STAGING = ".exporting-"
-# No export takes as long: what is older was left by a process that was killed.
+# Where locks tell nothing: no export takes as long.
 _STALE_SECONDS = 24 * 3600
+
+
+# What others call a format, or who reads it.
+_ELSEWHERE = {
+    "tf": "saved_model",
+    "tensorflow": "saved_model",
+    "pytorch": "timm",
+    "torch": "timm",
+    "pt": "timm",
+    "pth": "timm",
+    "safetensors": "hf",
+    "huggingface": "hf",
+    "transformers": "hf",
+    "jax": "stablehlo",
+    "mlir": "stablehlo",
+    "lite": "tflite",
+    "litert": "tflite",
+}
+
+
+def nearest_format(name: str) -> str:
+    """The end of a message about an unknown format: the known one that is probably meant."""
+    other = _ELSEWHERE.get(name.lower())
+    return f"; did you mean {other!r}?" if other else did_you_mean(name.lower(), FORMATS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,8 +200,8 @@ def export_version(
         created = [path for path in (directory, *directory.parents) if not path.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         _remove_stale(directory)
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=directory) as staging:
-            written = Path(staging) / "model"
+        with begun_directory(directory, _STAGING) as staging:
+            written = staging / "model"
             artefacts, checked, failed = _write_artefacts(model, form, written, verifier)
             _describe(model, form, written, artefacts, checked, about)
             _grant(written)
@@ -199,11 +228,14 @@ def _write_artefacts(
         # What one that fails has left is in nobody's way.
         apart = written.with_name(str(number))
         try:
-            artefact = write(model, apart)
+            with _explained(written):
+                artefact = write(model, apart)
             checked.append(verifier(artefact))
             artefacts.append(artefact)
             for entry in apart.iterdir():
                 entry.replace(written / entry.name)
+        except CannotWrite:
+            raise
         except UserError as error:
             failed.append(error)
         except ImportError as error:
@@ -243,6 +275,23 @@ def _describe(
     (written / CARD).write_text(
         model_card(model, description), encoding="utf-8", errors="surrogateescape"
     )
+    # But for what people write on.
+    names = [name for name in files_in(written) if not name.endswith(".md")]
+    sums = checksums_of(written, names)
+    write_json(written / CHECKSUMS, {"files": sums}, checked=True)
+
+
+def check_undamaged(version: Path) -> None:
+    """Checks that the files of an export are what was written; earlier versions kept no checksums.
+
+    Raises:
+      Damaged: naming the first that is not.
+    """
+    if problems := damage_in(version):
+        raise Damaged(
+            f"the export in {version} is damaged: {problems[0]}\nExport it again, or put back a "
+            f"copy; if that was changed on purpose, delete {version / CHECKSUMS}"
+        )
 
 
 def _grant(written: Path) -> None:
@@ -256,7 +305,23 @@ def _grant(written: Path) -> None:
 
 
 def _not_writable(directory: Path, error: OSError) -> UserError:
+    if found := cannot_write(error, _AGAIN, directory):
+        return found
     return UserError(f"cannot write to {directory}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def _explained(written: Path) -> Iterator[None]:
+    """Tells from other failures of a format that files cannot be written.
+
+    Libraries say so in their own errors, and every other artefact would fail as well.
+    """
+    try:
+        yield
+    except Exception as error:
+        if found := cannot_write(error, _AGAIN, written):
+            raise found from error
+        raise
 
 
 def _remove_stale(directory: Path) -> None:

@@ -10,6 +10,7 @@ from distill.inspect.checkpoint import checkpoint_table, steps_in
 from distill.inspect.kind import Kind
 from distill.inspect.tables import facts, sections, tensor_table
 from distill.inspect.weights import published
+from distill.paths import download, is_repository
 from distill.tensor_files import SUFFIXES, open_file, refuse_pickle
 from distill.terminal import text_table
 
@@ -30,7 +31,9 @@ def tell(path: Path) -> str:
     """
     try:
         if not path.exists():
-            raise UserError(f"{path} does not exist")
+            given = os.path.relpath(path)
+            hint = f"; of a repository, {download(given)}" if is_repository(given) else ""
+            raise UserError(f"{path} does not exist{hint}")
         return _file(path) if path.is_file() else _directory(path)
     except OSError as error:
         raise UserError(f"{error.filename or path} cannot be read: {error.strerror}") from error

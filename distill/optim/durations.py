@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from distill.bounds import MOST_STEPS
+from distill.errors import GivenTwice
 
 UNITS = ("steps", "epochs", "examples", "percent")
 
@@ -28,7 +29,7 @@ def check_durations(config: Any, *names: str) -> None:
         given = _given(config, name)
         if len(given) > 1:
             keys = " and ".join(f"{name}_{unit}" for unit in given)
-            raise ValueError(f"give one of {keys}; none takes away what a config file gives")
+            raise GivenTwice(f"give one of {keys}", [f"{name}_{unit}" for unit in given])
 
 
 def steps(config: Any, name: str, length: RunLength, default: int) -> int:

@@ -8,31 +8,38 @@ primary, writes files that are not parts of a checkpoint, and only it talks.
 Without `join` there is one process: it is the primary and agrees with itself.
 """
 
-import hashlib
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax._src import clusters
 from jax.experimental import multihost_utils
 
 from distill.errors import UserError
-from distill.parallel import last_words
+from distill.parallel import last_words, together
+from distill.parallel.meeting import meet
 
 START_TIMEOUT = 300
 LOST_AFTER = 100
 
-# How long a process that has failed waits for the others to say that they have failed as well.
+# How long a process that has failed waits to part from others that have come to their end.
 _PARTING_SECONDS = 15
+# How long JAX may take to connect processes that have met.
+_CONNECTING_SECONDS = 60
+# Within so many seconds it is known whether what failed here failed because of another process.
+_BLAMING_SECONDS = 3.0
 
 _last_words: subprocess.Popen | None = None
+_watch: together.Watch | None = None
+_called: str | None = None
 
 
 def join(
@@ -45,6 +52,7 @@ def join(
     lost_after: int = LOST_AFTER,
     workdir: Path | None = None,
     preemptible: bool = True,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Meets the other processes; to be called before anything else of JAX.
 
@@ -62,10 +70,11 @@ def join(
       workdir: whose newest checkpoint to name, should this process be ended.
       preemptible: whether SIGTERM to one process is a notice to all, which `stop_agreed` passes
         on, instead of ending the process.
+      about: what must be the same for all, by name, as JSON can hold it.
 
     Raises:
-      UserError: for contradictory arguments, an address that cannot be used, or if there is no
-        cluster in the environment.
+      UserError: for contradictory arguments, an address that cannot be used, if there is no
+        cluster in the environment, or if the processes do not belong together.
     """
     by_hand = {"coordinator": coordinator, "processes": processes, "process": process}
     given = [f"--{name}" for name, value in by_hand.items() if value is not None]
@@ -76,11 +85,16 @@ def join(
             f"--distributed finds the processes by itself; leave out {' and '.join(given)}, or "
             "leave out --distributed and give --coordinator, --processes and --process"
         )
-    name = f"a process on {socket.gethostname()}"
-    if not cluster:
-        name = _checked(coordinator, processes, process)
+    given, devices = "--coordinator", None
+    if cluster:
+        given = "the address of the cluster"
+        coordinator, processes, process, devices = _detected(start_timeout)
+    global _called, _watch
+    _called = _checked(coordinator, processes, process)
+    assert coordinator is not None and processes is not None and process is not None
+    meet(coordinator, processes, process, about or {}, start_timeout, given=given)
     jax.config.update("jax_enable_preemption_service", preemptible)
-    late = threading.Timer(start_timeout, _give_up, (name, coordinator, process, start_timeout))
+    late = threading.Timer(_CONNECTING_SECONDS, _give_up, (_called, coordinator))
     late.daemon = True
     late.start()
     try:
@@ -88,27 +102,38 @@ def join(
             coordinator,
             processes,
             process,
-            cluster_detection_method=None if cluster else "deactivate",
+            local_device_ids=devices,
+            cluster_detection_method="deactivate",
             # Later than `late`: JAX would end the process without a word to the user.
-            initialization_timeout=start_timeout + 60,
+            initialization_timeout=2 * _CONNECTING_SECONDS,
             heartbeat_timeout_seconds=lost_after,
         )
-    except ValueError as error:
+    except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"--distributed found no cluster in the environment ({error}); start the command with "
-            "srun or mpirun or on every worker of a TPU slice, or give --coordinator, --processes "
-            "and --process"
-        ) from error
-    except RuntimeError as error:
-        where = "the address found" if cluster else f"--coordinator={coordinator}"
-        raise UserError(
-            f"cannot start the run of several processes at {where}: {error}; process 0 must run on "
-            "that host, and the port must be free"
+            f"cannot start the run of several processes at {given}={coordinator}: {error}; process "
+            "0 must run on that host, and the port must be free"
         ) from error
     finally:
         late.cancel()
     if jax.process_count() > 1:
         _leave_last_words(workdir)
+        _watch = together.Watch(workdir, lambda code: end(code, explained=True))
+
+
+def _detected(timeout: int) -> tuple[str, int, int, list[int] | None]:
+    """Coordinator, number of processes, which this is, and its devices, of the environment."""
+    address, processes, process, devices = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None, None, None, timeout
+    )
+    if own := os.environ.get("JAX_LOCAL_DEVICE_IDS"):
+        devices = [int(one) for one in own.split(",")]
+    if address is None or processes is None or process is None:
+        raise UserError(
+            "--distributed found no cluster in the environment; start the command with srun or "
+            "mpirun or on every worker of a TPU slice, or give --coordinator, --processes and "
+            "--process"
+        )
+    return address, processes, process, None if devices is None else list(devices)
 
 
 def _checked(coordinator: str | None, processes: int | None, process: int | None) -> str:
@@ -131,33 +156,16 @@ def _checked(coordinator: str | None, processes: int | None, process: int | None
     return _name(process, processes)
 
 
-def _give_up(name: str, coordinator: str | None, process: int | None, seconds: int) -> None:
-    """Ends this process, whose main thread waits in JAX for others that do not come."""
-    if process == 0:
-        reason = f"not all of the others came to {coordinator}; start them with the same flags"
-    elif coordinator is None or _reachable(coordinator):
-        reason = "not all processes came; start the same command for each of them"
-    else:
-        reason = (
-            f"nobody answers at --coordinator={coordinator}; start process 0 on that host and see "
-            "that the port is reachable"
-        )
+def _give_up(name: str, coordinator: str) -> NoReturn:
+    """Ends this process, whose main thread waits in JAX for others that have gone since."""
     print(
-        f"{name}: error: waited {seconds} seconds for the other processes, but {reason} "
-        "(--start_timeout waits longer)",
+        f"{name}: error: the processes met at {coordinator}, but JAX did not connect them within "
+        f"{_CONNECTING_SECONDS} seconds; see what the others print, and start the same command on "
+        "all of them",
         file=sys.stderr,
         flush=True,
     )
     os._exit(UserError.exit_code)
-
-
-def _reachable(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def _leave_last_words(workdir: Path | None) -> None:
@@ -188,6 +196,14 @@ def this_process() -> str:
 
 def _name(process: int, processes: int) -> str:
     return f"process {process} of {processes}"
+
+
+def who() -> str:
+    """How this process begins what it says of an error: nothing where it is the only one."""
+    if several():
+        return f"{this_process()}: "
+    # Before it has met the others, too.
+    return f"{_called}: " if _called else ""
 
 
 def check_joined() -> None:
@@ -246,22 +262,28 @@ def gather_rows(rows: Sequence[int], values: np.ndarray) -> np.ndarray:
     return whole
 
 
-def check_same(what: str, content: str) -> None:
-    """Checks that `content` is the same on all processes; all must call it.
+def check_same(what: str, content: Mapping[str, Any]) -> None:
+    """Checks that `content`, as JSON can hold it, is the same everywhere; all must call it.
 
     Raises:
-      UserError: on every process, if it differs on one.
+      UserError: on every process, naming what differs, if it differs on one.
     """
-    if not several():
-        return
-    digest = np.frombuffer(hashlib.sha256(content.encode()).digest(), np.int32)
-    gathered = np.asarray(multihost_utils.process_allgather(digest))
-    others = [p for p in range(len(gathered)) if not np.array_equal(gathered[p], gathered[0])]
-    if others:
-        raise UserError(
-            f"{what} of process 0 is not that of process {', '.join(map(str, others))}; start the "
-            "same command on all processes"
-        )
+    if several():
+        together.check_same(what, content)
+
+
+def check_shared(directory: Path, flag: str) -> None:
+    """Checks that all processes see the same directory; all must call it.
+
+    Args:
+      directory: that is there for all of them.
+      flag: by which it was given.
+
+    Raises:
+      UserError: on every process, if one sees another.
+    """
+    if several():
+        together.check_shared(directory, flag)
 
 
 def stop_agreed(step: int) -> bool:
@@ -273,25 +295,45 @@ def stop_agreed(step: int) -> bool:
     return several() and multihost_utils.reached_preemption_sync_point(step)
 
 
-def leave(code: int) -> None:
+def leave(code: int, message: str = "") -> None:
     """Parts from the other processes; does nothing if there are none.
 
-    After a failure (`code` is not 0) it does not return: the others may have failed in the same
-    way and part at once, or they wait for this process in a computation and will be ended by JAX.
+    After a failure (`code` is not 0) it does not return: the others are told, and end as well.
+
+    Args:
+      code: exit status.
+      message: what the others say of a failure.
     """
     if not jax.distributed.is_initialized():
         return
+    if _watch is not None:
+        _watch.stop()
     if _last_words is not None:
         _last_words.communicate(b"done")
     if code:
+        if _watch is not None:
+            together.tell_failure(code, message)
         _part_in_failure(code)
+    if _watch is not None:
+        together.tell_end()
 
 
 def _part_in_failure(code: int) -> NoReturn:
-    parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-    parting.start()
-    parting.join(_PARTING_SECONDS)
+    # Who has come to its end in order waits for this process in JAX.
+    if _watch is None or together.some_are_done():
+        parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        parting.start()
+        parting.join(_PARTING_SECONDS)
     end(code)
+
+
+def await_blame() -> None:
+    """Gives the others time to say that one of them has failed, which ends this process.
+
+    To be called where an error may be but the consequence of another process's.
+    """
+    if _watch is not None:
+        time.sleep(_BLAMING_SECONDS + together.GRACE)
 
 
 def end(code: int, *, explained: bool = False) -> NoReturn:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from distill.report.script import SCRIPT
 from distill.report.style import STYLE
+from distill.unwritten import whole_or_not
 
 if TYPE_CHECKING:
     # Pages without such figures are written without Matplotlib, which takes a second to import.
@@ -200,5 +201,6 @@ def write(path: Path, content: str) -> Path:
     """Writes a page so that a reader finds the old one or the new, never half."""
     # A path in it may have been read in a locale that could not decode it.
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(content, encoding="utf-8", errors="surrogateescape")
-    return temporary.replace(path)
+    with whole_or_not(temporary, path):
+        temporary.write_text(content, encoding="utf-8", errors="surrogateescape")
+        return temporary.replace(path)

@@ -10,7 +10,7 @@ from distill.data import Splits
 from distill.export.versions import obstacles
 from distill.nn import Network, VisionNetwork
 from distill.parallel import distributed
-from distill.parallel.printed import say
+from distill.parallel.printed import keep, say
 from distill.train.fit import Trained
 from distill.train.progress import format_figure
 from distill.train.workdir import Workdir
@@ -19,12 +19,20 @@ from distill.train.workdir import Workdir
 def introduce(
     name: str, network: Network, splits: Splits, mesh: Mesh, overview: bool = True
 ) -> None:
-    """Says what is about to be trained, on what and where; lists the parameters if asked."""
+    """Says what is about to be trained, on what and where.
+
+    Args:
+      name: what lines call the run.
+      network: to be trained.
+      splits: the images.
+      mesh: what it runs on.
+      overview: whether to list the parameters, in train.log and where everything is printed.
+    """
     if overview and distributed.is_primary():
         table = parameter_overview.get_parameter_overview(
             network.abstract_params, include_stats=False
         )
-        say(f"{name}: parameters\n{table}")
+        keep(f"{name}: parameters\n{table}")
     say(f"{name}: {network.parameter_count():,} parameters")
     # Formats are of models of images.
     if isinstance(network, VisionNetwork) and (remark := _not_exportable(network)):

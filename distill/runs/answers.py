@@ -22,6 +22,7 @@ from distill.tasks.matching.targets import check_storable, encode, magnitudes
 from distill.train.clock import Clock
 from distill.train.loop import Stopped
 from distill.train.progress import Progress
+from distill.train.remaining import Remaining
 from distill.train.run import blame, open_mesh
 from distill.train.signals import StopRequest
 from distill.train.step import prepare
@@ -114,9 +115,12 @@ def write_answers(
         )
         stack.callback(loader.close)
         asked = _Asked(loader, answer, range(first, last), stack.enter_context(StopRequest()))
-        progress, clock = Progress(name, last, first), Clock(batch_size)
+        clock, left = Clock(batch_size), Remaining(last, {})
+        progress = Progress(name, last, left.seconds)
+        stack.callback(progress.close)
         every = config.train.intervals(last).log
         clock.start(first, loader.wait_seconds)
+        left.stepped(first, clock.training_seconds)
         for done, host, answers in in_flight(asked):
             arrays, shares, largest = jax.device_get(answers)
             views = _views(contents, host, rows)
@@ -126,8 +130,10 @@ def write_answers(
             )
             if writer is not None:
                 writer.write(_records(contents, views, arrays, shares))
+            progress.tick(done)
             if done == last or done % every == 0:
                 clock.advance()
+                left.stepped(done, clock.training_seconds)
                 speed = clock.window(done, loader.wait_seconds)
                 progress.line(done, speed["train/images_per_second"], speed["train/data_wait"])
         if done < last:

@@ -59,6 +59,7 @@ def compare(
     *,
     batch_size: int = 256,
     data_dir: str | None = None,
+    max_corrupt_share: float | None = None,
     of_pairs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluates models one after the other and writes what they retain of the first of them.
@@ -72,6 +73,7 @@ def compare(
       output: a directory; its `RESULT` has what is returned.
       batch_size: over all devices.
       data_dir: see `DataConfig`; None takes the run's.
+      max_corrupt_share: see `DataConfig`, likewise.
       of_pairs: fields of `WeightsConfig` of the published pairs among the models, such as
         `zeroshot`.
 
@@ -88,6 +90,8 @@ def compare(
         with _of(name):
             opened[name] = _model_at(place, of_pairs or {})
             _check(place, opened[name], evals)
+    reading = {"batch_size": batch_size, "data_dir": data_dir}
+    reading |= {"max_corrupt_share": max_corrupt_share}
     known = _known(output / RESULT)
     found = []
     for number, (name, place) in enumerate(models.items(), 1):
@@ -97,7 +101,7 @@ def compare(
             if model is None:
                 lines = _of_predictions(place, evals)
             else:
-                lines = _lines(model, evals, known, batch_size=batch_size, data_dir=data_dir)
+                lines = _lines(model, evals, known, reading)
         found.append({"name": name, "model": str(place), "evaluations": lines})
         result = {
             "models": found,
@@ -119,11 +123,12 @@ def _known(file: Path) -> list[Line]:
 
 @contextlib.contextmanager
 def _of(name: str) -> Iterator[None]:
-    """Has an error name the model or the evaluation that it is of."""
+    """Has an error name the model or the evaluation that it is of, if it does not yet."""
     try:
         yield
     except UserError as error:
-        error.args = (f"{name}: {error}", *error.args[1:])
+        if not str(error).startswith(f"evaluation {name}: "):
+            error.args = (f"{name}: {error}", *error.args[1:])
         raise
 
 
@@ -165,15 +170,12 @@ def _lines(
     model: Path | WeightsConfig,
     evals: Mapping[str, EvaluationConfig],
     known: Sequence[Line],
-    *,
-    batch_size: int,
-    data_dir: str | None,
+    reading: Mapping[str, Any],
 ) -> dict[str, Line | None]:
-    """What was found of a model, by the evaluation's name."""
+    """What was found of a model, by the evaluation's name; `reading` is of `open_subject`."""
     known = [*known, *(kept(model / FILE) if isinstance(model, Path) else ())]
-    choices = dict(batch_size=batch_size, data_dir=data_dir)
     found: dict[str, Line | None] = {}
-    for opened, some in open_subjects(model, evals, **choices):
+    for opened, some in open_subjects(model, evals, **reading):
         for name, config in some.items():
             with _of(name):
                 line, seen = measure(name, config, opened, known=known)

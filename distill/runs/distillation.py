@@ -7,7 +7,7 @@ from distill.bounds import Positive, check_fields
 from distill.config import how_it_runs
 from distill.data import Splits, Store
 from distill.data.tokens import Tokenizer
-from distill.errors import UserError
+from distill.errors import GivenTwice, UserError
 from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.views import ViewsConfig
@@ -76,14 +76,19 @@ class DistillConfig(RunConfig):
     def __post_init__(self):
         super().__post_init__()
         if self.teacher is not None and self.teachers:
-            raise ValueError("give teacher, or several teachers by name, not both")
+            raise GivenTwice(
+                "give teacher, or several teachers by name, not both", ("teacher", "teachers")
+            )
         if self.teacher is None and not self.teachers and self.targets is None:
             raise ValueError(
                 "give teacher, several teachers by name, or stored targets; teacher.workdir or "
                 "teacher.weights.path says where"
             )
         if (self.model is None) == (not self.students):
-            raise ValueError("give model, the student, or several students by name")
+            raise GivenTwice(
+                "give model, the student, or several students by name",
+                ("model", "students") if self.students else (),
+            )
         if self.students and self.branch_from:
             raise ValueError("branch off a single student; each has a workdir of its own")
         if self.students and self.start:

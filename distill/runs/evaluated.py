@@ -51,6 +51,7 @@ def evaluate(
     batch_size: int = 256,
     best: bool = False,
     data_dir: str | None = None,
+    max_corrupt_share: float | None = None,
     output: Path | None = None,
 ) -> dict[str, float]:
     """Evaluates a model; returns, prints and keeps the metrics.
@@ -62,6 +63,7 @@ def evaluate(
       batch_size: over all devices.
       best: whether to take the run's best weights instead of its last.
       data_dir: see `DataConfig`; None takes the run's.
+      max_corrupt_share: see `DataConfig`, likewise.
       output: the file that a line is added to for each evaluation; None takes that of the workdir.
 
     Raises:
@@ -75,6 +77,7 @@ def evaluate(
     if isinstance(model, Path) and is_head(read_config(model)):
         _check_head(model, evals)
     choices = dict(batch_size=batch_size, best=best, data_dir=data_dir, heads=True)
+    choices |= {"max_corrupt_share": max_corrupt_share}
     found = {}
     for opened, some in open_subjects(model, evals, **choices):
         for name, config in some.items():

@@ -56,6 +56,13 @@ def with_classes(config: RunT, count: int) -> RunT:
     return dataclasses.replace(config, model=config.model.with_classes(count))
 
 
+def _tower_of(head: Mapping[str, Any]) -> str:
+    """Where the model is that a head is on, for messages."""
+    tower = head.get("tower") or {}
+    where = tower.get("workdir") or (tower.get("weights") or {}).get("path")
+    return f": {where}" if where else ""
+
+
 def recorded_model(
     workdir: Path, *, dtype: str | None = None, expected: ModelConfig | None = None
 ) -> ModelConfig:
@@ -75,7 +82,7 @@ def recorded_model(
         raise UserError(
             f"the run in {place_of(workdir)} made a head on another model's tokens, which is no "
             "model of whole images; `distill evaluate` and `distill export` take it, and for "
-            "anything else name the model that it is on"
+            f"anything else name the model that it is on{_tower_of(config)}"
         )
     recorded = resolve(ModelConfig, config["model"])
     if expected is not None:

@@ -14,7 +14,7 @@ from distill.config import resolve
 from distill.data import DataConfig
 from distill.data.classes import Names
 from distill.data.tokens import Tokenizer, open_tokenizer
-from distill.errors import UserError
+from distill.errors import GivenTwice, UserError
 from distill.evaluation_view import EvaluationView
 from distill.nn import PairNetwork, Params, VisionNetwork
 from distill.nn.adapt import CLASSIFIERS
@@ -55,9 +55,10 @@ class ModelSource:
     def __post_init__(self):
         check_fields(self)
         if (self.workdir is None) == (self.weights is None):
-            raise ValueError(
+            raise GivenTwice(
                 "give workdir, of the run that trained the model, or weights.path, of published "
-                "weights; none takes away the one that a config file gives"
+                "weights" + ("" if self.workdir is None else ", not both"),
+                () if self.workdir is None else ("workdir", "weights"),
             )
         if self.weights is not None and self.step is not None:
             raise ValueError("step is of a checkpoint in a workdir; published weights are one set")

@@ -31,6 +31,7 @@ def predict(
     batch_size: int = 256,
     best: bool = False,
     data_dir: str | None = None,
+    max_corrupt_share: float | None = None,
 ) -> Path:
     """Writes what a model predicts of a split; goes on where it was interrupted.
 
@@ -41,6 +42,7 @@ def predict(
       batch_size: over all devices.
       best: whether to take the run's best weights instead of its last.
       data_dir: see `DataConfig`; None takes the run's.
+      max_corrupt_share: see `DataConfig`, likewise.
 
     Raises:
       UserError: if model or images cannot be opened, or the file holds other predictions, or
@@ -50,7 +52,12 @@ def predict(
     if isinstance(model, WeightsConfig) and not images.names_data:
         raise UserError(f"{model.called} come without data; give --source")
     opened = open_subject(
-        model, batch_size=batch_size, best=best, data_dir=data_dir, with_teachers=False
+        model,
+        batch_size=batch_size,
+        best=best,
+        data_dir=data_dir,
+        max_corrupt_share=max_corrupt_share,
+        with_teachers=False,
     )
     shown = images.shown("the prediction", opened.subject)
     if shown is None:

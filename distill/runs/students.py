@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from distill.data import Splits, Store
 from distill.data.classes import Names, all_chosen, name_classes
 from distill.data.examples import STORED
-from distill.errors import UserError
+from distill.errors import UserError, together
 from distill.evaluate.distillation import distillation_metrics
 from distill.evaluate.gallery import gallery_of
 from distill.nn import PairConfig, PairNetwork, VisionNetwork
@@ -14,7 +14,7 @@ from distill.nn.family import ModelConfig
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.start import StartConfig, kept_classes, starting_params
-from distill.runs.teachers import TeacherConfig, match_classes
+from distill.runs.teachers import TeacherConfig, check_there, match_classes
 from distill.runs.words import kept_params
 from distill.subject import Teacher
 from distill.tasks.matching.function_matching import FunctionMatching, projected, same_mixture
@@ -31,13 +31,21 @@ def view_size(students: Mapping[str, VisionNetwork], teachers: Mapping[str, Teac
 
 
 def open_splits(config: DistillConfig, students: Iterable[ModelConfig]) -> Splits:
-    """The images, which must have as many channels and classes as every student."""
+    """The images, which must have as many channels and classes as every student.
+
+    Raises:
+      UserError: if they have not, or a teacher that is to be asked about them is not there; what is
+        wrong with both is said together.
+    """
     students = tuple(students)
     channels = {student.channels for student in students}
     with blame("config.students"):
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
-    splits = config.data.open_splits(channels=channels.pop())
+    asked = config.every_teacher if config.targets is None else {}
+    _, splits = together(
+        lambda: check_there(asked), lambda: config.data.open_splits(channels=channels.pop())
+    )
     if config.matching.losses.needs_labels:
         if any(student.num_classes == 0 for student in students):
             raise UserError("config.matching.losses.labels needs a student with classes")
@@ -225,6 +233,7 @@ def trainee(
         final=final_evaluation(subject),
         examples=gallery_of(subject, workdir.path, config.train.example_images, present),
         class_names=class_names,
+        terms=matching.losses.weights,
         initial=starting_params(config.start, student, config, FunctionMatching.training_only)
         if kept is None
         else kept_params(kept, student, config),

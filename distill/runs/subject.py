@@ -62,8 +62,10 @@ def open_subject(
     batch_size: int = 256,
     best: bool = False,
     data_dir: str | None = None,
+    max_corrupt_share: float | None = None,
     with_teachers: bool = True,
     heads: bool = False,
+    views: bool = True,
 ) -> OpenedSubject:
     """Opens a model on a mesh of all devices, and says how images are shown to it.
 
@@ -72,23 +74,27 @@ def open_subject(
       batch_size: over all devices.
       best: whether to take the run's best weights instead of its last.
       data_dir: see `DataConfig`; None takes the run's.
+      max_corrupt_share: see `DataConfig`, likewise.
       with_teachers: whether to open the teachers it was distilled from, too.
       heads: whether a head on another model's tokens is one, too.
+      views: whether it will see its view of images, so that what that is has to be said.
 
     Raises:
       UserError: if it cannot be read.
     """
     recorded = {} if isinstance(model, WeightsConfig) else read_config(model)
     data = resolve(DataConfig, recorded.get("data", {}))
-    if data_dir:
-        data = dataclasses.replace(data, data_dir=data_dir)
+    given = {"data_dir": data_dir or None, "max_corrupt_share": max_corrupt_share}
+    data = dataclasses.replace(data, **{k: v for k, v in given.items() if v is not None})
     mesh = _mesh(batch_size)
     if heads and is_head(recorded):
         assert isinstance(model, Path)
         return _open_head(model, mesh, data, batch_size, best)
     opened = open_model(model, mesh, best=best)
     network, names = opened.network, opened.class_names
-    say(f"{opened.place} is shown {opened.view.described(max(network.config.image_shape[:2]))}")
+    if views:
+        side = max(network.config.image_shape[:2])
+        say(f"{opened.place} is shown {opened.view.described(side)}")
     if isinstance(opened.published, PublishedZeroShot):
         say(opened.published.described)
     configs = recorded_teachers(recorded) if with_teachers else {}
@@ -140,6 +146,7 @@ def open_subjects(
     for of_pair in (False, True) if apart else (None,):
         some = {k: one for k, one in evals.items() if of_pair in (None, one.needs_pair)}
         if some:
+            choices["views"] = any(one.of_views for one in some.values())
             yield open_subject(as_taken(model, *some.values()), **choices), some
 
 

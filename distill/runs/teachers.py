@@ -1,6 +1,7 @@
 """Teachers: what a config says of them, their trained networks, and how good they are."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +13,7 @@ from distill.config import how_it_runs, resolve
 from distill.data import Splits
 from distill.data.classes import Names, among, numbered, places
 from distill.data.sources import abbreviate
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError, together
 from distill.evaluate import Evaluator
 from distill.evaluate.chance import warn_if_near_chance
 from distill.evaluate.features import split_loader
@@ -93,6 +94,33 @@ class TeacherConfig(ModelSource):
 def config_key(name: str) -> str:
     """Where a config says who the teacher of that name is."""
     return "config.teacher" if name == TEACHER else f"config.teachers.{name}"
+
+
+def check_there(configs: Mapping[str, TeacherConfig]) -> None:
+    """Checks that what configs say of teachers is there, before anybody waits for images.
+
+    Raises:
+      UserError: saying of each teacher that is not what is wrong, and its key.
+    """
+    together(*(functools.partial(_check_there, key, one) for key, one in configs.items()))
+
+
+def _check_there(name: str, config: TeacherConfig) -> None:
+    key = config_key(name)
+    place = config.place
+    if isinstance(place, Path) and not place.exists():
+        raise UserError(
+            f"{key}.workdir is {config.source}, where nothing is; train the teacher there, or type "
+            f"--{key}.workdir=DIR, of a run that is there. Of published weights: "
+            f"--{key}.workdir=none --{key}.weights.path=PATH"
+        )
+    try:
+        describe_model(place, expected=config.model)
+    except RunFailed:
+        raise
+    except UserError as error:
+        where = "workdir" if isinstance(place, Path) else "weights.path"
+        raise UserError(f"{key}.{where}: {error}") from error
 
 
 def load_teachers(

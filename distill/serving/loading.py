@@ -8,7 +8,7 @@ from distill.auto.teacher import model_at
 from distill.config import resolve
 from distill.data import DataConfig
 from distill.errors import UserError
-from distill.export.versions import DESCRIPTION, FORMATS
+from distill.export.versions import DESCRIPTION, FORMATS, check_undamaged
 from distill.json_files import read_json
 from distill.runs.weights import WeightsConfig
 from distill.runs.zero_shot import ZeroShotConfig
@@ -44,9 +44,11 @@ def load_model(
 
     Raises:
       UserError: if there is no model that is known.
+      Damaged: if it is an export that is no longer what was written.
     """
     found = _version(Path(path).expanduser())
     if found is not None:
+        check_undamaged(_folder(found))
         form = read_json(_folder(found) / DESCRIPTION)["format"]
         if form not in _AS_WEIGHTS:
             if classes or zeroshot:

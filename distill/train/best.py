@@ -12,6 +12,7 @@ at other steps) may `best` hold weights of this run that `metrics.jsonl` no long
 
 import math
 from collections.abc import Collection, Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -21,7 +22,7 @@ from distill.json_files import read_json, with_checksum
 from distill.nn import Params
 from distill.parallel import distributed
 from distill.train.checked_items import Arrays, SaveArrays
-from distill.train.checkpoints import split_params
+from distill.train.checkpoints import remove_unfinished, split_params
 from distill.train.damage import BEST as FOLDER
 from distill.train.damage import check_sound, damaged, kept_problem, metrics_file, steps_in
 
@@ -40,7 +41,8 @@ def check_metric(
 
     Args:
       best: the metric, such as `val/accuracy`.
-      found: of each evaluation the names of what it finds; None of one that cannot say.
+      found: of each evaluation the names of what it finds, `*` for what its images name; None of
+        one that cannot say.
       key: of the config, for the error.
 
     Raises:
@@ -48,7 +50,7 @@ def check_metric(
     """
     found = list(found)
     known = sorted(set().union(*(names for names in found if names is not None)))
-    if best in known:
+    if best in known or any(fnmatchcase(best, name) for name in known if "*" in name):
         return
     head = best.partition("/")[0]
     if None in found and head not in {name.partition("/")[0] for name in known}:
@@ -99,11 +101,11 @@ class Best:
             max_to_keep=1,
             best_fn=lambda kept: self._sign * kept["value"],
             keep_checkpoints_without_metrics=False,
-            # What a killed run left half-written under a temporary name.
-            cleanup_tmp_directories=True,
         )
+        self._directory = (workdir / FOLDER).resolve()
+        remove_unfinished(self._directory)
         self._manager = ocp.CheckpointManager(
-            (workdir / FOLDER).resolve(),
+            self._directory,
             options=options,
             item_handlers={"params": Arrays()},
         )
@@ -146,8 +148,11 @@ class Best:
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then stops Orbax's threads."""
-        self._manager.close()
+        """Waits, then stops Orbax's threads; what they could not finish is removed."""
+        try:
+            self._manager.close()
+        finally:
+            remove_unfinished(self._directory)
 
     def _is_better(self, value: float) -> bool:
         if not math.isfinite(value):

@@ -8,6 +8,7 @@ the parameters. Orbax writes a checkpoint under a temporary name and renames it 
 Every item has checksums of its files, which are compared before anything of it is read.
 """
 
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from distill.nn import Params
+from distill.parallel import distributed
 from distill.parallel.printed import say
 from distill.train.checked_items import (
     Arrays,
@@ -67,7 +69,12 @@ class Checkpoints:
         if taken := _ITEMS & set(training_only):
             raise ValueError(f"a checkpoint has {', '.join(sorted(taken))} already; rename it")
         self._training_only = tuple(training_only)
+        self._read_only = read_only
         self._directory = (workdir / folder).resolve()
+        # What a killed run left half-written. Orbax would do so in a thread, for which it waits
+        # before it saves: a run that ends before that would leave it, or end amid it.
+        if not read_only:
+            remove_unfinished(self._directory)
         kept: list[policies.PreservationPolicy] = [policies.LatestN(n=keep)]
         if keep_every is not None:
             kept.append(policies.EveryNSteps(keep_every))
@@ -77,8 +84,6 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(kept),
             create=not read_only,
             read_only=read_only,
-            # What a killed run left half-written under a temporary name.
-            cleanup_tmp_directories=not read_only,
         )
         handlers: dict[str, ocp.CheckpointHandler] = {
             name: Arrays() for name in ("params", "trained", "optimizer", *self._training_only)
@@ -166,8 +171,19 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, then stops Orbax's threads."""
-        self._manager.close()
+        """Waits, then stops Orbax's threads; what they could not finish is removed."""
+        try:
+            self._manager.close()
+        finally:
+            if not self._read_only:
+                remove_unfinished(self._directory)
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Removes what Orbax has begun in a directory and cannot finish; the primary does it."""
+    if distributed.is_primary():
+        for left in directory.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _tree(name: str, part: Any) -> Params:

@@ -8,11 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from distill.config import to_dict
 from distill.data import Splits
 from distill.parallel import distributed, replicated
 from distill.parallel.printed import say
-from distill.train.fit import Trained, Trainee, claim, open_checkpoints, open_log
-from distill.train.progress import format_scores
+from distill.train.fit import Trained, Trainee, claim, open_checkpoints
+from distill.train.loggers.logger import check_installed
+from distill.train.metrics import open_log
+from distill.train.progress import format_headline, format_scores
 from distill.train.state import abstract_state, init_state
 
 _STEP = 1
@@ -30,6 +33,7 @@ def settle(name: str, trainee: Trainee, *, splits: Splits, frozen: Any) -> Train
     Raises:
       UserError: if the workdir is another run's, or nothing can be found.
     """
+    check_installed(trainee.config.train.loggers)
     claim([trainee], splits)
     network, optimizer = trainee.network, trainee.plan.optimizer
     with contextlib.ExitStack() as stack:
@@ -43,12 +47,14 @@ def settle(name: str, trainee: Trainee, *, splits: Splits, frozen: Any) -> Train
         assert trainee.initial is not None
         params = trainee.initial()
         seconds = time.perf_counter() - began
-        log = open_log(trainee.workdir, 0, stack)
+        config = trainee.config
+        log = open_log(trainee.workdir.path, 0, stack, config.train.loggers, to_dict(config))
         found: dict[str, float] = {}
         for one in trainee.evaluations:
             found |= one.evaluate(params, frozen)
         if found:
-            say(f"{name}: {format_scores(found)}")
+            detailed = f"{name}: {format_scores(found)}"
+            say(f"{name}: {format_headline(found)}", "bold", detailed=detailed)
         log.write(_STEP, found)
         log.flush()
         state = init_state(network, optimizer, trainee.config.seed, params=params)
@@ -67,4 +73,5 @@ def settle(name: str, trainee: Trainee, *, splits: Splits, frozen: Any) -> Train
             summary |= trainee.final(params, frozen)
         if distributed.is_primary():
             trainee.workdir.write_summary(summary)
+        log.conclude(summary)
     return Trained(params, summary)

@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 from distill.bounds import MOST_STEPS, BatchSize, Images, Some, SomeEpochs, SomeSteps, check_fields
 from distill.config import how_it_runs
+from distill.errors import GivenTwice, check_each_once
+from distill.train.loggers.logger import check_known
+
+_LENGTHS = ("total_steps", "total_epochs", "total_examples")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,9 @@ class TrainConfig:
     keep_best: str | None = how_it_runs(None)
     """Metric, such as val/accuracy, whose best weights are kept beside the checkpoints; see
     `distill.train.best`."""
+    loggers: tuple[str, ...] = how_it_runs(("tensorboard",))
+    """Where metrics go beside metrics.jsonl: some of the files of `distill/train/loggers`, such as
+    wandb, mlflow, tensorboard; see docs/loggers.md."""
     evaluate_first: bool = False
     """Whether to evaluate before the first step, which is logged as step 0."""
     example_images: Some | None = how_it_runs(2000)
@@ -47,11 +54,14 @@ class TrainConfig:
 
     def __post_init__(self):
         check_fields(self)
-        lengths = (self.total_steps, self.total_epochs, self.total_examples)
-        if sum(length is not None for length in lengths) != 1:
-            raise ValueError(
-                "give exactly one of total_steps, total_epochs and total_examples; none takes away "
-                "what a config file gives"
+        check_each_once("loggers", self.loggers)
+        check_known(self.loggers)
+        given = [name for name in _LENGTHS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise GivenTwice(
+                "give exactly one of total_steps, total_epochs and total_examples, not "
+                f"{' and '.join(given) or 'none of them'}",
+                given,
             )
 
     def steps(self, examples: int) -> int:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,9 +25,10 @@ from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.config import TrainConfig
 from distill.train.damage import CHECKPOINTS, damaged
+from distill.train.loggers.logger import check_installed
 from distill.train.loop import Evaluate, Loop, Recurring, Track
 from distill.train.memory import Knobs, check_fits, check_held, explained
-from distill.train.metrics import MetricsLog, NoLog
+from distill.train.metrics import open_log
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds
 from distill.train.run import Plan, RunConfig, blame
@@ -78,6 +78,8 @@ class Trainee:
     """Of the config the user gives, which says what the network is."""
     teachers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Who taught it, by name, for teachers.json."""
+    terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Weights of its loss's terms, by the names of what the task logs of them."""
 
 
 def fit(
@@ -115,6 +117,7 @@ def fit(
     """
     config = next(iter(trainees.values())).config
     steps = next(iter(trainees.values())).plan.steps
+    check_installed(config.train.loggers)
     with blame("config.train"):
         for one in trainees.values():
             check_microbatches(one.task, config.train.microbatches)
@@ -153,78 +156,92 @@ def fit(
         check_fits(compiled, mesh, knobs)
         return compiled
 
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(explained(knobs.advice))
-        checkpoints = {key: open_checkpoints(one, stack) for key, one in trainees.items()}
-        at = _common_step(checkpoints.values())
-        with STARTUP.during("init" if at < 0 and not config.branch_from else "restore"):
-            begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
-        states = {key: state for key, (state, _) in begun.items()}
-        progress = next(progress for _, progress in begun.values())
-        done = int(next(iter(states.values())).step)
-        summaries = {key: one.workdir.summary for key, one in trainees.items()}
-        if distributed.agree(done == steps and None not in summaries.values()):
-            say(f"{name}: {_places(trainees)} complete already")
-            return {
-                key: Trained(state.weights, summaries[key] or {}) for key, state in states.items()
-            }
-        if config.branch_from:
-            say(f"{name}: a branch of {config.branch_from}")
-        if at >= 0:
-            say(f"{name}: resuming after step {done}")
-        if freeze is not None:
-            frozen = {**frozen, **freeze(at >= 0)}
-        loader = TrainLoader(
-            splits.train,
-            config.data,
-            size=view_size,
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            put=functools.partial(put_batch, mesh, size=config.train.batch_size),
-            rows=rows,
-            next_example=progress["next_example"],
-            skipped=progress["skipped"],
-            teacher_view=teacher_view,
-            store=store,
-            needs_labels=any(one.task.needs_labels for one in trainees.values()),
-        )
-        stack.callback(loader.close)
-        loop = Loop(
-            name=name,
-            config=config.train,
-            total_steps=steps,
-            compile=compile_step,
-            loader=loader,
-            save_at=frozenset(
-                one.plan.cooldown for one in trainees.values() if one.plan.cooldown is not None
-            ),
-            tracks={
-                key: Track(
-                    one.evaluations,
-                    checkpoints[key],
-                    open_log(one.workdir, done, stack),
-                    _open_best(one, stack),
+    with contextlib.ExitStack() as logged:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(explained(knobs.advice))
+            checkpoints = {key: open_checkpoints(one, stack) for key, one in trainees.items()}
+            at = _common_step(checkpoints.values())
+            with STARTUP.during("init" if at < 0 and not config.branch_from else "restore"):
+                begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
+            states = {key: state for key, (state, _) in begun.items()}
+            progress = next(progress for _, progress in begun.values())
+            done = int(next(iter(states.values())).step)
+            summaries = {key: one.workdir.summary for key, one in trainees.items()}
+            if distributed.agree(done == steps and None not in summaries.values()):
+                say(f"{name}: {_places(trainees)} complete already")
+                return {
+                    key: Trained(state.weights, summaries[key] or {})
+                    for key, state in states.items()
+                }
+            if config.branch_from:
+                say(f"{name}: a branch of {config.branch_from}")
+            if at >= 0:
+                say(f"{name}: resuming after step {done}")
+            if freeze is not None:
+                frozen = {**frozen, **freeze(at >= 0)}
+            loader = TrainLoader(
+                splits.train,
+                config.data,
+                size=view_size,
+                batch_size=config.train.batch_size,
+                seed=config.seed,
+                put=functools.partial(put_batch, mesh, size=config.train.batch_size),
+                rows=rows,
+                next_example=progress["next_example"],
+                skipped=progress["skipped"],
+                teacher_view=teacher_view,
+                store=store,
+                needs_labels=any(one.task.needs_labels for one in trainees.values()),
+            )
+            stack.callback(loader.close)
+            logs = {
+                key: open_log(
+                    one.workdir.path, done, logged, config.train.loggers, to_dict(one.config)
                 )
                 for key, one in trainees.items()
-            },
-            clock=Clock(config.train.batch_size, progress["training_seconds"], progress["seconds"]),
-        )
-        states = loop.run(states, frozen)
-    say(f"{name}: finished {steps} steps in {format_seconds(loop.clock.seconds)}")
+            }
+            loop = Loop(
+                name=name,
+                config=config.train,
+                total_steps=steps,
+                compile=compile_step,
+                loader=loader,
+                save_at=frozenset(
+                    one.plan.cooldown for one in trainees.values() if one.plan.cooldown is not None
+                ),
+                tracks={
+                    key: Track(
+                        one.evaluations,
+                        checkpoints[key],
+                        logs[key],
+                        _open_best(one, stack),
+                        one.terms,
+                    )
+                    for key, one in trainees.items()
+                },
+                clock=Clock(
+                    config.train.batch_size, progress["training_seconds"], progress["seconds"]
+                ),
+                # Earlier versions did not keep them.
+                pauses=progress.get("pauses", {}),
+            )
+            states = loop.run(states, frozen)
+        say(f"{name}: finished {steps} steps in {format_seconds(loop.clock.seconds)}")
 
-    found = {}
-    for key, one in trainees.items():
-        summary = _summarise(loop, one, steps)
-        if one.final:
-            with explained(knobs.advice):
-                summary |= one.final(states[key].weights, frozen)
-        if one.examples:
-            with explained(knobs.advice):
-                one.examples(states[key].weights, frozen)
-        if distributed.is_primary():
-            one.workdir.write_summary(summary)
-        found[key] = Trained(states[key].weights, summary)
-    return found
+        found = {}
+        for key, one in trainees.items():
+            summary = _summarise(loop, one, steps)
+            if one.final:
+                with explained(knobs.advice):
+                    summary |= one.final(states[key].weights, frozen)
+            if one.examples:
+                with explained(knobs.advice):
+                    one.examples(states[key].weights, frozen)
+            if distributed.is_primary():
+                one.workdir.write_summary(summary)
+            logs[key].conclude(summary)
+            found[key] = Trained(states[key].weights, summary)
+        return found
 
 
 def fit_one(name: str, trainee: Trainee, **shared: Any) -> Trained:
@@ -245,7 +262,7 @@ def claim(trainees: Iterable[Trainee], splits: Splits) -> None:
     # One process is enough to look at every file.
     data = splits.record() if distributed.is_primary() else None
     for one in trainees:
-        distributed.check_same("the config", json.dumps(to_dict(one.config)))
+        distributed.check_same("the config", to_dict(one.config))
         if one.config.branch_from:
             check_same_data(origin_of(one.config.branch_from), one.class_names, data)
         one.workdir.claim(
@@ -310,13 +327,6 @@ def open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoin
     )
     stack.callback(checkpoints.close)
     return checkpoints
-
-
-def open_log(workdir: Workdir, done: int, stack: contextlib.ExitStack) -> MetricsLog | NoLog:
-    """The metrics of a run after so many steps, closed with the stack."""
-    log = MetricsLog(workdir.path, resume_step=done or -1) if distributed.is_primary() else NoLog()
-    stack.callback(log.close)
-    return log
 
 
 def _open_best(trainee: Trainee, stack: contextlib.ExitStack) -> Best | None:

@@ -1,7 +1,9 @@
 """The one training loop, for every pipeline."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,10 +20,14 @@ from distill.train.checkpoints import Checkpoints
 from distill.train.clock import Clock
 from distill.train.config import Intervals, TrainConfig
 from distill.train.metrics import MetricsLog, NoLog
-from distill.train.progress import Progress, format_scores
+from distill.train.progress import Progress, format_headline, format_scores
+from distill.train.remaining import Remaining, times_due
 from distill.train.signals import StopRequest
 from distill.train.state import TrainState
 from distill.train.step import JointStep, States
+
+# What steps pause for, beside evaluations.
+_SAVING = "saving"
 
 
 class NonFinite(RunFailed):
@@ -71,6 +77,8 @@ class Track:
     checkpoints: Checkpoints
     metrics: MetricsLog | NoLog
     best: Best | None = None
+    terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Weights of the loss's terms, by the name of their metric."""
 
 
 @dataclasses.dataclass
@@ -93,8 +101,15 @@ class Loop:
     clock: Clock
     save_at: Collection[int] = ()
     """Steps after which to save besides."""
+    pauses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Seconds of what steps pause for, as the last start of the run found them."""
     first_step_seconds: float | None = None
     """From the command to the first step that this process did; None until then."""
+
+    def __post_init__(self):
+        self._left = Remaining(self.total_steps, self._to_come(), self.pauses)
+        terms = {name: track.terms for name, track in self.tracks.items()}
+        self._progress = Progress(self.name, self.total_steps, self._left.seconds, terms)
 
     def run(self, states: States, frozen: Any = None) -> States:
         """Trains to the end and returns the last states.
@@ -108,12 +123,18 @@ class Loop:
         start = int(next(iter(states.values())).step)
         if start >= self.total_steps:
             return states
+        with contextlib.closing(self._progress):
+            return self._run(start, states, frozen)
+
+    def _run(self, start: int, states: States, frozen: Any) -> States:
+        progress = self._progress
+        progress.doing(start, "compiling")
         with STARTUP.during("data"):
             batch = next(self.loader)
         # Compiled ahead of the first step, so that no step's time hides the compiler's.
         step = self.compile(states, frozen, batch)
-        progress = Progress(self.name, self.total_steps, start)
         self.clock.start(start, self.loader.wait_seconds)
+        self._left.stepped(start, self.clock.training_seconds)
         if start == 0 and self.config.evaluate_first:
             with self.clock.paused():
                 first = _Due(log=False, evaluate=True, save=False, stop=False)
@@ -128,6 +149,7 @@ class Loop:
                 if number == start + 1:
                     self._tell_start(number)
                 pending.add(number, metrics)
+                progress.tick(number)
                 stop = request.after(number)
                 due = self._due(number, stop is not None)
                 if any(due):
@@ -138,6 +160,7 @@ class Loop:
                         seen = self.loader.images_seen.items()
                         speed |= {f"train/images/{part}": float(count) for part, count in seen}
                         rows = {name: row | speed for name, row in rows.items()}
+                        self._left.stepped(number, self.clock.training_seconds)
                         progress.show(number, rows)
                     with self.clock.paused():
                         self._record(number, due, rows, states, frozen)
@@ -168,7 +191,7 @@ class Loop:
             if not due.save:
                 self._save(states)
             self._wait()
-            raise RunFailed(
+            raise type(error)(
                 f"{error}\nStep {number} of {self.total_steps} is saved. Run the same command to "
                 "continue"
             ) from error
@@ -201,13 +224,31 @@ class Loop:
             if row:
                 track.metrics.write(number, row)
         if due.save:
-            self._save(states)
+            self._progress.doing(number, "saving")
+            with self._timed(_SAVING):
+                self._save(states)
+
+    def _to_come(self) -> dict[str, Callable[[int], int]]:
+        """By what steps pause for, how often it is due at a step or later."""
+        intervals = self.config.intervals(self.total_steps)
+        return {_SAVING: times_due(intervals.save, self.total_steps)} | {
+            f"{name}/{place}": times_due(one.every or intervals.evaluate, self.total_steps)
+            for name, track in self.tracks.items()
+            for place, one in enumerate(track.evaluations)
+        }
+
+    @contextlib.contextmanager
+    def _timed(self, pause: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._left.paused(pause, time.perf_counter() - began)
 
     def _save(self, states: States) -> None:
         """Saves every learner's state and the data's position."""
         progress = self.position() | {
             "training_seconds": self.clock.training_seconds,
             "seconds": self.clock.seconds,
+            "pauses": self._left.took,
         }
         for name, track in self.tracks.items():
             # A checkpoint that stands has its metrics and what was best before it on disk.
@@ -221,15 +262,19 @@ class Loop:
         track, scores, complete = self.tracks[name], {}, True
         best, missing = self.config.keep_best, set()
         intervals = self.config.intervals(self.total_steps)
-        for evaluation in track.evaluations:
+        for place, evaluation in enumerate(track.evaluations):
             if number in (0, self.total_steps) or evaluation.due(number, intervals):
-                scores |= evaluation.evaluate(state.weights, frozen)
+                self._progress.doing(number, "evaluating")
+                with self._timed(f"{name}/{place}"):
+                    scores |= evaluation.evaluate(state.weights, frozen)
                 missing |= evaluation.evaluate.missing
             else:
                 complete = False
         if scores:
             whose = f"{self.name} {name}" if len(self.tracks) > 1 else self.name
-            say(f"{whose} {number:,}/{self.total_steps:,}  {format_scores(scores)}")
+            at = f"{whose} {number:,}/{self.total_steps:,}"
+            detailed = f"{at}  {format_scores(scores)}"
+            say(f"{at}  {format_headline(scores, best)}", "bold", detailed=detailed)
         if track.best and best in scores:
             track.best.offer(number, scores[best], state.weights)
         elif track.best and complete and best not in missing:

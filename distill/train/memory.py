@@ -15,6 +15,7 @@ from distill.parallel import batch_devices, distributed
 from distill.train.config import TrainConfig
 from distill.train.state import TrainState
 from distill.train.step import CompiledStep, held_bytes
+from distill.unwritten import is_of_storage
 
 _GIB, _MIB = 2**30, 2**20
 # Of what is free, that a suggestion may fill: not everything shrinks with the batch.
@@ -156,7 +157,7 @@ def explained(advice: Callable[[], str]) -> Iterator[None]:
 
 def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
     """Whether JAX's error says that memory ran out, of a device or the machine."""
-    return "RESOURCE_EXHAUSTED" in str(error)
+    return "RESOURCE_EXHAUSTED" in str(error) and not is_of_storage(str(error))
 
 
 def free_bytes(device: jax.Device) -> int | None:

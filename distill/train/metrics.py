@@ -1,68 +1,105 @@
-"""Metrics to `metrics.jsonl` and to TensorBoard's event files."""
+"""A run's metrics: to `metrics.jsonl`, and to whatever else the run logs to."""
 
-import functools
-import json
-import os
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from distill.json_files import damaged_line, read_json_lines, replace_file
+from distill.errors import UserError
+from distill.parallel import distributed
+from distill.train.loggers.background import one_line
+from distill.train.loggers.jsonl import FILE, JsonLines, read
+from distill.train.loggers.logger import LoggedRun, Logger, known_loggers
 
-if TYPE_CHECKING:
-    from distill.train.event_file import EventFile
+__all__ = ["FILE", "MetricsLog", "NoLog", "open_log", "read", "series"]
 
-FILE = "metrics.jsonl"
+_log = logging.getLogger(__name__)
 
 
 class MetricsLog:
-    """One run's metrics: a JSON object with key `step` per line, and TensorBoard events.
+    """One run's metrics: a JSON object with key `step` per line, and other loggers.
 
-    What is written can be read by others at once, and survives the end of this process.
+    Where another logger fails, that is said once, and it gets nothing more. One that cannot even be
+    opened ends a run that begins, and not one that goes on.
 
     Args:
-      workdir: where both are written.
-      resume_step: lines of later steps, which the run is about to do again, are dropped.
+      workdir: of the run.
+      resume_step: lines of later steps, which the run is about to do again, are dropped; -1 begins
+        anew.
+      loggers: by name, as `config.train.loggers`.
+      config: of the run, as JSON can hold it.
+
+    Raises:
+      UserError: if a logger cannot be opened.
     """
 
-    def __init__(self, workdir: Path, resume_step: int):
-        self._path = workdir / FILE
-        _truncate(self._path, resume_step)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._workdir = workdir
-
-    @functools.cached_property
-    def _events(self) -> "EventFile":
-        # TensorBoard takes half a second to import, for which no first step need wait.
-        from distill.train.event_file import EventFile
-
-        return EventFile(self._workdir)
+    def __init__(
+        self,
+        workdir: Path,
+        resume_step: int,
+        loggers: Sequence[str] = ("tensorboard",),
+        config: Mapping[str, Any] | None = None,
+    ):
+        self._lines = JsonLines(workdir, resume_step)
+        run = LoggedRun(workdir, config or {}, resume_step, self._lines.logged_step)
+        self._others: dict[str, Logger] = {}
+        # Lines are written in any case.
+        for name in dict.fromkeys(loggers):
+            if name == "jsonl":
+                continue
+            try:
+                self._others[name] = known_loggers()[name].open(run)
+            except Exception as error:
+                told = one_line(error)
+                if resume_step < 0:
+                    self.close()
+                    others = tuple(one for one in loggers if one != name)
+                    raise UserError(
+                        f"cannot log to {name}: {told}\nMend that, or leave it out: "
+                        f"--config.train.loggers={others!r}"
+                    ) from error
+                _log.warning("%s gets nothing of this start of the run: %s", name, told)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends the values of one step."""
         values = {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        self._events.write(step, values)
+        self._lines.write(step, values)
+        self._tell(lambda one: one.write(step, values))
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
+        """Hands on the final figures of the run."""
+        self._tell(lambda one: one.conclude(summary))
+
+    def _tell(self, what: Callable[[Logger], None]) -> None:
+        for name, one in [*self._others.items()]:
+            try:
+                what(one)
+            except Exception as error:  # noqa: BLE001 - whatever a service raises
+                _log.warning("%s gets nothing more of this run: %s", name, one_line(error))
+                del self._others[name]
 
     def flush(self) -> None:
-        """Returns when what was written survives the machine; a checkpoint counts on it."""
-        os.fsync(self._file.fileno())
+        """Returns when lines survive the machine; a checkpoint counts on it."""
+        self._lines.flush()
 
     def close(self) -> None:
-        """Flushes and closes both."""
-        self.flush()
-        self._file.close()
-        if "_events" in vars(self):
-            self._events.close()
+        """Flushes and closes all."""
+        try:
+            self._lines.close()
+        finally:
+            self._tell(lambda one: one.close())
 
 
 class NoLog:
     """What processes other than the primary write: nothing."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Leaves it to the primary."""
+
+    def conclude(self, summary: Mapping[str, Any]) -> None:
         """Leaves it to the primary."""
 
     def flush(self) -> None:
@@ -72,24 +109,23 @@ class NoLog:
         """Has nothing to close."""
 
 
-def read(workdir: Path) -> list[dict[str, float]]:
-    """The lines of `metrics.jsonl`; a last line cut off by a kill is left out.
+def open_log(
+    workdir: Path,
+    done: int,
+    stack: contextlib.ExitStack,
+    loggers: Sequence[str],
+    config: Mapping[str, Any],
+) -> MetricsLog | NoLog:
+    """The metrics of a run after so many steps, closed with the stack; see `MetricsLog`.
 
     Raises:
-      UserError: if it cannot be read.
-      Damaged: naming the line, if another one holds no figures of a step.
+      UserError: if a logger cannot be opened.
     """
-    file = workdir / FILE
-    rows = read_json_lines(file) if file.exists() else []
-    for number, row in enumerate(rows, 1):
-        if not _is_row(row):
-            raise damaged_line(file, number, "it holds no step and figures")
-    return rows
-
-
-def _is_row(row: dict) -> bool:
-    numbers = all(isinstance(value, int | float) for value in row.values())
-    return numbers and isinstance(row.get("step"), int)
+    if not distributed.is_primary():
+        return NoLog()
+    log = MetricsLog(workdir, done or -1, loggers, config)
+    stack.callback(log.close)
+    return log
 
 
 def series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -97,11 +133,3 @@ def series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarray, 
     pairs = [(row["step"], row[name]) for row in rows if name in row]
     steps, values = zip(*pairs, strict=True) if pairs else ((), ())
     return np.asarray(steps), np.asarray(values)
-
-
-def _truncate(path: Path, resume_step: int) -> None:
-    # Of a run that begins anew, nothing is kept, whatever it is.
-    kept = (
-        [row for row in read(path.parent) if row["step"] <= resume_step] if resume_step >= 0 else []
-    )
-    replace_file(path, "".join(json.dumps(row) + "\n" for row in kept).encode())

@@ -1,50 +1,182 @@
 """What a person sees of a run while it runs."""
 
-import sys
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from distill.parallel import distributed
-from distill.parallel.printed import PRINTED
+from distill.parallel.printed import PRINTED, say
+from distill.terminal import TERMINAL, columns
+
+# Seconds between two looks at how far a run is.
+_PATIENCE = 0.1
+
+# Columns of a bar.
+_SHORTEST, _LONGEST = 8, 32
+
+_SHORT = {
+    "captions": "cap",
+    "cosine": "cos",
+    "embedding": "emb",
+    "euclidean": "eucl",
+    "layers": "lay",
+    "sigmoid": "sig",
+    "similarities": "sim",
+    "softmax": "soft",
+    "texts": "txt",
+    "tokens": "tok",
+}
+
+# What is told of an evaluation; of one that finds none of these, its first figure.
+_MATTERS = (
+    "accuracy",
+    "agreement",
+    "loss",
+    "cross_entropy",
+    "mean_iou",
+    "rmse",
+    "image_to_text@1",
+    "text_to_image@1",
+    "clean_accuracy",
+    "mean_accuracy",
+    "j_and_f",
+)
 
 
 class Progress:
-    """A line with loss, images/s, ETA and the share of time spent waiting for data."""
+    """How far a run is: steps, loss, images/s, the share of time spent waiting for data, and ETA.
 
-    def __init__(self, name: str, total_steps: int, start_step: int):
-        self._name = name
-        self._total = total_steps
-        self._start = start_step
-        self._began = time.perf_counter()
-        self._terminal = sys.stderr.isatty()
+    On a terminal it is one live line with a bar, drawn again as steps are done; elsewhere a line
+    each time that metrics are logged. Only the primary process prints.
+
+    Args:
+      name: what lines call the run.
+      total_steps: of the run.
+      left: tells after a step how many seconds the run has to go.
+      terms: by learner, the weights of its loss's terms, which are shown if there are several.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total_steps: int,
+        left: Callable[[int], float],
+        terms: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    ):
+        self._name, self._total, self._left, self._terms = name, total_steps, left, terms
+        # What is known since the last line: the figures, and when the run is to end.
+        self._parts: list[_Part] = []
+        self._ends: float | None = None
+        self._drawn = -math.inf
 
     def show(self, step: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        """Prints the line from each learner's row of metrics; on a terminal it replaces the last.
-
-        Only the primary process prints it.
-        """
+        """Tells each learner's loss, from its row of metrics, and the speed."""
         row = next(iter(rows.values()))
-        loss = f"{row['train/loss']:.4f}"
-        if len(rows) > 1:
-            loss = "  ".join(f"{name} {one['train/loss']:.4f}" for name, one in rows.items())
-        speed = (row["train/images_per_second"], row["train/data_wait"])
-        self.line(step, *speed, news=f"loss {loss}  ")
+        parts = []
+        for name, one in rows.items():
+            whose = "loss" if len(rows) == 1 else name
+            parts.append(_Part(f"{whose} {one['train/loss']:.4f}"))
+            for text in _terms(self._terms.get(name, {}), one):
+                parts.append(_Part(text, 2))
+        self.line(step, row["train/images_per_second"], row["train/data_wait"], parts)
 
-    def line(self, step: int, images_per_second: float, data_wait: float, news: str = "") -> None:
-        """Prints the line with `news` in its middle, and the data's share of the time."""
+    def line(
+        self,
+        step: int,
+        images_per_second: float,
+        data_wait: float,
+        news: Sequence["_Part"] = (),
+    ) -> None:
+        """Tells the speed and the data's share of the time, with `news` before it."""
         if not distributed.is_primary():
             return
-        elapsed = time.perf_counter() - self._began
-        remaining = elapsed / max(step - self._start, 1) * (self._total - step)
-        line = (
-            f"{self._name} {format_steps(step, self._total)}  {news}"
-            f"{images_per_second:,.0f} images/s  "
-            f"data wait {data_wait:.0%}  ETA {format_seconds(remaining)}"
-        )
-        end = "\n" if not self._terminal or step == self._total else ""
-        clear = "\r\033[K" if self._terminal else ""
-        print(f"{clear}{line}", end=end, file=sys.stderr, flush=True)
-        PRINTED.info(line)
+        remaining = self._left(step)
+        self._ends = time.perf_counter() + remaining
+        self._parts = [
+            *news,
+            _Part(f"{images_per_second:,.0f} images/s", 3),
+            _Part(f"data wait {data_wait:.0%}", 4),
+        ]
+        told = [part.text for part in self._parts]
+        done = f"{self._name} {format_steps(step, self._total)}"
+        line = "  ".join([done, *told, f"ETA {format_seconds(remaining)}"])
+        if TERMINAL.can_erase and step < self._total:
+            self._draw(step, self._parts)
+            PRINTED.info(line)
+        else:
+            self.close()
+            say(line)
+
+    def tick(self, step: int) -> None:
+        """On a terminal, shows that a step was begun, now and then."""
+        now = time.perf_counter()
+        if now - self._drawn >= _PATIENCE and step < self._total:
+            self._draw(step, self._parts)
+
+    def doing(self, step: int, what: str) -> None:
+        """On a terminal, shows what the run does between two steps."""
+        self._draw(step, [_Part(what)])
+
+    def close(self) -> None:
+        """Takes the live line away."""
+        if distributed.is_primary():
+            TERMINAL.clear()
+
+    def _draw(self, step: int, parts: Sequence["_Part"]) -> None:
+        if not TERMINAL.can_erase or not distributed.is_primary():
+            return
+        self._drawn = time.perf_counter()
+        parts = [_Part(format_steps(step, self._total)), *parts]
+        if self._ends is not None:
+            left = max(self._ends - self._drawn, 0)
+            parts.append(_Part(f"ETA {format_seconds(left)}", 1))
+        TERMINAL.show(_fitted(self._name, step / self._total, parts, TERMINAL.width - 1))
+
+
+class _Part(NamedTuple):
+    """A part of the live line."""
+
+    text: str
+    rank: int = 0
+    """Where there is no room for all, the highest are left out first."""
+
+
+def _terms(weights: Mapping[str, float], row: Mapping[str, float]) -> Iterator[str]:
+    """What each of several terms adds to the loss, by a short name."""
+    if len(weights) > 1:
+        for name, weight in weights.items():
+            if (value := row.get(f"train/{name}")) is not None:
+                yield f"{short_name(name)} {format_figure(f'train/{name}', weight * value)}"
+
+
+def _fitted(name: str, share: float, parts: Sequence[_Part], width: int) -> str:
+    """A line with a bar in front, of those parts that have room beside it."""
+
+    def length(kept: Sequence[_Part]) -> int:
+        return columns(name) + sum(2 + len(part.text) for part in kept)
+
+    kept = list(parts)
+    while length(kept) + 2 + _SHORTEST > width and (most := max(part.rank for part in kept)):
+        last = max(place for place, part in enumerate(kept) if part.rank == most)
+        del kept[last]
+    room = min(width - length(kept) - 2, _LONGEST)
+    # So that it does not change its length with each digit beside it.
+    bar = [_bar(share, room // _SHORTEST * _SHORTEST)] if room >= _SHORTEST else []
+    return "  ".join([TERMINAL.painted(name, "bold"), *bar, *(part.text for part in kept)])
+
+
+def _bar(share: float, width: int) -> str:
+    done = int(share * width)
+    full, empty = ("━", "─") if TERMINAL.can_show("━─") else ("#", "-")
+    rest = TERMINAL.painted(empty * (width - done), "dim")
+    return TERMINAL.painted(full * done, "cyan") + rest
+
+
+def short_name(term: str) -> str:
+    """Of a term of the loss, such as emb_cos of embedding_cosine."""
+    return "_".join(_SHORT.get(part, part) for part in term.split("_"))
 
 
 def format_steps(step: int, total: int) -> str:
@@ -74,6 +206,21 @@ def format_scores(scores: Mapping[str, float]) -> str:
         if "/seed" not in name and "/per_class/accuracy/" not in name
     }
     return "  ".join(f"{name} {format_figure(name, value)}" for name, value in shown.items())
+
+
+def format_headline(scores: Mapping[str, float], wanted: str | None = None) -> str:
+    """What matters most of each evaluation, such as val/accuracy 0.9792  val/agreement 0.9875.
+
+    Args:
+      scores: of one evaluation or several, as `NAME/FIGURE`.
+      wanted: a figure that is told in any case.
+    """
+    told = []
+    for head in dict.fromkeys(name.partition("/")[0] for name in scores):
+        own = [name for name in scores if name.partition("/")[0] == head]
+        main = [name for name in own if name.partition("/")[2] in _MATTERS] or own[:1]
+        told += [name for name in own if name in main or name == wanted]
+    return "  ".join(f"{name} {format_figure(name, scores[name])}" for name in told)
 
 
 def format_figure(name: str, value: float | str) -> str:

@@ -275,6 +275,14 @@ def _of_run(config: Any) -> bool:
     return isinstance(config, dict) and not config.keys().isdisjoint(("data", "train"))
 
 
+def _within(path: Path) -> str:
+    """The end of a message about a directory of which a run is made or was exported to."""
+    run = next((one for one in path.parents if (one / "config.json").is_file()), None)
+    if run is None or not is_run(run):
+        return ""
+    return f"; it is part of the run in {place_of(run)}, which may be meant"
+
+
 def read_config(workdir: Path) -> dict[str, Any]:
     """The resolved config of the run in `workdir`; what moved with it is found where it is now.
 
@@ -285,13 +293,15 @@ def read_config(workdir: Path) -> dict[str, Any]:
     where = place_of(workdir)
     if not workdir.is_dir():
         missing = "is not a directory" if workdir.exists() else "does not exist"
-        raise UserError(f"workdir {where} {missing}")
+        raise UserError(f"workdir {where} {missing}; give the directory that a run wrote")
     file = workdir / "config.json"
     if not file.is_file():
         # As those of several students lie in one.
         below = sorted(one.parent.name for one in workdir.glob("*/config.json"))
         name = f"; name one in it: {', '.join(below[:_MOST_NAMED])}" if below else ""
-        raise UserError(f"{where} is not the workdir of a run: it has no config.json{name}")
+        raise UserError(
+            f"{where} is not the workdir of a run: it has no config.json{name or _within(workdir)}"
+        )
     recorded = _recorded(file)
     if not _of_run(recorded):
         raise UserError(

@@ -11,6 +11,7 @@ from distill.evaluation_view import EvaluationView
 from distill.names.rules import PREFIX_POSITIONS
 from distill.nn import Params, VisionNetwork, VisionTransformer
 from distill.nn.embeddings import resize_grid
+from distill.paths import download
 from distill.tensor_files import SUFFIXES, TensorFile, open_file
 from teachers.pretrained import big_vision, huggingface, timm
 from teachers.pretrained.match import Description, Source, configure, match_all, whole_patches
@@ -150,10 +151,7 @@ def _how_to_download(path: Path) -> str:
     if len(rest) != 1 or Path(owner).exists() or path.suffix in SUFFIXES:
         return ""
     name = f"{owner.removeprefix('hf-hub:')}/{rest[0]}"
-    return (
-        f". If {name} is a repository of Hugging Face's hub, download it, hf download {name} "
-        f"--local-dir weights/{rest[0]}, and give weights/{rest[0]}"
-    )
+    return f". If {name} is a repository of Hugging Face: nothing is downloaded; {download(name)}"
 
 
 def _family(file: TensorFile, settings: Settings) -> str:

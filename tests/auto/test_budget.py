@@ -21,6 +21,8 @@ from distill.errors import UserError
         ("50_000 images", Budget(images=50000)),
         ("50,000images", Budget(images=50000)),
         ("800steps", Budget(steps=800)),
+        ("2 hours", Budget(seconds=7200)),
+        ("1h 30 min", Budget(seconds=5400)),
     ],
 )
 def test_budgets_are_read(text, budget):
@@ -28,7 +30,7 @@ def test_budgets_are_read(text, budget):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "30", "30 minutes", "0m", "0epochs", "-5m", "m", "1.5images", "20epoch5", "1h 30"]
+    "text", ["", "30", "30 minuets", "0m", "0epochs", "-5m", "m", "1.5images", "20epoch5", "1h 30"]
 )
 def test_what_is_no_budget_is_refused_with_examples(text):
     with pytest.raises(UserError, match=r"such as 90s, 30m, 2h or 1h30m.*20epochs"):

@@ -48,12 +48,14 @@ def faults(**environment):
     return map(int, done.stdout.split())
 
 
+@pytest.mark.slow
 def test_a_step_finds_the_memory_of_the_one_before():
     pages, asked = faults(DISTILL_KEEP_MEMORY="1")
     assert pages > 4096
     assert asked < pages / 20
 
 
+@pytest.mark.slow
 def test_it_can_be_left_to_the_c_library():
     pages, asked = faults(DISTILL_KEEP_MEMORY="0")
     assert asked > pages / 2

@@ -274,7 +274,7 @@ def test_flags_are_parsed_into_their_types():
         parse(values, ["--count=many"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"]])
+@pytest.mark.parametrize("arguments", [[], pytest.param(["--help"], marks=pytest.mark.slow)])
 def test_a_reader_that_has_read_enough_gets_no_traceback(arguments):
     command = [sys.executable, "-m", "pipelines.cli", "configs", *arguments]
     with subprocess.Popen(

@@ -93,11 +93,11 @@ def test_override_of_an_unknown_key_is_a_problem(key):
     assert key.split(".")[0] in problem
 
 
-@pytest.mark.parametrize("text", ["5", "adam"])
-def test_override_of_a_section_with_a_value_is_refused(text):
+@pytest.mark.parametrize(("text", "name"), [("5", "VALUE"), ("adam", "adam")])
+def test_override_of_a_section_with_a_value_is_refused(text, name):
     (problem,) = problems(BASE, {"optimizer": text})
     assert problem.startswith("config.optimizer is ") and text in problem
-    assert problem.endswith("expected a section with keys")
+    assert problem.endswith(f"expected a section with keys, such as --config.optimizer.name={name}")
 
 
 @pytest.mark.parametrize("tree", [BASE, BASE | {"teacher": None}])

@@ -163,6 +163,7 @@ def test_a_caption_that_is_no_list_is_a_text(folder):
     assert found_in(source) == [("[untitled]", "two spaces")]
 
 
+@pytest.mark.slow
 def test_captions_of_a_data_set_of_tfds(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
     text = tfds.features.Text()

@@ -301,7 +301,7 @@ def test_corrupt_images_are_kept_and_said(whole, lines, photos):
 def test_images_that_cannot_be_decoded_by_a_source_without_files_are_empty():
     source = Damaged(open_source("digits", "test", channels=1), {3})
     encoded = functools.partial(parts.encoded_image, source, 3)
-    assert parts._prepared(encoded, True) == (b"", False, "truncated")
+    assert parts._prepared(encoded, True, 100) == (b"", False, "truncated")
 
 
 def test_what_differs_from_the_source_is_named(whole, lines):

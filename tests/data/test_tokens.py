@@ -234,6 +234,7 @@ train_tokenizer(texts, 70, sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_the_same_texts_give_the_same_file_in_any_process(tmp_path):
     files = [tmp_path / "one.json", tmp_path / "two.json"]
     for file in files:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from distill.data.sequences import Frames, clip_frames, open_sequences
+from distill.data.sequences.videos import Videos
 from distill.data.sources.base import CorruptImage, MissingSplit
 from distill.errors import UserError
 
@@ -117,3 +118,39 @@ def test_frames_of_more_pixels_than_allowed_are_corrupt(tmp_path):
     for look in (videos.frames, lambda index: videos.read(index, [0])):
         with pytest.raises(CorruptImage, match=rf"max_pixels is {pixels - 1:,}"):
             look(0)
+
+
+def test_frames_are_counted_once_on_a_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root, decoded = tmp_path / "videos", []
+    write(root / "train" / "bar" / "a.mp4", pictures())
+    write(root / "train" / "bar" / "b.mp4", pictures()[:7])
+    whole = Videos._decoded
+
+    def counting(self, index):
+        decoded.append(index)
+        return whole(self, index)
+
+    monkeypatch.setattr(Videos, "_decoded", counting)
+    assert [opened(root).frames(index) for index in (0, 1)] == [LENGTH, 7]
+    assert decoded == [0, 1]
+    assert [opened(root).frames(index) for index in (1, 0)] == [7, LENGTH]
+    assert decoded == [0, 1]
+    # Of another file in its place, and by another bound, nothing is known.
+    write(root / "train" / "bar" / "b.mp4", pictures()[:9])
+    assert opened(root).frames(1) == 9
+    assert Videos(str(root), "train", 3, 10**6).frames(0) == LENGTH
+    assert decoded == [0, 1, 1, 0]
+    (kept,) = (tmp_path / "cache").rglob("frames-of-videos.jsonl")
+    # A line that a kill cut off costs its count alone.
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert opened(root).frames(1) == 9
+    assert Videos(str(root), "train", 3, 10**6).frames(0) == LENGTH
+    assert decoded == [0, 1, 1, 0, 0]
+
+
+def test_where_counts_cannot_be_kept_they_are_made_again(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    write(tmp_path / "videos" / "train" / "bar" / "a.mp4", pictures()[:5])
+    assert [opened(tmp_path / "videos").frames(0) for _ in range(2)] == [5, 5]

@@ -76,6 +76,7 @@ def test_a_batch_twice_as_large_keeps_twice_as_much_alive():
     assert found[1] / found[0] == pytest.approx(2.0, rel=0.05)
 
 
+@pytest.mark.slow
 def test_nodes_talk_by_the_network():
     config = distilled(mesh=dict(data=1, fsdp=-1))
     one = planned(config, "h100:8").cost.exposed
@@ -153,6 +154,7 @@ def test_what_is_stored_is_known_to_the_byte():
     assert kept.record_bytes == record - 20 + 3 * 2 + 3 * 4 + 2
 
 
+@pytest.mark.slow
 def test_training_on_what_is_stored_has_no_teacher_and_saves_its_time():
     config, plan = storing()
     assert plan.replaying.memory.teacher == 0 < plan.live.memory.teacher
@@ -168,6 +170,7 @@ def test_training_on_what_is_stored_has_no_teacher_and_saves_its_time():
         assert part in table
 
 
+@pytest.mark.slow
 def test_storing_for_longer_than_a_training_pays_later():
     config = distilled(StoreTargetsConfig, store=dict(epochs=250.0))
     plan = plan_storing(config, open_machine(NODE), 1000, 640)

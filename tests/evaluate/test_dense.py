@@ -121,7 +121,12 @@ def shares(patch):
 
 
 @pytest.mark.parametrize(
-    "view", [{}, {"layers": (2, 1), "normed": False, "class_token": True, "stride": 12}], ids=str
+    "view",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"layers": (2, 1), "normed": False, "class_token": True, "stride": 12},
+    ],
+    ids=str,
 )
 def test_segmentation_is_that_of_a_loop_over_windows_with_sklearns_confusion(masks, view):
     subject = data.subject()
@@ -136,6 +141,7 @@ def test_segmentation_is_that_of_a_loop_over_windows_with_sklearns_confusion(mas
     config = segmentation(masks, l2=0.01, tokens=DenseView(**view))
     evaluation = config.build("seg", subject)
     metrics = evaluation(reference.params)
+    assert metrics.keys() == evaluation.metrics(reference.params)
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - np.diagonal(matrix)
     assert metrics["seg/mean_iou"] == pytest.approx(np.mean(np.diagonal(matrix) / union), abs=1e-6)
     accuracy = np.trace(matrix) / matrix.sum()
@@ -168,16 +174,21 @@ def test_depth_is_that_of_a_loop_over_windows(depths):
         errors.append(np.sqrt(np.mean((p - d) ** 2)))
         ratios.append(np.mean(np.maximum(p / d, d / p) < 1.25))
     config = DepthConfig(source=f"depth:{depths}", **SPLITS, l2=0.1)
-    metrics = config.build("depth", subject)(reference.params)
+    evaluation = config.build("depth", subject)
+    metrics = evaluation(reference.params)
+    assert metrics.keys() == evaluation.metrics(reference.params)
     assert metrics["depth/rmse"] == pytest.approx(np.mean(errors), abs=1e-5)
     assert metrics["depth/delta1"] == pytest.approx(np.mean(ratios), abs=1e-6)
     assert metrics["depth/aligned/rmse"] <= metrics["depth/rmse"]
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_the_batch(masks):
     for probe in ("ridge", "logistic", "neighbours"):
         config = segmentation(masks, probe=probe, neighbours=3, fractions=(0.3, 1.0))
         found = [measured(config, data.subject(size)) for size in (1, 5, 64)]
+        told = config.build("seg", data.subject()).metrics(None)
+        assert found[0].keys() == told, probe
         for other in found[1:]:
             assert other == pytest.approx(found[0], abs=1e-6), probe
         assert found[0]["seg/mean_iou"] > 0.4 and "seg/0.3/mean_iou" in found[0]

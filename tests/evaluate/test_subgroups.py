@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support import untold
 
 from distill.analysis.predictions import Predictions
 from distill.errors import UserError
@@ -24,6 +25,7 @@ def test_classes_of_one_name_are_no_groups():
         SubgroupsConfig().measure(_predictions([0, 1, 2]))
     figures = SubgroupsConfig().measure(_predictions([0, 1])).figures
     assert {"accuracy/owl", "accuracy/crane"} < figures.keys()
+    assert not untold(figures, SubgroupsConfig().figures)
 
 
 def test_an_image_without_a_group_is_named_by_its_place_in_the_file():

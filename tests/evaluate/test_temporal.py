@@ -114,6 +114,7 @@ def training(**choices):
     )
 
 
+@pytest.mark.slow
 def test_training_finds_what_order_says_and_is_a_function_of_its_seed():
     network = temporal_network(TemporalConfig.of(3, 2, 2, width=8, depth=1))
     fitted = fit_temporal(network, training(), batches)

@@ -57,6 +57,7 @@ def config(root, **choices):
     return VideoConfig(source=f"clips:{root}", **small | choices)
 
 
+@pytest.mark.slow
 def test_a_transformer_sees_what_the_mean_over_time_cannot(model, tmp_path):
     network, params = model
     write_dots(tmp_path, 9)
@@ -231,6 +232,13 @@ def test_one_class_is_said(model, tmp_path):
     evaluation = config(tmp_path).build("clips", subject(network))
     assert any("one class only, 'left'" in remark for remark in evaluation.remarks)
     assert evaluation(params)["clips/accuracy"] == 1
+
+
+def test_what_is_wrong_with_several_keys_is_said_together(model, tmp_path):
+    write_dots(tmp_path, 2)
+    asked = config(tmp_path, train_split="trian", test_split="tset", attention_heads=3)
+    with pytest.raises(UserError, match=r"(?s)'trian'.*'tset'.*is not divisible by"):
+        asked.build("clips", subject(model[0]))
 
 
 def test_classes_go_by_name(model, tmp_path, untrained):

@@ -175,7 +175,7 @@ def test_an_artefact_that_fails_spoils_no_other(first, problem, said, some, says
     exported = model()
     version = export_version(exported, "stablehlo", tmp_path, says(exported, dict))
     there = {path.name for path in version.path.iterdir()}
-    assert there == {"a", *("" if first else "c"), "export.json", "MODEL_CARD.md"}
+    assert there == {"a", *("" if first else "c"), "export.json", "MODEL_CARD.md", "checksums.json"}
     (error,) = version.failed
     assert re.search(said, str(error))
     described = json.loads((version.path / "export.json").read_text())

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from support import run_script
 
-from distill.losses.relational import relational_distance
+from distill.losses import relational
+
+# As training has it: one by one its operations take seconds to compile.
+relational_distance = jax.jit(relational.relational_distance)
 
 
 def reference(teacher, student):
@@ -53,7 +56,8 @@ def test_scale_and_rotation_change_nothing():
 
 def test_the_gradient_is_that_of_the_formula():
     teacher, student = features(1.0)
-    gradient = jax.grad(relational_distance, argnums=1)(jnp.float32(teacher), jnp.float32(student))
+    slope_of = jax.jit(jax.grad(relational_distance, argnums=1))
+    gradient = slope_of(jnp.float32(teacher), jnp.float32(student))
     for at in np.ndindex(student.shape):
         step = np.zeros_like(student)
         step[at] = 1e-5
@@ -65,7 +69,7 @@ def test_the_gradient_is_that_of_the_formula():
 def test_equal_examples_have_a_finite_gradient(equal):
     teacher, student = features(1.0)
     student[:equal] = student[0]
-    value, gradient = jax.value_and_grad(relational_distance, argnums=1)(
+    value, gradient = jax.jit(jax.value_and_grad(relational_distance, argnums=1))(
         jnp.float32(teacher), jnp.float32(student)
     )
     assert np.isfinite(value)

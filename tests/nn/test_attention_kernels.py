@@ -58,7 +58,13 @@ def random_arrays(dtype, *, tokens, keys, heads=1, head_dim, batch=2):
 @pytest.mark.parametrize(
     "dtype, tolerance, causal, sizes",
     [
-        ("float32", 1e-5, False, dict(tokens=128, keys=768, head_dim=8, batch=1)),
+        pytest.param(
+            "float32",
+            1e-5,
+            False,
+            dict(tokens=128, keys=768, head_dim=8, batch=1),
+            marks=pytest.mark.slow,
+        ),
         ("bfloat16", 2e-2, False, dict(tokens=128, keys=128, head_dim=128)),
         ("float32", 1e-5, True, dict(tokens=256, keys=256, head_dim=8, batch=1)),
     ],

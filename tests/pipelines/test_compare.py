@@ -94,6 +94,12 @@ def test_what_was_computed_before_is_not_computed_again(
         compare({"teacher": teacher_workdir}, changed, tmp_path)
 
 
+def test_an_error_names_model_and_evaluation_once(teacher_workdir, image_folder, tmp_path):
+    evals = {"s": SplitConfig(source=f"folder:{image_folder}", split="test")}
+    with pytest.raises(UserError, match=r"^teacher: evaluation s: folder:"):
+        compare({"teacher": teacher_workdir}, evals, tmp_path)
+
+
 def test_what_a_changed_file_said_is_computed_again(teacher_workdir, tmp_path):
     table = tmp_path / "groups.csv"
     evals = {"groups": SubgroupsConfig(**IMAGES, group="half", table=str(table))}

@@ -236,7 +236,8 @@ def test_what_is_not_of_pixels_is_refused_of_a_head(weights, masks, tmp_path):
         evaluate(tmp_path / "run", {"few": TransferConfig(shots=(1,))})
     with pytest.raises(UserError, match="leave class_map out"):
         evaluate(tmp_path / "run", {"val": SplitConfig(class_map="in_order")})
-    with pytest.raises(UserError, match="made a head on another model's tokens"):
+    told = f"made a head on another model's tokens.*the model that it is on: {weights}"
+    with pytest.raises(UserError, match=told):
         open_model(tmp_path / "run", make_mesh(MeshConfig()))
     others = dense_images.write(tmp_path / "others")
     (others / "classes.txt").write_text("sky\nsea\nbrick")

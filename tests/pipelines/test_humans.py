@@ -1,6 +1,7 @@
 """From people's stimuli to a model's trials, beside those of the people who saw them."""
 
 import pytest
+from support import untold
 
 from distill.analysis.human.archive import stimuli
 from distill.analysis.human.collection import read_collection
@@ -47,6 +48,8 @@ def test_a_model_of_the_categories_is_compared_with_the_people_who_saw_the_same(
     assert -1 <= found["humans/error_consistency"] <= 1
     assert "humans/shape_bias" not in found
     assert "humans/silhouette/error_consistency" in found
+    told = {f"humans/{figure}" for figure in config.figures}
+    assert untold(found, told) == {name for name in found if name.startswith("test/")}
     written = read_collection(tmp_path / "raw")
     assert {one.observer for one in written.trials if not one.is_human} >= {"ours"}
     capsys.readouterr()

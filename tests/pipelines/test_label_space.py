@@ -44,7 +44,9 @@ def test_real_counts_what_the_images_name_says():
         labels=np.full(3, -1),
         names=names,
     )
-    measured = LabelSpaceEvaluation(label_space="real").measure(predictions)
+    config = LabelSpaceEvaluation(label_space="real")
+    measured = config.measure(predictions)
+    assert measured.figures.keys() == {*config.figures}
     assert measured.details["counts"]["accuracy"] == [1, 2]
     assert any("46,837" in line for line in measured.lines)
 

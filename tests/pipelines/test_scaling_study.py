@@ -43,8 +43,7 @@ def runs(monkeypatch):
     """Replaces training by models that follow a law; returns the configs that were run."""
     done = []
 
-    def train(config, workdir, name, *, overview):
-        assert not overview
+    def train(config, workdir, name):
         workdir.claim(to_dict(config))
         done.append((str(workdir.path), config))
         flops = flops_per_image(config.model) * config.train.total_steps * config.train.batch_size

@@ -8,7 +8,7 @@ from published import big_vision_arrays
 from support import exportable
 
 from distill.analysis.prediction_files import read_predictions
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.evaluate.of_images import OfImagesConfig
 from distill.evaluation_view import EvaluationView
 from distill.export.verify import AGREEMENT, Checked
@@ -164,3 +164,28 @@ def test_images_none_of_which_can_be_decoded_are_refused(tmp_path):
     model = load_model(str(written(exportable(), "stablehlo", tmp_path / "export")))
     with pytest.raises(UserError, match="none of 2 images can be decoded"):
         model.predict(small_photos.flat(tmp_path / "flat", 2, damaged=2))
+
+
+def test_an_export_that_is_not_what_was_written_is_refused(tmp_path):
+    path = written(exportable(channels=1), "stablehlo", tmp_path)
+    # People write on the card.
+    card = path / "MODEL_CARD.md"
+    card.write_text(card.read_text("utf-8") + "more", "utf-8")
+    load_model(str(path))
+
+    program = path / "model.jax_export"
+    content = bytearray(program.read_bytes())
+    content[len(content) // 2] ^= 1
+    program.write_bytes(content)
+    with pytest.raises(Damaged, match=r"(?s)model\.jax_export has the CRC-32 .*delete .*checksums"):
+        load_model(str(path))
+    with pytest.raises(Damaged, match="Export it again"):
+        load_model(str(program))
+    content[len(content) // 2] ^= 1
+    program.write_bytes(content)
+    (path / "class_names.json").unlink()
+    with pytest.raises(Damaged, match=r"class_names\.json is gone"):
+        load_model(str(path))
+    # As exports of earlier versions have it.
+    (path / "checksums.json").unlink()
+    load_model(str(path))

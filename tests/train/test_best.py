@@ -169,3 +169,34 @@ def test_a_killed_run_leaves_a_whole_best_or_none(tmp_path):
     offer(tmp_path, (10_000, 1.0))
     # Nothing half-written is left behind.
     assert [path.name for path in folder.iterdir()] == ["10000"]
+
+
+def begun(directory):
+    """What a killed run leaves of a checkpoint that it was writing."""
+    item = directory / "7.orbax-checkpoint-tmp" / "params.orbax-checkpoint-tmp"
+    item.mkdir(parents=True)
+    (item / "manifest.ocdbt").write_bytes(b"half")
+    return directory / "7.orbax-checkpoint-tmp"
+
+
+def test_what_a_kill_left_half_written_is_gone_before_anything_is_opened(tmp_path, monkeypatch):
+    """Not in a thread that a run which saves nothing does not wait for."""
+    import orbax.checkpoint as ocp
+
+    left = [begun(tmp_path / folder) for folder in ("best", "checkpoints")]
+    read_only = Checkpoints(tmp_path, read_only=True)
+    read_only.close()
+    assert all(one.is_dir() for one in left)
+
+    opened = []
+
+    def manager(directory, **options):
+        opened.append([one.name for one in directory.glob("*")])
+        assert not options["options"].cleanup_tmp_directories
+        return original(directory, **options)
+
+    original = ocp.CheckpointManager
+    monkeypatch.setattr(ocp, "CheckpointManager", manager)
+    Best(tmp_path, "val/accuracy").close()
+    Checkpoints(tmp_path).close()
+    assert opened == [[], []] and not any(one.exists() for one in left)

@@ -61,6 +61,9 @@ def test_a_metric_that_does_not_exist_is_still_no_best(tmp_path, monkeypatch):
         # One that cannot say what it finds, and those that can, under other names.
         ("seg/mean_iou", [{"val/accuracy"}, None], False),
         ("val/acuracy", [{"val/accuracy"}, None], True),
+        # Of what only images name, anything.
+        ("groups/accuracy/women", [{"groups/accuracy/*", "val/accuracy"}], False),
+        ("groups/acuracy/women", [{"groups/accuracy/*"}], True),
     ],
 )
 def test_what_weights_are_kept_by_has_to_be_among_what_is_found(best, found, refused):

@@ -2,8 +2,15 @@
 
 import pytest
 
-from distill.train import progress
-from distill.train.progress import Progress, format_figure, format_seconds, format_steps
+from distill.losses import known_terms
+from distill.train.progress import (
+    Progress,
+    format_figure,
+    format_headline,
+    format_seconds,
+    format_steps,
+    short_name,
+)
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -45,17 +52,58 @@ def test_steps_of_long_runs_can_be_read(step, total, text):
     assert format_steps(step, total) == text
 
 
-def test_the_rest_is_estimated_from_what_this_start_has_done(monkeypatch, capsys):
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-    line = Progress("distill", 1_200_000, start_step=200_000)
-    now[0] += 1000.0
-    row = {"train/loss": 0.12345, "train/images_per_second": 40960.4, "train/data_wait": 0.034}
-    line.show(204_000, {"student": row})
+ROW = {"train/loss": 0.12345, "train/images_per_second": 40960.4, "train/data_wait": 0.034}
+
+
+def test_a_line_tells_how_far_it_is_and_what_is_left(capsys):
+    line = Progress("distill", 1_200_000, lambda step: (1_200_000 - step) / 4)
+    line.show(204_000, {"student": ROW})
     assert capsys.readouterr().err == (
         "distill 204,000/1,200,000 (17.0%)  loss 0.1235  40,960 images/s  data wait 3%  "
         "ETA 2d 21h\n"
     )
+
+
+def test_several_terms_are_told_as_what_they_add_to_the_loss(capsys):
+    weights = {"kl": 0.5, "embedding_cosine": 2.0, "tokens_gram": 1e-4}
+    terms = {"train/kl": 0.1, "train/embedding_cosine": 0.03, "train/tokens_gram": 0.5}
+    line = Progress("distill", 10, lambda step: 0, {"a": weights, "b": {"kl": 1.0}})
+    line.show(5, {"a": ROW | terms})
+    told = "loss 0.1235  kl 0.0500  emb_cos 0.0600  tok_gram 5.0e-05  40,960"
+    assert told in capsys.readouterr().err
+    line.show(5, {"b": ROW | {"train/kl": 0.1}})
+    assert "loss 0.1235  40,960" in capsys.readouterr().err
+    line.show(5, {"a": ROW | terms, "b": ROW})
+    assert "a 0.1235  kl 0.0500  emb_cos 0.0600  tok_gram 5.0e-05  b 0.1235  40,960" in (
+        capsys.readouterr().err
+    )
+
+
+def test_short_names_tell_all_terms_apart():
+    short = [short_name(term) for term in known_terms()]
+    assert len(set(short)) == len(short)
+    assert all(len(one) <= 13 for one in short)
+
+
+@pytest.mark.parametrize(
+    "scores, wanted, told",
+    [
+        (
+            {"val/accuracy": 0.9, "val/top5_accuracy": 1, "val/agreement": 0.8, "val/cka": 0.7},
+            None,
+            "val/accuracy 0.9000  val/agreement 0.8000",
+        ),
+        (
+            {"val/accuracy": 0.9, "val/top5_accuracy": 1, "view/kl": 0.5, "view/cka": 0.25},
+            "val/top5_accuracy",
+            "val/accuracy 0.9000  val/top5_accuracy 1.0000  view/kl 0.5000",
+        ),
+        ({"fewshot/5": 0.5, "fewshot/5/seed0": 0.4}, None, "fewshot/5 0.5000"),
+        ({}, None, ""),
+    ],
+)
+def test_of_an_evaluation_what_matters_is_told(scores, wanted, told):
+    assert format_headline(scores, wanted) == told
 
 
 def test_figures_are_read_as_people_write_them():

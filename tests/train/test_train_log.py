@@ -9,7 +9,7 @@ from support import run_python
 
 from distill.errors import RunFailed, UserError
 from distill.parallel import distributed
-from distill.parallel.printed import say
+from distill.parallel.printed import keep, say, verbose
 from distill.train.loop import Stopped
 from distill.train.progress import Progress
 from distill.train.train_log import train_log
@@ -36,7 +36,9 @@ class Terminal(io.StringIO):
 
 def test_a_run_keeps_everything_it_printed_from_introduction_to_report(teacher_workdir):
     lines = (teacher_workdir / "train.log").read_text().splitlines()
-    assert lines[0].startswith("pretrain: ") and "parameters" in lines[0]
+    assert lines[0] == "pretrain: parameters"
+    assert any("encoder/blocks/mlp_in/kernel" in line for line in lines)
+    assert any("val/top5_accuracy" in line and "10/10" in line for line in lines)
     assert sum(" loss " in line and "ETA" in line for line in lines) == 6
     assert lines[-1] == f"pretrain: report{' ' * 18}{teacher_workdir / 'report.html'}"
 
@@ -44,17 +46,32 @@ def test_a_run_keeps_everything_it_printed_from_introduction_to_report(teacher_w
 def test_lines_are_kept_as_they_are_printed_and_before_the_end(workdir, capsys):
     with train_log(workdir):
         say("distill: 10% of one image")
-        Progress("distill", 10, 0).show(5, {"student": ROW})
+        Progress("distill", 10, float).show(5, {"student": ROW})
         assert kept(workdir) == capsys.readouterr().err.splitlines()
     say("afterwards")
     assert len(kept(workdir)) == 2
 
 
+def test_details_are_kept_and_printed_if_asked_for(workdir, capsys):
+    with train_log(workdir):
+        keep("a table")
+        say("0.9", detailed="0.9 and more")
+        assert capsys.readouterr().err == "0.9\n"
+        with verbose():
+            keep("a table")
+            say("0.9", detailed="0.9 and more")
+        assert capsys.readouterr().err.splitlines() == ["a table", "0.9 and more"]
+        keep("quiet again")
+    assert capsys.readouterr().err == ""
+    assert kept(workdir) == ["a table", "0.9 and more"] * 2 + ["quiet again"]
+
+
 def test_what_a_terminal_is_told_beside_the_text_is_left_out(workdir, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     with train_log(workdir):
-        line = Progress("distill", 10, 0)
+        line = Progress("distill", 10, float)
         line.show(1, {"student": ROW})
         line.show(2, {"student": ROW})
         say("a name with \x1b[31mcolour\x1b[0m and \x07 bell")

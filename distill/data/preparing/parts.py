@@ -21,7 +21,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from distill.data.fast import decode_jpeg
+from distill.data.fast import MAX_PIXELS, decode_jpeg
 from distill.data.jpeg import UnsupportedJpeg, with_restarts
 from distill.data.preparing.tars import TarWriter
 from distill.data.sources.base import CorruptImage, Source, is_remote, printable
@@ -29,6 +29,7 @@ from distill.data.sources.decoding import Decoding
 from distill.data.sources.manifest import FORMS, UNFINISHED, Form, PreparedShard
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
+from distill.unwritten import whole_or_not
 
 # Marking takes up to 100 times as much memory as the file.
 _LONGEST = 2**23
@@ -110,23 +111,28 @@ def encoded_image(source: Source, index: int) -> bytes:
     return file.getvalue()
 
 
-def marked(data: bytes) -> bytes | None:
+def marked(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes | None:
     """The JPEG with restart markers, if its pixels are then the same; else None."""
     if not data.startswith(b"\xff\xd8") or len(data) > _LONGEST:
         return None
-    pixels = decode_jpeg(data)
+    pixels = decode_jpeg(data, max_pixels)
     if pixels is None:
         return None
     try:
         anew = with_restarts(data)
     except UnsupportedJpeg:
         return None
-    again = decode_jpeg(anew)
+    again = decode_jpeg(anew, max_pixels)
     return anew if again is not None and np.array_equal(again, pixels) else None
 
 
 def write_part(
-    sources: Mapping[str, Source], folder: Path, restarts: bool, part: Part, tick: Tick
+    sources: Mapping[str, Source],
+    folder: Path,
+    restarts: bool,
+    max_pixels: int,
+    part: Part,
+    tick: Tick,
 ) -> None:
     """Writes a part, and notes it, unless it is there already, whole.
 
@@ -134,6 +140,7 @@ def write_part(
       sources: by split.
       folder: to write to; notes and what is begun are in its folder `UNFINISHED`.
       restarts: whether JPEGs are marked.
+      max_pixels: of an image that is looked at.
       part: of one of the splits.
       tick: is told how far it is.
 
@@ -144,8 +151,8 @@ def write_part(
         tick(part.stop - part.start)
         return
     unfinished = folder / UNFINISHED / part.file
-    with writing(folder / part.file):
-        written = _write(sources[part.split], part, unfinished, restarts, tick)
+    with writing(folder / part.file), whole_or_not(unfinished, folder / part.file):
+        written = _write(sources[part.split], part, unfinished, (restarts, max_pixels), tick)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(folder / part.file)
@@ -193,7 +200,7 @@ def _is_finished(folder: Path, part: Part) -> bool:
         return False
 
 
-def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -> Written:
+def _write(source: Source, part: Part, file: Path, how: tuple[bool, int], tick: Tick) -> Written:
     offsets, lengths, names, corrupt, count = [], [], [], [], 0
     # Groups of one record are read at random without reading their neighbours.
     writer: Any = (
@@ -203,7 +210,7 @@ def _write(source: Source, part: Part, file: Path, restarts: bool, tick: Tick) -
     )
     try:
         for index, encoded in _asked(source, range(part.start, part.stop)):
-            data, is_marked, wrong = _prepared(encoded, restarts)
+            data, is_marked, wrong = _prepared(encoded, *how)
             if (offset := writer.write(data)) is not None:
                 offsets.append(offset)
             lengths.append(len(data))
@@ -241,16 +248,18 @@ def _asked(source: Source, indices: range) -> Iterator[tuple[int, Callable[[], b
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _prepared(encoded: Callable[[], bytes], restarts: bool) -> tuple[bytes, bool, str]:
+def _prepared(
+    encoded: Callable[[], bytes], restarts: bool, max_pixels: int
+) -> tuple[bytes, bool, str]:
     """An image's bytes, whether they are marked, and what is wrong with them."""
     try:
         data = encoded()
     except CorruptImage as error:
         return b"", False, str(error)
-    if restarts and (anew := marked(data)) is not None:
+    if restarts and (anew := marked(data, max_pixels)) is not None:
         return anew, True, ""
     try:
-        Decoding().whole(data)
+        Decoding(max_pixels=max_pixels).whole(data)
     except CorruptImage as error:
         return data, False, str(error)
     return data, False, ""

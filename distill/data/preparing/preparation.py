@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import distill
+from distill.data.fast import MAX_PIXELS
 from distill.data.preparing.parts import Part, Written, write_part, writing
 from distill.data.preparing.processes import Progress, in_processes
 from distill.data.sources.base import (
@@ -73,6 +74,8 @@ class Preparation:
     """Processes; 0 works in this one, None takes one for each core."""
     form: Form = FORMS[0]
     """Kind of the shards."""
+    max_pixels: int = MAX_PIXELS
+    """Of an image; one that declares more is stored as it is, and counts as corrupt."""
     images_per_shard: int | None = None
     """None takes 1,024, or more where a split would have more than 256 shards."""
 
@@ -119,6 +122,16 @@ def open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
         return _open_sources(preparation, say)
 
 
+def _open(preparation: Preparation, split: str) -> Source:
+    return open_source(
+        preparation.source,
+        split,
+        channels=3,
+        data_dir=preparation.data_dir,
+        max_pixels=preparation.max_pixels,
+    )
+
+
 def _open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
     opened, missing = {}, []
     for split in preparation.splits or _SPLITS:
@@ -130,9 +143,7 @@ def _open_sources(preparation: Preparation, say: Say) -> dict[str, Source]:
         if not _NAME.fullmatch(split):
             raise UserError(f"--split has {split!r}; expected a name of letters, digits, _, . or -")
         try:
-            opened[split] = open_source(
-                preparation.source, split, channels=3, data_dir=preparation.data_dir
-            )
+            opened[split] = _open(preparation, split)
         except MissingSplit as error:
             if preparation.splits:
                 raise
@@ -205,6 +216,7 @@ def _written(preparation: Preparation, sources: dict[str, Source], say: Say) -> 
         "splits": {split: one.fingerprint for split, one in sources.items()},
         "shards": {split: len(parts) for split, parts in plan.items()},
         "form": preparation.form,
+        "max_pixels": preparation.max_pixels,
     }
     _claim(folder, claim)
     _write(preparation, sources, [*itertools.chain(*plan.values())], say)
@@ -214,6 +226,7 @@ def _written(preparation: Preparation, sources: dict[str, Source], say: Say) -> 
         source=preparation.source,
         distill=distill.__version__,
         restarts=preparation.restarts,
+        max_pixels=preparation.max_pixels,
         splits=found,
     )
     with writing(folder / MANIFEST):
@@ -225,15 +238,17 @@ def _write(
     preparation: Preparation, sources: dict[str, Source], parts: list[Part], say: Say
 ) -> None:
     progress = Progress(say, "prepared", sum(part.stop - part.start for part in parts))
-    about = (sources, preparation.output, preparation.restarts)
+    how = preparation.restarts, preparation.max_pixels
+    about = (sources, preparation.output, *how)
     in_processes(write_part, [(part,) for part in parts], about, preparation.processes, progress)
 
 
 def _claim(folder: Path, claim: dict[str, Any]) -> None:
     """Notes what is being written, so that only the same is gone on with."""
     file = folder / UNFINISHED / _CLAIM
-    # Earlier versions wrote but one kind of shards.
-    there = {"form": FORMS[0]} | read_json(file) if file.exists() else claim
+    # Earlier versions wrote but one kind of shards, and of images of so many pixels.
+    earlier = {"form": FORMS[0], "max_pixels": MAX_PIXELS}
+    there = earlier | read_json(file) if file.exists() else claim
     if there != claim:
         different = [key for key, value in claim.items() if there.get(key) != value]
         raise UserError(
@@ -248,10 +263,7 @@ def _claim(folder: Path, claim: dict[str, Any]) -> None:
 def _check_unchanged(preparation: Preparation, sources: Mapping[str, Source]) -> None:
     """Checks that the source is what was read at the start."""
     with opened_together():
-        opened = {
-            split: open_source(preparation.source, split, channels=3, data_dir=preparation.data_dir)
-            for split in sources
-        }
+        opened = {split: _open(preparation, split) for split in sources}
     for split, before in sources.items():
         again = opened[split]
         if (again.fingerprint, version_of(again)) != (before.fingerprint, version_of(before)):
@@ -354,6 +366,10 @@ def _check_same(
     if manifest.restarts != preparation.restarts:
         asked = "with" if preparation.restarts else "without"
         raise UserError(f"{where} was not prepared {asked} restart markers; name a new directory")
+    if manifest.max_pixels != preparation.max_pixels:
+        raise UserError(
+            f"{where} was prepared with --max_pixels={manifest.max_pixels}; name a new directory"
+        )
 
 
 def parts_of(split: str, about: PreparedSplit) -> list[Part]:

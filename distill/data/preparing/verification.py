@@ -39,8 +39,9 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
       RunFailed: if something differs.
     """
     folder, manifest = preparation.output, Manifest.read(preparation.output)
+    decoding = Decoding(max_pixels=preparation.max_pixels)
     both: Both = {
-        split: (source, open_prepared(folder, split, Decoding()))
+        split: (source, open_prepared(folder, split, decoding))
         for split, source in open_sources(preparation, lambda line: None).items()
     }
     wrong = [
@@ -63,7 +64,9 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
             within = chosen[(chosen >= part.start) & (chosen < part.stop)]
             tasks.append((part, shard.blake2b, within))
     progress = Progress(say, "compared", images)
-    found = in_processes(_verify_part, tasks, (both, folder), preparation.processes, progress)
+    found = in_processes(
+        _verify_part, tasks, (both, folder, decoding), preparation.processes, progress
+    )
     wrong += [one for part in found for one in part]
     if wrong:
         shown = "\n  ".join(wrong[:_NAMED])
@@ -76,7 +79,13 @@ def verify(preparation: Preparation, say: Say, *, all_images: bool) -> int:
 
 
 def _verify_part(
-    both: Both, folder: Path, part: Part, blake2b: str, chosen: np.ndarray, tick: Tick
+    both: Both,
+    folder: Path,
+    decoding: Decoding,
+    part: Part,
+    blake2b: str,
+    chosen: np.ndarray,
+    tick: Tick,
 ) -> list[str]:
     """What is wrong with a shard."""
     try:
@@ -88,19 +97,19 @@ def _verify_part(
     source, prepared = both[part.split]
     wrong = []
     for index in chosen.tolist():
-        if different := _difference(source, prepared, index):
+        if different := _difference(source, prepared, index, decoding):
             wrong.append(f"{part.file}: {different} of {source.describe(index)}")
         tick(1)
     return wrong
 
 
-def _difference(source: Source, prepared: PreparedImages, index: int) -> str:
+def _difference(source: Source, prepared: PreparedImages, index: int, decoding: Decoding) -> str:
     """What of an image is otherwise; empty where nothing is."""
     if prepared.name(index) != source.name(index):
         return "the name"
     if prepared.labels[index] != source.labels[index]:
         return "the label"
-    pixels = _pixels(source, index)
+    pixels = _pixels(source, index, decoding)
     try:
         image = prepared.read(index)["image"]
         same = _has_pixels(image, pixels)
@@ -109,10 +118,10 @@ def _difference(source: Source, prepared: PreparedImages, index: int) -> str:
     return "" if same else "a pixel"
 
 
-def _pixels(source: Source, index: int) -> np.ndarray | None:
+def _pixels(source: Source, index: int, decoding: Decoding) -> np.ndarray | None:
     """Those of the whole image; None where it cannot be decoded."""
     try:
-        return Decoding().whole(encoded_image(source, index))
+        return decoding.whole(encoded_image(source, index))
     except CorruptImage:
         return None
 

@@ -1,5 +1,6 @@
 """Video files, each in the folder of its class, decoded by PyAV."""
 
+import functools
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from distill.data.fast import MAX_PIXELS
+from distill.data.sequences.frame_counts import FrameCounts
 from distill.data.sources.base import (
     CorruptImage,
     MissingSplit,
@@ -67,7 +69,7 @@ class Videos:
     decodes_from_start = True
 
     def __init__(self, root: str, split: str, channels: int, max_pixels: int = MAX_PIXELS):
-        pyav()
+        decoder = pyav().__version__
         self._max_pixels = max_pixels
         layout = find_split(root, split)
         self.spec = labelled_images(channels)
@@ -94,20 +96,27 @@ class Videos:
             files, self.labels = files.take(chosen), self.labels[chosen]
         self._files, self._left_out = files, str(left_out)
         self._counted: dict[int, int] = {}
+        # Nothing tells whether a file in a bucket is another by now.
+        kept = None if self.is_remote else FrameCounts(root, files, [decoder, max_pixels])
+        self._kept = kept
 
     def __len__(self) -> int:
         return len(self._files)
 
     def frames(self, index: int) -> int:
-        """How many frames a video has, for which it is decoded, once.
+        """How many frames a video has, for which it is decoded, once on a machine.
 
         Raises:
           CorruptImage: if it cannot be decoded.
           RunFailed: if the system cannot read it.
         """
         if index not in self._counted:
-            self._counted[index] = sum(1 for _ in self._decoded(index))
+            count = functools.partial(self._count, index)
+            self._counted[index] = self._kept.count(index, count) if self._kept else count()
         return self._counted[index]
+
+    def _count(self, index: int) -> int:
+        return sum(1 for _ in self._decoded(index))
 
     def read(self, index: int, frames: Sequence[int] | np.ndarray) -> list[Example]:
         """Decodes a video up to the last of some of its frames.

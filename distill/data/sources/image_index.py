@@ -7,6 +7,8 @@ and all their names.
 
 import contextlib
 import dataclasses
+import fcntl
+import glob
 import hashlib
 import json
 import mmap
@@ -252,7 +254,10 @@ def write_whole(path: str, parts: Iterable[bytes]) -> None:
     # Several may write at once. What tempfile makes only its owner may read, whatever the umask.
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
+        _remove_left(path)
         with open(temporary, "xb") as out:
+            with contextlib.suppress(OSError):
+                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             out.writelines(parts)
             out.flush()
             os.fsync(out.fileno())
@@ -261,6 +266,16 @@ def write_whole(path: str, parts: Iterable[bytes]) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def _remove_left(path: str) -> None:
+    """Removes what killed processes left of this index; who is writing one has it locked."""
+    for left in glob.glob(f"{glob.escape(path)}.*.tmp"):
+        with contextlib.suppress(OSError), open(left, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # One that another process has just begun may not be locked yet.
+            if os.fstat(file.fileno()).st_size:
+                os.unlink(left)
 
 
 def _opened_again(path: str, root: str, digest: str) -> ImageIndex:

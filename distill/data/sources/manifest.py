@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from distill.data.fast import MAX_PIXELS
 from distill.data.sources.base import printable
 from distill.data.sources.class_lists import checked_names
 from distill.data.sources.places import read_if_there, storage_of
@@ -82,6 +83,8 @@ class Manifest:
     """The version of this project that wrote it."""
     restarts: bool
     """Whether JPEGs were given restart markers."""
+    max_pixels: int = MAX_PIXELS
+    """Of an image that was looked at; those that declare more are stored as they were."""
     splits: Mapping[str, PreparedSplit]
 
     def write(self, folder: Path) -> None:

@@ -1,12 +1,15 @@
 """The source that a config names."""
 
+import os
+from collections.abc import Iterable
+
 from distill.data.fast import MAX_PIXELS, Decoder
 from distill.data.sources.base import EmptySplit, Source
 from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Request, check_place, known_formats, parts_of
 from distill.data.sources.options import options_of
 from distill.data.sources.together import opened_together
-from distill.errors import UserError
+from distill.errors import UserError, did_you_mean
 
 
 def open_source(
@@ -43,7 +46,8 @@ def open_source(
     if form is None or bool(argument) != bool(form.argument):
         *others, last = (one.spelled for one in formats.values())
         expected = f"{', '.join(others)} or {last}"
-        raise UserError(f"unknown data source {name!r}; expected {expected}")
+        guess = _guess(name, kind, formats)
+        raise UserError(f"unknown data source {name!r}; expected {expected}{guess}")
     check_place(form, argument, "data source")
     options = options_of(kind, said, form.options)
     decoding = Decoding(channels, exif_orientation, decoder, max_pixels)
@@ -61,3 +65,10 @@ def open_source(
     if not len(source):
         raise EmptySplit(f"split {split!r} of {name} holds no images ({source.found})")
     return source
+
+
+def _guess(name: str, kind: str, known: Iterable[str]) -> str:
+    """What a name that is no source was probably meant to be."""
+    if os.path.isdir(name):
+        return f". It is a folder; did you mean folder:{name}, of class/image, or images:{name}?"
+    return did_you_mean(kind, known)

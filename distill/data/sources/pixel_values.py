@@ -10,7 +10,7 @@ from distill.data.fast import MAX_PIXELS
 from distill.data.sources.base import CorruptImage, count, printable
 from distill.data.sources.decoding import check_size
 from distill.data.spec import MaskSpec
-from distill.errors import RunFailed
+from distill.errors import RunFailed, WrongFile
 
 # Formats that keep numbers as they are.
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF")
@@ -30,8 +30,8 @@ def decode_numbers(data: bytes, file: str, max_pixels: int = MAX_PIXELS) -> np.n
 
     Raises:
       CorruptImage: if it cannot be decoded, or declares more pixels.
-      RunFailed: if it has colours, or is in a format that does not keep numbers as they are; if
-        there is not enough memory.
+      WrongFile: if it has colours, or is in a format that does not keep numbers as they are.
+      RunFailed: if there is not enough memory.
     """
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -40,7 +40,7 @@ def decode_numbers(data: bytes, file: str, max_pixels: int = MAX_PIXELS) -> np.n
             image.load()
             mode, numbers = image.mode, np.asarray(image)
     except UnidentifiedImageError as error:
-        raise RunFailed(
+        raise WrongFile(
             f"{printable(file)} is none of {', '.join(_FORMATS)}, which keep a pixel's number as "
             "it is; write it as PNG, from the numbers it was made of"
         ) from error
@@ -51,7 +51,7 @@ def decode_numbers(data: bytes, file: str, max_pixels: int = MAX_PIXELS) -> np.n
     except Exception as error:
         raise CorruptImage(f"{printable(file)}: {error or type(error).__name__}") from error
     if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
-        raise RunFailed(
+        raise WrongFile(
             f"{printable(file)} holds pixels of mode {mode}, but expected one number each: grey of "
             "1 to 16 bits, or indices into a palette. Write colours as the numbers they stand for"
         )
@@ -71,7 +71,7 @@ def labels_of(
       what: the file, for errors.
 
     Raises:
-      RunFailed: for a number that is no class's and not ignored.
+      WrongFile: for a number that is no class's and not ignored.
     """
     classes = len(spec.class_names)
     labels = numbers.astype(np.int32) - first
@@ -80,7 +80,7 @@ def labels_of(
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()
         ignore = " or ".join(map(str, ignored))
-        raise RunFailed(
+        raise WrongFile(
             f"{what} has the label {numbers[row, column]} in row {row}, column {column} "
             f"({count(int(wrong.sum()), 'pixel')} with such labels), but expected "
             f"{first}…{first + classes - 1} of the {count(classes, 'class', 'classes')}, or "
@@ -103,14 +103,14 @@ def decode_depth(
 
     Raises:
       CorruptImage: if it cannot be decoded.
-      RunFailed: if it holds anything else, or whole numbers and there is no divisor.
+      WrongFile: if it holds anything else, or whole numbers and there is no divisor.
     """
     is_array = file.lower().endswith(".npy")
     values = _array(data, file) if is_array else decode_numbers(data, file, max_pixels)
     if values.dtype.kind == "f":
         return depth_of(values)
     if divisor is None:
-        raise RunFailed(
+        raise WrongFile(
             f"{printable(file)} holds whole numbers; say after the path what they are divided by, "
             "?divisor=1000 where they are millimetres and depth is in metres"
         )
@@ -132,10 +132,10 @@ def _array(data: bytes, file: str) -> np.ndarray:
     except (ValueError, EOFError, OSError, MemoryError, OverflowError) as error:
         raise CorruptImage(f"{printable(file)}: {error or type(error).__name__}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise RunFailed(f"{printable(file)} holds no array of numbers; expected [height, width]")
+        raise WrongFile(f"{printable(file)} holds no array of numbers; expected [height, width]")
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(2 if values.shape[2] == 1 else 0)
     if values.ndim != 2:
         shape = [*values.shape]
-        raise RunFailed(f"{printable(file)} holds an array {shape}; expected [height, width]")
+        raise WrongFile(f"{printable(file)} holds an array {shape}; expected [height, width]")
     return values

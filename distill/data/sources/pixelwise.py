@@ -10,7 +10,7 @@ from distill.data.sources.folders import ImageFiles, asked
 from distill.data.sources.paired_files import Pairs
 from distill.data.sources.places import storage_of
 from distill.data.spec import ArraySpec, Example
-from distill.errors import RunFailed, UserError
+from distill.errors import UserError, WrongFile
 
 
 class PixelwiseImages(ImageFiles):
@@ -56,14 +56,14 @@ class PixelwiseImages(ImageFiles):
 
         Raises:
           CorruptImage: if one cannot be decoded.
-          RunFailed: if they differ in size, or the other is not what it should be.
+          WrongFile: if they differ in size, or the other is not what it should be.
         """
         example = super().read(index)
         path = self._others.path(index)
         array = self._decode_other(storage_of(path).read(path), path, self._decode.max_pixels)
         expected = example["image"].shape[:2]
         if array.shape != expected:
-            raise RunFailed(
+            raise WrongFile(
                 f"{printable(path)} has {_sides(array.shape)} pixels, but its image "
                 f"{self.describe(index)} has {_sides(expected)}; both have to be of one size"
             )

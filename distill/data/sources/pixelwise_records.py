@@ -20,7 +20,7 @@ from distill.data.sources.pixel_values import depth_of
 from distill.data.sources.pixelwise import check_not_turned
 from distill.data.sources.records import TfdsSource
 from distill.data.spec import ArraySpec, Example, MaskSpec, ValuesSpec
-from distill.errors import RunFailed, UserError
+from distill.errors import UserError, WrongFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,14 +96,14 @@ class PixelwiseRecords(TfdsSource):
 
         Raises:
           CorruptImage: if an image in it cannot be decoded.
-          RunFailed: if it cannot be read, or the feature is not as it should be.
+          RunFailed: if it cannot be read, or, a `WrongFile`, the feature is not as it should be.
         """
         (record,) = self._fetch([index])
         example, name = self._example(record), self._feature.name
         what = f"{name} of {self.describe(index)}"
         array = self._feature.decode(record[name], what)
         if array.shape != (expected := example["image"].shape[:2]):
-            raise RunFailed(f"{what} is {[*array.shape]}, but its image {[*expected]}")
+            raise WrongFile(f"{what} is {[*array.shape]}, but its image {[*expected]}")
         return {**example, self._array: array}
 
 

@@ -26,7 +26,7 @@ from distill.data.sources.decoding import Decoding
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.reading import persistently
 from distill.data.spec import Example, labelled_images
-from distill.errors import RunFailed, UserError
+from distill.errors import RunFailed, UserError, did_you_mean
 
 # Records whose labels are read at once, and seconds between lines that say how far it is.
 _RECORDS, _PATIENCE = 1024, 20.0
@@ -68,7 +68,9 @@ class TfdsSource:
         try:
             builder = tfds.builder(name, data_dir=data_dir)
         except (tfds.core.DatasetNotFoundError, ValueError, AssertionError) as error:
-            raise UserError(f"TFDS has no data set {name!r}: {_first_line(error)}") from error
+            known = tfds.list_builders(with_community_datasets=False)
+            why = did_you_mean(name, known) or f": {_first_line(error)}"
+            raise UserError(f"TFDS has no data set {name!r}{why}") from error
         features = builder.info.features
         is_dict = isinstance(features, tfds.features.FeaturesDict)
         if not is_dict or "image" not in features:

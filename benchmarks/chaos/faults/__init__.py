@@ -1,0 +1,1 @@
+"""Classes of faults, a file each that declares its `FAULT`."""
