@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.claims.claim import Claim, Conclusion
 from benchmarks.claims.drawing import lines
 from benchmarks.claims.runs import Finished, Run
-from benchmarks.claims.small import DOWNSTREAM, SCENES, UPSTREAM, pretraining
+from benchmarks.claims.small import DOWNSTREAM, UPSTREAM, pretraining, transferred
 from benchmarks.claims.spread import difference, told
 
 if TYPE_CHECKING:
@@ -30,17 +30,9 @@ def run(width: int, images: int, seed: int) -> Run:
     return pretraining(
         {
             "model.width": width,
-            "model.num_classes": len(UPSTREAM),
             "optimizer.learning_rate": RATES[width],
-            "data.source": f"{SCENES}&images={images * 10 // len(UPSTREAM)}",
-            "data.classes": UPSTREAM,
             "train.total_steps": STEPS,
-            "transfer": {
-                "classes": DOWNSTREAM,
-                "shots": (SHOTS,),
-                "seeds": tuple(range(10)),
-                "test_split": "test",
-            },
+            **transferred(images),
             "evals": {
                 "corrupted": {
                     "kind": "corruptions",

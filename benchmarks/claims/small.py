@@ -31,6 +31,26 @@ def pretraining(overrides: Mapping[str, Any], *, seed: int, broken: str = "") ->
     return Run(pipeline="pretrain", config=_complete(tree), broken=broken)
 
 
+def transferred(images: int = TRAIN_IMAGES) -> dict[str, Any]:
+    """Overrides by which a model trains on `UPSTREAM` and is judged by `DOWNSTREAM` as well.
+
+    Args:
+      images: to train on, about.
+    """
+    drawn = images * 10 // len(UPSTREAM)
+    return {
+        "model.num_classes": len(UPSTREAM),
+        "data.source": f"{SCENES}&images={drawn}",
+        "data.classes": UPSTREAM,
+        "transfer": {
+            "classes": DOWNSTREAM,
+            "shots": (10,),
+            "seeds": tuple(range(10)),
+            "test_split": "test",
+        },
+    }
+
+
 def _complete(tree: dict[str, Any]) -> dict[str, Any]:
     """With what follows from the length and the width, unless it is said."""
     train, model = tree["train"], tree["model"]
