@@ -31,7 +31,7 @@ _PATH = re.compile(r"(?<![\w./])(/[^\s\"':,;\[\]()]*[^\s\"':,;\[\]().])")
 
 
 # Of what Orbax has not finished, the name that it would get.
-_UNFINISHED = re.compile(r"\.orbax-checkpoint-tmp.*", re.DOTALL)
+_UNFINISHED = re.compile(r"(\.orbax-checkpoint-tmp|/\.exporting-).*", re.DOTALL)
 
 
 class CannotWrite(RunFailed):
@@ -56,7 +56,7 @@ def cannot_write(
         file = None if code is None else _file(one)
         if code is None or (code in _ALSO_OF_READING and not _was_written(one, file, within)):
             continue
-        what = "a file" if file is None else file
+        what = file or ("a file" if within is None else f"a file in {within}")
         return CannotWrite(
             f"{what} cannot be written: {os.strerror(code)}; {_TO_DO[code]}. {go_on}"
         )

@@ -124,4 +124,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main, schema=DistillConfig)
+    launch(__doc__, FLAGS, main, schema=DistillConfig, outlives_output=True)

@@ -19,6 +19,7 @@ from absl import flags
 from distill import config as configs
 from distill.command.flags import define_path, define_verbose, parse
 from distill.command.launch import launch
+from distill.command.parts import define_part, telling_parts, workdir_of_parts
 from distill.data import Source
 from distill.data.examples import readable_views
 from distill.export.model import NotInstalled
@@ -37,6 +38,7 @@ from pipelines import distill_student, export, pretrain
 FLAGS = flags.FlagValues()
 define_path("workdir", "Where everything goes.", FLAGS, default="runs/demo")
 define_verbose(FLAGS)
+define_part(FLAGS)
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 HEADER = ("model", "parameters", "test accuracy", "agrees with teacher", "images/s", "time")
@@ -52,10 +54,11 @@ def run(workdir: Workdir) -> dict[str, Any]:
     )
     labels_config = _on_labels(student_config, teacher_config)
 
+    part = workdir.below
     runs = {
-        "teacher": pretrain.run(teacher_config, _at(workdir, "teacher"), "teacher"),
-        "student": distill_student.run(student_config, _at(workdir, "student"), "student"),
-        "labels only": pretrain.run(labels_config, _at(workdir, "labels_only"), "labels only"),
+        "teacher": pretrain.run(teacher_config, part("teacher"), "teacher"),
+        "student": distill_student.run(student_config, part("student"), "student"),
+        "labels only": pretrain.run(labels_config, part("labels_only"), "labels only"),
     }
     version = _export(workdir.path / "student")
     difference = max(checked.difference for checked in version.checked)
@@ -86,10 +89,6 @@ def run(workdir: Workdir) -> dict[str, Any]:
 
 def _resolve(schema: type, file: str, overrides: dict[str, str] | None = None) -> Any:
     return configs.resolve(schema, configs.load_file(str(CONFIGS / file)), overrides or {})
-
-
-def _at(workdir: Workdir, name: str) -> Workdir:
-    return Workdir(workdir.path / name)
 
 
 def _on_labels(student: DistillConfig, teacher: PretrainConfig) -> PretrainConfig:
@@ -140,9 +139,10 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 def main(arguments: list[str]) -> None:
     """Runs the demo."""
     parse(FLAGS, arguments)
-    with verbose(FLAGS.verbose):
-        run(Workdir(FLAGS.workdir))
+    workdir = workdir_of_parts(FLAGS.workdir, FLAGS.resume_from)
+    with telling_parts(workdir.path), verbose(FLAGS.verbose):
+        run(workdir)
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main)
+    launch(__doc__, FLAGS, main, outlives_output=True)

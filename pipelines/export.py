@@ -10,6 +10,8 @@ project, on images of the evaluation split, and compared with JAX before it appe
 keeps nothing else from being written. SavedModels are DIR/1, DIR/2, … (TF Serving's layout), the
 others DIR/FORMAT/1, …, each with a MODEL_CARD.md.
 
+--push=USER/REPO uploads all of it to Hugging Face's hub in one commit, with the card.
+
   python pipelines/export.py --weights=weights/vit-base --source=folder:PATH --output=DIR
 
 The same of published weights, compared on images of a data source. Of a pair, a run's too:
@@ -29,12 +31,13 @@ from typing import Any, Literal
 from absl import flags
 
 from distill.command.evaluations import define_images
-from distill.command.exports import define_export, read_size
+from distill.command.exports import define_export, read_push, read_size
 from distill.command.flags import parse
 from distill.command.launch import launch
 from distill.command.models import check_output, define_model, read_model
 from distill.errors import UserError
 from distill.evaluate.split import SplitConfig
+from distill.export.hub import Push
 from distill.export.model import Tower
 from distill.export.prepared import prepare
 from distill.export.several import export_all
@@ -60,6 +63,7 @@ def run(
     images: int = 1000,
     tower: Tower | None = None,
     size: tuple[int, int] | None = None,
+    push: Push | None = None,
 ) -> dict[str, Version]:
     """Exports a model, prints what was seen of each export and returns them.
 
@@ -74,6 +78,7 @@ def run(
       images: how many of them.
       tower: of a pair; None takes its image tower: as it is published, or of a run "image".
       size: height and width of the images of a head's ONNX; None takes a window's.
+      push: uploads what was exported, if all of it was; None leaves it here.
 
     Raises:
       UserError: before anything is written, for a format that does not take the model or needs
@@ -85,6 +90,8 @@ def run(
         found = f"unknown format {unknown[0]!r}" if unknown else "no format"
         guess = nearest_format(unknown[0]) if unknown else ""
         raise UserError(f"{found}; expected one or more of {', '.join(FORMATS)}{guess}")
+    if push is not None:
+        push.check()
     compared_on = compared_on or SplitConfig()
     how: Any = dict(best=best, dtype=dtype, compared_on=compared_on, images=images)
     recorded: dict[str, Any] = {}
@@ -103,7 +110,10 @@ def run(
     for form in formats:
         check_format(form, exported)
     about |= {"licence": licence, "checked_on": samples.name}
-    return export_all(exported, formats, output, samples, about)
+    versions = export_all(exported, formats, output, samples, about)
+    if push is not None:
+        push.send(versions)
+    return versions
 
 
 def main(arguments: list[str]) -> None:
@@ -121,6 +131,7 @@ def main(arguments: list[str]) -> None:
         images=FLAGS.images,
         tower=FLAGS.tower,
         size=read_size(FLAGS),
+        push=read_push(FLAGS),
     )
 
 

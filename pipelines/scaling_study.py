@@ -25,6 +25,7 @@ from distill.command.flags import (
     split_overrides,
 )
 from distill.command.launch import launch
+from distill.command.parts import define_part, telling_parts, workdir_of_parts
 from distill.command.processes import define_process_flags, join
 from distill.data import Splits
 from distill.laws.branches import branching, check_study, flops_spent, trunk_config
@@ -52,6 +53,7 @@ FLAGS = flags.FlagValues()
 define_config(FLAGS)
 define_path("workdir", "Directory the study writes to.", FLAGS)
 define_verbose(FLAGS)
+define_part(FLAGS)
 define_process_flags(FLAGS)
 
 # What may change in a study's workdir: sizes can be added, and each run looks after itself.
@@ -74,22 +76,23 @@ def run(config: StudyConfig, workdir: Workdir) -> dict[str, Any]:
     points = []
     for number, (name, longest) in enumerate(config.longest().items(), 1):
         say(f"study: size {name}, {number} of {len(config.sizes)}")
-        points += _train(name, longest, config.durations, workdir.path / name, splits)
+        points += _train(name, longest, config.durations, workdir, splits)
     return _conclude(config, workdir, points, splits) if distributed.is_primary() else {}
 
 
 def _train(
-    name: str, longest: PretrainConfig, durations: tuple[int, ...], path: Path, splits: Splits
+    name: str, longest: PretrainConfig, durations: tuple[int, ...], study: Workdir, splits: Splits
 ) -> Iterator[Point]:
     """The run without end of one size, and each model that branches off it."""
     begins = branching(longest, durations, len(splits.train))
-    trunk = path / "trunk"
-    pretrain.run(trunk_config(longest, begins), Workdir(trunk), f"{name} trunk")
+    trunk = study.below(f"{name}/trunk")
+    pretrain.run(trunk_config(longest, begins), trunk, f"{name} trunk")
     flops_per_image = 3 * encoder_flops(longest.model.network().config)
     for total, step in begins.items():
         overrides = {"schedule.cooldown_steps": str(total - step), "train.keep_every": "none"}
-        branch = branch_config(PretrainConfig, f"{trunk}@{step}", overrides, path / str(total))
-        trained = pretrain.run(branch, Workdir(path / str(total)), f"{name} {total}")
+        workdir = study.below(f"{name}/{total}")
+        branch = branch_config(PretrainConfig, f"{trunk.path}@{step}", overrides, workdir.path)
+        trained = pretrain.run(branch, workdir, f"{name} {total}")
         images = total * longest.train.batch_size
         yield Point(
             size=name,
@@ -136,9 +139,10 @@ def main(arguments: list[str]) -> None:
     parse(FLAGS, rest, required=("config", "workdir"))
     join(FLAGS, workdir=Path(FLAGS.workdir))
     config = configs.resolve(StudyConfig, configs.load_file(FLAGS.config), overrides)
-    with verbose(FLAGS.verbose):
-        run(config, Workdir(FLAGS.workdir))
+    workdir = workdir_of_parts(FLAGS.workdir, FLAGS.resume_from)
+    with telling_parts(workdir.path), verbose(FLAGS.verbose):
+        run(config, workdir)
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main, schema=StudyConfig)
+    launch(__doc__, FLAGS, main, schema=StudyConfig, outlives_output=True)

@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from website import notebooks, reference  # noqa: E402
+from website.markdown import as_on_github  # noqa: E402
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -31,8 +32,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Links to notebooks become links to the pages that are made of them."""
-    return re.sub(r"\]\(((?:\.\./)*(?:notebooks/)[\w/]+)\.ipynb\)", r"](\1.md)", markdown)
+    """Has a page read as on GitHub, and links to notebooks lead to the pages made of them."""
+    linked = re.sub(r"\]\(((?:\.\./)*notebooks/\w+)\.ipynb\)", r"](\1.md)", markdown)
+    return as_on_github(linked)
 
 
 def _commands() -> list[dict]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 _CODE = re.compile(r"(`[^`]+`)")
+_ITEM = re.compile(r"(?:[-*]|\d+\.) ")
+_IN_LIST = re.compile(r"(?:[-*]|\d+\.) | ")
 _SPECIAL = re.compile(r"([\\*_\[\]|~#])")
 
 
@@ -54,3 +56,22 @@ def _paragraphs(text: str) -> Iterator[tuple[bool, list[str]]]:
             continue
         joined = [line.removeprefix("  ") for lines in parts for line in [*lines, ""]]
         yield True, joined[:-1]
+
+
+def as_on_github(text: str) -> str:
+    """Markdown that Python-Markdown reads as GitHub reads the one given.
+
+    A list may follow a paragraph without an empty line between, which would make it a part of that;
+    and in a table's cells code escapes its pipes, which would show the backslash.
+    """
+    lines: list[str] = []
+    is_code = False
+    for line in text.splitlines():
+        before = lines[-1] if lines else ""
+        if not is_code and _ITEM.match(line) and before.strip() and not _IN_LIST.match(before):
+            lines.append("")
+        is_code ^= line.lstrip().startswith("```")
+        if not is_code and line.startswith("|"):
+            line = _CODE.sub(lambda span: span[0].replace(r"\|", "|"), line)
+        lines.append(line)
+    return "\n".join([*lines, ""])

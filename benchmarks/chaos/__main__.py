@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from benchmarks.arguments import positive_float, positive_int
 from benchmarks.chaos import environment
 from distill.paths import path_argument
-from distill.terminal import accept_any_text, text_table
+from distill.terminal import accept_any_text
 
 
 def trials_argument(text: str) -> dict[str, int] | float:
@@ -46,6 +46,7 @@ def only_argument(text: str) -> tuple[str, int]:
 def parser() -> argparse.ArgumentParser:
     """Of the command line."""
     made = argparse.ArgumentParser(
+        prog="python -m benchmarks.chaos",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -75,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     known = faults()
     if args.list:
-        rows = [(one.name, str(one.trials), one.tries) for one in known.values()]
-        print(text_table(("class", "trials", "tries"), rows))
+        for one in known.values():
+            print(f"{one.name}, {one.trials:,} trials: {one.tries}")
         return 0
     counts = (
         {name: max(round(args.trials * one.trials), 1) for name, one in known.items()}

@@ -248,8 +248,12 @@ def local(place: str) -> Path:
 
 
 def place_of(directory: Path) -> str:
-    """What a user calls a directory: the URL of which it is a copy, or its path."""
-    return _urls.get(directory, str(directory))
+    """What a user calls a directory or a file: the URL of which it is a copy, or its path."""
+    for above in (directory, *directory.parents):
+        if above in _urls:
+            inside = directory.relative_to(above).as_posix()
+            return _urls[above] if inside == "." else f"{_urls[above]}/{inside}"
+    return str(directory)
 
 
 def send(url: str, name: str) -> None:

@@ -10,6 +10,7 @@ from distill.command.flags import define_number, define_path
 from distill.config.schema import MISSING
 from distill.config.values import coerce, shown, type_name
 from distill.errors import UserError
+from distill.export.hub import Push
 from distill.export.model import Tower
 from distill.export.versions import FORMATS
 
@@ -46,6 +47,22 @@ def define_export(values: flags.FlagValues) -> None:
         "licence", "unknown", "Of the weights, for the model card: an SPDX name.",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_string(
+        "push",
+        None,
+        "USER/REPO on Hugging Face's hub to upload all of it to, in one commit.",
+        flag_values=values,
+    )
+    flags.DEFINE_bool(
+        "push_private", False, "A repository that is made for --push is private.",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_bool(
+        "push_dry_run",
+        False,
+        "Exports, and says what --push would upload and the card, without network and token.",
+        flag_values=values,
+    )
     define_number(
         "images",
         "Of the evaluation split to compare on, evenly spread; all where there are fewer. Of a "
@@ -72,3 +89,17 @@ def read_size(values: flags.FlagValues) -> tuple[int, int] | None:
             f"{type_name(Side)} each"
         )
     return sides[0], sides[1]
+
+
+def read_push(values: flags.FlagValues) -> Push | None:
+    """Where to upload what is exported, as the flags say; None if nowhere.
+
+    Raises:
+      UserError: if they say what cannot be.
+    """
+    if values.push is None:
+        for name in ("push_private", "push_dry_run"):
+            if values[name].value:
+                raise UserError(f"--{name} goes with --push=USER/REPO; give it, or leave that out")
+        return None
+    return Push(values.push, private=values.push_private, dry_run=values.push_dry_run)

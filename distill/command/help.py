@@ -1,5 +1,6 @@
 """What `--help` prints."""
 
+import dataclasses
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from absl import flags
 
 from distill.command.flags import split_overrides
+from distill.command.kind import family_of, others_config
 from distill.config import load_file
 from distill.config.help import REQUIRED, Key, Section, sections
 
@@ -43,9 +45,18 @@ def help_text(
         parts.append("\nKeys of the config. With --config=NAME, --help also tells its values.")
     else:
         parts.append(f"\nKeys of the config, and what they are in {spec} where it says so.")
+        # Of what another command may make of it, nothing is said.
+        plain = dataclasses.is_dataclass(schema)
+        other = others_config(schema, tree.keys(), family_of(tree)) if plain else None
+        if other is not None:
+            parts.append(
+                f"{spec} is {other.said}. These are the keys of distill {other.here}; for its own, "
+                f"distill {other.there} --help --config={spec}"
+            )
     for section in sections(schema, tree, overrides):
         if section.keys:
-            parts += ["", *_header(section, width), *_table(map(_row, section.keys), width)]
+            rows = [*map(_row, section.keys)]
+            parts += ["", *_header(section, width), *_table([*section.kinds, *rows], width)]
     return "\n".join(parts)
 
 

@@ -11,6 +11,7 @@ from absl import flags
 
 from distill.command.entry import check_packages, imported
 from distill.command.help import help_text, is_asked
+from distill.command.streams import keep_streams
 from distill.errors import UserError
 from distill.terminal import accept_any_text
 from distill.unwritten import explained
@@ -33,6 +34,7 @@ def launch_host(
     """
     imported()
     arguments = command_line() if argv is None else list(argv)
+    keep_streams(output=False)
     accept_any_text()
     code = 0
     try:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from distill.config import ConfigError
 from distill.errors import UserError
@@ -53,18 +53,44 @@ def expecting(schema: type, keys: Collection[str], family: str | None = None) ->
     try:
         yield
     except ConfigError as error:
-        fields = {f.name for f in dataclasses.fields(schema)}
-        of_pairs = {"loss", "teacher"} <= fields
-        here = command_of(fields, "pair" if of_pairs else None)
-        there = command_of(keys, family)
-        # Targets are stored of both.
-        if here == there or (of_pairs and there == "train_pair"):
+        if (other := others_config(schema, keys, family)) is None:
             raise
-        own = [key for key in _OWN.get(there, keys) if key in keys]
-        if "train_pair" in (here, there):
-            why = f"its model is {'a' if there == 'train_pair' else 'no'} pair"
-        else:
-            why = f"it has {', '.join(own)}" if own else f"it has no {_OWN[here][0]}"
         raise UserError(
-            f"this is a config for distill {there}: {why}. As one for distill {here}: {error}"
+            f"this is {other.said}. As one for distill {other.here}: {error}"
         ) from error
+
+
+class Others(NamedTuple):
+    """A config of another command."""
+
+    here: str
+    """The command that reads it."""
+    there: str
+    """That it is for."""
+    said: str
+    """In words, with why."""
+
+
+def others_config(schema: type, keys: Collection[str], family: str | None = None) -> Others | None:
+    """Of a config that is another command's, whose; None of the command's own.
+
+    Args:
+      schema: of the command's own configs.
+      keys: the config's top-level keys.
+      family: of its model.
+    """
+    fields = {f.name for f in dataclasses.fields(schema)}
+    of_pairs = {"loss", "teacher"} <= fields
+    here = command_of(fields, "pair" if of_pairs else None)
+    there = command_of(keys, family)
+    # Targets are stored of both.
+    if here == there or (of_pairs and there == "train_pair"):
+        return None
+    own = [key for key in _OWN.get(there, keys) if key in keys]
+    if "train_pair" in (here, there):
+        why = f"its model is {'a' if there == 'train_pair' else 'no'} pair"
+    elif own or not _OWN.get(here):
+        why = f"it has {', '.join(own or keys)}"
+    else:
+        why = f"it has no {_OWN[here][0]}"
+    return Others(here, there, f"a config for distill {there}: {why}")

@@ -29,6 +29,7 @@ from distill.command.host import command_line, nobody_reads
 from distill.command.kind import expecting, family_of
 from distill.command.processes import define_process_flags, join
 from distill.command.quiet import quieten_libraries
+from distill.command.streams import keep_streams
 from distill.data.workers import allow_workers
 from distill.errors import UserError
 from distill.parallel import distributed
@@ -42,7 +43,7 @@ from distill.train.left import writing_to
 from distill.train.memory import explained
 from distill.train.signals import Terminated, orderly_end
 from distill.train.train_log import explain
-from distill.train.workdir import Workdir
+from distill.train.workdir import Gone, Workdir
 
 
 def launch_training(
@@ -107,7 +108,7 @@ def launch_training(
             distributed.check_same("the config", configs.to_dict(config))
             workdir = Workdir(directory, resume_from=values.resume_from)
             distributed.check_shared(workdir.path, "--workdir")
-            with verbose(values.verbose):
+            with verbose(values.verbose), workdir.at_work():
                 run(config, workdir)
 
     launch(
@@ -118,6 +119,7 @@ def launch_training(
         schema,
         batch="--config.train.batch_size",
         writes=lambda: path_of(values.workdir) if values.workdir else None,
+        outlives_output=True,
     )
 
 
@@ -130,6 +132,7 @@ def launch(
     batch: str = "batch",
     keeps: bool = True,
     writes: Callable[[], Path | None] = lambda: None,
+    outlives_output: bool = False,
 ) -> NoReturn:
     """Runs `body` on the arguments and exits: 0, or the error's exit code with its message.
 
@@ -144,14 +147,18 @@ def launch(
       batch: what sets how many images are computed at once, for the message where memory runs out.
       keeps: whether compiled programs are kept; those for devices that are not here cannot be read.
       writes: says, once flags are parsed, which workdir is written to.
+      outlives_output: whether it goes on where nobody reads what it prints, as its results are
+        files.
     """
     STARTUP.begin("import", process_seconds())
     STARTUP.turn_to(OTHER)
     imported()
     arguments = command_line() if argv is None else list(argv)
+    # Before streams are replaced: absl looks for those that Python began with.
+    quieten_libraries()
+    keep_streams(output=outlives_output)
     accept_any_text()
     allow_workers()
-    quieten_libraries()
     if is_asked(arguments):
 
         def print_help(arguments: list[str]) -> None:
@@ -179,6 +186,9 @@ def launch(
         if code or distributed.is_primary():
             who = distributed.who() if code else ""
             TERMINAL.print(f"{who}{explain(error)}")
+        if isinstance(error, Gone):
+            # Threads that still write would trace their failure.
+            _end_interrupted(code, message)
     except KeyboardInterrupt as error:
         # A terminal has "^C" on the line.
         TERMINAL.print(explain(error) if TERMINAL.can_erase else f"\n{explain(error)}")
@@ -201,13 +211,13 @@ def launch(
     sys.exit(code)
 
 
-def _end_interrupted(code: int) -> NoReturn:
+def _end_interrupted(code: int, message: str = "it was interrupted") -> NoReturn:
     """Ends without taking Python apart.
 
     What the interruption found JAX at, such as a compilation, stays half done, and freeing it was
     seen to end in a segmentation fault.
     """
-    distributed.leave(code, "it was interrupted")
+    distributed.leave(code, message)
     # Semaphores and temporary files are given back.
     atexit._run_exitfuncs()
     sys.stdout.flush()

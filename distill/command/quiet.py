@@ -48,4 +48,5 @@ def _is_news(record: stdlib_logging.LogRecord) -> bool:
     if "orbax" not in record.pathname and record.name != "asyncio":
         return True
     error = record.exc_info[1] if record.exc_info else None
-    return not is_of_storage(f"{record.getMessage()} {error}")
+    gone = isinstance(error, FileNotFoundError)
+    return not gone and not is_of_storage(f"{record.getMessage()} {error}")

@@ -49,6 +49,9 @@ class Section(NamedTuple):
     path: str
     doc: str
     keys: tuple[Key, ...]
+    kinds: tuple[tuple[str, str], ...] = ()
+    """Of a section that may be one of several, what each is, such as `kind=split`, and what of its
+    keys not all have."""
 
 
 def describe(schema: type) -> list[Key]:
@@ -76,7 +79,7 @@ def _sections(one_of: Choice, doc: str, default: Any, value: Any, path: str) -> 
     below: list[Section] = []
     for name, holders in _holders(members).items():
         member, field, annotation = holders[0]
-        text = field_docs(member).get(name, "")
+        text = _told(one_of, holders)
         if len(holders) < len(members):
             text = f"Of {one_of.tag} {_labels(one_of, holders)}. {text}"
         before = getattr(default, name) if isinstance(default, member) else default_of(field)
@@ -89,7 +92,8 @@ def _sections(one_of: Choice, doc: str, default: Any, value: Any, path: str) -> 
             continue
         keys += _keys(annotation, _defaults(one_of, holders, before), said, here, text)
         below += _below(annotation, before, said, here, text)
-    yield Section(path, doc or (headline(members[0]) if len(members) == 1 else ""), tuple(keys))
+    doc = doc or (headline(members[0]) if len(members) == 1 else "")
+    yield Section(path, doc, tuple(keys), tuple(_kinds(one_of, members)))
     yield from below
 
 
@@ -102,6 +106,28 @@ def _members(one_of: Choice, default: Any, value: Any) -> tuple[type, ...]:
         if isinstance(one, one_of.members):
             return (type(one),)
     return one_of.members
+
+
+def _told(one_of: Choice, holders: list[_Holder]) -> str:
+    """What dataclasses say of a field: the first of them, and those that say something else."""
+    texts: dict[str, list[_Holder]] = {}
+    for holder in holders:
+        texts.setdefault(field_docs(holder[0]).get(holder[1].name, ""), []).append(holder)
+    first, *others = texts
+    return " ".join(
+        [first, *(f"Of {_labels(one_of, texts[one])}: {one}" for one in others if one)]
+    ).strip()
+
+
+def _kinds(one_of: Choice, members: tuple[type, ...]) -> Iterator[tuple[str, str]]:
+    """Of each of several dataclasses its label and what it is, with keys that others lack."""
+    if one_of.tag is None or len(members) < 2:
+        return
+    common = set.intersection(*({field.name for field, _ in fields(one)} for one in members))
+    for label, member in one_of.labelled.items():
+        own = [field.name for field, _ in fields(member) if field.name not in common]
+        said = ". ".join(filter(None, [headline(member), f"Keys: {', '.join(own) or 'none more'}"]))
+        yield f"{one_of.tag}={label}", f"{said}."
 
 
 def _holders(members: tuple[type, ...]) -> dict[str, list[_Holder]]:

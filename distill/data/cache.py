@@ -9,8 +9,8 @@ A set of images is three files: `index`, a slot of 32 bytes for each image (see 
 after what it stands for; `pixels`, which grows by blocks that a process has for itself; and
 `usage`, the bytes of all blocks of all sets that share a bound. A set is found again by the
 fingerprint of its source and its files' times of change. Slots carry a checksum of their own, and
-one of the pixels, which is looked at again after the machine was started anew: whatever a killed
-process or a power failure leaves is read right or decoded again.
+one of the pixels, which each process compares when it first reads them: whatever a killed process,
+a power failure or a disk leaves is read right or decoded again.
 """
 
 import contextlib
@@ -21,7 +21,6 @@ import mmap
 import os
 import struct
 import threading
-import uuid
 import weakref
 import zlib
 from collections.abc import Iterator
@@ -37,8 +36,8 @@ from distill.errors import UserError
 from distill.machine import free_memory
 from distill.paths import IN_MEMORY
 
-# Offset of the example, height, width, CRC-32 of the example, which start of the machine wrote it,
-# nothing, and CRC-32 of all that.
+# Offset of the example, height, width, CRC-32 of the example, which start of the machine wrote it
+# (in earlier versions), nothing, and CRC-32 of all that.
 _SLOT = struct.Struct("<QIIIIII")
 _CHECKED = _SLOT.size - 4
 _ALIGNED = 64
@@ -82,7 +81,8 @@ class DecodedImages:
         with open(self._files.index, "r+b") as index:
             self._index = mmap.mmap(index.fileno(), self._images * _SLOT.size)
         self._pixels: mmap.mmap | None = None
-        self._boot = _this_boot()
+        # Of which this process has seen that the pixels are those that were written.
+        self._sound = np.zeros(self._images, bool)
         self._next = self._end = 0
         self._full = False
         self._layouts: dict[tuple[int, int], _Layout] = {}
@@ -103,18 +103,17 @@ class DecodedImages:
     def get(self, index: int) -> Example | None:
         """The example, its arrays read-only; None if it is not there."""
         slot = self._index[index * _SLOT.size : (index + 1) * _SLOT.size]
-        offset, height, width, crc, boot, _, checked = _SLOT.unpack(slot)
+        offset, height, width, crc, _, _, checked = _SLOT.unpack(slot)
         if not height or checked != zlib.crc32(slot[:_CHECKED]):
             return None
         arrays, size = self._layout(height, width)
         pixels = self._mapped(offset + size)
         if pixels is None:
             return None
-        if boot != self._boot:
-            # What was written before the machine stopped may not have reached the disk.
+        if not self._sound[index]:
             if zlib.crc32(memoryview(pixels)[offset : offset + size]) != crc:
                 return None
-            self._note(index, offset, height, width, crc)
+            self._sound[index] = True
         return {
             name: np.ndarray(shape, dtype, pixels, offset + place)[()]
             for name, (dtype, shape, place) in arrays.items()
@@ -161,7 +160,7 @@ class DecodedImages:
         return found
 
     def _note(self, index: int, offset: int, height: int, width: int, crc: int) -> None:
-        slot = _SLOT.pack(offset, height, width, crc, self._boot, 0, 0)[:_CHECKED]
+        slot = _SLOT.pack(offset, height, width, crc, 0, 0, 0)[:_CHECKED]
         start = index * _SLOT.size
         self._index[start : start + _SLOT.size] = slot + zlib.crc32(slot).to_bytes(4, "little")
 
@@ -357,13 +356,3 @@ def _layout(spec: ExampleSpec, height: int, width: int) -> _Layout:
         found[name] = (one.dtype, shape, place)
         place += one.dtype.itemsize * math.prod(shape)
     return found, place
-
-
-def _this_boot() -> int:
-    """32 bits that tell one start of the machine from another."""
-    try:
-        said = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    except OSError:
-        # Nothing written by another process is trusted unseen.
-        said = uuid.uuid4().hex
-    return zlib.crc32(said.encode())

@@ -98,7 +98,7 @@ def with_unsignalled_workers(iterator: HostBatches) -> HostBatches:
 def _block_signals() -> None:
     # Starting it unblocks signals in the thread that does.
     resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 def begin_worker(worker: int, workers: int) -> None:

@@ -319,7 +319,7 @@ def _explained(written: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if found := cannot_write(error, _AGAIN, written):
+        if found := cannot_write(error, _AGAIN, written.parent.parent):
             raise found from error
         raise
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
-from distill.errors import UserError
+from distill.checksums import damage_in
+from distill.errors import Damaged, UserError
 from distill.export.verify import size_of
 from distill.inspect.kind import Kind, blame
 from distill.inspect.lineage import model_and_lineage
@@ -18,6 +19,8 @@ from distill.train.progress import format_figure
 from distill.train.workdir import is_run
 
 _CHECKPOINT = "_CHECKPOINT_METADATA"
+# In bytes: reading so much is not waited for.
+_MOST_READ = 2**28
 _ITEMS = ("params", "trained", "projections", "optimizer")
 
 
@@ -73,7 +76,15 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def arrays(folder: Path) -> dict[str, Tensor]:
-    """The arrays that Orbax has written under a directory."""
+    """The arrays that Orbax has written under a directory.
+
+    Raises:
+      Damaged: if its files are not those that were written; of large ones the sizes are compared.
+      UserError: if there are none.
+    """
+    # Orbax has its say of what is damaged, over many lines, before it says so.
+    if problems := damage_in(folder, sizes_alone=size_of(folder) > _MOST_READ):
+        raise Damaged(f"{folder} is damaged: {problems[0]}")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.metadata(folder.resolve()).item_metadata

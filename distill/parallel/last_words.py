@@ -32,9 +32,14 @@ def message(name: str, workdir: str | None) -> str:
 
 def newest_checkpoint(workdir: str) -> int | None:
     """The step of the newest complete checkpoint; incomplete ones have other names."""
+    return newest_in(os.path.join(workdir, "checkpoints"))
+
+
+def newest_in(checkpoints: str) -> int | None:
+    """The same, of a directory of checkpoints."""
     names = []
     with contextlib.suppress(OSError):
-        names = os.listdir(os.path.join(workdir, "checkpoints"))
+        names = os.listdir(checkpoints)
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 

@@ -6,6 +6,7 @@ import jax
 from clu import parameter_overview
 from jax.sharding import Mesh
 
+from distill.buckets import place_of
 from distill.data import Splits
 from distill.export.versions import obstacles
 from distill.nn import Network, VisionNetwork
@@ -69,7 +70,7 @@ def finish(name: str, trained: Trained, workdir: Workdir) -> Trained:
     width = max(map(len, trained.summary))
     for key, value in trained.summary.items():
         say(f"{name}: {key:<{width}}  {format_figure(key, value)}")
-    say(f"{name}: {'report':<{width}}  {report}")
+    say(f"{name}: {'report':<{width}}  {place_of(report)}")
     return trained
 
 
@@ -79,4 +80,5 @@ def finish_several(trained: Mapping[str, Trained], workdir: Workdir) -> None:
         return
     from distill.report.run import write_students_report
 
-    say(f"{workdir.path.name}: report of all  {write_students_report(workdir.path, [*trained])}")
+    report = write_students_report(workdir.path, [*trained])
+    say(f"{workdir.path.name}: report of all  {place_of(report)}")

@@ -11,6 +11,7 @@ from distill.evaluate.distillation import distillation_metrics
 from distill.evaluate.gallery import gallery_of
 from distill.nn import PairConfig, PairNetwork, VisionNetwork
 from distill.nn.family import ModelConfig
+from distill.parallel.printed import say
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.runs.start import StartConfig, kept_classes, starting_params
@@ -42,6 +43,8 @@ def open_splits(config: DistillConfig, students: Iterable[ModelConfig]) -> Split
     with blame("config.students"):
         if len(channels) > 1:
             raise ValueError(f"students take images of {sorted(channels)} channels; give them one")
+    for ignored in config.matching.ignored:
+        say(f"warning: config.matching.{ignored}: it changes nothing")
     asked = config.every_teacher if config.targets is None else {}
     _, splits = together(
         lambda: check_there(asked), lambda: config.data.open_splits(channels=channels.pop())

@@ -11,6 +11,7 @@ at other steps) may `best` hold weights of this run that `metrics.jsonl` no long
 """
 
 import math
+import shutil
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -75,6 +76,32 @@ def kept_by(workdir: Path, step: int) -> tuple[str, float]:
     return kept["metric"], kept["value"]
 
 
+def _last_written(folder: Path) -> int | None:
+    """The step of the weights that were written last, and so are the best; all processes get one.
+
+    There are others where a kill came before they were deleted, or amid that. It need not be the
+    last step, see `Best.offer`.
+    """
+
+    def written(step: int) -> tuple[int, int]:
+        try:
+            when = read_json(folder / str(step) / "_CHECKPOINT_METADATA")["commit_timestamp_nsecs"]
+        except (UserError, KeyError, TypeError):
+            when = 0
+        return (when if isinstance(when, int) else 0), step
+
+    found = distributed.agree(max(steps_in(folder), key=written, default=-1))
+    return None if found < 0 else found
+
+
+def _remove_others(folder: Path, kept: int) -> None:
+    """Removes weights that were to be deleted; no process goes on before it is done."""
+    if distributed.is_primary():
+        for step in set(steps_in(folder)) - {kept}:
+            shutil.rmtree(folder / str(step), ignore_errors=True)
+    distributed.agree(0)
+
+
 class Best:
     """The best of one workdir, at most one; the earliest among equals.
 
@@ -91,9 +118,13 @@ class Best:
     """
 
     def __init__(self, workdir: Path, metric: str, *, training_only: Collection[str] = ()):
-        for step in steps_in(workdir / FOLDER):
-            check_sound(workdir / FOLDER / str(step), ("params",))
-            kept_by(workdir, step)
+        self._directory = (workdir / FOLDER).resolve()
+        remove_unfinished(self._directory)
+        last = _last_written(self._directory)
+        if last is not None:
+            check_sound(workdir / FOLDER / str(last), ("params",))
+            kept_by(workdir, last)
+            _remove_others(self._directory, last)
         self._metric = metric
         self._training_only = tuple(training_only)
         self._sign = -1.0 if less_is_better(metric) else 1.0
@@ -102,8 +133,6 @@ class Best:
             best_fn=lambda kept: self._sign * kept["value"],
             keep_checkpoints_without_metrics=False,
         )
-        self._directory = (workdir / FOLDER).resolve()
-        remove_unfinished(self._directory)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=options,

@@ -28,7 +28,14 @@ from distill.train.checked_items import (
     SaveArrays,
     SaveJson,
 )
-from distill.train.damage import check_sound, damaged
+from distill.train.damage import (
+    BEST,
+    check_sound,
+    damaged,
+    kept_problem,
+    metrics_file,
+    steps_in,
+)
 from distill.train.state import TrainState
 
 _ITEMS = {"params", "trained", "optimizer", "progress"}
@@ -65,12 +72,16 @@ class Checkpoints:
 
         Raises:
           ValueError: if one of these names is another item's.
+          Damaged: if best weights do not say what they were kept for.
         """
         if taken := _ITEMS & set(training_only):
             raise ValueError(f"a checkpoint has {', '.join(sorted(taken))} already; rename it")
         self._training_only = tuple(training_only)
         self._read_only = read_only
+        self._keep, self._keep_every, self._keep_step = keep, keep_every, keep_step
         self._directory = (workdir / folder).resolve()
+        if folder == BEST:
+            _check_kept(self._directory)
         # What a killed run left half-written. Orbax would do so in a thread, for which it waits
         # before it saves: a run that ends before that would leave it, or end amid it.
         if not read_only:
@@ -92,6 +103,25 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._directory, options=options, item_handlers=handlers
         )
+
+    @property
+    def directory(self) -> str:
+        """Where they lie."""
+        return str(self._directory)
+
+    def prune(self, also: int | None = None) -> None:
+        """Deletes those that are not to be kept, as a kill may have come before that.
+
+        Args:
+          also: a step whose checkpoint is kept besides.
+        """
+        if self._keep is None:
+            return
+        steps = self.steps
+        for step in steps[: -self._keep]:
+            is_multiple = self._keep_every is not None and step % self._keep_every == 0
+            if not is_multiple and step not in (self._keep_step, also):
+                self._manager.delete(step)
 
     @property
     def steps(self) -> list[int]:
@@ -177,6 +207,15 @@ class Checkpoints:
         finally:
             if not self._read_only:
                 remove_unfinished(self._directory)
+
+
+def _check_kept(folder: Path) -> None:
+    """Checks what best weights say of themselves: Orbax reads it of all when they are opened."""
+    for step in steps_in(folder):
+        if metrics_file(folder / str(step)).exists() and (
+            problem := kept_problem(folder / str(step))
+        ):
+            raise damaged(folder / str(step), [problem])
 
 
 def remove_unfinished(directory: Path) -> None:

@@ -161,6 +161,8 @@ def fit(
             stack.enter_context(explained(knobs.advice))
             checkpoints = {key: open_checkpoints(one, stack) for key, one in trainees.items()}
             at = _common_step(checkpoints.values())
+            for one in checkpoints.values():
+                one.prune(at)
             with STARTUP.during("init" if at < 0 and not config.branch_from else "restore"):
                 begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
             states = {key: state for key, (state, _) in begun.items()}
@@ -219,6 +221,7 @@ def fit(
                     )
                     for key, one in trainees.items()
                 },
+                check_place=lambda: [one.workdir.check_there() for one in trainees.values()],
                 clock=Clock(
                     config.train.batch_size, progress["training_seconds"], progress["seconds"]
                 ),

@@ -13,6 +13,7 @@ from distill.data import TrainLoader
 from distill.errors import RunFailed, UserError
 from distill.nn import Params
 from distill.parallel import Flight, distributed
+from distill.parallel.last_words import newest_in
 from distill.parallel.printed import say
 from distill.startup import STARTUP, told
 from distill.train.best import Best
@@ -103,6 +104,8 @@ class Loop:
     """Steps after which to save besides."""
     pauses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Seconds of what steps pause for, as the last start of the run found them."""
+    check_place: Callable[[], object] = lambda: None
+    """Raises an error if what is written to is no longer there."""
     first_step_seconds: float | None = None
     """From the command to the first step that this process did; None until then."""
 
@@ -141,7 +144,7 @@ class Loop:
                 self._record(0, first, {}, states, frozen)
         pending = _Pending()
 
-        with StopRequest() as request:
+        with StopRequest(self._stands) as request:
             for number in range(start + 1, self.total_steps + 1):
                 # Nothing may cross between host and device on the way of a step.
                 with jax.transfer_guard("disallow"):
@@ -174,6 +177,12 @@ class Loop:
                     batch = self._next_batch(number, due, pending, states)
         self._wait()
         return states
+
+    def _stands(self) -> str:
+        """The newest step of which everything is on disk, in words."""
+        steps = [newest_in(track.checkpoints.directory) for track in self.tracks.values()]
+        known = [step for step in steps if step is not None]
+        return f"step {min(known)} stands" if len(known) == len(steps) else "nothing is saved yet"
 
     def _next_batch(self, number: int, due: "_Due", pending: "_Pending", states: States) -> Any:
         """The batch after step `number`; if it cannot be read, the step is saved first.
@@ -217,6 +226,7 @@ class Loop:
         self, number: int, due: "_Due", rows: dict[str, dict], states: States, frozen: Any
     ) -> None:
         """Evaluates, writes the step's rows and saves, in this order, as far as due."""
+        self.check_place()
         for name, track in self.tracks.items():
             row = rows[name] if due.log else {}
             if due.evaluate:
@@ -245,6 +255,7 @@ class Loop:
 
     def _save(self, states: States) -> None:
         """Saves every learner's state and the data's position."""
+        self.check_place()
         progress = self.position() | {
             "training_seconds": self.clock.training_seconds,
             "seconds": self.clock.seconds,

@@ -29,8 +29,7 @@ _SHORT = {
     "tokens": "tok",
 }
 
-# What is told of an evaluation; of one that finds none of these, its first figure.
-_MATTERS = (
+MATTERS = (
     "accuracy",
     "agreement",
     "loss",
@@ -43,6 +42,7 @@ _MATTERS = (
     "mean_accuracy",
     "j_and_f",
 )
+"""What is told of an evaluation first; of one that finds none of these, it is its first figure."""
 
 
 class Progress:
@@ -218,7 +218,7 @@ def format_headline(scores: Mapping[str, float], wanted: str | None = None) -> s
     told = []
     for head in dict.fromkeys(name.partition("/")[0] for name in scores):
         own = [name for name in scores if name.partition("/")[0] == head]
-        main = [name for name in own if name.partition("/")[2] in _MATTERS] or own[:1]
+        main = [name for name in own if name.partition("/")[2] in MATTERS] or own[:1]
         told += [name for name in own if name in main or name == wanted]
     return "  ".join(f"{name} {format_figure(name, scores[name])}" for name in told)
 

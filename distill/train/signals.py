@@ -3,60 +3,75 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
 from distill.parallel import distributed
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
 
 class Terminated(BaseException):
-    """SIGTERM has come where nothing saves first; like KeyboardInterrupt, no `Exception`."""
+    """A signal has come where nothing saves first; like KeyboardInterrupt, no `Exception`."""
 
-    exit_code = 128 + signal.SIGTERM
+    def __init__(self, number: int = signal.SIGTERM):
+        super().__init__()
+        self.name = signal.Signals(number).name
+        self.exit_code = 128 + number
 
 
 @contextlib.contextmanager
 def orderly_end() -> Iterator[None]:
-    """While entered, SIGTERM raises `Terminated`, so that what was begun is closed or removed.
+    """While entered, SIGTERM and SIGHUP raise `Terminated`: what was begun is closed or removed.
 
     A process that the signal ends at once leaves temporary files, worker processes and their
-    semaphores behind. A second signal does that.
+    semaphores behind. A second signal does that. SIGHUP stays ignored where it is, as under nohup.
     """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         del frame
         signal.signal(number, signal.SIG_DFL)
-        raise Terminated
+        raise Terminated(number)
 
-    previous = signal.signal(signal.SIGTERM, end)
+    previous = {number: signal.signal(number, end) for number in heeded(_ENDING)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def heeded(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Those signals that whoever started this process does not want to be ignored."""
+    hung_up = signal.getsignal(signal.SIGHUP)
+    return tuple(one for one in numbers if one != signal.SIGHUP or hung_up != signal.SIG_IGN)
 
 
 class StopRequest:
-    """While entered, SIGTERM and SIGINT ask the loop to save and stop instead of killing it.
+    """While entered, SIGTERM, SIGHUP and SIGINT ask the loop to save and stop.
 
-    A second signal acts as if nobody listened.
+    Schedulers send signals twice, and people press Ctrl-C again: a second one only says what is
+    being waited for. Ctrl-C for a third time ends the process at once.
 
     Where several processes take part, a signal to one of them stops all, after the same step.
+
+    Args:
+      stands: says what is saved.
     """
 
-    def __init__(self):
+    def __init__(self, stands: Callable[[], str] = lambda: "what is saved stands"):
+        self._stands = stands
         self._name: str | None = None
+        self._interrupts = 0
         self._previous = {}
 
     def __enter__(self) -> "StopRequest":
         # JAX listens to SIGTERM itself where there are several processes, and tells the others.
         several = distributed.several()
-        handlers = (
-            {signal.SIGINT: self._pass_on}
-            if several
-            else dict.fromkeys((signal.SIGTERM, signal.SIGINT), self._note)
-        )
-        self._previous = {number: signal.signal(number, f) for number, f in handlers.items()}
+        wanted = (signal.SIGINT, signal.SIGHUP) if several else (signal.SIGINT, *_ENDING)
+        handler = self._pass_on if several else self._note
+        self._previous = {number: signal.signal(number, handler) for number in heeded(wanted)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,15 +81,29 @@ class StopRequest:
     def after(self, step: int) -> str | None:
         """The signal because of which the run stops after `step`; to be asked after every step."""
         if distributed.stop_agreed(step):
-            return signal.SIGTERM.name
+            return self._name or signal.SIGTERM.name
         return self._name
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self._name = signal.Signals(number).name
-        self.__exit__()
+        self._interrupts += number == signal.SIGINT
+        if self._name is None:
+            self._name = signal.Signals(number).name
+            if number == signal.SIGINT:
+                _tell("stopping after this step, once it is saved")
+        elif number == signal.SIGINT and self._interrupts > 2:
+            _tell(f"ended at once; {self._stands()}")
+            os._exit(128 + signal.SIGINT)
+        elif number == signal.SIGINT and self._interrupts == 2:
+            _tell(f"still saving; Ctrl-C once more ends at once, and {self._stands()}")
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        os.kill(os.getpid(), signal.SIGTERM)
-        self.__exit__()
+        if self._name is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._note(number, frame)
+
+
+def _tell(message: str) -> None:
+    # What a signal interrupts may be printing.
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{message}\n".encode())

@@ -58,7 +58,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, Terminated):
-        return "stopped by SIGTERM"
+        return f"stopped by {error.name}"
     return "".join(traceback.format_exception(error)).rstrip()
 
 

@@ -1,15 +1,17 @@
 """The directory of a run: whose it is, and what it says at the end."""
 
+import contextlib
 import errno
 import fcntl
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distill.buckets import place_of
 from distill.data.sources import abbreviate
-from distill.errors import Damaged, UserError
+from distill.errors import Damaged, RunFailed, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
 from distill.parallel import distributed
@@ -23,6 +25,10 @@ DATA = "data.json"
 _MOST_NAMED = 5
 
 
+class Gone(RunFailed):
+    """A run's directory is no longer there, and whatever is still being written has no place."""
+
+
 class Workdir:
     """A run's directory to write to, absolute; one config owns it.
 
@@ -32,30 +38,70 @@ class Workdir:
       UserError: if it is not on this machine, or cannot be created or written.
     """
 
-    def __init__(self, path: str | Path, *, resume_from: int | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        resume_from: int | None = None,
+        parts: Mapping[str, int] = MappingProxyType({}),
+    ):
         """Creates it if it is not there.
 
         Args:
           path: of the directory.
           resume_from: the step of a checkpoint to go on from where later ones are damaged, see
             `distill.train.damage.set_aside`; None goes on from the newest.
+          parts: the same of runs below it, by their paths from here.
         """
         self.path = Path(local_path(str(path), "workdir"))
-        self._resume_from = resume_from
+        self._resume_from, self._parts = resume_from, parts
         self.claimed = False
         """Whether it is known to be this run's, by `claim`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
+            self._identity = _identity(self.path)
         except OSError as error:
             raise UserError(
                 f"cannot write to workdir {self.path}: {error.strerror}; choose another --workdir"
             ) from error
 
+    def check_there(self) -> None:
+        """Checks, before something is written, that it is the directory that it was.
+
+        Raises:
+          Gone: if it was deleted, or another one is in its place.
+        """
+        try:
+            there = _identity(self.path) == self._identity
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise Gone(
+                f"workdir {self.path} was deleted, moved or replaced while the run was at work "
+                "there: nothing more is saved. Put back the one that was there and run the same "
+                "command again, or begin anew in another --workdir"
+            )
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While entered, what fails because the directory has gone says so.
+
+        Raises:
+          Gone: as `check_there`.
+        """
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception:
+            self.check_there()
+            raise
+
     def below(self, name: str) -> "Workdir":
         """That of one of several runs which are made together."""
-        return Workdir(self.path / name, resume_from=self._resume_from)
+        return Workdir(self.path / name, resume_from=self._parts.get(name, self._resume_from))
 
     def claim(
         self,
@@ -149,6 +195,11 @@ class Workdir:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes the run's final figures to summary.json."""
         write_json(self.path / "summary.json", summary, checked=True)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _renewed(

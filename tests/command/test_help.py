@@ -179,3 +179,20 @@ def test_a_command_tells_what_its_own_config_says_of_its_keys():
     assert "Steps, cooldown included; the longest is that of the base." in " ".join(
         done.stdout.split()
     )
+
+
+def test_each_of_several_kinds_says_what_it_is_and_its_keys(values):
+    said = help_text("", values, Config)
+    lines = {line.strip() for line in said.splitlines()}
+    assert any(re.match(r"shape=square +Keys: side\.", line) for line in lines), said
+    assert any(re.match(r"shape=circle +Keys: radius\.", line) for line in lines)
+
+
+def test_a_config_of_another_command_is_said_to_be_one():
+    done = run_command("pretrain", "--help", "--config=distill/digits")
+    assert done.returncode == 0
+    said = " ".join(done.stdout.split())
+    assert "distill/digits is a config for distill distill_student: it has teacher" in said
+    assert "for its own, distill distill_student --help --config=distill/digits" in said
+    own = run_command("store_targets", "--help", "--config=distill/digits").stdout
+    assert "is a config for" not in own

@@ -11,6 +11,7 @@ RUN = (
     *("data.cache", "data.cache_gib", "data.data_dir", "data.threads", "data.workers"),
     *("evals", "mesh", "transfer"),
     *("train.checkpoint_every", "train.eval_every", "train.keep_best", "train.keep_checkpoints"),
+    "train.loggers",
     *("train.example_images", "train.keep_every", "train.log_every", "train.microbatches"),
 )
 

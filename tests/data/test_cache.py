@@ -165,8 +165,8 @@ def test_a_disk_that_is_full_ends_caching_not_the_run(place, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "_extend", full)
     images = cached(Counting(), place, None)
+    monkeypatch.setattr(cache, "_extend", full)
     for _ in range(2):
         same(images.read(1), Counting().read(1))
 
@@ -199,7 +199,7 @@ def test_a_slot_torn_in_writing_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["other bytes", "cut"])
-def test_pixels_that_did_not_reach_the_disk_are_decoded_again(tmp_path, monkeypatch, damage):
+def test_pixels_that_are_not_those_that_were_written_are_decoded_again(tmp_path, damage):
     first = cached(Counting(), str(tmp_path), None)
     for index in range(3):
         first.read(index)
@@ -210,7 +210,6 @@ def test_pixels_that_did_not_reach_the_disk_are_decoded_again(tmp_path, monkeypa
     else:
         data[10] ^= 1
     pixels.write_bytes(data)
-    monkeypatch.setattr(cache, "_this_boot", lambda: 7)
     source = Counting()
     again = cached(source, str(tmp_path), None)
     for index in range(3):

@@ -137,3 +137,9 @@ def test_names_of_any_script_are_kept_and_each_is_there_once(tmp_path):
     (tmp_path / "train").mkdir()
     source = in_folders(tmp_path, "犬".encode())
     assert open_source(source, "train", channels=3).class_names == ("ok", "犬")
+
+
+def test_a_number_below_0_names_no_class(tmp_path):
+    (tmp_path / "list.csv").write_text("path,label\na.jpg,0\nb.jpg,-1\nc.jpg,-2\n")
+    with pytest.raises(UserError, match=r"line 4 has a label that is none: label '-2' is below 0"):
+        open_source(f"list:{tmp_path / 'list.csv'}", "train", channels=3)

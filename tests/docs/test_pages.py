@@ -15,6 +15,7 @@ from distill.runs.distillation import DistillConfig
 from pipelines.cli import COMMANDS
 from pipelines.pretrain import PretrainConfig
 from website import notebooks, reference
+from website.markdown import as_on_github
 from website.reference import PROJECT
 
 READ_ON_GITHUB = [REPOSITORY / name for name in ("README.md", *PROJECT)] + pages()
@@ -148,6 +149,18 @@ def test_every_command_is_described_and_every_config_has_a_page():
     assert r"| `seed` | a &lt;b&gt; | `0` | x \| y |" in made["reference/keys/pretrain.md"]
     assert "## distill/digits" in made[reference.CONFIGS_PAGE]
     assert {*reference.SCHEMAS.values()} <= {*COMMANDS}
+
+
+def test_a_list_after_a_paragraph_is_one_on_the_site_too():
+    text = "**Of this**\n- one\n- two\n  goes on\n- three\n\n```\na\n- b\n```\n1. x\n* y\n"
+    assert as_on_github(text) == (
+        "**Of this**\n\n- one\n- two\n  goes on\n- three\n\n```\na\n- b\n```\n\n1. x\n* y\n"
+    )
+
+
+def test_pipes_of_code_in_a_table_lose_their_backslash_on_the_site():
+    text = "| `a\\|b` | c\\|d |\n\n`e\\|f`\n\n```\n| `g\\|h` |\n```\n"
+    assert as_on_github(text) == "| `a|b` | c\\|d |\n\n`e\\|f`\n\n```\n| `g\\|h` |\n```\n"
 
 
 def test_a_notebook_becomes_a_page_with_what_its_cells_printed(tmp_path):

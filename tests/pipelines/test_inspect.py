@@ -14,7 +14,7 @@ from published import big_vision_arrays
 from support import run_command
 
 from distill.config import resolve
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.export.verify import Checked
 from distill.inspect.path import tell
 from distill.json_files import read_json
@@ -195,6 +195,11 @@ def test_a_damaged_checkpoint_is_named(teacher_workdir, tmp_path):
     path = tmp_path / "10"
     shutil.copytree(teacher_workdir / "checkpoints" / "10", path)
     described = json.loads((path / "params" / "_METADATA").read_text())
+    (path / "params" / "_METADATA").write_text("[]")
+    with pytest.raises(Damaged, match=f"{path / 'params'} is damaged: .*_METADATA has 2 bytes"):
+        tell(path)
+    # As earlier versions wrote it.
+    (path / "params" / "checksums.json").unlink()
     for damaged in ([], {}, described | {"tree_metadata": 1}):
         (path / "params" / "_METADATA").write_text(json.dumps(damaged))
         with pytest.raises(UserError, match=f"{path / 'params'} holds no parameters, or is dam"):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from support import REPOSITORY
 
+from distill.errors import Damaged
 from distill.train.best import Best, less_is_better
 from distill.train.checkpoints import Checkpoints
 
@@ -137,6 +138,7 @@ def test_a_kill_before_the_old_best_is_deleted_leaves_the_new_one(tmp_path):
 KILLED = """
 import sys, jax.numpy as jnp
 from pathlib import Path
+from distill.errors import Damaged
 from distill.train.best import Best
 best = Best(Path(sys.argv[1]), "val/accuracy")
 for step in range(1, 10_000):
@@ -200,3 +202,29 @@ def test_what_a_kill_left_half_written_is_gone_before_anything_is_opened(tmp_pat
     Best(tmp_path, "val/accuracy").close()
     Checkpoints(tmp_path).close()
     assert opened == [[], []] and not any(one.exists() for one in left)
+
+
+@pytest.mark.parametrize("gone", ["params/_sharding", "metrics", "params", "_CHECKPOINT_METADATA"])
+@pytest.mark.parametrize("earlier, later", [(10, 20), (20, 10)])
+def test_what_a_kill_left_half_deleted_is_in_nobodys_way(tmp_path, gone, earlier, later):
+    """A run that goes on in another way may do better at an earlier step."""
+    offer(tmp_path, (earlier, 0.5))
+    shutil.copytree(tmp_path / "best", tmp_path / "before")
+    offer(tmp_path, (later, 0.7))
+    half = shutil.move(tmp_path / "before" / str(earlier), tmp_path / "best" / str(earlier))
+    path = half / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with contextlib.closing(Best(tmp_path, "val/accuracy")) as best:
+        assert (best.step, best.value) == (later, 0.7)
+    assert kept(tmp_path) == later and not half.exists()
+
+
+def test_the_weights_that_were_written_last_must_be_sound(tmp_path):
+    offer(tmp_path, (10, 0.5))
+    shutil.copytree(tmp_path / "best", tmp_path / "before")
+    offer(tmp_path, (20, 0.7))
+    shutil.move(tmp_path / "before" / "10", tmp_path / "best" / "10")
+    (tmp_path / "best" / "20" / "params" / "_sharding").unlink()
+    with pytest.raises(Damaged, match=r"best weights, of step 20 .*_sharding is gone"):
+        Best(tmp_path, "val/accuracy")
+    assert (tmp_path / "best" / "10").is_dir()

@@ -242,3 +242,15 @@ def test_items_are_sound_alone(workdir):
     assert jax.tree.leaves(params)
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         assert checkpoints.latest_step == 6
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"metric": "val/acc', b"[]", b'{"metric": "val/accuracy"}']
+)
+def test_weights_that_do_not_say_what_they_were_kept_for_are_refused_by_readers(workdir, content):
+    (step,) = steps_in(workdir / "best")
+    file = workdir / "best" / str(step) / "metrics" / "metrics"
+    file.write_bytes(content)
+    done = run_command("evaluate", f"--workdir={workdir}", "--best")
+    assert done.returncode == 1
+    assert f"the best weights, of step {step}" in done.stderr and str(file.name) in done.stderr

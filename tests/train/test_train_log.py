@@ -1,15 +1,18 @@
 """What a run printed, as its workdir keeps it."""
 
+import contextlib
 import io
+import json
 import logging
 import sys
 
 import pytest
-from support import run_python
+from support import arguments, run_command, run_python
 
 from distill.errors import RunFailed, UserError
 from distill.parallel import distributed
 from distill.parallel.printed import keep, say, verbose
+from distill.train.checkpoints import Checkpoints
 from distill.train.loop import Stopped
 from distill.train.progress import Progress
 from distill.train.train_log import train_log
@@ -159,3 +162,22 @@ def test_processes_other_than_the_primary_write_nothing(workdir, monkeypatch):
         say("not here")
         logging.warning("nor here")
     assert not (workdir.path / "train.log").exists()
+
+
+def test_the_table_of_parameters_is_printed_if_asked_for(tmp_path):
+    # Nothing is trained: the warmup is longer than the run.
+    flags = arguments("pretrain/digits.py", tmp_path, schedule__warmup_steps=1000)
+    quiet, loud = (run_command("pretrain", *flags, *more) for more in ((), ("--verbose",)))
+    assert quiet.returncode == loud.returncode == 2
+    assert "encoder/blocks/mlp_in/kernel" not in quiet.stderr
+    assert "encoder/blocks/mlp_in/kernel" in loud.stderr
+
+
+def test_a_checkpoint_knows_how_long_evaluations_take(teacher_workdir):
+    with contextlib.closing(Checkpoints(teacher_workdir, read_only=True)) as checkpoints:
+        (file,) = (teacher_workdir / "checkpoints" / str(checkpoints.latest_step)).glob(
+            "progress/metadata"
+        )
+    # The last ones come after the last step is recorded.
+    took = json.loads(file.read_text())["pauses"]
+    assert took.keys() == {"network/0", "saving"} and all(0 < one < 600 for one in took.values())

@@ -89,10 +89,10 @@ def _in_this_one(
 
 @contextlib.contextmanager
 def _unsignalled() -> Iterator[None]:
-    """Ctrl-C is for this process, and those that are started here do not hear it."""
+    """Ctrl-C and a hang-up are for this process, and those that are started here do not hear it."""
     # Starting it lets the signal through.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

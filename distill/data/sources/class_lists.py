@@ -17,6 +17,7 @@ from distill.paths import text_of
 
 # Of digits; what is longer is a name.
 _LONGEST_NUMBER = 100
+_BELOW = re.compile(r"-\d+")
 # What a list of classes may be called, where a data set lies; the last is what TFDS writes.
 LISTS = ("classes.txt", "classes.json", "dataset_info.json", "label.labels.txt")
 
@@ -35,6 +36,10 @@ def label_text(value: Any) -> str | None:
     # Whoever writes −1 for no label means the same as TFDS does.
     if not text or text == "-1":
         return None
+    if _BELOW.fullmatch(text):
+        raise UserError(
+            f"label {text!r} is below 0; expected a class's number from 0, its name, or -1 for none"
+        )
     return str(int(text)) if _is_number(text) else unicodedata.normalize("NFC", text_of(text))
 
 

@@ -176,6 +176,20 @@ class MatchingConfig:
                 "of the student's and the teacher's, such as ((6, 12), (12, 24))"
             )
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What is set and no term of `losses` looks at, in words."""
+        found = []
+        for key in ("layers", "layers_of"):
+            if getattr(self, key) and "layers" not in self.losses.features:
+                found.append(f"{key} without a term that compares layers, such as layers_mse")
+        if self.standardise != "none" and not self.losses.projected:
+            found.append(
+                f"standardise={self.standardise} without a term in the teachers' space, such as "
+                "embedding_mse"
+            )
+        return tuple(found)
+
     def pairs(self, teacher: str) -> Layers:
         """The layers compared with those of a teacher of that name; none if no term looks."""
         if "layers" not in self.losses.features:

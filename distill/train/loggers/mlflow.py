@@ -31,8 +31,10 @@ class MlflowRun:
         # It says what tables it makes.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         said = run.known.get("mlflow", {})
-        place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.workdir / 'mlflow.db'}"
-        self._client = MlflowClient(tracking_uri=place)
+        # The workdir's own store moves with it.
+        place = os.environ.get("MLFLOW_TRACKING_URI", "")
+        own = f"sqlite:///{run.workdir / 'mlflow.db'}"
+        self._client = MlflowClient(tracking_uri=place or own)
         self._logged = -1
         if said.get("place") == place:
             self._id = said["id"]

@@ -43,9 +43,14 @@ class EventFile:
         )
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        # TensorBoard reads all files of a directory in the order of their names.
-        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
-        self._records = RecordWriter((self._run.workdir / name).open("xb"))
+        # TensorBoard reads all files of a directory in the order of their names, which clocks that
+        # are set back must not change.
+        workdir = self._run.workdir
+        there = (one.name.split(".")[3] for one in workdir.glob("events.out.tfevents.*.*.*"))
+        newest = max((int(one) for one in there if one.isdigit()), default=0)
+        number = max(time.time_ns(), newest + 1)
+        name = f"events.out.tfevents.{number}.{socket.gethostname()}.{os.getpid()}"
+        self._records = RecordWriter((workdir / name).open("xb"))
         self._append(Event(file_version="brain.Event:2"))
         start = SessionLog(status=SessionLog.START)
         self._append(Event(step=max(self._run.resume_step + 1, 0), session_log=start))

@@ -1,0 +1,80 @@
+"""Standard streams that may be closed, or whose readers may go, while a command goes on."""
+
+import errno
+import io
+import os
+import sys
+
+from absl import logging
+
+# Nobody reads it any more, its terminal has hung up, it is closed, or it is a file on a full disk.
+_GONE = {
+    errno.EPIPE,
+    errno.EIO,
+    errno.EBADF,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENXIO,
+    errno.ENOTCONN,
+    errno.ESTALE,
+}
+
+
+class _Lasting(io.FileIO):
+    """A stream of which the rest is dropped when it cannot be written any more."""
+
+    def write(self, data, /) -> int:
+        """Writes, or drops it."""
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            # Whatever else writes there, such as libraries in C++, is dropped as well.
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return len(memoryview(data).cast("B"))
+
+
+def keep_streams(*, output: bool) -> None:
+    """Sees to it that nothing fails because nobody reads what is said.
+
+    Streams that were closed when the process was started are opened: else the next file that is
+    opened would get their numbers, and what libraries print.
+
+    Args:
+      output: whether standard output does not matter either, as to a run whose result is files.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        is_ours = stream is None or _is_plain(stream, getattr(sys, f"__{name}__"))
+        if not is_ours or (stream is not None and number == 1 and not output):
+            continue
+        lasting = _lasting(number, stream)
+        setattr(sys, name, lasting)
+        setattr(sys, f"__{name}__", lasting)
+        if number == 2:
+            logging.get_absl_handler().python_handler.stream = lasting
+
+
+def _is_plain(stream: object, original: object) -> bool:
+    """Whether a stream is the one that Python began with, and not ours yet."""
+    # Tests, and programs that call this one, put other objects in its place.
+    if stream is not original or not isinstance(stream, io.TextIOWrapper):
+        return False
+    return not isinstance(getattr(stream.buffer, "raw", None), _Lasting)
+
+
+def _lasting(number: int, stream: io.TextIOWrapper | None) -> io.TextIOWrapper:
+    if stream is not None:
+        stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Lasting(number, "w", closefd=False)),
+        encoding="utf-8" if stream is None else stream.encoding,
+        errors="backslashreplace" if stream is None or number == 2 else stream.errors,
+        line_buffering=number == 2 or (stream is not None and stream.line_buffering),
+    )
