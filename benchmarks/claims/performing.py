@@ -77,7 +77,7 @@ def _with_used(runs: Iterable[Run]) -> list[Run]:
 
 
 class _Workers:
-    """Processes for runs; those of broken ones do nothing else."""
+    """Processes for runs; those that compute something otherwise do nothing else."""
 
     def __init__(self, root: Path, jobs: int):
         shared: dict[str, Any] = {
@@ -94,7 +94,7 @@ class _Workers:
 
     def submit(self, run: Run) -> concurrent.futures.Future:
         """Begins a run."""
-        pool = self._apart if run.broken else self._pool
+        pool = self._apart if run.changed else self._pool
         return pool.submit(_perform, run, self._root)
 
     def __enter__(self) -> None:

@@ -25,7 +25,7 @@ _SLACK = 0.1 * _GUESS
 Found = Mapping[tuple[bool, float, int], Finished]
 
 
-def runs(seeds: Sequence[int], broken: str = "") -> dict[tuple[bool, float, int], Run]:
+def runs(seeds: Sequence[int], changed: str = "") -> dict[tuple[bool, float, int], Run]:
     """By whether there is a norm, learning rate and seed."""
     return {
         (normed, rate, seed): pretraining(
@@ -37,7 +37,7 @@ def runs(seeds: Sequence[int], broken: str = "") -> dict[tuple[bool, float, int]
                 "evals": {"extremes": {"kind": "extremes", "every": EVERY}},
             },
             seed=seed,
-            broken=broken if normed else "",
+            changed=changed if normed else "",
         )
         for normed in WAYS
         for rate in RATES
@@ -160,6 +160,6 @@ CLAIMS = (
         conclude=conclude,
         draw=draw,
         broken="queries and keys are left as they are, whatever the config says",
-        broken_runs=lambda seeds: runs(seeds, broken="qk_norm"),
+        broken_runs=lambda seeds: runs(seeds, changed="without_qk_norm"),
     ),
 )

@@ -37,13 +37,13 @@ class Run:
     """As a config file has it."""
     uses: tuple[tuple[str, "Run"], ...] = ()
     """Keys of the config that are other runs' workdirs, such as `teacher.workdir`."""
-    broken: str = ""
-    """Which mechanism is broken on purpose; see `BROKEN`."""
+    changed: str = ""
+    """What no config says and is done otherwise, one of `CHANGES`."""
 
     @functools.cached_property
     def name(self) -> str:
         """Of its workdir: the pipeline and 64 bits of a hash of all it depends on."""
-        stated = [configs.to_dict(self._resolve(Path("/"))), self.broken]
+        stated = [configs.to_dict(self._resolve(Path("/"))), self.changed]
         said = json.dumps(stated, sort_keys=True).encode()
         return f"{self.pipeline}-{hashlib.sha256(said).hexdigest()[:16]}"
 
@@ -59,7 +59,7 @@ class Run:
         config = self._resolve(root)
         module = importlib.import_module(f"pipelines.{self.pipeline}")
         said = ""
-        with BROKEN[self.broken]() if self.broken else contextlib.nullcontext():
+        with CHANGES[self.changed]() if self.changed else contextlib.nullcontext():
             try:
                 module.run(config, Workdir(workdir), self.name, overview=False)
             except NonFinite as error:
@@ -115,7 +115,45 @@ def _without_qk_norm() -> Iterator[None]:
         yield
 
 
-BROKEN: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-    "qk_norm": _without_qk_norm,
+@contextlib.contextmanager
+def _adam_in_float32() -> Iterator[None]:
+    """Adam keeps its first moment in float32."""
+    import optax
+
+    adam = functools.partial(optax.scale_by_adam)
+    with mock.patch.object(optax, "scale_by_adam", lambda b1, b2, mu_dtype: adam(b1, b2)):
+        yield
+
+
+@contextlib.contextmanager
+def _published_adafactor() -> Iterator[None]:
+    """Adafactor as arXiv 1804.04235 has it, but for the learning rate: optax's transformations.
+
+    No first moment; updates clipped at a root mean square of 1, and in proportion to that of the
+    parameter. Stacked layers are one matrix to it.
+    """
+    import optax
+
+    from distill.optim import optimizer
+
+    def factored(axes: Any) -> optax.GradientTransformation:
+        del axes
+        return optax.chain(
+            optax.scale_by_factored_rms(min_dim_size_to_factor=32),
+            optax.clip_by_block_rms(1.0),
+            optax.scale_by_param_block_rms(),
+        )
+
+    with (
+        mock.patch.object(optimizer, "scale_by_factored_rms", factored),
+        mock.patch.object(optimizer, "_moving_average", lambda decay: optax.identity()),
+    ):
+        yield
+
+
+CHANGES: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
+    "without_qk_norm": _without_qk_norm,
+    "adam_in_float32": _adam_in_float32,
+    "published_adafactor": _published_adafactor,
 }
-"""What can be broken on purpose beside what configs say, by name."""
+"""What can be done otherwise beside what configs say, by name."""

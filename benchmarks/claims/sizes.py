@@ -169,7 +169,7 @@ def _draw_widths(conclusion: Conclusion, figure: "Figure") -> None:
     )
 
 
-_SETTING = (
+SETTING = (
     f"ViTs of width {WIDTHS[0]} to {WIDTHS[-1]}, depth 3, on scenes of the digits 0 to 6: "
     f"{IMAGES[0]:,} to {IMAGES[-1]:,} distinct ones, each for {STEPS:,} steps of 64 images."
 )
@@ -185,7 +185,7 @@ CLAIMS = (
         ),
         source="Scaling Vision Transformers, arXiv 2106.04560, §2.2 and §2.3",
         published="Ti/16 gains nothing from 300M → 3B images, G/14 does",
-        setting=_SETTING,
+        setting=SETTING,
         refuted_by=(
             "The smallest model's error falls by as large a share as the largest one's with the "
             "last fourfold of the images, and the largest needs as many for the smallest's error."
@@ -203,7 +203,7 @@ CLAIMS = (
         source="Scaling Vision Transformers, arXiv 2106.04560, §2.2; ViT-22B, arXiv 2302.05442, §4",
         published="10-shot ImageNet 84.86% for G/14",
         setting=(
-            f"{_SETTING} Features are judged by {SHOTS}-shot regression on 7, 8 and 9, which were "
+            f"{SETTING} Features are judged by {SHOTS}-shot regression on 7, 8 and 9, which were "
             f"never seen, ten draws of shots; here with {IMAGES[-1]:,} images."
         ),
         refuted_by="Fewer points of few-shot error go with size than points of upstream error.",

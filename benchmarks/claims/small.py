@@ -15,7 +15,7 @@ UPSTREAM, DOWNSTREAM = tuple("0123456"), tuple("789")
 TRAIN_IMAGES = 20_000
 
 
-def pretraining(overrides: Mapping[str, Any], *, seed: int, broken: str = "") -> Run:
+def pretraining(overrides: Mapping[str, Any], *, seed: int, changed: str = "") -> Run:
     """A small ViT on labelled scenes; `overrides` are by dotted key.
 
     Width 32, depth 3, 16 tokens; 1,200 steps of 64 images, Adam, cosine.
@@ -28,7 +28,7 @@ def pretraining(overrides: Mapping[str, Any], *, seed: int, broken: str = "") ->
         for section in sections:
             inner = inner.setdefault(section, {})
         inner[last] = value
-    return Run(pipeline="pretrain", config=_complete(tree), broken=broken)
+    return Run(pipeline="pretrain", config=_complete(tree), changed=changed)
 
 
 def transferred(images: int = TRAIN_IMAGES) -> dict[str, Any]:

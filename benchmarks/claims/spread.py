@@ -1,16 +1,16 @@
 """Means over seeds, and whether a difference between settings is more than that of seeds."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Student's t that 95% lie below, by degrees of freedom.
 _T95 = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
 
 
-def told(values: Sequence[float], digits: int = 1, times: float = 100) -> str:
+def told(values: ArrayLike, digits: int = 1, times: float = 100) -> str:
     """Mean ± standard deviation, as `93.1 ± 0.4`."""
     scaled = times * np.asarray(values, float)
     return f"{scaled.mean():.{digits}f} ± {_deviation(scaled):.{digits}f}"
@@ -44,15 +44,16 @@ class Difference(NamedTuple):
         return f"{times * self.mean:+.{digits}f} ± {times * self.error:.{digits}f}"
 
 
-def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+def difference(first: ArrayLike, second: ArrayLike) -> Difference:
     """Of the same seeds in the same order.
 
     Raises:
       ValueError: of fewer than two seeds, or of others.
     """
-    if len(first) != len(second) or len(first) < 2:
-        raise ValueError(f"expected two or more paired seeds, not {len(first)} and {len(second)}")
-    each = np.asarray(first, float) - np.asarray(second, float)
+    one, other = np.asarray(first, float), np.asarray(second, float)
+    if len(one) != len(other) or len(one) < 2:
+        raise ValueError(f"expected two or more paired seeds, not {len(one)} and {len(other)}")
+    each = one - other
     return Difference(float(each.mean()), _deviation(each) / math.sqrt(len(each)), len(each))
 
 
