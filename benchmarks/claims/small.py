@@ -16,19 +16,32 @@ TRAIN_IMAGES = 20_000
 
 
 def pretraining(overrides: Mapping[str, Any], *, seed: int, changed: str = "") -> Run:
-    """A small ViT on labelled scenes; `overrides` are by dotted key.
+    """The pre-training of a small ViT on labelled scenes.
 
-    Width 32, depth 3, 16 tokens; 1,200 steps of 64 images, Adam, cosine.
+    Args:
+      overrides: of `tree`, by dotted key.
+      seed: of the run.
+      changed: as of a `Run`.
     """
-    tree = copy.deepcopy(_BASE)
-    tree["seed"] = seed
+    return Run(pipeline="pretrain", config=tree(overrides, seed=seed), changed=changed)
+
+
+def tree(overrides: Mapping[str, Any], *, seed: int) -> dict[str, Any]:
+    """A config as a file has it: width 32, depth 3, 16 tokens; 1,200 steps of 64 images, Adam.
+
+    Args:
+      overrides: by dotted key.
+      seed: of the run.
+    """
+    found = copy.deepcopy(_BASE)
+    found["seed"] = seed
     for key, value in overrides.items():
         *sections, last = key.split(".")
-        inner = tree
+        inner = found
         for section in sections:
             inner = inner.setdefault(section, {})
         inner[last] = value
-    return Run(pipeline="pretrain", config=_complete(tree), changed=changed)
+    return _complete(found)
 
 
 def transferred(images: int = TRAIN_IMAGES) -> dict[str, Any]:
@@ -51,18 +64,18 @@ def transferred(images: int = TRAIN_IMAGES) -> dict[str, Any]:
     }
 
 
-def _complete(tree: dict[str, Any]) -> dict[str, Any]:
+def _complete(found: dict[str, Any]) -> dict[str, Any]:
     """With what follows from the length and the width, unless it is said."""
-    train, model = tree["train"], tree["model"]
+    train, model = found["train"], found["model"]
     steps = train["total_steps"]
     for key in ("log_every", "eval_every", "checkpoint_every"):
         train.setdefault(key, steps)
     model.setdefault("mlp_dim", 4 * model["width"])
     model.setdefault("heads", max(2, model["width"] // 16))
-    schedule = tree["schedule"]
+    schedule = found["schedule"]
     if "warmup_percent" not in schedule:
         schedule.setdefault("warmup_steps", max(20, steps // 20))
-    return tree
+    return found
 
 
 _BASE: dict[str, Any] = dict(
