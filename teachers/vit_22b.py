@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from distill.config import how_it_runs
 from distill.nn import closed_form
-from distill.nn.attention import split_heads
+from distill.nn.attention import largest_logits, split_heads
 from distill.nn.encoder import make_norm, make_qk_norm
 from distill.nn.kernels import Kernel, attend
 from distill.nn.layers import Linear, mlp_bias
@@ -130,6 +130,12 @@ class ParallelBlock(nnx.Module):
         gelu = closed_form.short_gelu_tanh if on_tpu else closed_form.plain_gelu_tanh
         attended = checkpoint_name(materialize(attend(q, k, v, kernel=self.kernel)), "attended")
         return x + project_out(attended, gelu(hidden))
+
+    def largest_logits(self, x: jax.Array) -> jax.Array:
+        """Of its attention, given what the block is called with; float32 [B]."""
+        y = self.norm(x)
+        q, k = self.query(y), self.key(y)
+        return largest_logits(*(q, k) if self.qk_norm is None else self.qk_norm(q, k))
 
     def _project_in(self, y):
         return self.query(y), self.key(y), self.value(y), self.mlp_in(y)

@@ -10,12 +10,13 @@ from distill.metrics.classification import (
     top5_agreement,
 )
 from distill.metrics.confusion import ConfusionMatrix
-from distill.metrics.metric import Mean, Metric
+from distill.metrics.metric import Largest, Mean, Metric
 from distill.metrics.similarity import LinearCKA
 
 __all__ = [
     "CalibrationError",
     "ConfusionMatrix",
+    "Largest",
     "LinearCKA",
     "Mean",
     "Metric",

@@ -76,3 +76,45 @@ class Mean(Additive):
     def value(self) -> float | None:
         """The mean; None of no examples."""
         return float(self.total / self.count) if self.count else None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Largest:
+    """The largest of a number per example, and of several by name."""
+
+    found: Sums
+    """[K], the largest of each."""
+    count: Sums
+    names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    """K of them; none where there is one number."""
+    requires: str = dataclasses.field(default="", metadata={"static": True})
+
+    @classmethod
+    def of(cls, values: jax.Array, where: jax.Array, names: tuple[str, ...] = ()) -> Self:
+        """Measures a batch.
+
+        Args:
+          values: [B], or [B, K] where there are K names.
+          where: bool [B], whether an example counts; the values of others are not looked at.
+          names: what the K numbers are called.
+        """
+        values = values.reshape(len(where), -1).astype(jnp.float32)
+        largest = jnp.max(jnp.where(where[:, None], values, -jnp.inf), axis=0)
+        # A batch may have no example that counts, and what is not finite is refused.
+        count = jnp.sum(where, dtype=jnp.int32)
+        return cls(jnp.where(count > 0, largest, _LEAST), count, names)
+
+    def merge(self, other: Self) -> Self:
+        """The largest of both."""
+        found = np.maximum(self.found, other.found)
+        return dataclasses.replace(self, found=found, count=self.count + other.count)
+
+    def value(self) -> float | Mapping[str, float | None] | None:
+        """The largest, or by name; None of no examples."""
+        values = [float(one) if self.count else None for one in np.ravel(self.found)]
+        return dict(zip(self.names, values, strict=True)) if self.names else values[0]
+
+
+# Below what any finite number is.
+_LEAST = float(np.finfo(np.float32).min)

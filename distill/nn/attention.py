@@ -1,6 +1,7 @@
 """Multi-head attention with optional QK normalisation."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,17 @@ def split_heads(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, ..
     )
 
 
+def largest_logits(q: jax.Array, k: jax.Array) -> jax.Array:
+    """The largest |q·k|/√K of each example's heads and pairs of tokens, float32 [B].
+
+    Args:
+      q: [B, T, H, K].
+      k: [B, S, H, K].
+    """
+    products = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32)
+    return jnp.max(jnp.abs(products), axis=(1, 2, 3)) / math.sqrt(q.shape[-1])
+
+
 class Attention(nnx.Module):
     """Multi-head attention of queries [B, T, D] over keys and values [B, S, D].
 
@@ -95,11 +107,22 @@ class Attention(nnx.Module):
 
         `rotation` turns queries and keys by where their patches are.
         """
-        context = x if context is None else context
+        q, k, v = self._compared(x, x if context is None else context, rotation)
+        attended = materialize(attend(q, k, v, kernel=self.kernel, causal=self.causal))
+        return self.out(checkpoint_name(attended, "attended"))
+
+    def largest_logits(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
+        """As the function of this name, of the tokens x [B, T, D] attending to themselves."""
+        q, k, _ = self._compared(x, x, rotation)
+        return largest_logits(q, k)
+
+    def _compared(
+        self, x: jax.Array, context: jax.Array, rotation: Rotation | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries and keys as they are multiplied, and values."""
         q, k, v = split_heads(self.query(x), self.key(context), self.value(context))
         if self.qk_norm is not None:
             q, k = self.qk_norm(q, k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        attended = materialize(attend(q, k, v, kernel=self.kernel, causal=self.causal))
-        return self.out(checkpoint_name(attended, "attended"))
+        return q, k, v

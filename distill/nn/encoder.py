@@ -132,6 +132,10 @@ class SequentialBlock(nnx.Module):
         hidden = self.mlp(materialize(self.mlp_norm(x)))
         return x + (hidden if self.mlp_scale is None else self.mlp_scale(hidden))
 
+    def largest_logits(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
+        """Of its attention, given what the block is called with; float32 [B]."""
+        return self.attention.largest_logits(self.attention_norm(x), rotation)
+
 
 def stack_layers(make_block: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs):
     """Creates `depth` blocks as one module whose parameters lead with the axis `layers`."""
@@ -222,6 +226,21 @@ class Encoder(nnx.Module):
         else:
             x, _ = jax.lax.scan(lambda x, p: (layer(x, p), None), x, stacked, unroll=unroll)
         return self.norm(x), kept
+
+    def largest_logits(self, x: jax.Array, rotation: Rotation | None = None) -> jax.Array:
+        """The largest attention logit in each layer, float32 [depth, B], of what it is called with.
+
+        Computed with all logits of a layer in memory, whatever the kernel.
+        """
+        graphdef, stacked = nnx.split(self.blocks)
+        where = () if rotation is None else (rotation,)
+
+        def layer(x, params):
+            block: Any = nnx.merge(graphdef, _keep_sharded(params))
+            largest = block.largest_logits(x, *where)
+            return constrain(block(x, *where), "batch", "tokens", "residual"), largest
+
+        return jax.lax.scan(layer, constrain(x, "batch", "tokens", "residual"), stacked)[1]
 
 
 def _keep(names: tuple[str, ...], *, on_host: bool) -> Callable[..., Any]:

@@ -132,6 +132,10 @@ class Pair(nnx.Module):
         found, tokens = self.image.with_layers(images, layers, normed=normed)
         return self._joint(found), tokens
 
+    def largest_attention_logits(self, images: jax.Array) -> jax.Array:
+        """Of the image tower, float32 [B, depth]; see `VisionTransformer`."""
+        return self.image.largest_attention_logits(images)
+
     def _joint(self, found: ViTOutput) -> ViTOutput:
         embedding = found.embedding
         if self.image_projection is not None:

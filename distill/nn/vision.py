@@ -53,6 +53,19 @@ class VisionNetwork(Network):
 
         return self.apply(params, images, method=of)
 
+    def largest_attention_logits(self, params: Params, images: jax.Array) -> jax.Array:
+        """The largest |q·k|/√K in each layer of the encoder, float32 [B, depth].
+
+        Args:
+          params: of the network.
+          images: prepared, as `apply` takes them.
+        """
+
+        def of(module: Any, images: jax.Array) -> jax.Array:
+            return module.largest_attention_logits(images)
+
+        return self.apply(params, images, method=of)
+
     def abstract_inputs(self, batch_size: int) -> tuple[Any, ...]:
         """Prepared images, [B, height, width, C] float32."""
         return (jax.ShapeDtypeStruct((batch_size, *self.config.image_shape), "float32"),)

@@ -11,7 +11,14 @@ from flax import nnx
 
 from distill.bounds import Between, Classes, Depth, Positive, Real, Side, Width, check_fields
 from distill.config import how_it_runs
-from distill.nn.embeddings import Grid, PatchEmbed, PositionEmbedding, patch_grid, rotary2d
+from distill.nn.embeddings import (
+    Grid,
+    PatchEmbed,
+    PositionEmbedding,
+    Rotation,
+    patch_grid,
+    rotary2d,
+)
 from distill.nn.encoder import Encoder, SequentialBlock, make_norm
 from distill.nn.execution import Remat, Unroll
 from distill.nn.heads import ClassTokenHead, MapHead, MeanHead
@@ -293,10 +300,27 @@ class VisionTransformer(nnx.Module):
         )
         return self._output(x), tokens
 
+    def largest_attention_logits(self, images: jax.Array) -> jax.Array:
+        """The largest |q·k|/√K in each of the encoder's layers, float32 [B, depth].
+
+        Args:
+          images: as of a call.
+
+        Raises:
+          ValueError: as of a call.
+        """
+        x, rotation, _ = self._embedded(images)
+        return self.encoder.largest_logits(x, rotation).T
+
     def _encoded(
         self, images: jax.Array, layers: tuple[int, ...]
     ) -> tuple[jax.Array, jax.Array, Grid]:
         """All tokens after the final norm, those after some layers, and the grid of patches."""
+        x, rotation, grid = self._embedded(images)
+        return (*self.encoder.with_layers(x, layers, rotation), grid)
+
+    def _embedded(self, images: jax.Array) -> tuple[jax.Array, Rotation | None, Grid]:
+        """All tokens before the first layer, what turns queries and keys, and the grid."""
         c = self.config
         if images.ndim != 4 or images.shape[-1] != c.channels:
             raise ValueError(
@@ -314,7 +338,7 @@ class VisionTransformer(nnx.Module):
                 x = jnp.concatenate([front.astype(x.dtype), x], 1)
         if self.pre_norm is not None:
             x = self.pre_norm(x)
-        return (*self.encoder.with_layers(x, layers, rotation), (rows, columns))
+        return x, rotation, (rows, columns)
 
     def _output(self, x: jax.Array) -> ViTOutput:
         """Of all tokens after the final norm, [B, T, D]."""

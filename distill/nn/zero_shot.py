@@ -124,6 +124,10 @@ class ZeroShotClassifier(nnx.Module):
         found, tokens = self.image.with_layers(images, layers, normed=normed)
         return self._classified(found), tokens
 
+    def largest_attention_logits(self, images: jax.Array) -> jax.Array:
+        """Of the image tower, float32 [B, depth]; see `VisionTransformer`."""
+        return self.image.largest_attention_logits(images)
+
     def _classified(self, found: ViTOutput) -> ViTOutput:
         embedding = found.embedding
         if self.image_projection is not None:

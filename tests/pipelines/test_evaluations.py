@@ -235,3 +235,17 @@ def test_a_kind_is_a_class_of_its_own(tmp_path):
     assert found.summary["pi/constant"] == 3.5
     assert resolve(PretrainConfig, read_config(workdir)) == config.completed()
     assert evaluate.run(workdir, {"pi": ConstantConfig(value=2)}) == {"pi/constant": 2}
+
+
+def test_what_enters_softmaxes_is_followed_while_a_run_trains(tmp_path):
+    overrides = dict(evals__grown__kind="extremes", evals__grown__every=5)
+    run = pretrain.run(pretrain_config(**overrides), Workdir(tmp_path), overview=False)
+    rows = [row for row in metrics.read(tmp_path) if "grown/log_z" in row]
+    assert [row["step"] for row in rows] == [5, 10]
+    names = {"grown/attention_logit", "grown/log_z", *(f"grown/attention_logits/{n}" for n in "12")}
+    assert (
+        names <= rows[-1].keys()
+        and rows[-1].items() >= {name: run.summary[name] for name in names}.items()
+    )
+    per_layer = [rows[-1][f"grown/attention_logits/{n}"] for n in "12"]
+    assert rows[-1]["grown/attention_logit"] == max(per_layer) > 0

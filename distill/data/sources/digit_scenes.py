@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from distill.data.sources.base import MissingSplit, Source, fingerprint_of, labelled
-from distill.data.sources.digits import Digits
+from distill.data.sources.digits import SCAN, Digits
 from distill.data.sources.formats import Format, Request
 from distill.data.sources.splits import open_parts
 from distill.data.spec import Example, labelled_images
@@ -17,8 +17,8 @@ WORDS = (*_WORDS, "an eight", "a nine")
 RELATIONS = (("left of", "right of"), ("above", "below"))
 """What captions call a place and its opposite."""
 
-SIDE, CELL, SCAN = 30, 10, 8
-"""Of a scene, of each of its 3 × 3 cells, and of a digit's scan, in pixels."""
+SIDE, CELL = 30, 10
+"""Of a scene and of each of its 3 × 3 cells, in pixels."""
 
 _SEED = 0
 # By relation and digit, row and column: the middle of each side.

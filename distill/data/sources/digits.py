@@ -12,6 +12,9 @@ from distill.data.sources.formats import Format, Request
 from distill.data.sources.splits import open_parts
 from distill.data.spec import Example, labelled_images
 
+SCAN = 8
+"""Side of a scan, in pixels."""
+
 
 class Digits:
     """Scikit-learn's handwritten digits: 1797 real scans, 8×8, shipped with the package.
@@ -79,7 +82,7 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
         raise ModuleNotFoundError("the digits are in scikit-learn, which is not installed")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     rows = np.loadtxt(file, delimiter=",")
-    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(int)
+    return rows[:, :-1].reshape(-1, SCAN, SCAN), rows[:, -1].astype(int)
 
 
 def _stratified_order(labels: np.ndarray) -> np.ndarray:

@@ -26,8 +26,14 @@ with blocks of the JPEGs' 16 pixels, which no two splits share."""
 LIGHT = 40
 """What is left of the photographs' light where nothing is said, in percent."""
 
-# What of a scan's ink is opaque, and what of a pixel has to be for the digit to be its class.
-_STRENGTH, _OPAQUE, _HALF = 2, 255, 128
+STRENGTH = 2
+"""How many times as strong as a scan's ink a digit's cover is, up to `OPAQUE`."""
+
+OPAQUE = 255
+"""The cover of a pixel of which nothing behind it is seen."""
+
+# What of a pixel is covered where the digit is its class.
+_HALF = 128
 
 
 class Ground(NamedTuple):
@@ -71,9 +77,7 @@ def covers(split: str, side: int) -> np.ndarray:
     """
     ink = scans(split).images[..., 0].astype(np.float32)
     enlarged = resize_bilinear(ink.transpose(1, 2, 0), (side, side)).transpose(2, 0, 1)
-    return np.ascontiguousarray(
-        np.minimum(np.rint(_STRENGTH * enlarged), _OPAQUE).astype(np.uint16)
-    )
+    return np.ascontiguousarray(np.minimum(np.rint(STRENGTH * enlarged), OPAQUE).astype(np.uint16))
 
 
 def draw_ground(ground: Ground, size: int, light: int) -> np.ndarray:
@@ -106,8 +110,8 @@ def draw_digit(
     part = slice(top, top + side), slice(left, left + side)
     weight = cover[..., None]
     # At most 255² + 127, which 16 bits hold.
-    mixed = canvas[part] * (_OPAQUE - weight) + weight * np.array(ink, np.uint16) + np.uint16(127)
-    canvas[part] = mixed // np.uint16(_OPAQUE)
+    mixed = canvas[part] * (OPAQUE - weight) + weight * np.array(ink, np.uint16) + np.uint16(127)
+    canvas[part] = mixed // np.uint16(OPAQUE)
     return part
 
 

@@ -1,0 +1,1 @@
+"""The papers' claims, redone at the scale of a laptop; a claim a file."""

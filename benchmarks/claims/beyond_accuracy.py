@@ -1,0 +1,173 @@
+"""What goes with size beside accuracy: corruptions, calibration, the worst digit."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.claims.claim import Claim, Conclusion, Verdict
+from benchmarks.claims.drawing import lines
+from benchmarks.claims.runs import Finished
+from benchmarks.claims.sizes import IMAGES, SETTING, WIDTHS, Key, grid, table, upstream
+from benchmarks.claims.spread import difference, told
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Grid = Mapping[Key, Finished]
+MOST = f"{IMAGES[-1]:,}"
+
+
+def corrupted(run: Finished) -> float:
+    """Share of corrupted images that are right, the mean over corruptions."""
+    return run.summary["corrupted/accuracy"]
+
+
+def _robustness(found: Grid) -> Conclusion:
+    clean = 1 - table(found, upstream)[:, -1]
+    broken = table(found, corrupted)[:, -1]
+    # Between the two largest, where clean accuracy saturates first.
+    last_clean = difference(clean[-1], clean[-2])
+    last_broken = difference(broken[-1], broken[-2])
+    more = difference(broken[-1] - broken[-2], clean[-1] - clean[-2])
+    verdict: Verdict = "not visible here"
+    if last_broken.surely_more and more.surely_more:
+        verdict = "holds"
+    elif more.surely_less:
+        verdict = "does not hold"
+    elif last_broken.surely_more:
+        verdict = "holds in part"
+    return Conclusion(
+        verdict=verdict,
+        because=(
+            f"From width {WIDTHS[-2]} to {WIDTHS[-1]} clean accuracy grows by {last_clean.told()} "
+            f"points and accuracy on corrupted images by {last_broken.told()}: "
+            f"{more.told()} more."
+        ),
+        here=f"{last_clean.told()} clean, {last_broken.told()} corrupted, by the last doubling",
+        header=("accuracy, %", *(f"width {w}" for w in WIDTHS)),
+        rows=[
+            ("clean", *(told(one) for one in clean)),
+            ("corrupted", *(told(one) for one in broken)),
+        ],
+        series={
+            "values": {"clean": clean.tolist(), "corrupted": broken.tolist()},
+            "called": "accuracy on test images",
+        },
+    )
+
+
+def _calibration(found: Grid) -> Conclusion:
+    error = table(found, lambda run: run.summary["calibrated/ece"])[:, -1]
+    wrong = table(found, upstream)[:, -1]
+    falls = difference(error[0], error[-1])
+    verdict: Verdict = "not visible here"
+    if falls.surely_more:
+        verdict = "holds"
+    elif falls.surely_less:
+        verdict = "does not hold"
+    return Conclusion(
+        verdict=verdict,
+        because=(
+            f"With {MOST} images the expected calibration error is {told(error[0])} at width "
+            f"{WIDTHS[0]} and {told(error[-1])} points at width {WIDTHS[-1]}, "
+            f"{falls.told()} less, without any temperature."
+        ),
+        here=f"{100 * error[0].mean():.1f} → {100 * error[-1].mean():.1f} points of ECE",
+        header=("", *(f"width {w}" for w in WIDTHS)),
+        rows=[
+            ("calibration error, points", *(told(one) for one in error)),
+            ("error, %", *(told(one) for one in wrong)),
+        ],
+        series={
+            "values": {"calibration error": error.tolist(), "error": wrong.tolist()},
+            "called": "on test images",
+        },
+    )
+
+
+def _subgroups(found: Grid) -> Conclusion:
+    gap = table(found, lambda run: run.summary["groups/accuracy_gap"])[:, -1]
+    worst = table(found, lambda run: run.summary["groups/worst_accuracy"])[:, -1]
+    shrinks = difference(gap[0], gap[-1])
+    better = difference(worst[-1], worst[0])
+    verdict: Verdict = "not visible here"
+    if shrinks.surely_more and better.surely_more:
+        verdict = "holds"
+    elif better.surely_more:
+        verdict = "holds in part"
+    elif shrinks.surely_less:
+        verdict = "does not hold"
+    return Conclusion(
+        verdict=verdict,
+        because=(
+            f"With {MOST} images the gap between the best and the worst digit is {told(gap[0])} "
+            f"points at width {WIDTHS[0]} and {told(gap[-1])} at width {WIDTHS[-1]}, "
+            f"{shrinks.told()} less; the worst digit gains {better.told()}."
+        ),
+        here=f"{100 * gap[0].mean():.0f} → {100 * gap[-1].mean():.0f} points between digits",
+        header=("", *(f"width {w}" for w in WIDTHS)),
+        rows=[
+            ("gap, points", *(told(one) for one in gap)),
+            ("worst digit, accuracy in %", *(told(one) for one in worst)),
+        ],
+        series={
+            "values": {"gap": gap.tolist(), "error of the worst": (1 - worst).tolist()},
+            "called": "between digits, on test images",
+        },
+    )
+
+
+def _draw(conclusion: Conclusion, figure: "Figure") -> None:
+    lines(
+        figure.subplots(),
+        WIDTHS,
+        {name: np.asarray(each).tolist() for name, each in conclusion.series["values"].items()},
+        xlabel="width",
+        ylabel=conclusion.series["called"],
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="robustness",
+        title="Out of distribution, accuracy grows on where it saturates at home",
+        statement=(
+            "Larger models keep gaining on shifted data sets where ImageNet's accuracy hardly grows"
+        ),
+        source="ViT-22B, arXiv 2302.05442, §4.2 and its table of ImageNet variants",
+        published="ObjectNet grows on with size at equal ImageNet accuracy",
+        setting=(
+            f"{SETTING} Test images under all corruptions at severity 2; with {MOST} images to "
+            "train on. The shift here is one of noise, blur and weather, not of other photographs."
+        ),
+        refuted_by="Surely fewer points on corrupted than on clean images by the last doubling.",
+        runs=grid,
+        conclude=_robustness,
+        draw=_draw,
+    ),
+    Claim(
+        name="calibration",
+        title="Larger models are better calibrated",
+        statement="Calibration error falls with size, beside accuracy, without any temperature",
+        source="ViT-22B, arXiv 2302.05442, §4.6 and its figure of ECE",
+        published="ViT-22B on the frontier of ECE and error",
+        setting=f"{SETTING} With {MOST} of them.",
+        refuted_by="A calibration error that is surely larger for the largest model.",
+        runs=grid,
+        conclude=_calibration,
+        draw=_draw,
+    ),
+    Claim(
+        name="subgroups",
+        title="Gaps between groups shrink with size",
+        statement="Larger models improve all groups, and differences between groups become smaller",
+        source="ViT-22B, arXiv 2302.05442, §4.7 (fairness)",
+        published="all groups gain, gaps shrink",
+        setting=f"{SETTING} Groups are the digits; with {MOST} images to train on.",
+        refuted_by="A gap between digits that is surely larger for the largest model.",
+        runs=grid,
+        conclude=_subgroups,
+        draw=_draw,
+    ),
+)

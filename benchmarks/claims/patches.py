@@ -1,0 +1,88 @@
+"""The number of patches, not resolution: patch and image scaled together."""
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.claims.claim import Claim, Conclusion, Verdict
+from benchmarks.claims.equals import by_setting, draw_settings
+from benchmarks.claims.runs import Finished, Run
+from benchmarks.claims.small import pretraining
+from benchmarks.claims.spread import difference, told
+
+MARGIN = 0.03
+# Drawn once at the largest size, and resized.
+SOURCE = "scenes?digits=1&difficulty=2&size=32"
+WAYS = {
+    "16 px, patches of 4: 16": (16, 4),
+    "32 px, patches of 8: 16": (32, 8),
+    "16 px, patches of 2: 64": (16, 2),
+    "32 px, patches of 4: 64": (32, 4),
+}
+FEW, FEW_LARGER, MANY, MANY_LARGER = WAYS
+
+
+def runs(seeds: Sequence[int]) -> dict[tuple[str, int], Run]:
+    """By way and seed."""
+    return {
+        (way, seed): pretraining(
+            {
+                "model.variant": f"mu/{patch}",
+                "model.image_size": size,
+                "data.source": f"{SOURCE}&images=20000",
+                "data.eval_source": SOURCE,
+            },
+            seed=seed,
+        )
+        for way, (size, patch) in WAYS.items()
+        for seed in seeds
+    }
+
+
+def conclude(found: Mapping[tuple[str, int], Finished]) -> Conclusion:
+    """Whether accuracy goes with patches and hardly with pixels."""
+    values = by_setting(found, lambda run: run.summary["test/accuracy"])
+    patches = difference(values[MANY], values[FEW])
+    pixels = [
+        difference(values[FEW_LARGER], values[FEW]),
+        difference(values[MANY_LARGER], values[MANY]),
+    ]
+    most = max(abs(one.mean) for one in pixels)
+    verdict: Verdict = "not visible here"
+    if patches.surely_more and most < abs(patches.mean) / 2:
+        verdict = "holds" if all(one.surely_within(MARGIN) for one in pixels) else "holds in part"
+    elif any(one.surely_more or one.surely_less for one in pixels) and most > abs(patches.mean):
+        verdict = "does not hold"
+    return Conclusion(
+        verdict=verdict,
+        because=(
+            f"64 patches instead of 16 at 16 pixels: {patches.told()} points; twice the pixels "
+            f"with 16 patches {pixels[0].told()}, with 64 {pixels[1].told()}. The margin for equal "
+            f"is {100 * MARGIN:g} points."
+        ),
+        here=f"{patches.told()} points by patches, {pixels[0].told()} and {pixels[1].told()} by "
+        "pixels",
+        header=("", "test accuracy, %"),
+        rows=[(way, told(each)) for way, each in values.items()],
+        series={"measures": {"test accuracy": values}},
+    )
+
+
+CLAIMS = (
+    Claim(
+        name="patches",
+        title="The number of patches counts, not the resolution",
+        statement=(
+            "Quality goes with the number of patches an image is cut into; resolution and patch "
+            "scaled together change little"
+        ),
+        source="Scaling Vision Transformers, arXiv 2106.04560, §2 (S/16, S/32 … by patch)",
+        published="models of equal patches lie together",
+        setting=(
+            "ViTs of width 32 and depth 3, 1,200 steps of 64 images, on scenes drawn at 32 pixels "
+            "and shown at 16 or 32, in patches of 2 to 8 pixels."
+        ),
+        refuted_by="More points by twice the pixels than by four times the patches.",
+        runs=runs,
+        conclude=conclude,
+        draw=draw_settings,
+    ),
+)

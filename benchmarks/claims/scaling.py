@@ -1,0 +1,149 @@
+"""Error against compute: a law that saturates twice, and sizes that take turns."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.claims.claim import Claim, Conclusion, Verdict
+from benchmarks.claims.runs import Finished, Run
+from benchmarks.claims.small import SCENES, pretraining
+from benchmarks.claims.spread import told
+from distill.laws.law import check_falling, fit_law, pareto_frontier
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTHS = (8, 16, 32, 64)
+STEPS = (150, 300, 600, 1_200, 2_400, 4_800)
+RATES = {8: 1e-2, 16: 6e-3, 32: 3e-3, 64: 2e-3}
+BATCH, TOKENS, DEPTH = 64, 16, 3
+
+Key = tuple[int, int, int]
+
+
+def runs(seeds: Sequence[int]) -> dict[Key, Run]:
+    """By width, steps and seed; no image is seen twice before 64,000 have been."""
+    return {
+        (width, steps, seed): pretraining(
+            {
+                "model.width": width,
+                "optimizer.learning_rate": RATES[width],
+                "data.source": f"{SCENES}&images=64000",
+                "train.total_steps": steps,
+            },
+            seed=seed,
+        )
+        for width in WIDTHS
+        for steps in STEPS
+        for seed in seeds
+    }
+
+
+def compute(width: int, steps: int) -> float:
+    """FLOPs of a training, about: 6 for each weight of the blocks and each token."""
+    return 6 * 12 * DEPTH * width**2 * TOKENS * BATCH * steps
+
+
+def conclude(found: Mapping[Key, Finished]) -> Conclusion:
+    """Whether the frontier is the law's, and whether its sizes grow with compute."""
+    seeds = sorted({seed for *_, seed in found})
+    errors = {
+        (w, n): [1 - found[w, n, s].summary["test/accuracy"] for s in seeds]
+        for w in WIDTHS
+        for n in STEPS
+    }
+    keys = list(errors)
+    spent = np.array([compute(*key) for key in keys])
+    mean = np.array([np.mean(errors[key]) for key in keys])
+    frontier = pareto_frontier(spent, mean)
+    ordered = [keys[i] for i in np.argsort(spent) if frontier[i]]
+    sizes = [width for width, _ in ordered]
+    turns = sizes[-1] > sizes[0] and np.corrcoef(range(len(sizes)), np.log(sizes))[0, 1] > 0.5
+    try:
+        check_falling(spent[frontier], mean[frontier])
+        fit = fit_law(spent[frontier] / spent.min(), mean[frontier])
+        law, problem = fit.law, ""
+        ends = fit.intervals()["b"]
+        predicted = law.predict(spent[frontier] / spent.min())
+        off = float(np.abs(np.log(predicted / mean[frontier])).max())
+    except ValueError as error:
+        law, problem, ends, off = None, str(error), (np.nan, np.nan), np.inf
+    verdict: Verdict = "not visible here"
+    if law is not None:
+        verdict = "holds" if ends[0] > 0 and off < np.log(1.25) and turns else "holds in part"
+    said = (
+        f"E = {law.a:.2f}·(C + {law.d:.3g})^−{law.b:.2f} + {law.c:.3f}, C in units of the smallest "
+        f"run; b from {ends[0]:.2f} to {ends[1]:.2f}; the frontier's errors are within "
+        f"{100 * (np.exp(off) - 1):.0f}% of it."
+        if law is not None
+        else problem
+    )
+    return Conclusion(
+        verdict=verdict,
+        because=f"{said} From little compute to much the best widths are "
+        f"{', '.join(map(str, dict.fromkeys(sizes)))}.",
+        here=f"b = {law.b:.2f} ({ends[0]:.2f} to {ends[1]:.2f})" if law else "no fit",
+        header=("error, %", *(f"{steps:,} steps" for steps in STEPS)),
+        rows=[
+            (f"width {w}", *(told(errors[w, n]) + "*" * ((w, n) in ordered) for n in STEPS))
+            for w in WIDTHS
+        ],
+        series={
+            "compute": {str(w): [compute(w, n) for n in STEPS] for w in WIDTHS},
+            "errors": {str(w): [errors[w, n] for n in STEPS] for w in WIDTHS},
+            "law": [] if law is None else [law.a, law.b, law.c, law.d, spent.min()],
+        },
+    )
+
+
+def draw(conclusion: Conclusion, figure: "Figure") -> None:
+    """Error against compute, a line a width, and the law."""
+    axes = figure.subplots()
+    for width, spent in conclusion.series["compute"].items():
+        errors = np.array(conclusion.series["errors"][width])
+        axes.errorbar(
+            spent,
+            errors.mean(axis=1),
+            errors.std(axis=1, ddof=1),
+            marker="o",
+            capsize=3,
+            label=f"width {width}",
+        )
+    if conclusion.series["law"]:
+        a, b, c, d, unit = conclusion.series["law"]
+        every = np.concatenate([*map(np.array, conclusion.series["compute"].values())])
+        grid = np.geomspace(every.min(), every.max(), 100)
+        axes.plot(grid, a * (grid / unit + d) ** -b + c, "k--", label="the law")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("FLOPs of training")
+    axes.set_title("error on test images", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+CLAIMS = (
+    Claim(
+        name="scaling_law",
+        title="Error falls with compute by a law that saturates twice",
+        statement=(
+            "With models and durations scaled together, error follows E = a·(C + d)^−b + c on the "
+            "frontier of compute, where the larger models are the best ones with more of it"
+        ),
+        source="Scaling Vision Transformers, arXiv 2106.04560, §2.1 and its first figure",
+        published="0.12 + 0.63·(C + 0.52)^−0.32 for 10-shot error",
+        setting=(
+            f"ViTs of width {WIDTHS[0]} to {WIDTHS[-1]}, depth {DEPTH}, on 64,000 scenes for "
+            f"{STEPS[0]:,} to {STEPS[-1]:,} steps of {BATCH} images. * is on the frontier of the "
+            "means."
+        ),
+        refuted_by=(
+            "No fall with compute, an exponent whose interval has 0 in it, errors on the frontier "
+            "that are a quarter off the law, or one size that is the best throughout."
+        ),
+        runs=runs,
+        conclude=conclude,
+        draw=draw,
+    ),
+)

@@ -1,0 +1,163 @@
+"""Claims: how seeds are compared, what is concluded, and that runs are done once and resumed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.claims import __main__ as command
+from benchmarks.claims.claim import Conclusion, claims
+from benchmarks.claims.equals import equal
+from benchmarks.claims.page import PAGES, render
+from benchmarks.claims.performing import perform
+from benchmarks.claims.runs import Finished, Run
+from benchmarks.claims.small import pretraining
+from benchmarks.claims.spread import difference, told
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_a_difference_is_sure_where_students_test_says_so(seeds):
+    rng = np.random.default_rng(seeds)
+    seen = set()
+    for shift in np.linspace(-0.05, 0.05, 41):
+        first, second = rng.normal(0.9 + shift, 0.02, seeds), rng.normal(0.9, 0.02, seeds)
+        found = difference(first, second)
+        one_sided = stats.ttest_rel(first, second, alternative="greater").pvalue < 0.05
+        other_sided = stats.ttest_rel(first, second, alternative="less").pvalue < 0.05
+        assert (found.surely_more, found.surely_less) == (one_sided, other_sided)
+        low = stats.ttest_1samp(first - second, -0.02, alternative="greater").pvalue < 0.05
+        high = stats.ttest_1samp(first - second, 0.02, alternative="less").pvalue < 0.05
+        assert found.surely_within(0.02) == (low and high)
+        seen.add((one_sided, other_sided))
+    assert len(seen) > 1
+
+
+def test_means_and_spreads_are_told_in_percent():
+    assert told([0.91, 0.93, 0.95]) == "93.0 ± 2.0"
+    assert difference([0.5, 0.7], [0.4, 0.4]).told() == "+20.0 ± 10.0"
+    with pytest.raises(ValueError, match="two or more paired seeds, not 1 and 1"):
+        difference([1.0], [1.0])
+    with pytest.raises(ValueError, match="not 2 and 3"):
+        difference([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def finished(accuracy):
+    return Finished({"accuracy": accuracy}, [], diverged=False, cpu_seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict"),
+    [
+        ((0.901, 0.899, 0.9), "holds"),
+        ((0.85, 0.851, 0.849), "does not hold"),
+        ((0.95, 0.951, 0.949), "does not hold"),
+        ((0.99, 0.80, 0.9), "not visible here"),
+    ],
+)
+def test_settings_are_equal_within_a_margin_or_not(others, verdict):
+    found = {("one", seed): finished(0.9 + 0.001 * seed) for seed in range(3)}
+    found |= {("other", seed): finished(one) for seed, one in enumerate(others)}
+    measures = {"accuracy": lambda run: run.summary["accuracy"]}
+    concluded = equal(found, measures, than="one", margin=0.02)
+    assert concluded.verdict == verdict
+    assert concluded.rows[0] == ("one", "90.1 ± 0.1") and "margin is 2 points" in concluded.because
+
+
+def ends(runs):
+    """The names of the first and the last, as resolving all takes half a minute."""
+    first, *_, last = runs.values()
+    return first.name, last.name
+
+
+def test_every_claim_has_trainings_that_can_be_built_and_says_what_would_refute_it():
+    known = claims()
+    assert len(known) >= 15
+    for claim in known.values():
+        assert len({*ends(claim.runs((0, 1, 2)))}) == 2
+        assert claim.refuted_by.endswith(".") and claim.source and claim.published
+        assert (claim.broken_runs is None) == (not claim.broken)
+    broken = [claim for claim in known.values() if claim.broken_runs]
+    assert len(broken) >= 3
+    for claim in broken:
+        assert ends(claim.runs((0, 1, 2)))[1] != ends(claim.broken_runs((0, 1, 2)))[1]
+
+
+def test_a_run_is_told_by_all_that_it_depends_on():
+    one = pretraining({"model.width": 8}, seed=0)
+    assert one.name == pretraining({"model.width": 8}, seed=0).name
+    others = [
+        pretraining({"model.width": 8}, seed=1),
+        pretraining({"model.width": 16}, seed=0),
+        pretraining({"model.width": 8}, seed=0, changed="without_qk_norm"),
+        dataclasses.replace(one, pipeline="finetune", uses=(("start.workdir", one),)),
+    ]
+    assert len({one.name, *(other.name for other in others)}) == 5
+
+
+def test_the_page_is_what_the_results_say():
+    assert (PAGES / "papers.md").read_text(encoding="utf-8") == render(PAGES, claims())
+
+
+def small(seed, **overrides):
+    return pretraining(
+        {
+            "model.width": 8,
+            "model.depth": 1,
+            "data.source": "scenes?digits=1&images=200",
+            "data.eval_source": "scenes?digits=1&images=64",
+            "train.total_steps": 4,
+            **overrides,
+        },
+        seed=seed,
+    )
+
+
+@pytest.mark.slow
+def test_what_was_done_is_not_done_again_and_time_that_is_over_begins_nothing(tmp_path, capfd):
+    start = small(0)
+    later = Run(pipeline="finetune", config=small(1).config, uses=(("start.workdir", start),))
+    assert not perform([later], tmp_path, jobs=2, seconds=0.0)
+    assert start.finished(tmp_path) is None
+    assert perform([later, small(2)], tmp_path, jobs=2, seconds=None)
+    assert "claims: 3 of 3 runs" in capfd.readouterr().err
+    found = later.finished(tmp_path)
+    assert not found.diverged and found.summary["steps"] == 4 and found.cpu_seconds > 0
+    assert found.curve("train/loss")[0] == [1, 4]
+    assert perform([later, start], tmp_path, jobs=2, seconds=0.0)
+    diverging = small(3, **{"optimizer.learning_rate": 1e30, "optimizer.name": "sgd"})
+    assert perform([diverging], tmp_path, jobs=1, seconds=None)
+    assert diverging.finished(tmp_path).diverged
+
+
+def test_the_command_says_which_claims_there_are(capsys):
+    assert command.main(["--list"]) == 0
+    assert "qk_norm" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        command.main(["qk_nrom"])
+    assert ended.value.code == 2 and "there are" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["--budget=20epochs"])
+    assert "no time; expected such as 25m" in capsys.readouterr().err
+
+
+def test_a_conclusion_is_a_row_and_a_section_of_the_page(tmp_path):
+    claim = claims()["blocks"]
+    concluded = Conclusion(
+        verdict="holds", because="It does.", here="0 points", header=("", "x"), rows=[("a", "1")]
+    )
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    from distill.json_files import write_json
+
+    kept = dataclasses.asdict(concluded) | {
+        "runs": 3,
+        "cpu_minutes": 2.4,
+        "date": "2026-01-01",
+        "machine": "one",
+    }
+    write_json(folder / "blocks.json", kept)
+    write_json(folder / "blocks_broken.json", kept | {"verdict": "does not hold"})
+    page = render(tmp_path, {"blocks": claim})
+    assert "| 0 points | **holds** | 2 |" in page and f"## {claim.title}" in page
+    assert "| a | 1 |" in page and "**does not hold**" in page
