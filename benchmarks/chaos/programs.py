@@ -194,7 +194,7 @@ def once(place: Path, make: Callable[[Path], None]) -> Path:
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     done = beside(place, "done")
-    with beside(place, "lock").open("w") as lock:
+    with beside(place, "lock").open("wb") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         if not done.exists():
             shutil.rmtree(place, ignore_errors=True)

@@ -166,7 +166,9 @@ def contents(name: str, versions: Mapping[str, Version]) -> dict[str, Path | byt
                 continue
             told = inside in (CARD, DESCRIPTION)
             found[f"{folder}/{inside}" if folder else inside] = (
-                _bytes(without_paths(path.read_text("utf-8", "surrogateescape"), about))
+                _bytes(
+                    without_paths(path.read_text(encoding="utf-8", errors="surrogateescape"), about)
+                )
                 if told
                 else path
             )

@@ -85,5 +85,5 @@ def test_a_plan_reads_what_the_teacher_is_where_its_run_is(teacher_workdir, tmp_
     planned = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), job.frozen["teacher"])
     assert planned == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
     elsewhere = distill_config(tmp_path / "gone", model__num_classes=10)
-    with pytest.raises(UserError, match=r"does not exist\. .* needs config\.teacher\.model"):
+    with pytest.raises(UserError, match=r"does not exist; .* needs config\.teacher\.model"):
         make_job(elsewhere, mesh, 10)

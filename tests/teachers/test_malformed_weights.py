@@ -171,7 +171,7 @@ def test_what_is_missing_is_named_with_what_is_there(npz, timm):
 
 def test_a_repositorys_name_says_how_to_download_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    wanted = "hf download facebook/dinov2-base --local-dir weights/dinov2-base"
+    wanted = "hf download facebook/dinov2-base --local-dir=weights/dinov2-base"
     for path in ("facebook/dinov2-base", tmp_path / "facebook/dinov2-base"):
         with pytest.raises(UserError, match=wanted):
             open_published(Path(path))

@@ -231,7 +231,7 @@ def trial(random: Random, directory: Path, given: Path) -> Outcome:
         if code is None:
             forked.end(pid, signal.SIGKILL)
             forked.waited(pid, _SECONDS)
-            return Outcome(HUNG, said, log.read_text(errors="replace")[-1500:])
+            return Outcome(HUNG, said, log.read_text(encoding="utf-8", errors="replace")[-1500:])
         if code in (0, 128 + signal.SIGTERM):
             return Outcome(CLEAN, f"{said}: took long")
     output = log.read_text(encoding="utf-8", errors="replace")

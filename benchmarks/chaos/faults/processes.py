@@ -71,7 +71,9 @@ def _ended(pids: list[int]) -> list[int | None]:
 
 def _told(own: Path) -> str:
     logs = (own.with_name(f"{own.name}.{number}.log") for number in range(PROCESSES))
-    return "\n".join(log.read_text(errors="replace")[-1000:] for log in logs if log.exists())
+    return "\n".join(
+        log.read_text(encoding="utf-8", errors="replace")[-1000:] for log in logs if log.exists()
+    )
 
 
 def _noted(own: Path) -> dict[str, object]:
