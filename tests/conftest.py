@@ -30,6 +30,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+import jax
 import pytest
 
 
@@ -52,6 +53,7 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     _keep_loaded_programs()
+    _compile_networks()
 
 
 def _keep_loaded_programs():
@@ -74,6 +76,35 @@ def _keep_loaded_programs():
         return loaded[place]
 
     compilation_cache.get_executable_and_time = load_once
+
+
+def _compile_networks():
+    """Has networks compiled whole where tests call them: operation by operation takes seconds."""
+    from distill.nn.network import Network
+
+    apply, init = Network.apply, Network.init
+
+    @functools.lru_cache(maxsize=64)
+    def compiled(network, method):
+        return jax.jit(functools.partial(apply, network, method=method))
+
+    @functools.wraps(apply)
+    def apply_whole(self, params, *inputs, method=None):
+        is_traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, inputs)))
+        # Of functions made for a call, each is another one.
+        if is_traced or getattr(method, "__closure__", None):
+            return apply(self, params, *inputs, method=method)
+        return compiled(self, method)(params, *inputs)
+
+    @functools.lru_cache(maxsize=64)
+    def compiled_init(network):
+        return jax.jit(functools.partial(init, network))
+
+    @functools.wraps(init)
+    def init_whole(self, key):
+        return init(self, key) if isinstance(key, jax.core.Tracer) else compiled_init(self)(key)
+
+    Network.apply, Network.init = apply_whole, init_whole
 
 
 @pytest.fixture(scope="module", autouse=True)
