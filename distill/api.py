@@ -9,19 +9,18 @@
 Nothing is set for the whole process: no cache, and handlers of signals only while a run trains.
 """
 
-import contextlib
-import logging as stdlib_logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
+from distill.config.values import shown
+from distill.errors import UserError
 from distill.paths import local_path
 from distill.serving.answers import Answers
 from distill.serving.loading import load_model
 from distill.serving.model import Model
+from distill.serving.quiet import orbax_quiet
 
 __all__ = ["Answers", "Model", "distil", "load"]
 
@@ -58,10 +57,15 @@ def distil(
       UserError: for whatever of it cannot be.
       Stopped: a `UserError`, after Ctrl-C or SIGTERM, once everything is saved.
     """
+    _check_path("data", data)
+    _check_path("teacher", teacher, optional=True)
+    _check_path("out", out, optional=True)
+    _check_text("student", student, "such as 'S/16'")
+    _check_text("budget", budget, "such as '30m', '20epochs' or '50000images'")
     # Commands are made of much that other uses of this module need not load.
     from pipelines.auto import run
 
-    with _quiet():
+    with orbax_quiet():
         chosen = run(
             os.fspath(data),
             None if teacher is None else os.fspath(teacher),
@@ -95,20 +99,31 @@ def load(
     Raises:
       UserError: if there is no model that is known.
     """
-    with _quiet():
-        return load_model(os.fspath(path), classes=classes, best=best, image_size=image_size)
+    _check_path("path", path)
+    with orbax_quiet():
+        return load_model(
+            os.fspath(path), classes=classes, best=best, image_size=image_size, called="path"
+        )
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leaves out what Orbax warns of where it reads a checkpoint, while entered."""
-    logger = logging.get_absl_logger()
-    logger.addFilter(_is_told)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_told)
+def _check_path(name: str, value: object, *, optional: bool = False) -> None:
+    """Checks an argument that is a path.
+
+    Raises:
+      UserError: if it is none.
+    """
+    if isinstance(value, str | os.PathLike) or (optional and value is None):
+        return
+    if isinstance(value, Model):
+        raise UserError(f"{name} is a model; give the path of one: {name}={str(value.place)!r}")
+    raise UserError(f"{name} is {shown(value)}; expected a path, as a text or a pathlib.Path")
 
 
-def _is_told(record: stdlib_logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname or record.levelno >= stdlib_logging.ERROR
+def _check_text(name: str, value: object, such_as: str) -> None:
+    """Checks an argument that is a text or None.
+
+    Raises:
+      UserError: if it is neither.
+    """
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{name} is {shown(value)}; expected a text {such_as}")

@@ -12,12 +12,13 @@ from distill.paths import check_reachable, local_path
 _PACKAGE = "configs"
 
 
-def find_config(path: str) -> Path:
+def find_config(path: str, folder: str | None = None) -> Path:
     """The config file at a path, or else the shipped one of that name.
 
     Args:
       path: as a user writes it: a path, or a name such as `pretrain/folder`, with or without
         `configs/` before it and `.py` after it.
+      folder: of the configs that are meant rather than others, where the path names none.
 
     Raises:
       UserError: if there is neither.
@@ -31,7 +32,8 @@ def find_config(path: str) -> Path:
     files = shipped_configs()
     if name in files:
         return files[name]
-    near = _nearest(name, tuple(files))
+    own = [] if "/" in name else [one for one in files if one.startswith(f"{folder}/")]
+    near = _nearest(name, tuple(own)) or _nearest(name, tuple(files))
     guess = f"did you mean --config={near}? " if near else ""
     raise UserError(
         f"config file {path!r} does not exist (working directory {Path.cwd()}), and no config "

@@ -10,7 +10,8 @@ budget is a time (30m, 2h), or 20epochs, 50000images, 800steps.
 Splits, losses, the student, batch and length are chosen, the last two by compiling and timing real
 steps here. OUT/config.py says all of it and why; --dry_run stops there. Then the student is
 trained, measured beside its teacher and exported. The same line goes on where it was interrupted,
-by the config that was written. --config.a.b=value is laid over what is chosen.
+by the config that was written. --config.a.b=value is laid over what is chosen: the keys are those
+of `distill distill_student --help`, without a teacher of `distill pretrain --help`.
 """
 
 from collections.abc import Mapping
@@ -124,4 +125,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    launch(__doc__, FLAGS, main, schema=DistillConfig, outlives_output=True)
+    launch(__doc__, FLAGS, main, outlives_output=True)

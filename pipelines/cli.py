@@ -9,7 +9,7 @@
   distill finetune         --config=FILE --workdir=DIR      fine-tune: classes, resolution
   distill watch            DIR                              a run while it trains, on a page
   distill evaluate         --workdir=DIR                    accuracy, or what features are good for
-  distill predict          --workdir=DIR --output=FILE      a model's scores of images, in a file
+  distill predict          MODEL IMAGE…                     classes of images, printed or in a file
   distill compare          MODEL MODEL … --config=FILE      what students retain of a teacher
   distill human_alignment  --raw_data=DIR                   models beside people, by their trials
   distill fairness         --table=FILE --group=COLUMN      how groups fare by anybody's scores

@@ -12,7 +12,7 @@ import numpy as np
 # Wall-clock measurements: the only figures that may differ between two equal runs.
 _TIMINGS = frozenset(
     "train/images_per_second train/data_wait images_per_second seconds first_step_seconds "
-    "training_seconds milliseconds written bytes time".split()
+    "training_seconds milliseconds written bytes time pauses".split()
 )
 # What is for people, says when it was written, or whose it is.
 _FREE = re.compile(
@@ -134,6 +134,8 @@ def _file(file: Path, root: Path) -> Any:
     content = file.read_bytes()
     if file.suffix == ".jax_export":
         return _program(content)
+    if file.suffix == ".array_record":
+        return _records(file)
     if file.suffix in (".json", ".jsonl"):
         text = content.decode().replace(str(root), "HERE")
         try:
@@ -145,6 +147,20 @@ def _file(file: Path, root: Path) -> Any:
         # An evaluation that a kill cut off may have been written.
         return sorted(set(rows)) if file.name == "evaluations.jsonl" else rows
     return f"{zlib.crc32(content):08x}"
+
+
+def _records(file: Path) -> str:
+    """What the records of a file are, in their order: bytes between them say nothing."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    try:
+        records = ArrayRecordReader(str(file)).read_all()
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+        return f"damaged: {error}"
+    crc = 0
+    for record in records:
+        crc = zlib.crc32(record, zlib.crc32(str(len(record)).encode(), crc))
+    return f"{len(records)} records {crc:08x}"
 
 
 def _program(content: bytes) -> str:

@@ -142,8 +142,11 @@ def read_config_evaluations(
     Raises:
       UserError: if nothing is asked for.
     """
-    tree = load_file(values.config) if values.config else {}
+    tree = load_file(values.config, "evaluate") if values.config else {}
     evals = resolve(EvaluateConfig, tree, overrides).evals
     if not evals:
-        raise UserError("the config asks for nothing; give config.evals.NAME.kind\nSee --help")
+        raise UserError(
+            "nothing is asked for; give a config with evals, or one here, such as "
+            "--config.evals.test.kind=split --config.evals.test.source=folder:PATH\nSee --help"
+        )
     return evals

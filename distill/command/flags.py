@@ -14,6 +14,8 @@ from distill.errors import UserError
 from distill.paths import local_path
 
 _OVERRIDE = "--config."
+# Of a budget, which other programs have flags for.
+_UNITS = ("epochs", "images", "steps")
 MOST_LISTED = 10_000
 """Numbers in one flag."""
 
@@ -172,7 +174,9 @@ def parse(values: flags.FlagValues, arguments: Sequence[str], required: Sequence
       UserError: for unknown or missing flags, stray arguments and what is no path.
     """
     if rest := parse_some(values, arguments, required):
-        raise UserError(f"unexpected argument {rest[0]!r}\nSee --help")
+        is_workdir = "workdir" in values and values.workdir is None and Path(rest[0]).is_dir()
+        hint = f"; a workdir is given as --workdir={rest[0]}" if is_workdir else ""
+        raise UserError(f"unexpected argument {rest[0]!r}{hint}\nSee --help")
 
 
 def parse_some(
@@ -186,7 +190,7 @@ def parse_some(
     try:
         rest = values(["distill", *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
-        raise UserError(_unknown(error, values)) from error
+        raise UserError(_unknown(error, values, arguments)) from error
     except flags.Error as error:
         raise UserError(f"{error}\nSee --help") from error
     for name in values:
@@ -199,8 +203,15 @@ def parse_some(
     return rest
 
 
-def _unknown(error: flags.UnrecognizedFlagError, values: flags.FlagValues) -> str:
+def _unknown(
+    error: flags.UnrecognizedFlagError, values: flags.FlagValues, arguments: Sequence[str]
+) -> str:
     """What is said of a flag that there is not."""
+    unit = error.flagname.removeprefix("total_")
+    if "budget" in values and unit in _UNITS:
+        given = re.search(rf"--{re.escape(error.flagname)}[= ](\d+)( |$)", " ".join(arguments))
+        number = given[1] if given else "N"
+        return f"unknown flag --{error.flagname}; type --budget={number}{unit}\nSee --help"
     if "config" in values and "Did you mean" not in str(error):
         key = error.flagname if "." in error.flagname else f"SECTION.{error.flagname}"
         said = f"a key of the config is given as {_OVERRIDE}{key}=VALUE"

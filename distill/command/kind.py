@@ -32,6 +32,27 @@ def command_of(keys: Collection[str], family: str | None = None) -> str:
     return next(command for command, own in _OWN.items() if not own or {*own} & {*keys})
 
 
+# Where configs of a command are, if it is not a folder of its name.
+_FOLDERS = {
+    "distill_student": "distill",
+    "train_head": "head",
+    "train_pair": "pretrain",
+    "scaling_study": "scaling",
+}
+
+
+def folder_of(schema: type) -> str:
+    """The folder of shipped configs of the command whose configs have a schema."""
+    command = _reader(schema)
+    return _FOLDERS.get(command, command)
+
+
+def _reader(schema: type) -> str:
+    """The command whose configs have a schema."""
+    fields = {f.name for f in dataclasses.fields(schema)}
+    return command_of(fields, "pair" if {"loss", "teacher"} <= fields else None)
+
+
 def family_of(tree: Mapping[str, Any]) -> str | None:
     """Of the model that a config file describes."""
     model = tree.get("model")
@@ -81,7 +102,7 @@ def others_config(schema: type, keys: Collection[str], family: str | None = None
     """
     fields = {f.name for f in dataclasses.fields(schema)}
     of_pairs = {"loss", "teacher"} <= fields
-    here = command_of(fields, "pair" if of_pairs else None)
+    here = _reader(schema)
     there = command_of(keys, family)
     # Targets are stored of both.
     if here == there or (of_pairs and there == "train_pair"):

@@ -26,7 +26,7 @@ from distill.command.flags import (
 )
 from distill.command.help import help_text, is_asked
 from distill.command.host import command_line, nobody_reads
-from distill.command.kind import expecting, family_of
+from distill.command.kind import expecting, family_of, folder_of
 from distill.command.processes import define_process_flags, join
 from distill.command.quiet import quieten_libraries
 from distill.command.streams import keep_streams
@@ -90,7 +90,7 @@ def launch_training(
     def read_config(overrides: dict[str, str], workdir: Path) -> Any:
         if values.branch_from:
             return branch_config(schema, values.branch_from, overrides, workdir)
-        tree = configs.load_file(values.config)
+        tree = configs.load_file(values.config, folder_of(schema))
         keys = tree.keys() | {key.partition(".")[0] for key in overrides}
         with expecting(schema, keys, family_of(tree)):
             tree = complete(tree, overrides) if complete else tree

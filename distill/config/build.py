@@ -261,14 +261,14 @@ class _Builder:
             value = parse_text(value, annotation)
         try:
             built = coerce(value, annotation, here)
+            if built is MISSING:
+                self.problems.append(
+                    f"{here} is {shown(value)}; expected {type_name(annotation)}"
+                    f"{what_to_type(value, annotation, here)}"
+                )
         except UserError as error:
             self.problems.append(str(error))
             return MISSING
-        if built is MISSING:
-            self.problems.append(
-                f"{here} is {shown(value)}; expected {type_name(annotation)}"
-                f"{what_to_type(value, annotation, here)}"
-            )
         return built
 
     def _named(self, annotation, item, default, value, here) -> Any:

@@ -13,18 +13,23 @@ from distill.shipped import find_config
 _SPEC = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*://)?[^:]*):?(.*)", re.DOTALL)
 
 
-def load_file(spec: str) -> dict[str, Any]:
+def load_file(spec: str, folder: str | None = None) -> dict[str, Any]:
     """Runs `get_config` of the file in `spec`, which is `path.py` or `path.py:argument`.
 
     The path may be the name of a config that comes with the project, such as `pretrain/folder`.
     Values that the file computes from others stay references, which `resolve` evaluates.
+
+    Args:
+      spec: as --config has it.
+      folder: of the shipped configs, such as `pretrain`, in which one that is not there is sought
+        first.
 
     Raises:
       UserError: if the file is missing, is no config file, or refuses its argument.
     """
     match = _SPEC.fullmatch(spec)
     path, argument = match.groups() if match else (spec, "")
-    file = find_config(path)
+    file = find_config(path, folder)
     module_spec = importlib.util.spec_from_file_location(file.stem, file)
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"config file {path!r} is not a Python file")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distill.config.values import shown
 from distill.data.sources import CorruptImage
 from distill.data.sources.decoding import Decoding, suffixes
 from distill.data.sources.scanning import LeftOut, scan
@@ -90,12 +91,16 @@ def list_images(images: Images) -> list[str | np.ndarray]:
     """Paths of files, folders searched at any depth, and arrays one by one.
 
     Raises:
-      UserError: if a path is not there, or a folder holds no image.
+      UserError: if a path is not there, a folder holds no image, or something is neither.
     """
     if isinstance(images, np.ndarray):
         return list(images) if images.ndim == 4 else [images]
     if isinstance(images, str | os.PathLike):
         return list(_files(os.fspath(images)))
+    if not isinstance(images, Iterable):
+        raise UserError(
+            f"{shown(images)} is no image; expected a path, or an array as numpy.asarray makes one"
+        )
     return [one for several in images for one in list_images(several)]
 
 

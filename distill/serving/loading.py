@@ -29,6 +29,7 @@ def load_model(
     tokenizer: str | None = None,
     best: bool = False,
     image_size: int | None = None,
+    called: str = "MODEL",
 ) -> Model:
     """Opens the model at a path.
 
@@ -41,6 +42,7 @@ def load_model(
       tokenizer: vocabulary of a pair's text tower; None takes what lies beside its weights.
       best: whether to take a run's best weights instead of its last.
       image_size: in pixels, of published weights; None takes what they are published for.
+      called: what the caller calls the path, for errors.
 
     Raises:
       UserError: if there is no model that is known.
@@ -55,7 +57,7 @@ def load_model(
                 raise UserError("classes are said of a pair, and an export has its own")
             return ExportedModel(found.absolute())
         path = str(_folder(found))
-    model = model_at(path, "MODEL")
+    model = model_at(path, called)
     of_run = isinstance(model, Path)
     if of_run and image_size is not None:
         raise UserError("image_size is of published weights; a run's model has one already")

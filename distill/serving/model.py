@@ -98,6 +98,11 @@ class Model(abc.ABC):
 
     def _answers(self, images: Images, batch_size: int) -> Answers:
         listed = list_images(images)
+        if not listed:
+            raise UserError(
+                "there are no images; give paths of images or folders, or arrays uint8 "
+                "[height, width, C]"
+            )
         names, unreadable, parts = [], {}, []
         for batch in _batches(read_views(listed, self.shown), batch_size, unreadable):
             names += [view.name for view in batch]
@@ -128,8 +133,8 @@ class Model(abc.ABC):
 
 
 def _nothing_to_show(unreadable: Mapping[str, str], count: int) -> UserError:
-    first = next(iter(unreadable.items()), ("", "there is none"))
-    return UserError(f"none of {count} images can be decoded: {first[0]}: {first[1]}")
+    name, why = next(iter(unreadable.items()))
+    return UserError(f"none of {count} images can be decoded: {name}: {why}")
 
 
 def _batches(views: Iterator[View], size: int, unreadable: dict[str, str]) -> Iterator[list[View]]:

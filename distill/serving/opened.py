@@ -27,6 +27,7 @@ from distill.runs.opened import open_model
 from distill.runs.weights import WeightsConfig
 from distill.serving.images import Shown
 from distill.serving.model import Model
+from distill.serving.quiet import orbax_quiet
 from distill.train.workdir import read_config
 
 _NEIGHBOURS = 20
@@ -78,6 +79,7 @@ class OpenedModel(Model):
         """See `Model.about`."""
         return {"model": str(self.place), "step": self._step}
 
+    @orbax_quiet()
     def evaluate(self, data: str | None = None, split: str | None = None) -> dict[str, float]:
         """See `Model.evaluate`; of a model without classes, its features are measured."""
         if data is None:
@@ -104,6 +106,7 @@ class OpenedModel(Model):
 
         return self._model / FILE if isinstance(self._model, Path) else None
 
+    @orbax_quiet()
     def export(
         self, format: str = "stablehlo", output: str | Path | None = None, data: str | None = None
     ) -> Path:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from distill.bounds import MOST_STEPS, BatchSize, Images, Some, SomeEpochs, SomeSteps, check_fields
 from distill.config import how_it_runs
 from distill.errors import GivenTwice, check_each_once
-from distill.train.loggers.logger import check_known
+from distill.train.loggers.logger import LoggerName
 
 _LENGTHS = ("total_steps", "total_epochs", "total_examples")
 
@@ -43,7 +43,7 @@ class TrainConfig:
     keep_best: str | None = how_it_runs(None)
     """Metric, such as val/accuracy, whose best weights are kept beside the checkpoints; see
     `distill.train.best`."""
-    loggers: tuple[str, ...] = how_it_runs(("tensorboard",))
+    loggers: tuple[LoggerName, ...] = how_it_runs(("tensorboard",))
     """Where metrics go beside metrics.jsonl: some of the files of `distill/train/loggers`, such as
     wandb, mlflow, tensorboard; see docs/loggers.md."""
     evaluate_first: bool = False
@@ -55,7 +55,6 @@ class TrainConfig:
     def __post_init__(self):
         check_fields(self)
         check_each_once("loggers", self.loggers)
-        check_known(self.loggers)
         given = [name for name in _LENGTHS if getattr(self, name) is not None]
         if len(given) != 1:
             raise GivenTwice(

@@ -12,7 +12,7 @@ from distill.errors import UserError
 from distill.parallel import distributed
 from distill.train.loggers.background import one_line
 from distill.train.loggers.jsonl import FILE, JsonLines, read
-from distill.train.loggers.logger import LoggedRun, Logger, known_loggers
+from distill.train.loggers.logger import LoggedRun, Logger, as_typed, known_loggers
 
 __all__ = ["FILE", "MetricsLog", "NoLog", "open_log", "read", "series"]
 
@@ -59,7 +59,7 @@ class MetricsLog:
                     others = tuple(one for one in loggers if one != name)
                     raise UserError(
                         f"cannot log to {name}: {told}\nMend that, or leave it out: "
-                        f"--config.train.loggers={others!r}"
+                        f"{as_typed(others)}"
                     ) from error
                 _log.warning("%s gets nothing of this start of the run: %s", name, told)
 

@@ -116,3 +116,34 @@ def test_a_crash_and_a_hang_are_those_of_their_trials_alone(tmp_path):
     assert done.returncode == 1, done.stderr[-2000:]
     found = {one["number"]: one["came"] for one in trials(tmp_path)}
     assert found == {0: "clean", 1: "traceback", 2: "hung", 3: "clean"}
+
+
+# A bit in what each class of an export is called, which is asked about photographs.
+NAMES = """
+from benchmarks.chaos.fault import Fault
+from benchmarks.chaos.faults import damages
+def flip(file, random):
+    names = file.read_bytes()
+    file.write_bytes(bytes(one ^ 1 if chr(one).isdigit() else one for one in names))
+    return "flipped"
+def trial(random, directory, given):
+    def names(files):
+        return next(file for file in files if file.name == "class_names.json"), random
+    own = given / "played" / directory.name
+    return damages.played(damages.SCENES["served"], own, given, names)
+damages.damaged = flip
+damages.FAULT = Fault(name="damages", tries="one", trials=2, trial=trial, seconds=1000)
+"""
+UNCHECKED = """
+from distill.export import versions
+versions.damage_in = lambda *_, **__: []
+"""
+
+
+def test_other_names_of_classes_are_clean_and_silent_where_checksums_are_not_compared(tmp_path):
+    done = campaign(tmp_path, "--trials=damages=1", before=NAMES)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert trials(tmp_path)[-1]["tried"].endswith("refused")
+    done = campaign(tmp_path, "--only=damages:1", before=NAMES + UNCHECKED)
+    assert done.returncode == 1, done.stdout
+    assert trials(tmp_path)[-1]["came"] == "silent", trials(tmp_path)[-1]

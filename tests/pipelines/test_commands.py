@@ -177,6 +177,12 @@ def test_help_helps(command):
     assert HELP[command] in done.stdout
 
 
+def test_help_of_auto_is_a_page_that_names_where_the_keys_are():
+    done = run_command("auto", "--help")
+    assert done.returncode == 0 and done.stdout.count("\n") < 60
+    assert "distill distill_student --help" in done.stdout and "--budget" in done.stdout
+
+
 def test_help_of_a_script_helps():
     """In a process of its own; the scripts differ in nothing that starts them."""
     done = run_python("pipelines/distill_student.py", "--help")

@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,8 @@ from benchmarks.chaos.mutations import flipped
 
 # What has no checksums, see docs/reliability.md: another digit in it is another digit.
 _UNCHECKED = ("metrics.jsonl", "evaluations.jsonl")
-_NOT_READ = ("train.log", "report.html", ".lock")
+_NOT_READ = ("train.log", "report.html", ".lock", "events.out.tfevents", "MODEL_CARD.md")
+_STEP = re.compile(r"/checkpoints/(\d+)/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +240,27 @@ def damaged(file: Path, random: Random) -> str:
     return way
 
 
+def kind(file: Path) -> str:
+    """What a file is: its path without numbers and names that are drawn."""
+    return re.sub(r"[0-9a-f]{32}|\d+", "N", file.as_posix())
+
+
+def drawn(files: Sequence[Path], random: Random) -> Path:
+    """A file, of a kind that is drawn first: most files are parts of older checkpoints, and unread.
+
+    Args:
+      files: those there are.
+      random: what draws.
+    """
+    steps = [int(step) for file in files for step in _STEP.findall(file.as_posix())]
+    kinds: dict[str, list[Path]] = {}
+    for file in files:
+        step = _STEP.search(file.as_posix())
+        older = step is not None and int(step[1]) < max(steps)
+        kinds.setdefault("older" if older else kind(file), []).append(file)
+    return random.choice(kinds[random.choice(sorted(kinds))])
+
+
 def trial(random: Random, directory: Path, given: Path) -> Outcome:
     """Damages a file of what a command reads, and runs it."""
     scene = SCENES[random.choice(sorted(SCENES))]
@@ -246,7 +269,7 @@ def trial(random: Random, directory: Path, given: Path) -> Outcome:
     shutil.rmtree(own, ignore_errors=True)
     for name in ("facts.json", "log"):
         programs.beside(own, name).unlink(missing_ok=True)
-    outcome = played(scene, own, given, lambda files: (random.choice(files), random))
+    outcome = played(scene, own, given, lambda files: (drawn(files, random), random))
     if outcome.came == CLEAN:
         shutil.rmtree(own)
     return outcome

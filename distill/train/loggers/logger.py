@@ -6,7 +6,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from distill.errors import UserError, did_you_mean
 from distill.json_files import read_json, write_json
@@ -93,17 +93,31 @@ def known_loggers() -> dict[str, LoggerKind]:
     return {one.name: one for one in found}
 
 
-def check_known(names: Sequence[str]) -> None:
-    """Checks that there are loggers of these names.
+def known_logger(text: str, key: str) -> str:
+    """A logger's name.
+
+    Args:
+      text: as it was given.
+      key: that it is of, for errors.
 
     Raises:
-      ValueError: naming the first that there is not, and those that there are.
+      UserError: naming it if there is no such logger, and those that there are.
     """
     known = known_loggers()
-    for name in names:
-        if name not in known:
-            near = did_you_mean(name, known)
-            raise ValueError(f"loggers has {name!r}; expected some of {', '.join(known)}{near}")
+    if text not in known:
+        near = did_you_mean(text, known)
+        raise UserError(f"{key} has {text!r}; expected some of {', '.join(known)}{near}")
+    return text
+
+
+LoggerName = Annotated[str, known_logger]
+"""The name of a logger that there is, in a config."""
+
+
+def as_typed(names: Sequence[str]) -> str:
+    """`config.train.loggers` with these names, as a shell takes it."""
+    listed = ",".join(map(repr, names)) + ("," if len(names) == 1 else "")
+    return f'"--config.train.loggers=({listed})"'
 
 
 def check_installed(names: Sequence[str]) -> None:

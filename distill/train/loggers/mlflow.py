@@ -16,6 +16,9 @@ _OTHER = re.compile(r"[^\w\-. :/]", re.ASCII)
 _MOST_METRICS, _MOST_PARAMS, _LONGEST = 1000, 100, 6000
 # What a run has logged at every line, to see how far an earlier start came.
 _EVERYWHERE = "train/loss"
+# MLflow's own are minutes, in which a run that begins says nothing. What is sent later is sent
+# again with the next row.
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class MlflowRun:
@@ -28,8 +31,12 @@ class MlflowRun:
     def __init__(self, run: LoggedRun):
         from mlflow.tracking import MlflowClient
 
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
         # It says what tables it makes.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        # It says every try that failed; what comes of them all is said once.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         said = run.known.get("mlflow", {})
         # The workdir's own store moves with it.
         place = os.environ.get("MLFLOW_TRACKING_URI", "")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import shlex
 import sys
 import threading
 import time
@@ -69,6 +70,8 @@ def test_the_loggers_are_those_of_the_files():
     "loggers, message",
     [
         ("('wandbb',)", "expected some of jsonl, mlflow, tensorboard, wandb; did you mean 'wandb'"),
+        ("wandbb", "expected some of jsonl, mlflow, tensorboard, wandb; did you mean 'wandb'"),
+        ("wandb", """; type --config.train.loggers="('wandb',)\""""),
         ("('wandb','wandb')", "must name each once"),
     ],
 )
@@ -109,7 +112,14 @@ def test_what_cannot_be_opened_ends_a_run_that_begins_and_none_that_goes_on(tmp_
     add("closed", refuses)
     with pytest.raises(UserError, match="cannot log to closed: no API key") as caught:
         MetricsLog(tmp_path, -1, ("tensorboard", "closed"))
-    assert "--config.train.loggers=('tensorboard',)" in str(caught.value)
+    advice = str(caught.value).rpartition(": ")[2]
+    assert shlex.split(advice) == ["--config.train.loggers=('tensorboard',)"]
+    with pytest.raises(UserError) as caught:
+        MetricsLog(tmp_path, -1, ("jsonl", "closed", "tensorboard"))
+    advice = str(caught.value).rpartition(": ")[2]
+    assert shlex.split(advice) == ["--config.train.loggers=('jsonl','tensorboard')"]
+    with pytest.raises(UserError, match=r'"--config.train.loggers=\(\)"'):
+        MetricsLog(tmp_path, -1, ("closed",))
     log = MetricsLog(tmp_path, 5, ("closed",))
     log.write(6, {"train/loss": 1.0})
     log.close()

@@ -116,3 +116,25 @@ def test_mlflow_goes_on_with_its_run_in_the_workdir(tmp_path, monkeypatch):
     assert run.data.tags["branched_from"] == "runs/a@5"
     with sqlite3.connect(workdir / "mlflow.db") as database:
         assert database.execute("select count(*) from runs").fetchone() == (1,)
+
+
+def test_mlflow_that_does_not_answer_is_said_soon_and_once(tmp_path):
+    """In a process of its own: what MLflow logs goes past the logging that tests see."""
+    pytest.importorskip("mlflow", reason="mlflow is not installed: pip install -e '.[mlflow]'")
+    script = """
+import sys
+from pathlib import Path
+from distill.errors import UserError
+from distill.train.metrics import MetricsLog
+try:
+    MetricsLog(Path(sys.argv[1]), -1, ("tensorboard", "mlflow"))
+except UserError as error:
+    print(error)
+"""
+    # A port that nothing listens to.
+    env = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    done = run_python("-c", script, str(tmp_path), env=env)
+    first, advice = done.stdout.splitlines()
+    assert first.startswith("cannot log to mlflow: API request to http://127.0.0.1:1/")
+    assert advice == "Mend that, or leave it out: \"--config.train.loggers=('tensorboard',)\""
+    assert "Retry" not in done.stderr
