@@ -1,6 +1,7 @@
 """What follows on training: what the student is worth beside its teacher, and its exports."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,8 @@ def measure(chosen: Chosen) -> dict[str, dict[str, float]]:
     if left:
         say(f"auto: measures the {_who(chosen)}'s features")
         _head(_who(chosen))
-        known |= {name: one for name, one in _grouped(evaluate(workdir, left), left).items()}
+        known |= _grouped(evaluate(workdir, left), left)
+        sys.stdout.flush()
     student = {k: v for name in evals for k, v in known.get(name, {}).items()}
     found = {"student": student}
     teacher = config.teacher if isinstance(config, DistillConfig) else None
@@ -99,6 +101,7 @@ def _of_teacher(chosen: Chosen, teacher: Any, evals: Any, file: Path) -> dict[st
         say(f"auto: the teacher is not measured: {error}")
     if chosen.match == "logits":
         found |= _as_classifier(teacher, data)
+    sys.stdout.flush()
     file.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return found
 
