@@ -21,7 +21,7 @@ from absl import flags
 
 from distill.auto.choose import Chosen, choose
 from distill.auto.finish import conclude, export, measure
-from distill.auto.request import Request, absolute, default_out
+from distill.auto.request import Request, absolute, check_out, default_out
 from distill.command.flags import define_path, define_verbose, parse_some, split_overrides
 from distill.command.launch import launch
 from distill.errors import UserError
@@ -84,7 +84,9 @@ def run(
         budget=budget,
         overrides=overrides or {},
     )
-    chosen = choose(request, out or default_out(request))
+    place = out or default_out(request)
+    check_out(request, place)
+    chosen = choose(request, place)
     if dry_run:
         say(f"auto: train it with {request.line(chosen.out)}")
         return chosen

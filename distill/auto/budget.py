@@ -21,7 +21,7 @@ class Budget:
     """How long to train; exactly one of the first four is given."""
 
     seconds: float | None = None
-    """Of the whole run, evaluations and compilation among it."""
+    """Of training, evaluations on the way and compilation among it."""
     epochs: float | None = None
     images: int | None = None
     steps: int | None = None

@@ -14,7 +14,7 @@ from distill.auto.images import choose_images
 from distill.auto.layout import find_data
 from distill.auto.measured import open_rig
 from distill.auto.recipe import Match, Recipe, choose_recipe
-from distill.auto.request import CONFIG, Request, remember, remembered
+from distill.auto.request import CONFIG, Request, forget, remember, remembered
 from distill.auto.sizing import Sized, choose_size
 from distill.auto.student import checked_variant, choose_student
 from distill.auto.teacher import Taught, find_teacher
@@ -152,6 +152,7 @@ class _Draft:
         values = said(config, tree, self.overrides)
         content = config_text(values, choices, title=title, command=command)
         out.mkdir(parents=True, exist_ok=True)
+        forget(out)
         remember(request, out, self.command, self.recipe.match, choices)
         write_whole(out / CONFIG, content)
         print(f"\n{choice_table(choices)}\n", flush=True)

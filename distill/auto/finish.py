@@ -1,6 +1,8 @@
 """What follows on training: what the student is worth beside its teacher, and its exports."""
 
 import json
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ from distill.evaluate.evaluation import EvaluationConfig
 from distill.evaluate.split import SplitConfig
 from distill.evaluate.transfer import SHORT_FORM, TransferConfig
 from distill.evaluate.zeroshot import ZeroShotEvaluationConfig
-from distill.export.model import NotInstalled
+from distill.export.model import Exportable, NotInstalled
 from distill.export.prepared import prepare
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, check_format
 from distill.parallel.printed import say
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluated import FILE, evaluate
+from distill.runs.models import recorded_model
 from distill.runs.teachers import TEACHER
 from distill.terminal import text_table
 from distill.train.progress import format_figure
@@ -28,6 +31,8 @@ from students.pair import PairModel
 
 EXPORTED = ("stablehlo", "saved_model", "onnx")
 """Formats that are written where their packages are installed."""
+# Figures that are of student and teacher together.
+_OF_PAIR = ("agreement", "kl", "cka", "cosine")
 # Neighbours that vote, of images enough.
 _NEIGHBOURS = 20
 # Of more images, features are learnt from so many.
@@ -54,8 +59,10 @@ def measure(chosen: Chosen) -> dict[str, dict[str, float]]:
     known = _known(workdir)
     left = {name: one for name, one in evals.items() if name not in known}
     if left:
-        say("auto: measures the student's features")
-        known |= {name: one for name, one in _grouped(evaluate(workdir, left), left).items()}
+        say(f"auto: measures the {_who(chosen)}'s features")
+        _head(_who(chosen))
+        known |= _grouped(evaluate(workdir, left), left)
+        sys.stdout.flush()
     student = {k: v for name in evals for k, v in known.get(name, {}).items()}
     found = {"student": student}
     teacher = config.teacher if isinstance(config, DistillConfig) else None
@@ -75,6 +82,7 @@ def _of_teacher(chosen: Chosen, teacher: Any, evals: Any, file: Path) -> dict[st
         return {}
     data, found = chosen.config.data, {}
     say("auto: measures the teacher's features")
+    _head(TEACHER)
     of_source = {
         name: TransferConfig(
             sources=(data.source,),
@@ -91,8 +99,37 @@ def _of_teacher(chosen: Chosen, teacher: Any, evals: Any, file: Path) -> dict[st
         found = evaluate(teacher.place, of_source, output=file.with_suffix(".jsonl"))
     except UserError as error:
         say(f"auto: the teacher is not measured: {error}")
+    if chosen.match == "logits":
+        found |= _as_classifier(teacher, data)
+    sys.stdout.flush()
     file.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return found
+
+
+def _as_classifier(teacher: Any, data: DataConfig) -> dict[str, float]:
+    """The teacher's accuracy on what the student is validated and tested on, where it has any."""
+    held = {"val": data.validation_split, "test": data.test_split}
+    evals = {
+        name: SplitConfig(source=data.source, split=split)
+        for name, split in held.items()
+        if split is not None
+    }
+    # Keeps no line: the directory is not this run's.
+    with tempfile.TemporaryDirectory() as kept:
+        try:
+            return evaluate(teacher.place, evals, output=Path(kept) / FILE)
+        except UserError as error:
+            say(f"auto: the teacher's accuracy is not measured: {error}")
+            return {}
+
+
+def _who(chosen: Chosen) -> str:
+    return "model" if chosen.command == "pretrain" else "student"
+
+
+def _head(who: str) -> None:
+    """Says on standard output whose figures follow."""
+    print(f"\n{who}", flush=True)
 
 
 def _evaluations(chosen: Chosen) -> Iterator[tuple[str, EvaluationConfig]]:
@@ -158,7 +195,7 @@ def export(chosen: Chosen) -> None:
     left = [form for form in EXPORTED if not _versions(_place(place, form))]
     if not left:
         return
-    say("auto: exports the student")
+    say(f"auto: exports the {_who(chosen)}")
     images = dict(compared_on=SplitConfig(), images=_CHECKED)
     how: Any = dict(best=False, dtype="float32", **images)
     model, samples, about = prepare(workdir, None, recorded, **how)
@@ -177,8 +214,21 @@ def export(chosen: Chosen) -> None:
         missing.append(str(error))
     for one in missing:
         say(f"auto: left out {one}")
-    others = ", ".join(form for form in FORMATS if form not in EXPORTED)
-    say(f"auto: distill export --workdir={workdir} --format=… writes others, too: {others}")
+    others = [form for form in FORMATS if form not in EXPORTED and _takes(form, model)]
+    if others:
+        listing = ", ".join(others)
+        say(f"auto: distill export --workdir={workdir} --format=… writes others, too: {listing}")
+
+
+def _takes(form: str, model: Exportable) -> bool:
+    """Whether a format can hold a model, installed here or not."""
+    try:
+        check_format(form, model)
+    except NotInstalled:
+        return True
+    except UserError:
+        return False
+    return True
 
 
 def _short(error: UserError) -> str:
@@ -199,16 +249,21 @@ def conclude(chosen: Chosen, measured: dict[str, dict[str, float]]) -> None:
     summary = read_summary(chosen.out) or {}
     mine, theirs = measured.get("student", {}), measured.get(TEACHER, {})
     found = {name: value for name, value in (summary | mine).items() if _shown(name)}
-    who = "model" if chosen.command == "pretrain" else "student"
-    header = ("figure", who) if chosen.command == "pretrain" else ("figure", who, TEACHER)
-    rows = [
-        (name, format_figure(name, value), _of_teacher_beside(name, summary, theirs))
-        for name, value in found.items()
-    ]
-    if rows:
-        print(f"\n{text_table(header, [row[: len(header)] for row in rows])}")
+    who = _who(chosen)
+    beside, alone = [], []
+    for name, value in found.items():
+        value, other = format_figure(name, value), _of_teacher_beside(name, summary, theirs)
+        if other is None:
+            pair = name.partition("/")[2] in _OF_PAIR
+            alone.append((f"{name} with the teacher" if pair else name, value))
+        else:
+            beside.append((name, value, other))
+    for header, rows in (("figure", who, TEACHER), beside), (("figure", who), alone):
+        if rows:
+            print(f"\n{text_table(header, rows)}")
     print(f"\n{who:<8}  {chosen.out}")
-    print(f"use it    distill predict {chosen.out} IMAGE… | FOLDER")
+    more = "" if _tells_classes(chosen) else " --embeddings --output=FILE.npz"
+    print(f"use it    distill predict {chosen.out} IMAGE… | FOLDER{more}")
     skipped = summary.get("skipped_images")
     if skipped:
         print(
@@ -217,15 +272,24 @@ def conclude(chosen: Chosen, measured: dict[str, dict[str, float]]) -> None:
         )
 
 
+def _tells_classes(chosen: Chosen) -> bool:
+    """Whether `distill predict` has classes to print; a pair has those of the run's images."""
+    if chosen.match == "words":
+        return "zeroshot" in chosen.config.evals
+    return bool(recorded_model(chosen.out).num_classes)
+
+
 def _shown(name: str) -> bool:
     head, _, metric = name.partition("/")
-    kept = ("accuracy", "agreement", "kl", "cka", "cosine")
+    kept = ("accuracy", *_OF_PAIR)
     named = head in ("test", "val", "views", "zeroshot", "probe") and metric in kept
     return named or head == "knn"
 
 
-def _of_teacher_beside(name: str, summary: dict[str, float], figures: dict[str, float]) -> str:
+def _of_teacher_beside(
+    name: str, summary: dict[str, float], figures: dict[str, float]
+) -> str | None:
     """The teacher's figure: measured alike, or beside the student's while that trained."""
     head, _, metric = name.partition("/")
     value = summary.get(f"{head}/{TEACHER}_{metric}", figures.get(name))
-    return "—" if value is None else format_figure(name, value)
+    return None if value is None else format_figure(name, value)

@@ -1,7 +1,7 @@
 """Which kind of data a path holds, found by looking at it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from distill.data.sources.decoding import suffixes
@@ -120,6 +120,33 @@ def _folder(path: str) -> Found:
     raise UserError(
         f"no images under {path} (there is {kinds or 'nothing'}); give a folder of images, or a "
         "source by its name, such as wds:PATH (docs/data.md)"
+    )
+
+
+def why_no_classes(source: str, names: Sequence[str]) -> str | None:
+    """What keeps images in folders from having classes to learn, and what to give; None of others.
+
+    Args:
+      source: the data source's name.
+      names: its classes, fewer than two.
+    """
+    if len(names) == 1:
+        return f"{source} has a single class, {names[0]}: give folders of two classes or more"
+    kind, path, _ = parts_of(source)
+    if kind != "images" or in_bucket(path) or not os.path.isdir(path):
+        return None
+    top = list_folder(path)
+    if top.images or not top.folders:
+        return None
+    inside = {name: list_folder(os.path.join(path, name)) for name in top.folders}
+    if any(one.folders or not one.images for one in inside.values()):
+        return None
+    count, folders = sum(len(one.images) for one in inside.values()), len(inside)
+    if folders == 1:
+        return f"{path} has a single class, {top.folders[0]}: give folders of two classes or more"
+    return (
+        f"{path} has {count} images in {folders} folders, too few for classes: give {_FEWEST} of "
+        "each or more"
     )
 
 

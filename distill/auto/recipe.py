@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from distill.auto.choices import Choice
 from distill.auto.images import Images
+from distill.auto.layout import why_no_classes
 from distill.auto.student import Student
 from distill.auto.teacher import Taught
 from distill.data.classes import places
@@ -89,6 +90,11 @@ def _match(images: Images, taught: Taught | None) -> tuple[Match, str]:
     names = images.class_names
     if taught is None:
         if len(names) < 2:
+            if why := why_no_classes(images.section["source"], names):
+                raise UserError(
+                    f"without a teacher, classes are learned from labels, and {why}; or give "
+                    "--teacher=PATH, of a run or published weights, which needs no labels"
+                )
             raise UserError(
                 "without a teacher, classes are learned from labels, and there are none: give "
                 "--teacher=PATH, of a run or published weights, or images in folders, a class each "

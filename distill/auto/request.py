@@ -1,6 +1,8 @@
 """What a user asks for in a line, and what of it an output directory remembers."""
 
 import dataclasses
+import errno
+import fcntl
 import os
 import re
 import shlex
@@ -9,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from distill.auto.choices import Choice
+from distill.data.sources.formats import parts_of
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
-from distill.paths import local_path
+from distill.parallel.printed import say
+from distill.paths import in_bucket, local_path
+from distill.train.workdir import CLASSES, DATA
 
 CONFIG = "config.py"
 """Of an output directory: the config that was chosen."""
@@ -62,11 +67,33 @@ def default_out(request: Request) -> Path:
     return Path(local_path(f"runs/{name}"))
 
 
+def check_out(request: Request, out: Path) -> None:
+    """Checks that what is written does not lie among the images.
+
+    Raises:
+      UserError: if `out` is the folder that they are in, or one in it.
+    """
+    _, argument, _ = parts_of(request.data)
+    for text in filter(None, (request.data, argument)):
+        if in_bucket(text) or not os.path.isdir(os.path.expanduser(text)):
+            continue
+        folder, place = Path(local_path(text)).resolve(), out.expanduser().resolve()
+        if place == folder or folder in place.parents:
+            where = "is the folder of images itself" if place == folder else f"lies in {folder}"
+            raise UserError(
+                f"{out} {where}, where what a run writes would be read as images and classes; "
+                "choose another --out, outside of it"
+            )
+
+
 def remembered(request: Request, out: Path) -> dict[str, Any] | None:
     """What a directory says of an earlier line that asked for the same; None of a new one.
 
+    What another line chose, of which nothing is trained, counts for nothing: a dry run's, or that
+    of a line which ended before its first step. `forget` removes it.
+
     Raises:
-      UserError: if it is of another line, or holds something else.
+      UserError: if it is of another line that has trained, or holds something else.
     """
     config, record = out / CONFIG, out / RECORD
     if not config.exists():
@@ -82,6 +109,9 @@ def remembered(request: Request, out: Path) -> dict[str, Any] | None:
         for key, value in asked.items()
         if there.get(key) != value
     ]
+    if different and not _begun(out):
+        say(f"auto: chooses anew in {out}, where another line has chosen and trained nothing")
+        return None
     if different:
         listing = "\n".join(different)
         raise UserError(
@@ -89,6 +119,35 @@ def remembered(request: Request, out: Path) -> dict[str, Any] | None:
             "line; what it chose is in its config.py"
         )
     return found
+
+
+def _begun(out: Path) -> bool:
+    """Whether the run in a directory has taken a step, or a process is at work there."""
+    kept = [file for file in out.glob("checkpoints/*") if file.name.isdigit()]
+    metrics = out / "metrics.jsonl"
+    if kept or (metrics.exists() and metrics.stat().st_size):
+        return True
+    if not (out / ".lock").exists():
+        return False
+    with (out / ".lock").open("r+b") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
+
+
+def forget(out: Path) -> None:
+    """Removes what a line chose, and what its run recorded of itself before its first step.
+
+    Raises:
+      UserError: if a run has begun there since `remembered` looked.
+    """
+    if _begun(out):
+        raise UserError(f"another line has begun to train in {out} meanwhile; choose another --out")
+    # Without a config nothing is remembered, should this be interrupted after it.
+    for name in ("config.json", CLASSES, DATA, "teachers.json", CONFIG, RECORD):
+        (out / name).unlink(missing_ok=True)
 
 
 def remember(

@@ -165,6 +165,8 @@ def _length(found: Measured, batch: int, budget: Budget, images: Images) -> tupl
             why += ", four fifths go into steps"
     took = format_time(found.seconds)
     why += f"; a step took {took}, so about {format_seconds(steps * found.seconds)} of steps"
+    if budget.seconds is not None and budget.most_epochs is None:
+        why += "; timing steps before, measuring and exporting after come beside the budget"
     said = f"{steps:,} steps, {steps / an_epoch:,.3g} epochs"
     keys = ("train.total_steps", "train.total_epochs", "train.total_examples")
     return steps, Choice("length", said, why, keys)

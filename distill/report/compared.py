@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.report import html
 from distill.report.compared_figures import DRAWN, Models
-from distill.runs.retained import images_of, interval, shares
+from distill.runs.retained import images_of, interval, recorded_images, shares
 from distill.train.progress import format_figure
 
 PAGE = "compare.html"
@@ -86,10 +86,25 @@ def warnings(result: Mapping[str, Any]) -> list[str]:
     first = result["models"][0]["name"]
     return [
         f"warning: {evaluation}: {name} is of other images than {first}, {said}; "
-        "nothing is said to be retained"
+        f"nothing is said to be retained{_to_type(result, evaluation, name)}"
         for evaluation, models in result["other_images"].items()
         for name, said in models.items()
     ]
+
+
+def _to_type(result: Mapping[str, Any], evaluation: str, name: str) -> str:
+    """What makes a model be evaluated on the images of the first one, where a split does."""
+    lines = {one["name"]: one["evaluations"].get(evaluation) for one in result["models"]}
+    line, first = lines[name], lines[result["models"][0]["name"]]
+    ours, theirs = recorded_images(line or {}), recorded_images(first or {})
+    if len(ours) != 1 or len(theirs) != 1 or ours[0]["source"] != theirs[0]["source"]:
+        return ""
+    if "split" not in (line or {}).get("config", {}):
+        return ""
+    split = theirs[0]["split"]
+    if split is None or split == ours[0]["split"]:
+        return ""
+    return f". --config.evals.{evaluation}.split={split} evaluates all on the same images"
 
 
 def _ratio(kept: Mapping[str, Any]) -> str:

@@ -119,7 +119,8 @@ class Loop:
 
         Raises:
           NonFinite: at a non-finite loss or gradient; the last good checkpoint stays the newest.
-          Stopped: after SIGTERM or SIGINT, once the state is saved.
+          Stopped: after SIGTERM or SIGINT, once the state is saved; after the last step, too, so
+            that what would follow on training is left to the next start.
           RunFailed: if the data is too corrupt to go on or cannot be read; where there is one
             process, once the state is saved.
         """
@@ -169,14 +170,20 @@ class Loop:
                         self._record(number, due, rows, states, frozen)
                 if due.stop:
                     self._wait()
-                    raise Stopped(
-                        f"stopped by {stop} after step {number} of {self.total_steps}; "
-                        "everything is saved. Run the same command to continue"
-                    )
+                    raise self._stopped(stop, number)
                 if number < self.total_steps:
                     batch = self._next_batch(number, due, pending, states)
-        self._wait()
+            self._wait()
+            # What came while the last step was evaluated and saved; processes agree on each number.
+            if stop := request.after(self.total_steps + 1):
+                raise self._stopped(stop, self.total_steps)
         return states
+
+    def _stopped(self, signal: str | None, number: int) -> Stopped:
+        return Stopped(
+            f"stopped by {signal} after step {number} of {self.total_steps}; everything is saved. "
+            "Run the same command to continue"
+        )
 
     def _stands(self) -> str:
         """The newest step of which everything is on disk, in words."""
@@ -207,7 +214,6 @@ class Loop:
 
     def _due(self, number: int, stop: bool) -> "_Due":
         last, intervals = number == self.total_steps, self.config.intervals(self.total_steps)
-        stopping = stop and not last
         kept = number in self.save_at
         if self.config.keep_every is not None:
             kept = kept or number % self.config.keep_every == 0
@@ -218,8 +224,8 @@ class Loop:
                 for track in self.tracks.values()
                 for evaluation in track.evaluations
             ),
-            save=last or stopping or kept or number % intervals.save == 0,
-            stop=stopping,
+            save=last or stop or kept or number % intervals.save == 0,
+            stop=stop,
         )
 
     def _record(

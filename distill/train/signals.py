@@ -80,8 +80,10 @@ class StopRequest:
 
     def after(self, step: int) -> str | None:
         """The signal because of which the run stops after `step`; to be asked after every step."""
-        if distributed.stop_agreed(step):
-            return self._name or signal.SIGTERM.name
+        if distributed.several():
+            # One that was sent a signal goes on, too, until the others know.
+            agreed = distributed.stop_agreed(step)
+            return (self._name or signal.SIGTERM.name) if agreed else None
         return self._name
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -8,6 +8,8 @@ from PIL import Image
 
 from distill.auto.images import choose_images
 from distill.auto.layout import find_data
+from distill.auto.recipe import choose_recipe
+from distill.auto.student import choose_student
 from distill.data import open_source
 from distill.errors import UserError
 
@@ -176,3 +178,23 @@ def test_shards_are_known_by_their_names(tmp_path, file, source):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_bytes(b"")
     assert find_data(str(tmp_path)).source == f"{source}:{tmp_path}"
+
+
+@pytest.mark.parametrize(
+    ("folders", "form", "said"),
+    [
+        ({"cat": 1, "dog": 1}, "{}", "2 images in 2 folders, too few for classes: give 2 of each"),
+        ({"cat": 3}, "{}", "a single class, cat: give folders of two classes"),
+        ({"cat": 3}, "folder:{}", "a single class, cat: give folders of two classes"),
+        ({"": 3}, "{}", "there are none"),
+        ({"a/b": 2, "a/c": 2}, "{}", "there are none"),
+    ],
+)
+def test_folders_without_classes_to_learn_are_told_why(folders, form, said, tmp_path):
+    for folder, count in folders.items():
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for seed in range(count):
+            small_photos.photograph(0, seed).save(tmp_path / folder / f"{seed}.png")
+    images = chosen(form.format(tmp_path))
+    with pytest.raises(UserError, match=said):
+        choose_recipe(images, None, choose_student(None, None, images))

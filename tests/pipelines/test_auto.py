@@ -1,6 +1,8 @@
 """`distill auto`: a student in one line."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -13,7 +15,7 @@ import distill
 from distill.auto import choose as choosing
 from distill.auto import finish
 from distill.auto.measured import Rig
-from distill.auto.request import RECORD
+from distill.auto.request import RECORD, Request, remember, remembered
 from distill.config import load_file, resolve
 from distill.errors import UserError
 from distill.export.model import NotInstalled
@@ -114,8 +116,57 @@ def test_a_dry_run_writes_the_config_and_nothing_else(vit, tmp_path, capsys, mon
     line = (str(data), str(vit), "mu/8", "8images", out)
     assert auto.run(*line, dry_run=True, overrides=given) == chosen
     assert "nothing is measured again" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"overrides: .* now\nChoose another --out"):
-        auto.run(*line, dry_run=True)
+    # Of what has trained nothing, another line takes the place, and a run's claim with it.
+    monkeypatch.undo()
+    monkeypatch.setattr("distill.auto.measured._STEPS", 1)
+    (out / "config.json").write_text("{}")
+    again = auto.run(*line[:3], "16images", out, dry_run=True, overrides=given)
+    assert again.config == config and not (out / "config.json").exists()
+    assert "another line has chosen and trained nothing" in capsys.readouterr().err
+    assert json.loads((out / RECORD).read_text())["request"]["budget"] == "16images"
+    (out / "metrics.jsonl").write_text('{"step": 1}\n')
+    with pytest.raises(UserError, match=r"budget: .* now\nChoose another --out"):
+        auto.run(*line, dry_run=True, overrides=given)
+
+
+def test_what_another_process_is_at_work_on_is_not_replaced(photos, tmp_path):
+    out = tmp_path / "out"
+    request = Request(data=str(photos))
+    out.mkdir()
+    remember(request, out, "pretrain", "labels", [])
+    (out / "config.py").write_text("")
+    other = Request(data=str(photos), budget="3epochs")
+    assert remembered(other, out) is None
+    script = (
+        "import fcntl, sys\n"
+        "lock = open(sys.argv[1], 'wb')\n"
+        "fcntl.lockf(lock, fcntl.LOCK_EX)\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(out / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        with pytest.raises(UserError, match="is of another line"):
+            remembered(other, out)
+        process.communicate()
+    assert remembered(other, out) is None
+
+
+@pytest.mark.parametrize("place", ["", "out", "a/b"])
+@pytest.mark.parametrize("kind", ["", "folder:"])
+def test_nothing_is_written_among_the_images(kind, place, photos, vit, monkeypatch):
+    monkeypatch.setattr(choosing, "find_teacher", None)
+    for dry_run in (False, True):
+        with pytest.raises(UserError, match="choose another --out, outside of it"):
+            auto.run(f"{kind}{photos}", str(vit), out=photos / place, dry_run=dry_run)
+    monkeypatch.chdir(photos)
+    with pytest.raises(UserError, match="would be read as images and classes"):
+        auto.run(f"{kind}.", str(vit))
+    assert sorted(one.name for one in photos.iterdir()) == sorted(small_photos.CLASSES)
 
 
 def test_what_is_mistyped_is_said_before_anything_is_opened(vit, photos, tmp_path, monkeypatch):

@@ -59,6 +59,22 @@ def test_a_ratio_is_of_the_same_images(other, same):
     assert (rows(result)[1][0][3] == "other images") == (not same)
 
 
+@pytest.mark.parametrize(
+    ("other", "typed"),
+    [
+        (DATA | {"split": "validation+test", "images": 9, "fingerprint": "b"}, True),
+        (DATA | {"source": "others", "split": "test", "images": 9, "fingerprint": "b"}, False),
+        (DATA | {"images": 9, "fingerprint": "b"}, False),
+    ],
+)
+def test_a_split_that_both_have_is_named(other, typed):
+    models = [_model("teacher", 8, data=DATA), _model("student", 4, data=other)]
+    for one in models:
+        one["evaluations"]["clean"]["config"] = {"kind": "split", "split": None}
+    (said,) = warnings(_result(*models))
+    assert ("--config.evals.clean.split=test evaluates all on the same" in said) == typed
+
+
 def test_of_files_that_say_nothing_of_their_images_their_number_is_compared():
     result = _result(_model("teacher", 8, data=DATA), _model("student", 4, of=9))
     assert not result["retained"]

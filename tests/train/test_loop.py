@@ -1,6 +1,7 @@
 """What stops a run, and what it leaves."""
 
 import os
+import signal
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from distill.runs import classifiers
 from distill.tasks.classification import Classification
 from distill.train import fit, metrics
 from distill.train.config import TrainConfig
-from distill.train.loop import NonFinite
+from distill.train.loop import NonFinite, Stopped
 from distill.train.run import open_mesh
 from distill.train.workdir import Workdir
 from pipelines import pretrain
@@ -61,6 +62,34 @@ def test_a_non_finite_step_stops_the_run_and_saves_nothing(tmp_path, monkeypatch
     monkeypatch.undo()
     trained = pretrain.run(good, Workdir(tmp_path), overview=False)
     assert trained.summary["steps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("owner", "called"),
+    [("progress.Progress", "tick"), ("loop.Loop", "_record")],
+    ids=["in the last step", "while it is recorded"],
+)
+def test_a_signal_at_the_last_step_stops_what_would_follow(owner, called, tmp_path, monkeypatch):
+    from distill.train import loop, progress
+
+    module, _, cls = owner.partition(".")
+    place = getattr({"loop": loop, "progress": progress}[module], cls)
+    whole = getattr(place, called)
+
+    def interrupted(self, number, *args, **more):
+        if number == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(self, number, *args, **more)
+
+    monkeypatch.setattr(place, called, interrupted)
+    config = pretrain_config()
+    with pytest.raises(Stopped, match="SIGINT after step 10 of 10; everything is saved"):
+        pretrain.run(config, Workdir(tmp_path), overview=False)
+    assert "10" in os.listdir(tmp_path / "checkpoints")
+    assert not (tmp_path / "summary.json").exists()
+    monkeypatch.undo()
+    assert pretrain.run(config, Workdir(tmp_path), overview=False).summary["steps"] == 10
+    assert [row["step"] for row in metrics.read(tmp_path)][-1] == 10
 
 
 def stopping_after(step, run):

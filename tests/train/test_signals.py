@@ -21,6 +21,19 @@ def test_each_signal_asks_to_stop(number):
         assert request.after(2) == signal.Signals(number).name
 
 
+def test_one_of_several_processes_stops_when_all_do(monkeypatch):
+    monkeypatch.setattr("distill.parallel.distributed.several", lambda: True)
+    monkeypatch.setattr("distill.parallel.distributed.stop_agreed", lambda step: step == 3)
+    # JAX listens to it.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with StopRequest() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert [request.after(step) for step in (1, 2, 3)] == [None, None, "SIGINT"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_second_sigterm_ends_nothing():
     with StopRequest() as request:
         for _ in range(3):
