@@ -11,6 +11,7 @@ from typing import Any
 
 from distill.buckets import place_of
 from distill.data.sources import abbreviate
+from distill.data.sources.base import printable
 from distill.errors import Damaged, RunFailed, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
@@ -58,6 +59,14 @@ class Workdir:
         self._resume_from, self._parts = resume_from, parts
         self.claimed = False
         """Whether it is known to be this run's, by `claim`."""
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            # Orbax writes no checkpoint there.
+            raise UserError(
+                f"workdir is {printable(str(self.path))}, which is not UTF-8; choose another "
+                "--workdir"
+            ) from error
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -173,7 +182,12 @@ class Workdir:
 
     def _lock(self) -> None:
         # A process may lock a file again. Its locks end with it, however it ends.
-        self._locked = (self.path / ".lock").open("wb")
+        file = self.path / ".lock"
+        if file.is_dir():
+            raise Damaged(
+                f"{file} is damaged: it is a directory, and a file is expected; remove it"
+            )
+        self._locked = file.open("wb")
         try:
             fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
