@@ -11,12 +11,11 @@ from typing import Any
 
 from distill.buckets import place_of
 from distill.data.sources import abbreviate
-from distill.data.sources.base import printable
 from distill.errors import Damaged, RunFailed, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
 from distill.parallel import distributed
-from distill.paths import check_reachable, local_path
+from distill.paths import check_reachable, check_utf8, local_path
 from distill.train.damage import mendable, set_aside
 from distill.train.differences import differences
 
@@ -59,14 +58,7 @@ class Workdir:
         self._resume_from, self._parts = resume_from, parts
         self.claimed = False
         """Whether it is known to be this run's, by `claim`."""
-        try:
-            str(self.path).encode()
-        except UnicodeEncodeError as error:
-            # Orbax writes no checkpoint there.
-            raise UserError(
-                f"workdir is {printable(str(self.path))}, which is not UTF-8; choose another "
-                "--workdir"
-            ) from error
+        check_utf8(self.path, "--workdir")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):

@@ -281,7 +281,7 @@ def test_a_directory_in_a_files_place_is_damage(tmp_path):
 
 
 def test_a_workdir_that_is_not_utf8_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"a\\xff, which is not UTF-8; choose another --workdir"):
+    with pytest.raises(UserError, match=r"a\\xff', which is not UTF-8; choose another --workdir"):
         Workdir(tmp_path / "a\udcff")
     assert not list(tmp_path.iterdir())
     Workdir(tmp_path / "ä\xa0")
