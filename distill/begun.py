@@ -9,10 +9,13 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _LOCK = ".in_use"
+# Seconds in which a directory that is made gets its lock.
+_MADE = 60
 
 
 @contextlib.contextmanager
@@ -45,7 +48,13 @@ def _is_left(file: Path) -> bool:
     try:
         with file.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # Somebody has it, it is just being made, or the file system has no locks.
+    except FileNotFoundError:
+        # It is just being made, or its end was killed.
+        try:
+            return time.time() - file.parent.stat().st_mtime > _MADE
+        except OSError:
+            return False
+    # Somebody has it, or the file system has no locks.
     except OSError:
         return False
     return True

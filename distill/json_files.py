@@ -22,10 +22,13 @@ def read_json(file: Path) -> Any:
 
     Raises:
       UserError: if it cannot be read.
-      Damaged: if it is not JSON, an object in it has a key twice, or its checksum is another one.
+      Damaged: if it is not JSON, an object in it has a key twice, its checksum is another one, or
+        it is a directory.
     """
     try:
         content = file.read_bytes()
+    except IsADirectoryError as error:
+        raise _directory(file) from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
     return parse_json(content, str(file))
@@ -114,10 +117,12 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
 
     Raises:
       UserError: if it cannot be read.
-      Damaged: naming the line, if another one holds no object.
+      Damaged: naming the line, if another one holds no object; if it is a directory.
     """
     try:
         lines = file.read_bytes().split(b"\n")
+    except IsADirectoryError as error:
+        raise _directory(file) from error
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
     found = []
@@ -133,6 +138,10 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
             raise damaged_line(file, number, str(error)) from error
         found.append(one)
     return found
+
+
+def _directory(file: Path) -> Damaged:
+    return Damaged(f"{file} is damaged: it is a directory, and a file is expected")
 
 
 def append_json_line(file: Path, content: dict[str, Any]) -> None:

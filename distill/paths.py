@@ -270,6 +270,20 @@ def check_reachable(path: Path, what: str = "path") -> Path:
     return path
 
 
+def check_utf8(path: Path, what: str) -> None:
+    """Checks a path whose files are written by a library in C++ that takes none but UTF-8.
+
+    Raises:
+      UserError: if it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{what} is {os.fsencode(path)!r}, which is not UTF-8; choose another {what}"
+        ) from error
+
+
 def path_argument(text: str) -> Path:
     """`local_path` as the type of an argument of argparse.
 

@@ -31,6 +31,7 @@ import difflib
 import runpy
 import sys
 
+from distill.command.entry import interruptible
 from distill.terminal import accept_any_text
 
 COMMANDS = (
@@ -104,7 +105,8 @@ def main() -> None:
         print("distill --help lists the commands", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"distill {command}", *arguments[1:]]
-    runpy.run_module(f"pipelines.{MODULES.get(command, command)}", run_name="__main__")
+    with interruptible():
+        runpy.run_module(f"pipelines.{MODULES.get(command, command)}", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,11 @@ def main(arguments: list[str]) -> None:
     # Whoever mistypes a flag need not wait for what draws.
     from distill.report.live import Server, serve
 
-    serve(Server(_place(FLAGS.workdir), FLAGS.port), lambda text: print(text, flush=True))
+    place = _place(FLAGS.workdir)
+    server = Server(place, FLAGS.port)
+    if not place.exists():
+        print(f"nothing is in {place} yet: the page waits for a run there", flush=True)
+    serve(server, lambda text: print(text, flush=True))
 
 
 def _place(workdir: str) -> Path:

@@ -7,10 +7,12 @@ from support import REPOSITORY, run_command, run_python
 
 from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.data import Store
+from distill.data.preparing import Preparation, prepare
 from distill.data.sources import open_source, source_name
 from distill.errors import UserError
 from distill.paths import (
     check_reachable,
+    check_utf8,
     data_path,
     local_or_bucket_path,
     local_or_remote_path,
@@ -356,3 +358,11 @@ def test_names_that_are_no_line_of_text_are_refused(name):
     with pytest.raises(UserError, match=r"the name .* rename it") as caught:
         text_of(name)
     assert str(caught.value).isprintable()
+
+
+def test_what_is_prepared_is_not_written_where_its_library_cannot(tmp_path):
+    odd = Preparation(source="digits", output=tmp_path / "b\udcff")
+    with pytest.raises(UserError, match=r"b\\xff', which is not UTF-8; choose another --output"):
+        prepare(odd, print)
+    assert not odd.output.exists()
+    check_utf8(tmp_path / "ä\xa0\n", "--output")

@@ -181,3 +181,33 @@ def test_directories_of_killed_processes_are_removed_and_those_of_living_ones_ar
         with begun.begun_directory(tmp_path, ".exporting-") as other:
             assert mine.exists() and other.exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_directory_that_a_kill_left_is_removed_once_it_is_old(tmp_path):
+    young, old = tmp_path / ".exporting-a", tmp_path / ".exporting-b"
+    for one in (young, old):
+        one.mkdir()
+    os.utime(old, (0, 0))
+    with begun.begun_directory(tmp_path, ".exporting-"):
+        assert young.exists() and not old.exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_standard_output_is_named():
+    script = (
+        "from distill.command.streams import keep_streams\n"
+        "from distill.unwritten import explained\n"
+        "keep_streams(output=False)\n"
+        "with explained(lambda: 'Go on'):\n"
+        "    print('x', flush=True)\n"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=REPOSITORY,
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert "CannotWrite: standard output cannot be written: No space left on device" in done.stderr

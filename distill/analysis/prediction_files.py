@@ -21,6 +21,7 @@ import numpy as np
 from distill.analysis.predictions import Predictions, Scale
 from distill.errors import UserError
 from distill.json_files import read_json, write_json
+from distill.unwritten import naming, whole_or_not
 
 SUFFIXES = (".npz", ".parquet")
 """Of files of predictions."""
@@ -100,6 +101,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
     Raises:
       UserError: if its name says no known format.
+      OSError: naming the file, if it cannot be written; then it is as it was.
     """
     writer = PredictionsWriter(
         path,
@@ -108,8 +110,13 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         about=predictions.about,
     )
     rows = {predictions.scale: predictions.scores, "label": predictions.labels}
-    writer.write({**rows, "name": predictions.names, **predictions.columns}, len(predictions))
-    writer.finish()
+    try:
+        writer.write({**rows, "name": predictions.names, **predictions.columns}, len(predictions))
+        writer.finish()
+    except BaseException:
+        # Nobody goes on with them.
+        writer.discard()
+        raise
 
 
 class PredictionsWriter:
@@ -164,21 +171,27 @@ class PredictionsWriter:
           end: the place in the source of the first image after these; of images that cannot be
             decoded there are no rows.
         """
-        self._parts.mkdir(parents=True, exist_ok=True)
-        file = self._part(len(self._ends))
-        with file.open("wb") as out:
-            np.savez(out, allow_pickle=False, **rows)
-        self._ends.append(end)
-        # The part counts once it is listed.
-        write_json(self._parts / _PARTS, {"header": self._header, "ends": self._ends})
+        with naming(self._path):
+            self._parts.mkdir(parents=True, exist_ok=True)
+            with self._part(len(self._ends)).open("wb") as out:
+                np.savez(out, allow_pickle=False, **rows)
+            self._ends.append(end)
+            # The part counts once it is listed.
+            write_json(self._parts / _PARTS, {"header": self._header, "ends": self._ends})
 
     def finish(self) -> None:
         """Joins the parts, one in memory at a time."""
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         join = _join_parquet if self._path.suffix == ".parquet" else _join_npz
-        join(temporary, [self._part(number) for number in range(len(self._ends))], self._header)
-        temporary.replace(self._path)
+        parts = [self._part(number) for number in range(len(self._ends))]
+        with whole_or_not(temporary, self._path):
+            join(temporary, parts, self._header)
+            temporary.replace(self._path)
         shutil.rmtree(self._parts)
+
+    def discard(self) -> None:
+        """Removes the parts."""
+        shutil.rmtree(self._parts, ignore_errors=True)
 
     def _part(self, number: int) -> Path:
         return self._parts / f"part-{number:05d}.npz"
@@ -210,6 +223,11 @@ def _join_npz(path: Path, parts: Sequence[Path], header: Mapping[str, Any]) -> N
                 np.lib.format.write_array(out, array, allow_pickle=False)
 
 
+def as_utf8(name: str) -> str:
+    r"""The name of an image, with \xff for bytes that are no UTF-8: Parquet's texts have none."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _layout(parts: Sequence[Path]) -> tuple[dict[str, np.dtype], dict[str, tuple[int, ...]]]:
     """Of each array all parts together; texts are as wide as the widest."""
     dtypes: dict[str, np.dtype] = {}
@@ -234,7 +252,9 @@ def _join_parquet(path: Path, parts: Sequence[Path], header: Mapping[str, Any]) 
             columns = {}
             for name, dtype in dtypes.items():
                 array = np.ascontiguousarray(arrays[name], dtype)
-                columns[name] = arrow.array(array.reshape(-1))
+                flat = array.reshape(-1)
+                is_text = dtype.kind == "U"
+                columns[name] = arrow.array(list(map(as_utf8, flat.tolist())) if is_text else flat)
                 if name == header["scale"]:
                     columns[name] = arrow.FixedSizeListArray.from_arrays(
                         columns[name], array.shape[1]

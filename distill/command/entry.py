@@ -1,11 +1,16 @@
 """Where the command `distill` starts: it sees to it that what it runs is the project's own."""
 
+import contextlib
 import gc
 import importlib.util
 import os
 import runpy
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import distill
 from distill.command.allocator import keep_freed_memory
@@ -25,11 +30,40 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    runpy.run_module("pipelines.cli", run_name="__main__")
+    with interruptible():
+        runpy.run_module("pipelines.cli", run_name="__main__")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ends a command that Ctrl-C finds importing in a word; once it runs it says more by itself.
+
+    An interruption that is raised amid an import may come out of it as any other error.
+    """
+    heeds = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    heeds = heeds and threading.current_thread() is threading.main_thread()
+    if heeds:
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        _stop()
+    finally:
+        if heeds:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stop(*_: object) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.write(2, b"\nstopped\n")
+    # To take apart what is half imported may fail.
+    os._exit(128 + signal.SIGINT)
 
 
 def imported() -> None:
-    """Has the garbage collector leave alone what is there by now, and look after the rest."""
+    """Has Ctrl-C raise again, and the garbage collector leave alone what is there by now."""
+    if signal.getsignal(signal.SIGINT) is _stop:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()
     gc.enable()
 

@@ -175,7 +175,7 @@ def launch(
                 keep_compiled()
             with writing_to(writes):
                 body(arguments)
-            sys.stdout.flush()
+                sys.stdout.flush()
     except BrokenPipeError:
         if not nobody_reads():
             raise

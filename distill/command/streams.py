@@ -7,6 +7,8 @@ import sys
 
 from absl import logging
 
+from distill.unwritten import naming
+
 # Nobody reads it any more, its terminal has hung up, it is closed, or it is a file on a full disk.
 _GONE = {
     errno.EPIPE,
@@ -30,15 +32,34 @@ class _Lasting(io.FileIO):
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            # Whatever else writes there, such as libraries in C++, is dropped as well.
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self.fileno())
-            os.close(null)
+            _drop(self.fileno())
             return len(memoryview(data).cast("B"))
 
 
+def _drop(descriptor: int) -> None:
+    # Whatever else writes there, such as libraries in C++, is dropped as well.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
+class _Named(io.FileIO):
+    """Standard output, which errors name: the system names no file that is open."""
+
+    def write(self, data, /) -> int:
+        """Writes, as its base does."""
+        try:
+            with naming("standard output"):
+                return super().write(data)
+        except OSError as error:
+            # What is left must not fail again when Python ends; of a pipe, others see to that.
+            if error.errno in _GONE - {errno.EPIPE}:
+                _drop(self.fileno())
+            raise
+
+
 def keep_streams(*, output: bool) -> None:
-    """Sees to it that nothing fails because nobody reads what is said.
+    """Sees to it that nothing fails because nobody reads what is said, or says what failed.
 
     Streams that were closed when the process was started are opened: else the next file that is
     opened would get their numbers, and what libraries print.
@@ -52,9 +73,10 @@ def keep_streams(*, output: bool) -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         is_ours = stream is None or _is_plain(stream, getattr(sys, f"__{name}__"))
-        if not is_ours or (stream is not None and number == 1 and not output):
+        if not is_ours:
             continue
-        lasting = _lasting(number, stream)
+        matters = stream is not None and number == 1 and not output
+        lasting = _replaced(_Named if matters else _Lasting, number, stream)
         setattr(sys, name, lasting)
         setattr(sys, f"__{name}__", lasting)
         if number == 2:
@@ -66,14 +88,16 @@ def _is_plain(stream: object, original: object) -> bool:
     # Tests, and programs that call this one, put other objects in its place.
     if stream is not original or not isinstance(stream, io.TextIOWrapper):
         return False
-    return not isinstance(getattr(stream.buffer, "raw", None), _Lasting)
+    return not isinstance(getattr(stream.buffer, "raw", None), _Lasting | _Named)
 
 
-def _lasting(number: int, stream: io.TextIOWrapper | None) -> io.TextIOWrapper:
+def _replaced(
+    kind: type[io.FileIO], number: int, stream: io.TextIOWrapper | None
+) -> io.TextIOWrapper:
     if stream is not None:
         stream.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(_Lasting(number, "w", closefd=False)),
+        io.BufferedWriter(kind(number, "w", closefd=False)),
         encoding="utf-8" if stream is None else stream.encoding,
         errors="backslashreplace" if stream is None or number == 2 else stream.errors,
         line_buffering=number == 2 or (stream is not None and stream.line_buffering),

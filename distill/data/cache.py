@@ -32,7 +32,7 @@ from absl import logging
 
 from distill.data.sources.base import Derived, Source, fingerprint_of, version_of
 from distill.data.spec import Example, ExampleSpec, TextSpec
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 from distill.machine import free_memory
 from distill.paths import IN_MEMORY
 
@@ -78,7 +78,7 @@ class DecodedImages:
 
     def _open(self) -> None:
         self._lock = threading.Lock()
-        with open(self._files.index, "r+b") as index:
+        with self._there(), open(self._files.index, "r+b") as index:
             self._index = mmap.mmap(index.fileno(), self._images * _SLOT.size)
         self._pixels: mmap.mmap | None = None
         # Of which this process has seen that the pixels are those that were written.
@@ -94,6 +94,21 @@ class DecodedImages:
         self.__dict__.update(state)
         self._open()
 
+    @contextlib.contextmanager
+    def _there(self) -> Iterator[None]:
+        """While files are opened that were there when the cache was.
+
+        Raises:
+          RunFailed: naming one that is there no more, or is no file.
+        """
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise RunFailed(
+                f"{error.filename}, of config.data.cache, is gone: it was deleted or replaced "
+                "while the run used it. Run the same command again, which decodes the images anew"
+            ) from error
+
     @property
     def kept(self) -> int:
         """How many examples are there."""
@@ -101,7 +116,11 @@ class DecodedImages:
         return int(np.count_nonzero(slots[:, _CHECKED:].any(axis=1)))
 
     def get(self, index: int) -> Example | None:
-        """The example, its arrays read-only; None if it is not there."""
+        """The example, its arrays read-only; None if it is not there.
+
+        Raises:
+          RunFailed: if the cache's files are gone.
+        """
         slot = self._index[index * _SLOT.size : (index + 1) * _SLOT.size]
         offset, height, width, crc, _, _, checked = _SLOT.unpack(slot)
         if not height or checked != zlib.crc32(slot[:_CHECKED]):
@@ -123,7 +142,7 @@ class DecodedImages:
         """The file of pixels, at least as far as `end`; None if it is shorter."""
         pixels = self._pixels
         if pixels is None or len(pixels) < end:
-            with open(self._files.pixels, "rb") as file:
+            with self._there(), open(self._files.pixels, "rb") as file:
                 there = os.fstat(file.fileno()).st_size
                 if there < end:
                     return None
@@ -132,7 +151,15 @@ class DecodedImages:
         return pixels
 
     def put(self, index: int, example: Example) -> None:
-        """Keeps an example, if there is room."""
+        """Keeps an example, if there is room.
+
+        Raises:
+          RunFailed: if the cache's files are gone.
+        """
+        with self._there():
+            self._put(index, example)
+
+    def _put(self, index: int, example: Example) -> None:
         height, width = example["image"].shape[:2]
         arrays, size = self._layout(height, width)
         offset = self._place(size)
@@ -145,9 +172,11 @@ class DecodedImages:
                     data = np.ascontiguousarray(example[name], dtype).tobytes()
                     os.pwrite(file.fileno(), data, offset + place)
                     crc = zlib.crc32(data, crc)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             # Some file systems need room for what is written over what was there.
-            self._stop(str(error.strerror))
+            self._stop(error.strerror or str(error))
             return
         self._note(index, offset, height, width, crc)
 
@@ -188,7 +217,7 @@ class DecodedImages:
                     _extend(file.fileno(), begin, size)
                 except OSError as error:
                     os.ftruncate(file.fileno(), begin)
-                    self._stop(str(error.strerror))
+                    self._stop(error.strerror or str(error))
                     return
             os.pwrite(usage, (used + size).to_bytes(8, "little"), 0)
             self._next, self._end = begin, begin + size
@@ -264,10 +293,15 @@ def cached(source: Source, place: str, gib: float | None, *decoding: Any) -> Cac
 
 
 def _in_directory(root: Path, key: str, images: int, gib: float | None) -> _Files:
-    folder = root / key
+    folder, usage = root / key, root / "usage"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        usage = root / "usage"
+        for file in (usage, folder / "index", folder / "pixels"):
+            if file.is_dir():
+                raise UserError(
+                    f"config.data.cache cannot be {root}: {file} is a directory, and a file is "
+                    "expected; remove it, or choose another directory"
+                )
         usage.touch()
         with _locked(usage) as descriptor:
             index, pixels = folder / "index", folder / "pixels"
@@ -285,8 +319,8 @@ def _in_directory(root: Path, key: str, images: int, gib: float | None) -> _File
         free = os.statvfs(root)
     except OSError as error:
         raise UserError(
-            f"config.data.cache cannot be {root}: {error.strerror}; choose another directory, or "
-            f"{IN_MEMORY}"
+            f"config.data.cache cannot be {root}: {error.strerror or error}; choose another "
+            f"directory, or {IN_MEMORY}"
         ) from error
     there = used + free.f_bavail * free.f_frsize
     _check_room(gib, there, str(root))

@@ -4,16 +4,20 @@ import csv
 import dataclasses
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from distill.analysis.prediction_files import write_predictions
+from distill.analysis.prediction_files import as_utf8, write_predictions
 from distill.analysis.predictions import Predictions
+from distill.data.sources.base import printable
 from distill.errors import UserError
+from distill.json_files import replace_file
 from distill.terminal import text_table
+from distill.unwritten import whole_or_not
 
 # Of Parquet's rows; what is written at once.
 _LINES = "\n"
@@ -72,7 +76,7 @@ class Answers:
         count = min(count, len(self.class_names))
         header = ["image", *(cell for n in range(count) for cell in (f"{_place(n)} class", "p"))]
         rows = [
-            [name, *(cell for called, p in best for cell in (called, f"{p:.1%}"))]
+            [printable(name), *(cell for called, p in best for cell in (called, f"{p:.1%}"))]
             for name, best in zip(self.names, self.top(count), strict=True)
         ]
         return text_table(header, rows)
@@ -83,7 +87,7 @@ class Answers:
         return self.probabilities
 
     def write(self, file: Path, *, embeddings: bool = False, top: int = 5) -> None:
-        """Writes a file of the kind that its name says.
+        """Writes a file of the kind that its name says, so that a reader never finds half.
 
         Args:
           file: .csv, .json or .jsonl with the most probable classes; .npz or .parquet with all
@@ -93,13 +97,14 @@ class Answers:
 
         Raises:
           UserError: for a name that says no kind, or one that does not hold what is asked for.
+          OSError: naming the file, if it cannot be written; then it is as it was.
         """
         check_output(file, embeddings=embeddings)
         if embeddings:
-            _EMBEDDINGS[file.suffix](file, self)
+            _replace(file, _EMBEDDINGS[file.suffix], self)
         elif file.suffix in _TEXTS:
             content = _TEXTS[file.suffix](self, top)
-            file.write_text(content, encoding="utf-8", errors="surrogateescape", newline="")
+            replace_file(file, content.encode("utf-8", "surrogateescape"))
         else:
             write_predictions(file, self._predictions())
 
@@ -167,13 +172,21 @@ _TEXTS: Mapping[str, Callable[[Answers, int], str]] = {
 }
 
 
-def _npz(file: Path, answers: Answers) -> None:
-    names = np.array(answers.names, dtype=str)
-    with file.open("wb") as out:
-        np.savez(out, name=names, embedding=answers.embedding)
+def _replace(file: Path, write: Callable[[BinaryIO, Answers], None], answers: Answers) -> None:
+    temporary = file.with_name(f".{file.name}.tmp")
+    with whole_or_not(temporary, file):
+        with temporary.open("wb") as out:
+            write(out, answers)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(file)
 
 
-def _parquet(file: Path, answers: Answers) -> None:
+def _npz(out: BinaryIO, answers: Answers) -> None:
+    np.savez(out, name=np.array(answers.names, dtype=str), embedding=answers.embedding)
+
+
+def _parquet(out: BinaryIO, answers: Answers) -> None:
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -182,8 +195,11 @@ def _parquet(file: Path, answers: Answers) -> None:
     width = answers.embedding.shape[1]
     values = pa.array(answers.embedding.reshape(-1), pa.float32())
     embedding = pa.FixedSizeListArray.from_arrays(values, width)
-    names = pa.array(list(answers.names), pa.string())
-    parquet.write_table(pa.table({"name": names, "embedding": embedding}), file)
+    names = pa.array(list(map(as_utf8, answers.names)), pa.string())
+    parquet.write_table(pa.table({"name": names, "embedding": embedding}), out)
 
 
-_EMBEDDINGS: Mapping[str, Callable[[Path, Answers], None]] = {".npz": _npz, ".parquet": _parquet}
+_EMBEDDINGS: Mapping[str, Callable[[BinaryIO, Answers], None]] = {
+    ".npz": _npz,
+    ".parquet": _parquet,
+}

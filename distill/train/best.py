@@ -25,7 +25,14 @@ from distill.parallel import distributed
 from distill.train.checked_items import Arrays, SaveArrays
 from distill.train.checkpoints import remove_unfinished, split_params
 from distill.train.damage import BEST as FOLDER
-from distill.train.damage import check_sound, damaged, kept_problem, metrics_file, steps_in
+from distill.train.damage import (
+    check_directory,
+    check_sound,
+    damaged,
+    kept_problem,
+    metrics_file,
+    steps_in,
+)
 
 _LESS_IS_BETTER = ("loss", "kl", "cross_entropy", "error")
 
@@ -119,6 +126,7 @@ class Best:
 
     def __init__(self, workdir: Path, metric: str, *, training_only: Collection[str] = ()):
         self._directory = (workdir / FOLDER).resolve()
+        check_directory(self._directory)
         remove_unfinished(self._directory)
         last = _last_written(self._directory)
         if last is not None:

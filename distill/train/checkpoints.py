@@ -1,8 +1,8 @@
 """Checkpoints by Orbax: written in the background, N kept, whole or absent.
 
 A checkpoint is a directory `checkpoints/STEP` with the items `params` (all that a teacher, an
-export or an evaluation reads), `optimizer` and `progress` (JSON: the data's position). Of a run
-that averages its weights, `params` is the average, and `trained` what training goes on with.
+export or an evaluation reads), `optimizer` and `progress` (JSON: the step, the data's position). Of
+a run that averages its weights, `params` is the average, and `trained` what training goes on with.
 What only training needs, such as a student's `projections`, is an item of its own by its name among
 the parameters. Orbax writes a checkpoint under a temporary name and renames it when it is complete.
 Every item has checksums of its files, which are compared before anything of it is read.
@@ -30,6 +30,8 @@ from distill.train.checked_items import (
 )
 from distill.train.damage import (
     BEST,
+    check_directory,
+    check_kept,
     check_sound,
     damaged,
     kept_problem,
@@ -72,7 +74,8 @@ class Checkpoints:
 
         Raises:
           ValueError: if one of these names is another item's.
-          Damaged: if best weights do not say what they were kept for.
+          Damaged: if best weights do not say what they were kept for, a file is in the directory's
+            place, or a complete run that is opened to be trained has none.
         """
         if taken := _ITEMS & set(training_only):
             raise ValueError(f"a checkpoint has {', '.join(sorted(taken))} already; rename it")
@@ -80,8 +83,11 @@ class Checkpoints:
         self._read_only = read_only
         self._keep, self._keep_every, self._keep_step = keep, keep_every, keep_step
         self._directory = (workdir / folder).resolve()
+        check_directory(self._directory)
         if folder == BEST:
-            _check_kept(self._directory)
+            _check_best(self._directory)
+        elif not read_only:
+            check_kept(workdir)
         # What a killed run left half-written. Orbax would do so in a thread, for which it waits
         # before it saves: a run that ends before that would leave it, or end amid it.
         if not read_only:
@@ -142,7 +148,7 @@ class Checkpoints:
         items = {
             "params": SaveArrays(params),
             "optimizer": SaveArrays(state.opt_state),
-            "progress": SaveJson(progress),
+            "progress": SaveJson(progress | {"step": step}),
         }
         items |= {name: SaveArrays(_tree(name, part)) for name, part in apart.items()}
         if state.average is not None:
@@ -209,7 +215,7 @@ class Checkpoints:
                 remove_unfinished(self._directory)
 
 
-def _check_kept(folder: Path) -> None:
+def _check_best(folder: Path) -> None:
     """Checks what best weights say of themselves: Orbax reads it of all when they are opened."""
     for step in steps_in(folder):
         if metrics_file(folder / str(step)).exists() and (

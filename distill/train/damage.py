@@ -38,6 +38,35 @@ def steps_in(directory: Path) -> list[int]:
     return sorted(int(one.name) for one in directory.iterdir() if one.name.isdecimal())
 
 
+def check_directory(folder: Path) -> None:
+    """Checks that nothing else is where a run keeps checkpoints.
+
+    Raises:
+      Damaged: if a file is.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise Damaged(
+            f"{folder} is damaged: it is a file where a directory of checkpoints is expected. Put "
+            "back the directory, or move the file away"
+        )
+
+
+def check_kept(workdir: Path) -> None:
+    """Checks that a run that is complete has checkpoints: it would be trained anew otherwise.
+
+    Raises:
+      Damaged: if it has none.
+    """
+    folder = workdir / CHECKPOINTS
+    if (workdir / "summary.json").exists() and not steps_in(folder):
+        raise Damaged(
+            f"the checkpoints of the run in {place_of(workdir)} are gone: {folder} has none, and "
+            "summary.json says that it is complete. Put back a copy of them, or run the command "
+            "that trains it again with --resume_from=0 to begin anew; summary.json is kept in "
+            f"{place_of(workdir)}/{ASIDE}"
+        )
+
+
 def has_checksums(checkpoint: Path) -> bool:
     """Whether a checkpoint was written with checksums, as earlier versions did not."""
     return any(checkpoint.glob(f"*/{FILE}"))
@@ -60,7 +89,22 @@ def problems_of(
         elif checked:
             damage = damage_in(checkpoint / item, share)
             found += [f"{checkpoint / item / FILE} is gone"] if damage is None else damage
-    return found
+    return found or (_other_step(checkpoint) if "progress" in items else [])
+
+
+def _other_step(checkpoint: Path) -> list[str]:
+    """What is said of a checkpoint that is under another step's name; earlier versions kept none.
+
+    A file that cannot be read is told of by its checksum, or by whoever restores it.
+    """
+    try:
+        said = read_json(checkpoint / "progress" / "metadata")
+    except UserError:
+        return []
+    step = said.get("step") if isinstance(said, dict) else None
+    if step is None or str(step) == checkpoint.name:
+        return []
+    return [f"{checkpoint} holds the state of step {step}"]
 
 
 def all_problems(checkpoint: Path, items: Collection[str] = ITEMS) -> list[str]:
@@ -191,7 +235,7 @@ def set_aside(workdir: Path, step: int) -> list[str]:
         name
         for name in _FILES
         if (workdir / name).exists()
-        and ((later and name == "summary.json") or _is_damaged(workdir / name))
+        and (((later or not step) and name == "summary.json") or _is_damaged(workdir / name))
     ]
     _move(workdir, moved)
     return moved

@@ -15,7 +15,7 @@ from distill.errors import Damaged, RunFailed, UserError
 from distill.json_files import read_json, write_json
 from distill.moved import Claimed, read_recorded
 from distill.parallel import distributed
-from distill.paths import check_reachable, local_path
+from distill.paths import check_reachable, check_utf8, local_path
 from distill.train.damage import mendable, set_aside
 from distill.train.differences import differences
 
@@ -58,6 +58,7 @@ class Workdir:
         self._resume_from, self._parts = resume_from, parts
         self.claimed = False
         """Whether it is known to be this run's, by `claim`."""
+        check_utf8(self.path, "--workdir")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -173,7 +174,12 @@ class Workdir:
 
     def _lock(self) -> None:
         # A process may lock a file again. Its locks end with it, however it ends.
-        self._locked = (self.path / ".lock").open("wb")
+        file = self.path / ".lock"
+        if file.is_dir():
+            raise Damaged(
+                f"{file} is damaged: it is a directory, and a file is expected; remove it"
+            )
+        self._locked = file.open("wb")
         try:
             fcntl.lockf(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

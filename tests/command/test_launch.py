@@ -292,3 +292,38 @@ def test_another_pipe_that_breaks_is_not_hidden():
 
 def raise_(error):
     raise error
+
+
+@pytest.mark.parametrize("met", ["raise KeyboardInterrupt", "signal.raise_signal(signal.SIGINT)"])
+def test_ctrl_c_while_importing_leaves_no_trace(met):
+    script = (
+        "import signal\n"
+        # A shell may have told what it starts to ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from distill.command.entry import imported, interruptible\n"
+        "with interruptible():\n"
+        "    imported()\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+        "with interruptible():\n"
+        f"    {met}\n"
+    )
+    done = run_python("-c", script)
+    assert (done.returncode, done.stderr.strip()) == (130, "stopped")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_standard_output_that_is_full_is_named():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", "configs"],
+            cwd=REPOSITORY,
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "error: standard output cannot be written: No space left on device" in done.stderr

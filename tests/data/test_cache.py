@@ -13,7 +13,7 @@ from distill.data import DataConfig, TrainLoader, cache
 from distill.data.cache import Cached, cached
 from distill.data.sources import CorruptImage
 from distill.data.spec import ImageSpec, LabelSpec, MaskSpec, TextSpec, ValuesSpec
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 
 COUNT = 12
 
@@ -335,3 +335,32 @@ def test_a_bound_above_what_is_free_is_refused(place, tmp_path):
     config = DataConfig(cache=where, cache_gib=2.0**20)
     with pytest.raises(UserError, match=r"cache_gib is 1\.04858e\+06, and .* has room for .* GiB"):
         config.open("train", channels=1)
+
+
+@pytest.mark.parametrize("name", ["index", "pixels", "usage"])
+def test_a_directory_in_a_files_place_is_refused(tmp_path, name):
+    cached(Counting(), str(tmp_path), None).read(0)
+    (file,) = tmp_path.rglob(name)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(UserError, match=f"{file} is a directory, and a file is expected"):
+        cached(Counting(), str(tmp_path), None)
+
+
+@pytest.mark.parametrize("name", ["pixels", "usage"])
+def test_a_cache_that_is_deleted_while_it_is_used_is_named(tmp_path, name):
+    source = Counting()
+    images = cached(source, str(tmp_path), None)
+    images.read(0)
+    elsewhere = pickle.loads(pickle.dumps(images))  # noqa: S301
+    (file,) = tmp_path.rglob(name)
+    shutil.rmtree(tmp_path)
+    with pytest.raises(RunFailed, match=f"{file}, of config.data.cache, is gone"):
+        if name == "pixels":
+            elsewhere.read(0)
+        else:
+            # Whose block has room writes without looking at it.
+            images._decoded._next = images._decoded._end
+            images.read(1)
+    with pytest.raises(RunFailed, match="is gone"):
+        pickle.loads(pickle.dumps(images))  # noqa: S301

@@ -1,7 +1,10 @@
 """What a model said, in tables and files."""
 
 import csv
+import errno
 import json
+import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -82,3 +85,43 @@ def test_a_model_without_classes_has_none_to_tell(tmp_path):
     for ask in (lambda: bare.classes, bare.top, lambda: bare.write(tmp_path / "a.csv")):
         with pytest.raises(UserError, match="has no classes; it has embeddings"):
             ask()
+
+
+KINDS = [
+    *[(suffix, False) for suffix in (".csv", ".json", ".jsonl", ".npz", ".parquet")],
+    *[(suffix, True) for suffix in (".npz", ".parquet")],
+]
+
+
+@pytest.mark.parametrize(("suffix", "embeddings"), KINDS)
+def test_a_file_that_finds_no_room_stays_as_it_was(tmp_path, suffix, embeddings, monkeypatch):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / f"a{suffix}"
+    answers().write(file, embeddings=embeddings)
+    before = file.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    # What joins the parts of predictions.
+    monkeypatch.setattr(zipfile.ZipFile, "close", full)
+    if suffix == ".parquet" and not embeddings:
+        monkeypatch.setattr("pyarrow.parquet.ParquetWriter.close", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        answers(class_names=("a", "b", "c")).write(file, embeddings=embeddings)
+    assert caught.value.filename == str(file)
+    assert file.read_bytes() == before and os.listdir(tmp_path) == [file.name]
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    odd = answers(names=("a\udcff.jpg", "b\nc.jpg"))
+    assert odd.table().splitlines()[2].startswith(r"a\xff.jpg")
+    assert odd.table().splitlines()[3].startswith(r"b\nc.jpg")
+    odd.write(tmp_path / "a.parquet")
+    odd.write(tmp_path / "b.parquet", embeddings=True)
+    assert list(read_predictions(tmp_path / "a.parquet").names) == [r"a\xff.jpg", "b\nc.jpg"]
+    table = parquet.read_table(tmp_path / "b.parquet")
+    assert table["name"].to_pylist() == [r"a\xff.jpg", "b\nc.jpg"]

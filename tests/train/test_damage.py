@@ -15,6 +15,7 @@ from distill.checksums import FILE
 from distill.errors import Damaged, UserError
 from distill.json_files import read_json, write_json
 from distill.train import metrics
+from distill.train.best import Best
 from distill.train.checkpoints import Checkpoints
 from distill.train.damage import newest_sound, set_aside, steps_in
 from distill.train.workdir import Workdir, read_classes, read_config, read_summary, read_teachers
@@ -254,3 +255,40 @@ def test_weights_that_do_not_say_what_they_were_kept_for_are_refused_by_readers(
     done = run_command("evaluate", f"--workdir={workdir}", "--best")
     assert done.returncode == 1
     assert f"the best weights, of step {step}" in done.stderr and str(file.name) in done.stderr
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "best"])
+def test_a_file_in_a_directorys_place_is_refused_before_rows_are_cut(workdir, name):
+    shutil.rmtree(workdir / name)
+    (workdir / name).touch()
+    rows = (workdir / "metrics.jsonl").read_bytes()
+    with pytest.raises(Damaged, match=f"{name} is damaged: it is a file where a directory"):
+        # A complete run does not look at its best weights.
+        if name == "best":
+            Best(workdir, "val/accuracy")
+        else:
+            train(workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == rows
+
+
+def test_a_complete_run_without_checkpoints_is_not_trained_over(workdir, whole):
+    shutil.rmtree(workdir / "checkpoints")
+    rows = (workdir / "metrics.jsonl").read_bytes()
+    with pytest.raises(Damaged, match=r"checkpoints has none.*--resume_from=0 to begin anew"):
+        train(workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == rows
+    train(workdir, resume_from=0)
+    assert (workdir / "damaged" / "1" / "summary.json").exists()
+    assert_same_run(workdir, whole)
+
+
+def test_a_checkpoint_under_another_steps_name_is_refused(workdir, whole):
+    (workdir / "summary.json").unlink()
+    shutil.rmtree(workdir / "checkpoints" / str(LAST))
+    shutil.copytree(workdir / "checkpoints" / "4", workdir / "checkpoints" / str(LAST))
+    with pytest.raises(
+        Damaged, match=r"checkpoints/6 holds the state of step 4\n.*step 4 is sound"
+    ):
+        train(workdir)
+    train(workdir, resume_from=4)
+    assert_same_run(workdir, whole)

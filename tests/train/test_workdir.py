@@ -9,8 +9,9 @@ import pytest
 from support import REPOSITORY
 
 from distill.config import execution_keys
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.json_files import read_json, write_json
+from distill.train import metrics
 from distill.train.workdir import Workdir, read_config
 from pipelines.distill_student import DistillConfig
 
@@ -262,3 +263,25 @@ def test_runs_in_a_directory_are_named_where_it_is_none(tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"no config.json; name one in it: large, small$"):
         read_config(tmp_path)
+
+
+def test_a_directory_in_a_files_place_is_damage(tmp_path):
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(Damaged, match=r"\.lock is damaged: it is a directory"):
+        Workdir(tmp_path).claim(CONFIG)
+    (tmp_path / ".lock").rmdir()
+    for name in ("claim.json", "config.json"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(Damaged, match=f"{name} is damaged: it is a directory"):
+            Workdir(tmp_path).claim(CONFIG)
+        (tmp_path / name).rmdir()
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(Damaged, match=r"metrics\.jsonl is damaged: it is a directory"):
+        metrics.read(tmp_path)
+
+
+def test_a_workdir_that_is_not_utf8_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"a\\xff', which is not UTF-8; choose another --workdir"):
+        Workdir(tmp_path / "a\udcff")
+    assert not list(tmp_path.iterdir())
+    Workdir(tmp_path / "ä\xa0")

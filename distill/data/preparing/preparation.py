@@ -42,6 +42,7 @@ from distill.data.sources.together import opened_together
 from distill.data.workers import cores
 from distill.errors import RunFailed, UserError
 from distill.json_files import read_json, write_json
+from distill.paths import check_utf8
 
 Say = Callable[[str], None]
 """Takes a line for a person."""
@@ -102,6 +103,8 @@ def prepare(preparation: Preparation, say: Say) -> Manifest:
       RunFailed: if the system fails, or the source changes meanwhile; what is finished stays.
     """
     folder, sources = preparation.output, open_sources(preparation, say)
+    if preparation.form == "array_record":
+        check_utf8(folder, "--output")
     _check_directory(folder, preparation.source)
     with _locked(folder):
         if (folder / MANIFEST).exists():
