@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.runs import Run
+from distill.errors import UserError
 from distill.train.progress import format_seconds
 
 # XLA keeps what it has compiled: a process is ended before it has taken too much memory.
@@ -106,7 +107,11 @@ class _Workers:
 
 
 def _perform(run: Run, root: Path) -> None:
-    run.perform(root)
+    try:
+        run.perform(root)
+    except UserError as error:
+        # As a text, which comes back from another process as it is.
+        raise RuntimeError(f"{run.name}: {error}") from None
 
 
 def _begin(root: Path, jobs: int) -> None:
