@@ -81,9 +81,9 @@ kills.FAULT = Fault(name="kills", tries="one", trials=1, trial=trial)
 # A run that goes on forgets the figures of the steps it has made.
 FORGETS = """
 from distill.train import fit
-def forgets(workdir, done, stack):
-    (workdir.path / "metrics.jsonl").unlink(missing_ok=True)
-    return opened(workdir, done, stack)
+def forgets(workdir, *rest):
+    (workdir / "metrics.jsonl").unlink(missing_ok=True)
+    return opened(workdir, *rest)
 opened, fit.open_log = fit.open_log, forgets
 """
 
