@@ -120,7 +120,7 @@ def test_a_path_that_is_no_weights_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"pytorch_model\.bin is a pickle"):
         open_published(tmp_path)
     (tmp_path / "config.json").mkdir()
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+    with pytest.raises(UserError, match=r"config\.json is damaged: it is a directory"):
         Settings.beside(tmp_path, "config.json")
 
 
