@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from distill.evaluate.evaluation import ImagesEvaluation
-from distill.evaluate.features import split_loader
 from distill.evaluate.images import open_images
-from distill.evaluate.of_images import OfImagesConfig
+from distill.evaluate.of_images import OfImagesConfig, measured
 from distill.metrics import Largest, Mean, Metric
 from distill.nn import VisionNetwork
 from distill.subject import PerExample, Subject
@@ -41,26 +40,8 @@ class ExtremesConfig(OfImagesConfig):
         """
         if (shown := self.shown(name, subject)) is None:
             return None
-        images, remarks = open_images(subject, shown.data, shown.split)
-        batches = split_loader(
-            images,
-            shown.data,
-            subject.mesh,
-            size=subject.view_size,
-            batch_size=subject.batch_size,
-            view=shown.view,
-        )
-        return ImagesEvaluation(
-            name,
-            batches,
-            _extremes(subject.network),
-            images=images,
-            source=shown.data.evaluation_source,
-            split=shown.split,
-            view=shown.view,
-            class_map=shown.data.class_map,
-            remarks=remarks,
-        )
+        images = open_images(subject, shown.data, shown.split)
+        return measured(name, subject, shown, images, _extremes(subject.network))
 
 
 @functools.lru_cache(maxsize=16)

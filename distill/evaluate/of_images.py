@@ -7,10 +7,12 @@ from distill.bounds import CropShare
 from distill.data import DataConfig
 from distill.data.sources import SourceName
 from distill.errors import UserError, check_each_once
-from distill.evaluate.evaluation import EvaluationConfig
+from distill.evaluate.evaluation import EvaluationConfig, ImagesEvaluation
+from distill.evaluate.features import split_loader
+from distill.evaluate.images import Images
 from distill.evaluation_view import Crop, EvaluationView, Filter, Resize
 from distill.paths import IN_ORDER, ClassMap
-from distill.subject import Subject
+from distill.subject import PerExample, Subject
 
 
 class Shown(NamedTuple):
@@ -91,3 +93,36 @@ class OfImagesConfig(EvaluationConfig):
         """The model's view with what is said here."""
         said = {name: getattr(self, name) for name in ("crop", "resize", "filter")}
         return dataclasses.replace(view, **{k: v for k, v in said.items() if v is not None})
+
+
+def measured(
+    name: str, subject: Subject, shown: Shown, images: Images, per_example: PerExample
+) -> ImagesEvaluation:
+    """The evaluation that goes over images as they are shown.
+
+    Args:
+      name: prefix of the metrics.
+      subject: the model.
+      shown: where the images are, and how they are shown.
+      images: the same, opened.
+      per_example: measures a batch.
+    """
+    batches = split_loader(
+        images.source,
+        shown.data,
+        subject.mesh,
+        size=subject.view_size,
+        batch_size=subject.batch_size,
+        view=shown.view,
+    )
+    return ImagesEvaluation(
+        name,
+        batches,
+        per_example,
+        images=images.source,
+        source=shown.data.evaluation_source,
+        split=shown.split,
+        view=shown.view,
+        class_map=shown.data.class_map,
+        remarks=images.remarks,
+    )

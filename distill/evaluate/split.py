@@ -7,10 +7,9 @@ from distill.data import Source
 from distill.data.classes import among
 from distill.errors import UserError
 from distill.evaluate.evaluation import ImagesEvaluation
-from distill.evaluate.features import split_loader
 from distill.evaluate.head import HeadEvaluation, head_evaluation
 from distill.evaluate.images import open_images
-from distill.evaluate.of_images import OfImagesConfig
+from distill.evaluate.of_images import OfImagesConfig, measured
 from distill.metrics import ConfusionMatrix
 from distill.metrics.classification import competing
 from distill.nn.dense import HeadedNetwork
@@ -40,29 +39,11 @@ class SplitConfig(OfImagesConfig):
             return head_evaluation(name, subject, source=self.source, split=self.split)
         if (shown := self.shown(name, subject)) is None:
             return None
-        images, remarks = open_images(subject, shown.data, shown.split)
-        per_example = subject.metrics(images)
+        found = open_images(subject, shown.data, shown.split)
+        images, per_example = found.source, subject.metrics(found.source)
         if self.per_class and images.class_names and subject.network.config.num_classes:
             per_example = _with_classes(per_example, subject, images)
-        batches = split_loader(
-            images,
-            shown.data,
-            subject.mesh,
-            size=subject.view_size,
-            batch_size=subject.batch_size,
-            view=shown.view,
-        )
-        return ImagesEvaluation(
-            name,
-            batches,
-            per_example,
-            images=images,
-            source=shown.data.evaluation_source,
-            split=shown.split,
-            view=shown.view,
-            class_map=shown.data.class_map,
-            remarks=remarks,
-        )
+        return measured(name, subject, shown, found, per_example)
 
     def _check_pixels(self) -> None:
         """Refuses what is of images that have one class each."""
@@ -80,11 +61,11 @@ def _with_classes(per_example: PerExample, subject: Subject, images: Source) -> 
     """The metrics, and which classes are taken for which, of those that compete."""
     network, some, names = subject.network, among(images), images.class_names
 
-    def measured(params: Any, frozen: Any, batch: dict[str, Any]):
+    def with_classes(params: Any, frozen: Any, batch: dict[str, Any]):
         # The compiler finds that it has computed these already.
         logits = network.apply(params, network.prepare(batch["image"])).logits
         predictions = competing(logits, some).argmax(-1)
         confusion = ConfusionMatrix.of(predictions, batch["label"], batch["mask"], names, "a label")
         return per_example(params, frozen, batch) | {"per_class": confusion}
 
-    return measured
+    return with_classes

@@ -11,6 +11,7 @@ from distill.analysis.prediction_files import read_predictions
 from distill.errors import Damaged, UserError
 from distill.evaluate.of_images import OfImagesConfig
 from distill.evaluation_view import EvaluationView
+from distill.export import timm
 from distill.export.verify import AGREEMENT, Checked
 from distill.export.versions import export_version
 from distill.runs.predicted import predict
@@ -51,10 +52,13 @@ def in_jax(model, files):
         pytest.param("tflite", "tensorflow", marks=pytest.mark.slow),
         ("onnx", "jax2onnx"),
         pytest.param("hf", "transformers", marks=pytest.mark.slow),
+        pytest.param("timm", "timm_without_torchvision", marks=pytest.mark.slow),
     ],
 )
-def test_an_export_says_what_jax_says(form, needs, photos, tmp_path, capsys):
+def test_an_export_says_what_jax_says(form, needs, photos, tmp_path, capsys, monkeypatch):
     pytest.importorskip(needs)
+    # What writes its files needs no torchvision.
+    monkeypatch.setattr(timm, "require", lambda *names: None)
     model = exportable(view=VIEW)
     path = written(model, form, tmp_path / form)
     expected = in_jax(model, photos)
