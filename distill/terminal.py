@@ -9,8 +9,9 @@ import threading
 import unicodedata
 from collections.abc import Sequence
 
-# From the line's begin to its end, erased (ECMA-48).
-_CLEAR = "\r\033[K"
+CLEAR = "\r\033[K"
+"""Erases a line from its begin to its end (ECMA-48)."""
+
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _CODE = re.compile(r"\033\[[0-9;]*m")
 # What a line says of itself, after what it is of.
@@ -81,7 +82,7 @@ class Terminal:
             of, kind = found.groups()
             painted = f"{of}{self.painted(kind, _COLOUR_OF[kind])}{text[found.end() :]}"
         with self._lock:
-            clear = _CLEAR if self.can_erase else ""
+            clear = CLEAR if self.can_erase else ""
             print(f"{clear}{painted}", file=sys.stderr, flush=True)
             self._draw()
 
@@ -95,20 +96,20 @@ class Terminal:
         """Takes the live line away."""
         with self._lock:
             if self._live and self.can_erase:
-                print(_CLEAR, end="", file=sys.stderr, flush=True)
+                print(CLEAR, end="", file=sys.stderr, flush=True)
             self._live = ""
 
     def give_way(self) -> None:
         """Erases the live line, for others to write there; the next line draws it again."""
         with self._lock:
             if self._live and self.can_erase:
-                print(_CLEAR, end="", file=sys.stderr, flush=True)
+                print(CLEAR, end="", file=sys.stderr, flush=True)
 
     def _draw(self) -> None:
         # In the last column, some terminals begin the next line.
         if self._live and self.can_erase:
             line = cut(self._live, self.width - 1)
-            print(f"{_CLEAR}{line}\r", end="", file=sys.stderr, flush=True)
+            print(f"{CLEAR}{line}\r", end="", file=sys.stderr, flush=True)
 
 
 TERMINAL = Terminal()

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from distill.parallel import distributed
+from distill.terminal import CLEAR, TERMINAL
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -106,6 +107,7 @@ class StopRequest:
 
 
 def _tell(message: str) -> None:
-    # What a signal interrupts may be printing.
+    # What a signal interrupts may be printing, and may hold the terminal's lock.
+    before = CLEAR if TERMINAL.can_erase else "\n"
     with contextlib.suppress(OSError):
-        os.write(2, f"\n{message}\n".encode())
+        os.write(2, f"{before}{message}\n".encode())
