@@ -21,6 +21,7 @@ but not by the same factor: leave it alone.
 import argparse
 import contextlib
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -115,6 +116,8 @@ def started(command: Sequence[str]) -> Iterator[subprocess.Popen]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
+        # One CPU device, whatever else there is.
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     try:
         yield process

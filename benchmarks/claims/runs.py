@@ -39,11 +39,14 @@ class Run:
     """Keys of the config that are other runs' workdirs, such as `teacher.workdir`."""
     changed: str = ""
     """What no config says and is done otherwise, one of `CHANGES`."""
+    compiled_for: str = ""
+    """A slice of TPUs, such as v4:2x2x1: its step is compiled for that, and nothing is trained."""
 
     @functools.cached_property
     def name(self) -> str:
         """Of its workdir: the pipeline and 64 bits of a hash of all it depends on."""
         stated = [configs.to_dict(self._resolve(Path("/"))), self.changed]
+        stated += [self.compiled_for] if self.compiled_for else []
         said = json.dumps(stated, sort_keys=True).encode()
         return f"{self.pipeline}-{hashlib.sha256(said).hexdigest()[:16]}"
 
@@ -52,18 +55,13 @@ class Run:
 
         A training that diverges has come to its end, too.
         """
-        from distill.train.loop import NonFinite
-        from distill.train.workdir import Workdir
-
         workdir, began = root / self.name, time.process_time()
         config = self._resolve(root)
-        module = importlib.import_module(f"pipelines.{self.pipeline}")
-        said = ""
         with CHANGES[self.changed]() if self.changed else contextlib.nullcontext():
-            try:
-                module.run(config, Workdir(workdir), self.name, overview=False)
-            except NonFinite as error:
-                said = str(error)
+            if self.compiled_for:
+                said = _plan(config, self.compiled_for, workdir)
+            else:
+                said = _train(self, config, workdir)
         seconds = time.process_time() - began
         write_json(workdir / _DONE, {"cpu_seconds": round(seconds, 1), "diverged": said})
 
@@ -76,7 +74,7 @@ class Run:
             return None
         done = read_json(workdir / _DONE)
         summary = {} if done["diverged"] else read_json(workdir / "summary.json")
-        rows = metrics.read(workdir)
+        rows = [] if self.compiled_for else metrics.read(workdir)
         return Finished(summary, rows, bool(done["diverged"]), done["cpu_seconds"])
 
     def _resolve(self, root: Path) -> Any:
@@ -99,6 +97,30 @@ class Finished:
         """The steps at which a metric was logged, and its values."""
         found = [(row["step"], row[metric]) for row in self.rows if metric in row]
         return [step for step, _ in found], [value for _, value in found]
+
+
+def _train(run: Run, config: Any, workdir: Path) -> str:
+    """Why it has diverged; an empty text where it has not."""
+    from distill.train.loop import NonFinite
+    from distill.train.workdir import Workdir
+
+    module = importlib.import_module(f"pipelines.{run.pipeline}")
+    try:
+        module.run(config, Workdir(workdir), run.name, overview=False)
+    except NonFinite as error:
+        return str(error)
+    return ""
+
+
+def _plan(config: Any, topology: str, workdir: Path) -> str:
+    """Keeps what the compiler says in place of a training's summary."""
+    from distill.estimate.jobs import make_plan
+    from distill.estimate.machines import open_machine
+
+    plan = make_plan(config, open_machine(topology), steps=None)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / "summary.json", {"temporary_bytes": plan.memory.temporaries})
+    return ""
 
 
 def _named(place: str) -> Any:
@@ -136,9 +158,10 @@ def _published_adafactor() -> Iterator[None]:
 
     from distill.optim import optimizer
 
-    def factored(axes: Any) -> optax.GradientTransformation:
+    def factored(axes: Any, *, clip_norm: float) -> optax.GradientTransformation:
         del axes
         return optax.chain(
+            optax.clip_by_global_norm(clip_norm),
             optax.scale_by_factored_rms(min_dim_size_to_factor=32),
             optax.clip_by_block_rms(1.0),
             optax.scale_by_param_block_rms(),

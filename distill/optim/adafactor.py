@@ -36,6 +36,7 @@ def factored_dims(shape: tuple[int, ...], axes: tuple | None = None) -> tuple[in
 def scale_by_factored_rms(
     axes: Any = None,
     *,
+    clip_norm: float | None = None,
     decay_exponent: float = 0.8,
     decay_cap: float = 0.999,
     epsilon: float = 1e-30,
@@ -49,6 +50,8 @@ def scale_by_factored_rms(
 
     Args:
       axes: a tree like the parameters with each one's logical axes; None if nothing is stacked.
+      clip_norm: global norm that gradients are clipped to before, as `optax.clip_by_global_norm`
+        does; None does not clip.
       decay_exponent: 0.8 above.
       decay_cap: 0.999 above.
       epsilon: ε above.
@@ -71,9 +74,13 @@ def scale_by_factored_rms(
         step = state.count.astype(jnp.float32) + 1.0
         decay = jnp.minimum(decay_cap, 1.0 - step**-decay_exponent)
         leaves, treedef = jax.tree.flatten(updates)
+        scale = jnp.float32(1.0)
+        if clip_norm is not None:
+            norm = optax.tree.norm(updates)
+            scale = jnp.where(norm < clip_norm, 1.0, clip_norm / norm)
         moments = zip(*(treedef.flatten_up_to(m) for m in state[1:]), strict=True)
         results = [
-            _update_one(g, m, a, decay, epsilon)
+            _update_one(g, scale, m, a, decay, epsilon)
             for g, m, a in zip(leaves, moments, axes_of(updates), strict=True)
         ]
         scaled, row, column, full = (treedef.unflatten(r) for r in zip(*results, strict=True))
@@ -115,21 +122,29 @@ def _drop(shape, dim):
     return (*shape[:dim], *shape[dim + 1 :])
 
 
-def _update_one(gradient, moments, axes, decay, epsilon):
+def _update_one(gradient, scale, moments, axes, decay, epsilon):
+    """The update and the moments, of a gradient that is `scale` times what is given.
+
+    Neither the clipped gradient nor its square is written as one expression that several results
+    use: XLA for CPUs would keep it in memory, and pass over twice as many bytes.
+    """
     row, column, full = moments
     gradient = gradient.astype(jnp.float32)
-    squared = jnp.square(gradient) + epsilon
     dims = factored_dims(gradient.shape, axes)
     if dims is None:
-        full = decay * full + (1.0 - decay) * squared
+        gradient = scale * gradient
+        full = decay * full + (1.0 - decay) * (jnp.square(gradient) + epsilon)
         return gradient * jax.lax.rsqrt(full), row, column, full
     second, largest = dims
-    row = decay * row + (1.0 - decay) * jnp.mean(squared, axis=largest)
-    column = decay * column + (1.0 - decay) * jnp.mean(squared, axis=second)
+    # The same square twice, each in factors of its own that no finite norm takes out of range.
+    by_row = scale * jnp.mean((scale * gradient) * gradient, axis=largest)
+    by_column = jnp.mean(jnp.square(-scale * gradient), axis=second)
+    row = decay * row + (1.0 - decay) * (by_row + epsilon)
+    column = decay * column + (1.0 - decay) * (by_column + epsilon)
     # v ≈ row ⊗ column / mean(row); the mean runs over `second`, as it stands within `row`.
     second_in_row = second - (second > largest)
     mean = jnp.mean(row, axis=second_in_row, keepdims=True)
-    row_factor = jax.lax.rsqrt(row / mean)
+    row_factor = scale * jax.lax.rsqrt(row / mean)
     column_factor = jax.lax.rsqrt(column)
     scaled = (
         gradient * jnp.expand_dims(row_factor, largest) * jnp.expand_dims(column_factor, second)

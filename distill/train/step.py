@@ -290,12 +290,15 @@ def _make_update(learner: Learner, microbatches: int, placement: Params | None) 
     gradient = jax.value_and_grad(loss, has_aux=True)
     if microbatches > 1:
         gradient = _accumulate(gradient, microbatches, placement)
+    one_cpu = _is_one_cpu(placement)
 
     def update(state, prepared):
         (loss, metrics), grads = gradient(state.params, prepared)
         updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
+        if one_cpu:
+            params = _after(norms["update_norm"], params, state.params)
         metrics = metrics | norms | {"loss": loss}
         if learner.learning_rate is not None:
             metrics |= {"learning_rate": learner.learning_rate(state.step)}
@@ -306,6 +309,23 @@ def _make_update(learner: Learner, microbatches: int, placement: Params | None) 
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return update
+
+
+def _is_one_cpu(placement: Params | None) -> bool:
+    leaves = jax.tree.leaves(placement)
+    return bool(leaves) and all(
+        one.num_devices == 1 and next(iter(one.device_set)).platform == "cpu" for one in leaves
+    )
+
+
+def _after(norm: jax.Array, new: Params, old: Params) -> Params:
+    """`new`, which is there once the updates' norm is; `old` where that is not a number.
+
+    The updates depend on the parameters: without this, XLA for CPUs copies all of them in every
+    step, so that the norm could also be computed when they have been overwritten.
+    """
+    known = norm == norm
+    return jax.tree.map(lambda new, old: jnp.where(known, new, old), new, old)
 
 
 def _stop(params: Params, trained: Params) -> Params:

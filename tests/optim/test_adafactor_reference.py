@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
+import pytest
 
 from distill.optim import (
     OptimizerConfig,
@@ -214,3 +216,23 @@ def test_layers_never_take_part_in_factoring():
     assert factored_dims((2000, 64, 4, 48), ("layers", "embed", "heads", "head_dim")) == (3, 1)
     assert factored_dims((48, 31, 64), ("layers", "embed", "mlp")) is None
     assert factored_dims((48, 32, 64), ("layers", "embed", "mlp")) == (1, 2)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-3, 1.0, 1e10, 2e18, np.inf, np.nan])
+def test_clipping_within_is_clipping_before(size):
+    """Also where the square of what gradients are multiplied by would be no float32."""
+    within = scale_by_factored_rms(clip_norm=0.5)
+    before = optax.chain(optax.clip_by_global_norm(0.5), scale_by_factored_rms())
+    params = {name: np.zeros(shape, np.float32) for name, (shape, _) in TENSORS.items()}
+    states = [within.init(params), before.init(params)]
+    updates = [jax.jit(within.update), jax.jit(before.update)]
+    rng = np.random.default_rng(0)
+    for one in (1.0, size, 1.0):
+        gradients = gradients_from(rng)
+        gradients["wide_kernel"] *= np.float32(one)
+        found, wanted = (update(gradients, s) for update, s in zip(updates, states, strict=True))
+        states = [found[1], wanted[1]]
+        for name, scaled in wanted[0].items():
+            scaled = np.asarray(scaled)
+            atol = 1e-6 * np.abs(scaled).max(initial=0)
+            np.testing.assert_allclose(found[0][name], scaled, rtol=1e-5, atol=atol, err_msg=name)
