@@ -1,6 +1,5 @@
 """What follows on training: what the student is worth beside its teacher, and its exports."""
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from distill.export.model import Exportable, NotInstalled
 from distill.export.prepared import prepare
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, check_format
+from distill.json_files import read_json, read_json_lines, write_json
 from distill.parallel.printed import say
 from distill.runs.distillation import DistillConfig
 from distill.runs.evaluated import FILE, evaluate
@@ -75,7 +75,7 @@ def measure(chosen: Chosen) -> dict[str, dict[str, float]]:
 def _of_teacher(chosen: Chosen, teacher: Any, evals: Any, file: Path) -> dict[str, float]:
     """The same figures of the teacher, kept in a file; none where that would take long."""
     if file.exists():
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     count = _images(chosen.config.data, chosen.config)
     if count > _COMPARED:
         say(f"auto: the teacher is not measured: {count:,} images would take long")
@@ -102,7 +102,7 @@ def _of_teacher(chosen: Chosen, teacher: Any, evals: Any, file: Path) -> dict[st
     if chosen.match == "logits":
         found |= _as_classifier(teacher, data)
     sys.stdout.flush()
-    file.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    write_json(file, found)
     return found
 
 
@@ -173,8 +173,7 @@ def _known(workdir: Path) -> dict[str, dict[str, float]]:
     file = workdir / FILE
     if not file.exists():
         return {}
-    lines = map(json.loads, filter(None, file.read_text(encoding="utf-8").splitlines()))
-    return {line["name"]: line["metrics"] for line in lines}
+    return {line["name"]: line["metrics"] for line in read_json_lines(file)}
 
 
 def _grouped(metrics: dict[str, float], evals: Any) -> dict[str, dict[str, float]]:

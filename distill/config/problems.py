@@ -50,6 +50,10 @@ class ConfigError(UserError):
         count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
         super().__init__(f"{count} in the config\n" + "\n".join(f"  {p}" for p in self.problems))
 
+    def __reduce__(self):
+        """Made again of its problems, not of its text, where it comes from another process."""
+        return type(self), (self.problems,)
+
 
 def unknown_key(path: str, key: str, names: Sequence[str], known: Sequence[str]) -> str:
     """That a section has no such key, with what was probably meant.

@@ -11,6 +11,7 @@ import json
 import os
 import statistics
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -234,7 +235,16 @@ def main(
     return {str(size): seconds(run, of_size(inputs, size)) for size in timed}
 
 
+def end_with_the_parent() -> None:
+    """Ends this process soon after the one that started it has ended, however that came."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with_the_parent, daemon=True).start()
     hide_what_is_absent(sys.argv[1])
     sizes = tuple(map(int, sys.argv[4:])) or TIMED_BATCHES
     print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sizes)))

@@ -91,8 +91,9 @@ def test_a_run_is_told_by_all_that_it_depends_on():
         pretraining({"model.width": 16}, seed=0),
         pretraining({"model.width": 8}, seed=0, changed="without_qk_norm"),
         dataclasses.replace(one, pipeline="finetune", uses=(("start.workdir", one),)),
+        dataclasses.replace(one, compiled_for="v4:2x2x1"),
     ]
-    assert len({one.name, *(other.name for other in others)}) == 5
+    assert len({one.name, *(other.name for other in others)}) == 6
 
 
 def test_the_page_is_what_the_results_say():

@@ -1,7 +1,9 @@
+import copy
+
 import pytest
 from small_config import BASE, Model, Optimizer, Run, Tuned, problems
 
-from distill.config import resolve
+from distill.config import ConfigError, resolve
 
 
 def override(key, text, tree=BASE):
@@ -118,3 +120,11 @@ def test_part_of_a_section_leaves_the_rest_of_its_default():
     assert resolve(Tuned, {}) == Tuned()
     assert resolve(Tuned, {}, {"optimizer.betas": "(0.5, 0.5)"}) == expected
     assert resolve(Tuned, {"optimizer": {"betas": (0.5, 0.5)}}) == expected
+
+
+def test_what_is_wrong_comes_from_another_process_as_it_is():
+    with pytest.raises(ConfigError) as caught:
+        resolve(Run, BASE, {"seed": "many", "share": "most"})
+    copied = copy.copy(caught.value)
+    assert copied.problems == caught.value.problems and str(copied) == str(caught.value)
+    assert len(copied.problems) == 2
