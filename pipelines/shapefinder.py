@@ -25,6 +25,7 @@ from distill.command.flags import (
     define_config,
     define_number,
     define_path,
+    define_price,
     number_list,
     parse,
     split_overrides,
@@ -59,6 +60,7 @@ flags.DEFINE_string("head_dims", "64", "Features of a head: width over heads.", 
 flags.DEFINE_string(
     "base", "S", "Shape to scale along the diagonal, such as B; none does not.", flag_values=FLAGS
 )
+define_price(FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON instead of a table.", flag_values=FLAGS)
 define_path("report", "HTML file to write, with a picture.", FLAGS)
 define_path("workdir", "Directory that keeps what was compiled.", FLAGS)
@@ -123,7 +125,7 @@ def main(arguments: list[str]) -> None:
     scaled = search.within_budget(diagonal(base, tile)) if base else ()
     search.run([scaled, *columns])
     grid = [shape for column in columns for shape in column]
-    figures = shape_figures(question, search, grid, scaled, base)
+    figures = shape_figures(question, search, grid, scaled, base, FLAGS.price)
     print(json.dumps(figures, indent=1) if FLAGS.json else shape_table(figures))
     if report:
         write_shape_report(report, figures, json.dumps(resolved, indent=1))

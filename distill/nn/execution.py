@@ -143,8 +143,8 @@ def _on_accelerator(config: _Encoded, depth: int, batch: int, tokens: int, has: 
         policy = "none"
     else:
         policy = "dots" if kept["dots"] + state <= _MOST * has else "full"
-    sizes = ", ".join(f"{name} {_gib(kept[name])}" for name in ("none", "dots", "full"))
-    why = f"kept for the backward pass of {_gib(has)} a device, estimated: {sizes}"
+    sizes = ", ".join(f"{_gib(kept[name])} with {name}" for name in ("none", "dots", "full"))
+    why = f"of {_gib(has)} a device the backward pass keeps, by estimate, {sizes}"
     return Execution(policy, False, why)
 
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from distill.estimate.shapes import Shape
 from distill.report import html
-from distill.report.shapes import CAVEAT, HEADER, Figures, comparison, ordered, row_of, title
+from distill.report.shapes import CAVEAT, Figures, comparison, table_rows, title
 
 
 def write_shape_report(path: Path, figures: Figures, config: str) -> Path:
@@ -22,6 +22,7 @@ def write_shape_report(path: Path, figures: Figures, config: str) -> Path:
       figures: of the search.
       config: what was compiled, as text.
     """
+    header, *rows = table_rows(figures)
     content = html.page(
         "Shapes that fit",
         html.paragraph(title(figures)),
@@ -29,7 +30,7 @@ def write_shape_report(path: Path, figures: Figures, config: str) -> Path:
         html.figure(draw_shapes(figures), _caption(figures)),
         html.section(
             "Compiled",
-            html.table(HEADER, [row_of(one) for one in ordered(figures)]),
+            html.table(header, rows),
             *map(html.paragraph, comparison(figures)),
         ),
         html.section("Config", html.preformatted(config)),

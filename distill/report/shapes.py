@@ -13,10 +13,9 @@ CAVEAT = (
     "Memory is the compiler's; every time is an estimate from its schedule, and nothing has run on "
     "a TPU."
 )
-HEADER = (
-    *("width", "depth", "MLP", "heads", "parameters", "GFLOPs/image", "GiB/chip"),
-    *("step s", "images/s", "MFU", ""),
-)
+_SIZES = ("width", "depth", "MLP", "heads", "parameters", "GFLOPs/image", "GiB/chip")
+_TIMES = ("step s", "images/s", "MFU")
+_PRICE = "usd_per_billion_images"
 
 
 def shape_figures(
@@ -25,6 +24,7 @@ def shape_figures(
     grid: Iterable[Shape],
     diagonal: Sequence[Shape] = (),
     base: Shape | None = None,
+    price: float | None = None,
 ) -> Figures:
     """A finished search as JSON has it: bytes of a chip, and estimated seconds.
 
@@ -34,6 +34,7 @@ def shape_figures(
       grid: the shapes that were asked about.
       diagonal: those that are `base` scaled.
       base: None if there is no diagonal.
+      price: US dollars of a chip for an hour.
     """
     tried = sorted(search.found.values(), key=lambda one: one.parameters, reverse=True)
     untried = sorted({*grid, *diagonal} - search.found.keys())
@@ -47,7 +48,11 @@ def shape_figures(
     return {
         **question,
         "budget_bytes_per_chip": search.budget,
-        "shapes": [_compiled(one, search.budget, diagonal) for one in tried],
+        **({} if price is None else {"usd_per_chip_hour": price}),
+        "shapes": [
+            _compiled(one, search.budget, diagonal, price and price * question["chips"])
+            for one in tried
+        ],
         "not_compiled": [
             {
                 **dataclasses.asdict(shape),
@@ -65,7 +70,9 @@ def shape_figures(
     }
 
 
-def _compiled(one: Found, budget: int, diagonal: Sequence[Shape]) -> Figures:
+def _compiled(
+    one: Found, budget: int, diagonal: Sequence[Shape], slice_price: float | None
+) -> Figures:
     figures = {
         **dataclasses.asdict(one.shape),
         "fits": one.fits(budget),
@@ -82,12 +89,15 @@ def _compiled(one: Found, budget: int, diagonal: Sequence[Shape]) -> Figures:
             "mfu": one.mfu,
             "kernels_without_estimate": one.unestimated_kernels,
         }
+        if slice_price is not None and one.images_per_second:
+            hours = 1e9 / one.images_per_second / 3600
+            figures["estimated"][_PRICE] = slice_price * hours
     return figures
 
 
 def shape_table(figures: Figures) -> str:
     """What was compiled, largest first, and how the diagonal compares."""
-    rows = [HEADER, *map(row_of, ordered(figures))]
+    rows = table_rows(figures)
     *widths, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [
         "  ".join(
@@ -103,15 +113,22 @@ def ordered(figures: Figures) -> list[Figures]:
     return sorted(figures["shapes"], key=lambda one: not one["fits"])
 
 
-def row_of(one: Figures) -> tuple[str, ...]:
-    """A compiled shape as text, a cell for each of `HEADER`."""
+def table_rows(figures: Figures) -> list[tuple[str, ...]]:
+    """The header, and a row of text for each compiled shape; the last column is of notes."""
+    priced = "usd_per_chip_hour" in figures
+    header = (*_SIZES, *_TIMES, *(["USD/10⁹ images"] if priced else []), "")
+    return [header, *(_row(one, priced) for one in ordered(figures))]
+
+
+def _row(one: Figures, priced: bool) -> tuple[str, ...]:
     estimated = one.get("estimated")
-    times = ("", "", "")
+    times = ("",) * (len(_TIMES) + priced)
     if estimated is not None:
         times = (
             f"{estimated['step_seconds']:.3f}",
             f"{estimated['images_per_second']:,.1f}",
             f"{estimated['mfu']:.1%}",
+            *([f"{estimated[_PRICE]:,.0f}"] if priced else []),
         )
     notes = ["diagonal"] * one["on_diagonal"] + ["does not fit"] * (not one["fits"])
     return (

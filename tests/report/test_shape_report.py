@@ -68,6 +68,16 @@ def test_the_table_has_the_largest_that_fits_first_and_marks_the_diagonal():
     assert rows[3][-4:] == ["17.00", "does", "not", "fit"]
 
 
+def test_a_price_has_a_column_of_what_a_billion_images_cost():
+    search = ShapeSearch(None, lambda shape: 0, 16 * GIB, known=FOUND)
+    priced = shape_figures(QUESTION, search, GRID, price=3.6)
+    # 64 images in a second on a chip: 10⁹ of them take 4,340 hours.
+    assert table_rows(priced)[0][-5:] == ["15.00", "1.000", "64.0", "35.0%", "15,625"]
+    assert "USD/10⁹ images" in shape_table(priced) and "USD" not in shape_table(figures())
+    assert priced["usd_per_chip_hour"] == 3.6
+    assert priced["shapes"][1]["estimated"]["usd_per_billion_images"] == pytest.approx(15_625)
+
+
 def test_the_diagonal_is_compared_with_the_rest():
     text = shape_table(figures())
     assert "diagonal through 128·4·512·2: 256·8·1024·4, 100 M parameters, 128.0 images/s" in text
