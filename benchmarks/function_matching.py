@@ -35,7 +35,7 @@ from distill.paths import path_argument
 from distill.runs.distillation import DistillConfig
 from distill.runs.teachers import TEACHER, TeacherConfig, load_teachers
 from distill.terminal import accept_any_text, text_table
-from distill.train.fit import Trained
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 from pipelines import distill_student, pretrain
 from pipelines.pretrain import PretrainConfig

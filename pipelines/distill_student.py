@@ -34,9 +34,10 @@ from distill.runs.teachers import (
     score,
     shown_as,
 )
-from distill.train.fit import Trained, fit
+from distill.train.fit import fit
 from distill.train.run import open_mesh, plan
 from distill.train.train_log import train_log
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 
 

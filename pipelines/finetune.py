@@ -22,9 +22,10 @@ from distill.runs.classifiers import classifier
 from distill.runs.models import with_classes
 from distill.runs.start import StartConfig, kept_classes, starting_params
 from distill.tasks.classification import ClassificationConfig
-from distill.train.fit import Trained, fit_one
+from distill.train.fit import fit_one
 from distill.train.run import RunConfig, open_mesh
 from distill.train.train_log import train_log
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 from students import vit
 

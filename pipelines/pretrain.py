@@ -12,9 +12,10 @@ from distill.report.story import finish, introduce
 from distill.runs.classifiers import classifier
 from distill.runs.models import with_classes
 from distill.runs.pretraining import PretrainConfig
-from distill.train.fit import Trained, fit_one
+from distill.train.fit import fit_one
 from distill.train.run import open_mesh
 from distill.train.train_log import train_log
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 
 

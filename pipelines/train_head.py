@@ -16,9 +16,10 @@ from distill.report.story import finish, introduce
 from distill.runs.head_learning import channels_of, head_trainee, open_tower
 from distill.runs.heads import HeadTrainingConfig
 from distill.train.closed_form import settle
-from distill.train.fit import Trained, fit_one
+from distill.train.fit import fit_one
 from distill.train.run import open_mesh
 from distill.train.train_log import train_log
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 
 

@@ -20,9 +20,10 @@ from distill.report.story import finish, introduce
 from distill.runs.pairs import EMBEDDINGS, PairTrainingConfig, pair_trainee
 from distill.runs.stored_teachers import check_store, describe_teachers, stored_teachers
 from distill.runs.teachers import TEACHER, fingerprints, load_teachers, shown_as
-from distill.train.fit import Trained, fit_one
+from distill.train.fit import fit_one
 from distill.train.run import open_mesh
 from distill.train.train_log import train_log
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 
 

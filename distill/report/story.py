@@ -12,8 +12,8 @@ from distill.export.versions import obstacles
 from distill.nn import Network, VisionNetwork
 from distill.parallel import distributed
 from distill.parallel.printed import keep, say
-from distill.train.fit import Trained
 from distill.train.progress import format_figure
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 
 

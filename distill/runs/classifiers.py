@@ -10,8 +10,8 @@ from distill.metrics import classification_metrics
 from distill.nn import Params, VisionNetwork
 from distill.runs.evaluations import evaluations, final_evaluation, subject_of
 from distill.tasks.classification import Classification, ClassificationConfig
-from distill.train.fit import Trainee
 from distill.train.run import RunConfig, plan
+from distill.train.trainee import Trainee
 from distill.train.workdir import Workdir
 
 

@@ -31,10 +31,10 @@ from distill.runs.opened import describe_model, open_model
 from distill.subject import Subject
 from distill.tasks.dense import NORM_EPSILON
 from distill.train.config import TrainConfig
-from distill.train.fit import Trainee
 from distill.train.loop import Evaluate
 from distill.train.run import plan
 from distill.train.state import init_params
+from distill.train.trainee import Trainee
 from distill.train.workdir import Workdir, read_teachers
 
 

@@ -24,8 +24,8 @@ from distill.runs.teachers import TEACHER, TeacherConfig
 from distill.subject import Teacher
 from distill.tasks.contrastive import Contrastive, ContrastiveConfig
 from distill.tasks.matching.config import LossWeights, MatchingConfig
-from distill.train.fit import Trainee
 from distill.train.run import RunConfig, plan
+from distill.train.trainee import Trainee
 from distill.train.workdir import Workdir
 from students.pair import PairModel
 from students.vit import named

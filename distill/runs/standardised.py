@@ -22,9 +22,9 @@ from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.standardise import STATISTICS, Moments, Statistics, batch_moments
 from distill.tensor_files import open_file
 from distill.train.branch import origin_of
-from distill.train.fit import Trainee
 from distill.train.run import RunConfig
 from distill.train.step import prepare
+from distill.train.trainee import Trainee
 
 FILE = "statistics.safetensors"
 """In a workdir: what teachers were standardised by, `FEATURE/TEACHER/STATISTIC`, float32."""

@@ -20,8 +20,8 @@ from distill.runs.words import kept_params
 from distill.subject import Teacher
 from distill.tasks.matching.function_matching import FunctionMatching, projected, same_mixture
 from distill.tasks.matching.layers import check_layers_there
-from distill.train.fit import Trainee
 from distill.train.run import blame, plan
+from distill.train.trainee import Trainee
 from distill.train.workdir import Workdir
 
 

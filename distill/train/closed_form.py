@@ -12,11 +12,13 @@ from distill.config import to_dict
 from distill.data import Splits
 from distill.parallel import distributed, replicated
 from distill.parallel.printed import say
-from distill.train.fit import Trained, Trainee, claim, open_checkpoints
+from distill.train.fit import claim
+from distill.train.kept import open_checkpoints
 from distill.train.loggers.logger import check_installed
 from distill.train.metrics import open_log
 from distill.train.progress import format_headline, format_scores
 from distill.train.state import abstract_state, init_state
+from distill.train.trainee import Trained, Trainee
 
 _STEP = 1
 

@@ -37,7 +37,7 @@ class TrainConfig:
     checkpoint_every: SomeSteps | None = how_it_runs(None)
     """None takes a twentieth of the run, at most 5000."""
     keep_checkpoints: Some = how_it_runs(3)
-    """How many of the newest checkpoints to keep."""
+    """How many of the newest checkpoints to keep; of several students at once two at least."""
     keep_every: SomeSteps | None = how_it_runs(None)
     """Steps between checkpoints that are kept for good, for instance to branch cooldowns off."""
     keep_best: str | None = how_it_runs(None)

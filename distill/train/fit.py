@@ -1,9 +1,8 @@
 """What every training pipeline does once it has a model, a task and data."""
 
 import contextlib
-import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jax.sharding import Mesh
@@ -11,75 +10,30 @@ from jax.sharding import Mesh
 from distill.config import execution_keys, to_dict, with_defaults
 from distill.data import Splits, Store, TrainLoader
 from distill.data.batch_spec import batch_spec
-from distill.data.classes import Names
 from distill.data.examples import TeacherView
 from distill.data.needed import host_bytes
-from distill.nn import Network, Params
 from distill.nn.execution import Execution
 from distill.parallel import distributed, local_rows, put_batch
 from distill.parallel.printed import say
 from distill.startup import STARTUP
-from distill.train.best import Best, check_metric
-from distill.train.branch import origin_of, restore_origin
-from distill.train.checkpoints import Checkpoints
+from distill.train.best import check_metric
+from distill.train.branch import origin_of
 from distill.train.clock import Clock
 from distill.train.config import TrainConfig
-from distill.train.damage import CHECKPOINTS, damaged
+from distill.train.kept import begin, common_step, open_best, open_checkpoints
 from distill.train.loggers.logger import check_installed
-from distill.train.loop import Evaluate, Loop, Recurring, Track
+from distill.train.loop import Loop, Track
 from distill.train.memory import Knobs, check_fits, check_held, explained
 from distill.train.metrics import open_log
 from distill.train.metrics import read as read_metrics
 from distill.train.progress import format_seconds
-from distill.train.run import Plan, RunConfig, blame
-from distill.train.state import TrainState, abstract_state, init_state
-from distill.train.step import Learner, Task, check_microbatches, compile_joint_step
-from distill.train.workdir import Workdir, check_same_data
+from distill.train.run import blame
+from distill.train.step import Learner, check_microbatches, compile_joint_step
+from distill.train.trainee import Trained, Trainee
+from distill.train.workdir import check_same_data
 
 # First parts of the names of metrics that a summary leaves out.
 _NOT_FINAL = ("step", "train")
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """What a finished run leaves behind."""
-
-    params: Params
-    summary: dict[str, Any]
-    """As in summary.json: steps, parameters, accuracies, images per second, seconds.
-
-    Where several processes take part, the primary's is the one to read.
-    """
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Trainee:
-    """One network to train: everything that is its own where several are trained together."""
-
-    config: RunConfig
-    """What the workdir was begun with may differ in how it runs."""
-    plan: Plan
-    """Of the config and the network."""
-    workdir: Workdir
-    network: Network
-    """Placed on the mesh."""
-    task: Task
-    evaluations: Sequence[Recurring] = ()
-    """While it trains."""
-    final: Evaluate | None = None
-    """Once, at the end."""
-    examples: Callable[[Params, Any], None] | None = None
-    """Keeps, at the very end, what the run's page shows of it."""
-    class_names: Names | None = None
-    """In the order of the network's logits, for classes.json; None if nothing says them."""
-    initial: Callable[[], Params] | None = None
-    """Makes the parameters that a new run starts with; None draws them."""
-    section: str = "model"
-    """Of the config the user gives, which says what the network is."""
-    teachers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Who taught it, by name, for teachers.json."""
-    terms: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Weights of its loss's terms, by the names of what the task logs of them."""
 
 
 def fit(
@@ -125,7 +79,7 @@ def fit(
     rows = local_rows(mesh, config.train.batch_size)
     spec = batch_spec(splits.train.spec, view_size, teacher_view=teacher_view)
     loading = host_bytes(splits.train, config.data, spec, len(rows))
-    check_held(map(_abstract_state, trainees.values()), mesh, loading)
+    check_held([one.abstract_state for one in trainees.values()], mesh, loading)
     for one in trainees.values():
         if (best := one.config.train.keep_best) is not None:
             params = one.network.abstract_params
@@ -159,12 +113,15 @@ def fit(
     with contextlib.ExitStack() as logged:
         with contextlib.ExitStack() as stack:
             stack.enter_context(explained(knobs.advice))
-            checkpoints = {key: open_checkpoints(one, stack) for key, one in trainees.items()}
-            at = _common_step(checkpoints.values())
+            checkpoints = {
+                key: open_checkpoints(one, stack, alone=len(trainees) == 1)
+                for key, one in trainees.items()
+            }
+            at = common_step(checkpoints)
             for one in checkpoints.values():
                 one.prune(at)
             with STARTUP.during("init" if at < 0 and not config.branch_from else "restore"):
-                begun = {key: _start(checkpoints[key], at, one) for key, one in trainees.items()}
+                begun = {key: begin(checkpoints[key], at, one) for key, one in trainees.items()}
             states = {key: state for key, (state, _) in begun.items()}
             progress = next(progress for _, progress in begun.values())
             done = int(next(iter(states.values())).step)
@@ -216,7 +173,7 @@ def fit(
                         one.evaluations,
                         checkpoints[key],
                         logs[key],
-                        _open_best(one, stack),
+                        open_best(one, stack),
                         one.terms,
                     )
                     for key, one in trainees.items()
@@ -279,11 +236,6 @@ def claim(trainees: Iterable[Trainee], splits: Splits) -> None:
             one.workdir.write_teachers(one.teachers)
 
 
-def _abstract_state(trainee: Trainee) -> TrainState:
-    averaged = trainee.config.optimizer.average_decay is not None
-    return abstract_state(trainee.network, trainee.plan.optimizer, averaged=averaged)
-
-
 def executions(trainees: Iterable[Trainee], train: TrainConfig) -> dict[str, Execution]:
     """How the encoders of networks are executed, by the section of the config that says it."""
     at_once = train.batch_size // train.microbatches
@@ -318,38 +270,6 @@ def _learner(trainee: Trainee) -> Learner:
     )
 
 
-def open_checkpoints(trainee: Trainee, stack: contextlib.ExitStack) -> Checkpoints:
-    """Those of a run, closed with the stack."""
-    train = trainee.config.train
-    checkpoints = Checkpoints(
-        trainee.workdir.path,
-        keep=train.keep_checkpoints,
-        keep_every=train.keep_every,
-        keep_step=trainee.plan.cooldown,
-        training_only=trainee.task.training_only,
-    )
-    stack.callback(checkpoints.close)
-    return checkpoints
-
-
-def _open_best(trainee: Trainee, stack: contextlib.ExitStack) -> Best | None:
-    metric = trainee.config.train.keep_best
-    if metric is None:
-        return None
-    best = Best(trainee.workdir.path, metric, training_only=trainee.task.training_only)
-    stack.callback(best.close)
-    return best
-
-
-def _common_step(checkpoints: Iterable[Checkpoints]) -> int:
-    """The newest step of which there is a checkpoint of every network, -1 if there is none.
-
-    A run may be killed when it has saved some of its networks.
-    """
-    common = set.intersection(*(set(one.steps) for one in checkpoints))
-    return distributed.agree(max(common, default=-1))
-
-
 def _places(trainees: Mapping[str, Trainee]) -> str:
     paths = ", ".join(str(one.workdir.path) for one in trainees.values())
     return f"{paths} {'are' if len(trainees) > 1 else 'is'}"
@@ -372,29 +292,3 @@ def _summarise(loop: Loop, trainee: Trainee, steps: int) -> dict[str, Any]:
     if trainee.config.branch_from:
         summary["branched_from"] = trainee.config.branch_from
     return summary
-
-
-def _start(
-    checkpoints: Checkpoints, step: int, trainee: Trainee
-) -> tuple[TrainState, dict[str, Any]]:
-    """The state to go on with, and the data's position.
-
-    They are those of the checkpoint of `step`, or where that is -1 of the run this one branches
-    off, or from before the first step.
-    """
-    config, network, optimizer = trainee.config, trainee.network, trainee.plan.optimizer
-    averaged = config.optimizer.average_decay is not None
-    start = {"next_example": 0, "skipped": 0, "training_seconds": 0.0, "seconds": 0.0}
-    if step >= 0:
-        state, progress = checkpoints.restore(_abstract_state(trainee), step)
-        if missing := start.keys() - progress.keys():
-            checkpoint = trainee.workdir.path / CHECKPOINTS / str(step)
-            problem = f"its progress does not say {', '.join(sorted(missing))}"
-            raise damaged(checkpoint, [problem])
-        return state, progress
-    if config.branch_from is not None:
-        abstract = _abstract_state(trainee)
-        return restore_origin(config.branch_from, abstract, trainee.task.training_only)
-    params = None if trainee.initial is None else trainee.initial()
-    state = init_state(network, optimizer, config.seed, params=params, averaged=averaged)
-    return state, start

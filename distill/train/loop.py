@@ -267,6 +267,10 @@ class Loop:
             "seconds": self.clock.seconds,
             "pauses": self._left.took,
         }
+        if len(self.tracks) > 1:
+            # None begins the next before all have the last one.
+            for track in self.tracks.values():
+                track.checkpoints.wait()
         for name, track in self.tracks.items():
             # A checkpoint that stands has its metrics and what was best before it on disk.
             track.metrics.flush()

@@ -10,8 +10,8 @@ from distill.config import ConfigError, load_file, resolve, to_dict
 from distill.errors import UserError
 from distill.json_files import read_json
 from distill.laws.law import ScalingLaw
-from distill.train.fit import Trained
 from distill.train.loop import Stopped
+from distill.train.trainee import Trained
 from distill.train.workdir import Workdir
 from pipelines import scaling_study
 from pipelines.scaling_study import StudyConfig

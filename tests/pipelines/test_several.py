@@ -1,5 +1,6 @@
 """Several students, several teachers, and teachers without a classifier."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -8,12 +9,13 @@ import pytest
 from support import REPOSITORY, distill_config, final_params, without_timings
 
 from distill.config import ConfigError, load_file, resolve, to_dict
-from distill.errors import UserError
+from distill.errors import Damaged, UserError
 from distill.estimate.jobs import make_job
 from distill.json_files import read_json
 from distill.parallel import MeshConfig, make_mesh
 from distill.runs.distillation import DistillConfig
 from distill.train import metrics
+from distill.train.damage import steps_in
 from distill.train.workdir import Workdir
 from pipelines import distill_student, evaluate
 
@@ -86,6 +88,44 @@ def test_students_that_were_saved_at_different_steps_go_on_from_the_same(
         jax.tree.map(np.testing.assert_array_equal, *map(final_params, paths))
         rows = [without_timings(metrics.read(path)) for path in paths]
         assert rows[0] == rows[1]
+
+
+def test_of_one_checkpoint_each_students_keep_two_for_a_kill_between_their_saves(
+    together, trained, tmp_path, capsys
+):
+    train = dataclasses.replace(together.train, keep_checkpoints=1)
+    distill_student.run_all(
+        dataclasses.replace(together, train=train), Workdir(tmp_path), overview=False
+    )
+    for name in together.students:
+        assert steps_in(tmp_path / name / "checkpoints") == [8, 10]
+        (tmp_path / name / "summary.json").unlink()
+    shutil.rmtree(tmp_path / "large" / "checkpoints" / "10")
+    distill_student.run_all(
+        dataclasses.replace(together, train=train), Workdir(tmp_path), overview=False
+    )
+    assert "resuming after step 8" in capsys.readouterr().err
+    for name in together.students:
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            final_params(tmp_path / name),
+            final_params(trained / name),
+        )
+
+
+def test_students_without_a_step_in_common_are_not_trained_anew_without_a_word(
+    together, trained, tmp_path
+):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    for name, gone in {"small": (4, 8), "large": (10,)}.items():
+        (tmp_path / name / "summary.json").unlink()
+        for step in gone:
+            shutil.rmtree(tmp_path / name / "checkpoints" / str(step))
+    with pytest.raises(
+        Damaged, match=r"the newest are step 8 of large, step 10 of small\. Put back"
+    ):
+        distill_student.run_all(together, Workdir(tmp_path), overview=False)
+    assert steps_in(tmp_path / "small" / "checkpoints") == [10]
 
 
 def test_a_students_directory_is_the_workdir_of_a_run(trained):

@@ -19,10 +19,11 @@ from distill.optim import OptimizerConfig, make_optimizer, trained_params
 from distill.parallel import MeshConfig, make_mesh
 from distill.tasks.contrastive import Contrastive, ContrastiveConfig
 from distill.train.checkpoints import Checkpoints
-from distill.train.fit import Trainee, fit_one
+from distill.train.fit import fit_one
 from distill.train.run import RunConfig, plan
 from distill.train.state import abstract_state, init_params, init_state
 from distill.train.step import Learner, compile_joint_step, make_train_step
+from distill.train.trainee import Trainee
 from distill.train.workdir import Workdir
 from students import vit
 

@@ -265,7 +265,7 @@ def test_what_loading_takes_is_counted_by_the_key_that_decides_it():
 def test_what_would_not_fit_is_refused_before_anything_is_allocated(
     overrides, message, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(fit, "_start", pytest.fail)
+    monkeypatch.setattr(fit, "begin", pytest.fail)
     monkeypatch.setattr(needed, "free_memory", lambda: 2**33)
     with pytest.raises(UserError, match=message) as error:
         pretrain.run(pretrain_config(**overrides), Workdir(tmp_path), overview=False)
