@@ -52,6 +52,10 @@ def _quality(summary: Mapping[str, Any], examples: Examples | None) -> list[str]
     if mine := final(summary, "agreement"):
         beside = [f"KL divergence {kl[1]:.4f}" if (kl := final(summary, "kl")) else ""]
         found.append(html.card("Agreement", f"{mine[1]:.2%}", "with the teacher", *beside))
+    if not found and (mine := final(summary, "cka")):
+        found.append(
+            html.card("Likeness of embeddings", f"{mine[1]:.3f}", "to the teacher's, linear CKA")
+        )
     if not found:
         heads = [name for metric in _MAIN for name in summary if name.endswith(f"/{metric}")]
         found += [html.card(name, format_figure(name, summary[name])) for name in heads[:2]]

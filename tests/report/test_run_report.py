@@ -13,6 +13,7 @@ from PIL import Image
 from run_pages import HOSTILE, some_examples, write_page
 
 from distill.evaluate.gallery import picture
+from distill.report.headline import headline
 from distill.report.run import refresh_run_report, write_run_report, write_students_report
 from distill.runs.evaluated import FILE
 from distill.train import metrics
@@ -141,6 +142,14 @@ def test_sections_that_would_say_nothing_are_left_out(workdir):
     }
     embeds = some_examples(teacher=False) | {"answers": None, "probabilities": None}
     assert {*headings(page_with(workdir, embeds))} == {"Learning curves", "Map of the embeddings"}
+
+
+def test_a_student_without_classes_is_judged_by_its_embeddings():
+    summary = {"steps": 3, "parameters": 1000, "val/loss": 0.5, "val/cka": 0.91234}
+    page = headline(summary, [], None)
+    assert "Likeness of embeddings" in page and "0.912" in page and "val/loss" not in page
+    labelled = headline(summary | {"val/accuracy": 0.5}, [], None)
+    assert "Likeness" not in labelled and "50.00%" in labelled
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"label": []}'])
