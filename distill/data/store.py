@@ -26,6 +26,8 @@ from distill.unwritten import cannot_write, naming
 
 DESCRIPTION = "store.json"
 _GIB = 2**30
+# Records that are read at once.
+_READ = 1024
 
 _AGAIN = "Files that are finished stay. Run the same command again to go on after them"
 _ANEW = (
@@ -107,6 +109,25 @@ class StoreWriter:
         self.position = min(finished * contents.examples_per_file, contents.examples)
         """The next example to write; all before it are in finished files."""
         self._check_room()
+
+    def check(self) -> None:
+        """Reads what is in finished files, as its checksums tell whether it is what was written.
+
+        Raises:
+          Damaged: if it is not, naming the file.
+        """
+        each = self._contents.examples_per_file
+        for start in range(0, self.position, each):
+            file = self._path / self._contents.file(start // each)
+            expected = min(each, self.position - start)
+            try:
+                records = ArrayRecordDataSource([str(file)])
+                if len(records) != expected:
+                    raise RuntimeError(f"it has {len(records)} records, expected {expected}")
+                for first in range(0, expected, _READ):
+                    records.__getitems__(range(first, min(first + _READ, expected)))
+            except RuntimeError as error:
+                raise Damaged(f"{file} is damaged: {error}. {_ANEW}") from error
 
     def _check_room(self) -> None:
         left = self._contents.examples - self.position

@@ -99,7 +99,9 @@ def write_answers(
         if first == last:
             return
         if first:
-            say(f"{name}: {first} of {last} batches are there already")
+            say(f"{name}: {first} of {last} batches are there already; compares their checksums")
+            if writer is not None:
+                writer.check()
         loader = TrainLoader(
             splits.train,
             config.data,

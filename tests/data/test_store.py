@@ -45,8 +45,8 @@ def records(source):
     return found
 
 
-def write(path, written):
-    writer = StoreWriter(path, CONTENTS)
+def write(path, written, contents=CONTENTS):
+    writer = StoreWriter(path, contents)
     for start in range(writer.position, len(written), BATCH):
         writer.write(written[start : start + BATCH])
     writer.close()
@@ -107,6 +107,34 @@ def test_an_interrupted_store_goes_on_after_its_last_whole_file(source, tmp_path
     store = Store(tmp_path)
     assert [store.read(p) for p in range(EXAMPLES)] == list(expected)
     assert not [file for file in tmp_path.iterdir() if "unfinished" in file.name]
+
+
+@pytest.mark.parametrize("change", ["flipped", "cut", "another"])
+def test_a_finished_file_that_is_damaged_is_named_before_the_store_goes_on(
+    source, tmp_path, change
+):
+    first = StoreWriter(tmp_path, CONTENTS)
+    first.write(records(source)[:16])
+    first.check()
+    del first
+    file = tmp_path / CONTENTS.file(1)
+    content = bytearray(file.read_bytes())
+    if change == "flipped":
+        place = content.index(records(source)[9].tobytes()) + 5
+        content[place] ^= 1
+    elif change == "cut":
+        del content[len(content) // 2 :]
+    file.write_bytes(content)
+    if change == "another":
+        shorter = dataclasses.replace(CONTENTS, examples=4)
+        (tmp_path / "other").mkdir()
+        write(tmp_path / "other", records(source)[:4], shorter)
+        (tmp_path / "other" / shorter.file(0)).replace(file)
+    with pytest.raises(Damaged, match=rf"{file.name} is damaged: .*delete it and run"):
+        StoreWriter(tmp_path, CONTENTS).check()
+    file.unlink()
+    write(tmp_path, records(source))
+    assert [Store(tmp_path).read(p) for p in range(EXAMPLES)] == list(records(source))
 
 
 def test_a_store_with_other_contents_is_refused(source, store):
