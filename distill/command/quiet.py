@@ -48,5 +48,7 @@ def _is_news(record: stdlib_logging.LogRecord) -> bool:
     if "orbax" not in record.pathname and record.name != "asyncio":
         return True
     error = record.exc_info[1] if record.exc_info else None
+    # A thread that goes on writing in a process that has said why it ends.
+    late = isinstance(error, RuntimeError) and "after interpreter shutdown" in str(error)
     gone = isinstance(error, FileNotFoundError)
-    return not gone and not is_of_storage(f"{record.getMessage()} {error}")
+    return not (gone or late or is_of_storage(f"{record.getMessage()} {error}"))
