@@ -49,6 +49,6 @@ def _is_news(record: stdlib_logging.LogRecord) -> bool:
         return True
     error = record.exc_info[1] if record.exc_info else None
     # A thread that goes on writing in a process that has said why it ends.
-    late = isinstance(error, RuntimeError) and "after interpreter shutdown" in str(error)
+    late = isinstance(error, RuntimeError) and "new futures after" in str(error)
     gone = isinstance(error, FileNotFoundError)
     return not (gone or late or is_of_storage(f"{record.getMessage()} {error}"))

@@ -18,6 +18,7 @@ def say(path, error):
 quieten_libraries()
 late = RuntimeError("cannot schedule new futures after interpreter shutdown")
 say("/one/orbax/future.py", late)
+say("/one/orbax/other.py", RuntimeError("cannot schedule new futures after shutdown"))
 say("/two/orbax/future.py", OSError(28, "No space left on device"))
 say("/three/orbax/future.py", RuntimeError("something else"))
 say("/four/other/future.py", late)
