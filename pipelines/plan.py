@@ -34,6 +34,7 @@ from distill.estimate.jobs import Planned, make_plan, run_steps
 from distill.estimate.machines import Machine, open_machine
 from distill.estimate.storing import plan_storing
 from distill.estimate.sweep import sweep, variations
+from distill.estimate.topology import Topology
 from distill.parallel.printed import say
 from distill.report.breakdown import breakdown_figures, breakdown_table
 from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
@@ -72,7 +73,7 @@ def _sweep(config: Planned, topology: Machine, steps: int | None) -> None:
     """Plans what the flags ask for and prints it, best first."""
     tried = variations(
         config,
-        topology.device_count,
+        topology,
         [mesh_sizes(text, config.mesh.axis_names) for text in FLAGS.sweep_meshes],
         FLAGS.sweep_remat,
         [positive(text) for text in FLAGS.sweep_microbatches],
@@ -107,9 +108,13 @@ def main(arguments: list[str]) -> None:
     config = load_config(FLAGS.config, overrides, FLAGS.store_targets)
     topology = open_machine(FLAGS.topology)
     steps = run_steps(config, FLAGS.train_images)
+    if FLAGS.price is not None and steps is None:
+        raise UserError("what a run of epochs costs follows from --train_images=N; give it too")
     if FLAGS.store_targets:
-        if FLAGS.sweep or FLAGS.dump_hlo:
-            raise UserError("--store_targets plans three programs; leave --sweep, --dump_hlo out")
+        if FLAGS.sweep or FLAGS.dump_hlo or FLAGS.breakdown:
+            raise UserError(
+                "--store_targets plans three programs; leave --sweep, --dump_hlo, --breakdown out"
+            )
         _store(config, topology, steps)
         return
     if FLAGS.sweep:
@@ -121,7 +126,10 @@ def main(arguments: list[str]) -> None:
         raise UserError("--sweep_… says what --sweep tries; add --sweep")
     dump = Path(FLAGS.dump_hlo) / "step.hlo.txt" if FLAGS.dump_hlo else None
     check_writable("dump_hlo", dump)
-    say(f"compiling for {topology.name}; a large model takes a minute or two")
+    if isinstance(topology, Topology):
+        say(f"compiling for {topology.name}; a large model takes a minute or two")
+    elif FLAGS.breakdown:
+        raise UserError(f"--breakdown is of a compiled program, which {topology.name} has none of")
     plan = make_plan(config, topology, steps, FLAGS.train_images, dump)
     found = plan_figures(plan, config, topology, steps, FLAGS.price)
     if FLAGS.json:

@@ -6,7 +6,9 @@ import importlib.util
 import os
 
 VARIABLE = "DISTILL_KEEP_MEMORY"
-"""Of the environment; 0 leaves the C library as it is."""
+"""Of the environment; 0 or false leaves the C library as it is."""
+
+_OFF = ("0", "false", "no", "off")
 
 # Of glibc's <malloc.h>.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
@@ -35,7 +37,7 @@ def keep_freed_memory() -> bool:
       whether it does now: not where `VARIABLE` is 0, the C library is another than glibc, or
       something else than this machine's CPUs may compute.
     """
-    if os.environ.get(VARIABLE, "1") == "0" or not (_is_glibc() and _only_cpus()):
+    if os.environ.get(VARIABLE, "1").lower() in _OFF or not (_is_glibc() and _only_cpus()):
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all([mallopt(name, value) == 1 for name, value in _SETTINGS.items()])

@@ -1,7 +1,9 @@
 """Compiled programs, kept in the user's cache for the next command that needs the same ones."""
 
 import contextlib
+import glob
 import os
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -26,6 +28,11 @@ _SETTINGS = {
 _OFF = "JAX_ENABLE_COMPILATION_CACHE=false"
 # As JAX has it.
 _LOCK, _PROGRAM, _USED = ".lockfile", "-cache", "-atime"
+_ABOUT = re.compile(
+    r"Error (?P<done>reading|writing) persistent compilation cache entry for '(?P<name>.*?)': "
+    r"(?P<why>.*)",
+    re.DOTALL,
+)
 
 
 def keep_compiled() -> None:
@@ -50,7 +57,7 @@ def keep_compiled() -> None:
         if name.upper() not in os.environ:
             config.update(name, value)
     config.update("jax_compilation_cache_dir", str(place))
-    _tell_once()
+    _tell_once(place)
 
 
 def _prepare(place: Path) -> None:
@@ -73,23 +80,34 @@ def _prepare(place: Path) -> None:
                 used.unlink(missing_ok=True)
 
 
-def _tell_once() -> None:
-    """Has one warning told of programs that cannot be written or read, in few words."""
+def _tell_once(place: Path) -> None:
+    """Has one warning told of programs that cannot be written or read, in few words.
+
+    Of those that cannot be read, what may be the damaged file is deleted: JAX compiles the program
+    again, and would not write it where there is one.
+    """
     told, show = [], warnings.showwarning
 
     def show_once(message, *args, **more) -> None:
         words = str(message)
-        if not words.startswith(("Error writing persistent", "Error reading persistent")):
+        found = _ABOUT.match(words)
+        if found is None:
             show(message, *args, **more)
-        elif not told:
+            return
+        if found["done"] == "reading":
+            for ending in (_PROGRAM, _USED):
+                for file in place.glob(f"{glob.escape(found['name'])}-*{ending}"):
+                    file.unlink(missing_ok=True)
+        if not told:
             told.append(words)
-            _remark(words.partition("': ")[2])
+            _remark(found["why"], place)
 
     warnings.showwarning = show_once
 
 
-def _remark(reason: str) -> None:
+def _remark(reason: str, place: Path | None = None) -> None:
+    where = "" if place is None else f" in {place}"
     say(
-        f"warning: not every compiled program is kept for the next command ({reason}), which may "
-        f"have to compile it again; {_OFF} keeps none"
+        f"warning: not every compiled program is kept{where} for the next command ({reason}), "
+        f"which may have to compile it again; {_OFF} keeps none"
     )

@@ -30,8 +30,14 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    with interruptible():
-        runpy.run_module("pipelines.cli", run_name="__main__")
+    try:
+        with interruptible():
+            runpy.run_module("pipelines.cli", run_name="__main__")
+    except ValueError as error:
+        if not _is_of_settings(error):
+            raise
+        print(f"error: JAX cannot be imported as the environment has it: {error}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
 
 
 @contextlib.contextmanager
@@ -51,6 +57,15 @@ def interruptible() -> Iterator[None]:
     finally:
         if heeds:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_of_settings(error: BaseException) -> bool:
+    """Whether JAX has met a variable of the environment that it cannot read, at its import."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = Path(frame.tb_frame.f_code.co_filename) if frame else Path()
+    return where.parts[-3:] == ("jax", "_src", "config.py")
 
 
 def _stop(*_: object) -> NoReturn:

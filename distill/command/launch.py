@@ -1,11 +1,12 @@
 """From a command line to a run, and errors without tracebacks."""
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -169,7 +170,7 @@ def launch(
     code, message = 0, ""
     try:
         out_of_memory = explained(lambda: f"Use a smaller {batch}, a smaller model or more devices")
-        with orderly_end(), out_of_memory:
+        with orderly_end(), out_of_memory, _backends_that_are_there():
             check_packages()
             if keeps:
                 keep_compiled()
@@ -209,6 +210,23 @@ def launch(
         distributed.leave(1, "".join(traceback.format_exception_only(error)).strip())
     distributed.leave(code, message)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _backends_that_are_there() -> Iterator[None]:
+    """Says of a backend that JAX cannot begin how it came to be asked for.
+
+    Raises:
+      UserError: in place of JAX's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("Unable to initialize backend"):
+            raise
+        asked = os.environ.get("JAX_PLATFORMS")
+        named = f" JAX_PLATFORMS is {asked!r}; such as cpu, cuda and tpu are known" if asked else ""
+        raise UserError(f"{str(error).partition(' (set JAX')[0]}{named}") from error
 
 
 def _end_interrupted(code: int, message: str = "it was interrupted") -> NoReturn:

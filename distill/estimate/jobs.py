@@ -38,7 +38,7 @@ from distill.tasks.matching.function_matching import FunctionMatching, projected
 from distill.tasks.matching.standardise import STATISTICS
 from distill.tasks.pairs import CAPTION
 from distill.train.run import RunConfig, blame, check_batch
-from distill.train.step import Task
+from distill.train.step import Task, check_microbatches
 from students.pair import PairModel
 
 Planned = PretrainConfig | DistillConfig | PairTrainingConfig
@@ -174,6 +174,8 @@ def make_job(
         trained = trained_params(config.optimizer, params, network.axes)
     with blame("config.model"):
         network.check(config.train.batch_size)
+    with blame("config.train"):
+        check_microbatches(work.task, config.train.microbatches)
     asked = sum(forward_flops(one, work.texts) for one in work.teachers)
     return Job(
         network=network,

@@ -1,5 +1,6 @@
 """Plans of one run executed in several ways: meshes, rematerialisation and microbatches."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -8,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distill.errors import UserError
+from distill.estimate.cluster import Cluster
 from distill.estimate.jobs import Planned, make_plan, model_of, takes_microbatches
 from distill.estimate.machines import Machine
 from distill.estimate.plan import Plan
 from distill.nn.family import ModelConfig
+from distill.parallel import MeshConfig
 from distill.parallel.printed import say
 from distill.train.progress import format_seconds
 from distill.train.run import blame
@@ -19,7 +22,7 @@ from distill.train.run import blame
 
 def variations(
     config: Planned,
-    devices: int,
+    machine: Machine,
     meshes: Sequence[Mapping[str, int]] = (),
     policies: Sequence[str] = (),
     microbatches: Sequence[int] = (),
@@ -28,29 +31,43 @@ def variations(
 
     Args:
       config: of the run.
-      devices: of the slice.
-      meshes: sizes by axis; nothing takes some that fill the slice.
+      machine: what it runs on.
+      meshes: sizes by axis; nothing takes the run's and some others that fill the machine.
       policies: of rematerialisation, for all towers; nothing takes the run's.
       microbatches: numbers of them; nothing takes the run's and twice as many.
     """
     # A further axis that takes the devices that are left finds none.
+    devices = machine.device_count
     shared = devices // math.prod(max(size, 1) for _, size in config.mesh.axes)
+    # A roofline knows nothing of products that are cut.
+    tensors = (1,) if isinstance(machine, Cluster) else (1, 2)
     meshes = meshes or [
-        dict(data=shared // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
-        for tensor in (1, 2)
-        for fsdp in sorted({shared // tensor, min(64, shared // tensor), min(16, shared // tensor)})
-        if fsdp and shared % (fsdp * tensor) == 0
+        *_own(config.mesh, devices),
+        *(
+            dict(data=shared // (fsdp * tensor), fsdp=fsdp, tensor=tensor)
+            for tensor in tensors
+            for fsdp in sorted({min(size, shared // tensor) for size in (16, 64, shared)})
+            if fsdp and shared % (fsdp * tensor) == 0
+        ),
     ]
+    # Each once.
+    resized = dict.fromkeys(map(config.mesh.resized, meshes))
     parts = config.train.microbatches
     microbatches = microbatches or ([parts, 2 * parts] if takes_microbatches(config) else [parts])
-    for sizes, remat, parts in itertools.product(meshes, policies or [None], microbatches):
+    for mesh, remat, parts in itertools.product(resized, policies or [None], microbatches):
         with blame("--sweep_remat"):
             yield dataclasses.replace(
                 config,
-                mesh=config.mesh.resized(sizes),
+                mesh=mesh,
                 model=_with_policy(model_of(config), remat),
                 train=dataclasses.replace(config.train, microbatches=parts),
             )
+
+
+def _own(mesh: MeshConfig, devices: int) -> Iterator[dict[str, int]]:
+    """The sizes of the run's mesh, if they fill the machine."""
+    with contextlib.suppress(ValueError):
+        yield mesh.sizes(devices)
 
 
 def _with_policy(model: ModelConfig, remat: Any) -> ModelConfig:

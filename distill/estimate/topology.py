@@ -31,6 +31,8 @@ class _Generation(NamedTuple):
     """Dimensions of a slice's torus."""
     closes: int
     """Sizes that are multiples of this close into rings."""
+    chips: int
+    """Of the largest slice, as Google Cloud's documentation has it."""
     usable_gib: float
     """Memory of a device for a program, as libtpu's complaint about a larger one has it."""
     options: tuple[tuple[str, bool], ...] = ()
@@ -46,11 +48,11 @@ _WITHOUT_OFFLOAD = tuple(
     )
 )
 _GENERATIONS = {
-    "v4": _Generation(3, 4, 30.75),
-    "v5p": _Generation(3, 4, 95.73),
-    "v5e": _Generation(2, 16, 15.75),
-    "v6e": _Generation(2, 16, 31.24),
-    "v7x": _Generation(3, 4, 94.74, _WITHOUT_OFFLOAD),
+    "v4": _Generation(3, 4, 4096, 30.75),
+    "v5p": _Generation(3, 4, 8960, 95.73),
+    "v5e": _Generation(2, 16, 256, 15.75),
+    "v6e": _Generation(2, 16, 256, 31.24),
+    "v7x": _Generation(3, 4, 9216, 94.74, _WITHOUT_OFFLOAD),
 }
 # What libtpu calls them, where that is something else.
 _OF_LIBTPU = {"v7x": "tpu7x"}
@@ -116,6 +118,13 @@ def open_topology(name: str) -> Topology:
     facts = _GENERATIONS[generation]
     if len(shape) != facts.dims or min(shape) < 1:
         raise UserError(f"topology {name!r} needs {facts.dims} positive sizes; {known}")
+    # A square has no side of its own that is longer.
+    longest = math.isqrt(facts.chips) if facts.dims == 2 else facts.chips
+    if math.prod(shape) > facts.chips or max(shape) > longest:
+        raise UserError(
+            f"topology {name!r} is {math.prod(shape):,} chips; a slice of {generation} has at most "
+            f"{facts.chips:,}" + (f", {longest}x{longest}" if facts.dims == 2 else "")
+        )
     return Topology(
         name=name,
         chip=CHIPS[f"TPU {generation}"],
@@ -137,10 +146,6 @@ _CLOUD = {
     "tpu7x": ("v7x", 2),
     "v7x": ("v7x", 2),
 }
-
-
-# Chips of a slice of two dimensions, at most.
-_LARGEST_SQUARE = 256
 
 
 def _guess(name: str) -> str:
@@ -166,7 +171,7 @@ def _slice(generation: str, chips: int) -> str:
     """The slice of so many chips, a power of two, whose sides differ least."""
     dims, doublings = _GENERATIONS[generation].dims, chips.bit_length() - 1
     if dims == 2:
-        doublings = min(doublings, _LARGEST_SQUARE.bit_length() - 1)
+        doublings = min(doublings, _GENERATIONS[generation].chips.bit_length() - 1)
     each, more = divmod(doublings, dims)
     # The first of those that are not all there, as a host's four chips, 2x2x1; else the last.
     larger = range(more) if not each else range(dims - more, dims)

@@ -103,7 +103,7 @@ def execution_of(
     if chip is None and device.platform == "cpu":
         return _filled(remat, unroll, _on_cpu(depth, remat, unroll, mesh.size))
     has = device_bytes(device) if chip is None else chip.hbm_bytes
-    return _filled(remat, unroll, _on_accelerator(config, depth, batch, tokens, has))
+    return _filled(remat, unroll, _on_accelerator(config, depth, remat, batch, tokens, has))
 
 
 _planned_for: contextvars.ContextVar[Chip | None] = contextvars.ContextVar("chip", default=None)
@@ -136,7 +136,9 @@ def _on_cpu(depth: int, remat: Remat, unroll: Unroll, devices: int) -> Execution
     return Execution("none" if flat else "dots", flat, why)
 
 
-def _on_accelerator(config: _Encoded, depth: int, batch: int, tokens: int, has: int) -> Execution:
+def _on_accelerator(
+    config: _Encoded, depth: int, remat: Remat, batch: int, tokens: int, has: int
+) -> Execution:
     kept = kept_bytes(config, depth, batch, tokens)
     state = state_bytes(config, depth)
     if kept["none"] <= _LITTLE * has:
@@ -145,7 +147,8 @@ def _on_accelerator(config: _Encoded, depth: int, batch: int, tokens: int, has: 
         policy = "dots" if kept["dots"] + state <= _MOST * has else "full"
     sizes = ", ".join(f"{_gib(kept[name])} with {name}" for name in ("none", "dots", "full"))
     why = f"of {_gib(has)} a device the backward pass keeps, by estimate, {sizes}"
-    return Execution(policy, False, why)
+    # Where a policy is named, there is nothing to give a reason for: layers are scanned anyway.
+    return Execution(policy, False, why if remat == "auto" else "")
 
 
 def kept_bytes(config: _Encoded, depth: int, batch: int, tokens: int) -> dict[Policy, int]:

@@ -68,6 +68,7 @@ def test_it_can_be_left_to_the_c_library():
         ({"JAX_PLATFORMS": "cuda"}, False),
         ({"JAX_PLATFORMS": "cuda,cpu"}, False),
         ({"JAX_PLATFORMS": "cpu", "DISTILL_KEEP_MEMORY": "0"}, False),
+        ({"JAX_PLATFORMS": "cpu", "DISTILL_KEEP_MEMORY": "False"}, False),
     ],
 )
 def test_memory_is_kept_where_cpus_alone_compute(environment, kept):

@@ -94,6 +94,24 @@ def test_errors_of_the_cache_are_told_once_and_other_warnings_as_ever(kept, caps
     assert shown == ["something else"]
 
 
+def test_what_cannot_be_read_is_deleted_to_be_compiled_again(kept, tmp_path, capsys):
+    kept()
+    place = tmp_path / "cache" / "distill" / "compiled"
+    names = [
+        f"{program}-{key}{end}"
+        for program, key in (("jit_update", "1a"), ("jit_update", "2b"), ("jit_begin", "1a"))
+        for end in ("-cache", "-atime")
+    ]
+    for name in names:
+        (place / name).write_bytes(bytes(8))
+    warnings.warn(
+        "Error reading persistent compilation cache entry for 'jit_update': error: cut",
+        stacklevel=1,
+    )
+    assert sorted(file.name for file in place.glob("jit*")) == sorted(names[4:])
+    assert f"kept in {place} for the next command (error: cut)" in capsys.readouterr().err
+
+
 PROGRAM = """
 import jax, jax.numpy as jnp
 from distill.command.compiled import keep_compiled
@@ -123,6 +141,11 @@ def test_another_process_reads_what_was_kept_and_computes_the_same(tmp_path):
     first, again = run(), run()
     assert first[0] == 0 and again[0] > 0 and first[1] == again[1]
     assert run(JAX_ENABLE_COMPILATION_CACHE="false") == first
+    for file in tmp_path.rglob("*-cache"):
+        file.write_bytes(file.read_bytes()[:20])
+    done = run_python("-c", PROGRAM, env=mine | kept)
+    assert done.returncode == 0 and done.stderr.count("warning:") == 1, done.stderr
+    assert run() == again
     # What is kept is bounded: what comes later makes room for itself.
     size = sum(file.stat().st_size for file in tmp_path.rglob("*-cache"))
     run(JAX_COMPILATION_CACHE_MAX_SIZE=str(size * 4 // 5), XLA_FLAGS="--xla_cpu_max_isa=AVX")

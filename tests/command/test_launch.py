@@ -314,6 +314,22 @@ def test_ctrl_c_while_importing_leaves_no_trace(met):
     assert (done.returncode, done.stderr.strip()) == (130, "stopped")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("JAX_ENABLE_COMPILATION_CACHE", "JAX cannot be imported as the environment has it"),
+        ("JAX_COMPILATION_CACHE_MAX_SIZE", "JAX cannot be imported as the environment has it"),
+        ("JAX_PLATFORMS", "JAX_PLATFORMS is 'banana'; such as cpu, cuda and tpu are known"),
+    ],
+)
+def test_variables_that_jax_cannot_read_are_no_traceback(name, said, tmp_path):
+    script = "from distill.command.entry import main; main()"
+    run = ("pretrain", "--config=pretrain/digits", f"--workdir={tmp_path / 'run'}")
+    done = run_python("-c", script, *run, env=os.environ | {name: "banana"})
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "banana" in done.stderr and said in done.stderr
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_standard_output_that_is_full_is_named():
     with open("/dev/full", "wb") as full:

@@ -1,11 +1,14 @@
 """What a run of a pair would compile, made of its config alone."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
 
 from distill.config import ConfigError, resolve
 from distill.errors import UserError
+from distill.estimate.cluster import open_cluster
 from distill.estimate.jobs import in_full, make_job
 from distill.estimate.plan import Memory, Plan
 from distill.estimate.sweep import variations
@@ -170,11 +173,24 @@ def test_the_parts_of_a_batch_cannot_be_planned_of_a_loss_that_compares_them():
     parts = dict(RUN["train"], microbatches=2)
     with pytest.raises(ConfigError, match=r"config\.train\.microbatches=1"):
         trace_in_parts(job_of(lit(train=parts)))
-    tried = list(variations(in_full(lit()), 1, [dict(data=1, fsdp=1, tensor=1)]))
+    one = types.SimpleNamespace(device_count=1)
+    tried = list(variations(in_full(lit()), one, [dict(data=1, fsdp=1, tensor=1)]))
     assert [one.train.microbatches for one in tried] == [1]
-    tried = list(variations(in_full(student()), 1, [dict(data=1, fsdp=1, tensor=1)], ["full"]))
+    tried = list(variations(in_full(student()), one, [dict(data=1, fsdp=1, tensor=1)], ["full"]))
     assert [one.train.microbatches for one in tried] == [1, 2]
     assert all(tower.remat == "full" for one in tried for tower in one.model.towers)
+
+
+def test_a_sweep_begins_with_the_runs_own_mesh_and_has_each_once():
+    config = in_full(student(mesh=dict(data=2, fsdp=4)))
+    tried = [one.mesh for one in variations(config, open_cluster("h100:8"), microbatches=[1])]
+    sizes = [(one.data, one.fsdp, one.tensor) for one in tried]
+    assert sizes[0] == (2, 4, 1) and (1, 8, 1) in sizes and len({*sizes}) == len(sizes)
+    assert all(one.tensor == 1 for one in tried)
+    # What does not fill the machine is left to the run that asks for it.
+    other = in_full(student(mesh=dict(data=3, fsdp=1)))
+    tried = [one.mesh for one in variations(other, open_cluster("h100:8"), microbatches=[1])]
+    assert all(one.data * one.fsdp == 8 for one in tried)
 
 
 def trace_in_parts(job):

@@ -133,6 +133,13 @@ def test_on_an_accelerator_memory_decides(on_chip):
     assert on_chip("TPU v5e", lambda: chosen(large, 16)).remat == "full"
 
 
+def test_no_reason_is_given_for_a_policy_that_is_named(on_chip):
+    def named():
+        return execution_of(B16, B16.depth, "none", "auto", 512, B16.sequence_length)
+
+    assert on_chip("TPU v5e", named) == Execution("none", False)
+
+
 def test_an_unknown_chip_counts_what_its_allocator_says(on_chip, monkeypatch):
     class Unknown:
         platform, device_kind = "gpu", "Unheard-of"

@@ -19,6 +19,8 @@ pytestmark = [
     ),
 ]
 
+EPOCHS = ("--config.train.total_steps=none", "--config.train.total_epochs=2")
+
 DISTILL = """
 def get_config():
     student = dict(family="vit", variant="mu/16", image_size=32, num_classes=8)
@@ -176,6 +178,11 @@ def test_a_sweep_prints_what_it_can_plan_best_first():
     [
         (["--topology=v9:4x4"], "known are v4, v5p, v5e, v6e"),
         (["--topology=v4:4x4"], "needs 3 positive sizes"),
+        (["--topology=v5e:64x64"], "is 4,096 chips; a slice of v5e has at most 256, 16x16"),
+        (["--topology=v6e:1x32"], "a slice of v6e has at most 256, 16x16"),
+        (["--topology=v4:32x16x16"], "is 8,192 chips; a slice of v4 has at most 4,096"),
+        (["--topology=h100:8", "--breakdown"], "which h100:8 has none of"),
+        (["--topology=h100:8", "--price=2", *EPOCHS], "give it too"),
         (["--topology=v5e:2x2", "--config.mesh.data=3"], "does not fill 4 device"),
         (["--topology=v5e:2x2", "--config.train.batch_size=30"], "cannot share evenly"),
         (["--topology=v5e:2x2", "--config.model.widht=3"], "did you mean"),

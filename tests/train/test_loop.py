@@ -179,7 +179,7 @@ def test_the_step_donates_its_state(teacher_workdir):
         (dict(mesh__tensor=3), "config.mesh"),
         (dict(schedule__warmup_steps=50), "longer than the run"),
         (dict(optimizer__weight_decay='(("kernle", 0.1),)'), "matches no parameter"),
-        (dict(data__source="folder:/nonexistent"), "does not exist"),
+        (dict(data__source="folder:/nowhere/at/all"), "does not exist"),
         (dict(data__train_split="trian"), "no split 'trian'"),
     ],
 )

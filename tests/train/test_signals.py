@@ -13,6 +13,14 @@ from distill.train.signals import StopRequest, Terminated, orderly_end
 from distill.train.workdir import Gone, Workdir
 
 
+@pytest.fixture(autouse=True)
+def not_under_nohup():
+    """Whoever runs the tests may have it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_each_signal_asks_to_stop(number):
     with StopRequest() as request:
