@@ -49,6 +49,18 @@ def describe_teachers(
     }
 
 
+def _differing(asked: Mapping[str, Any], config: TeacherConfig) -> str:
+    """What of a teacher's config is another than of the one that was asked, in words."""
+    now = {key: getattr(config, key) for key in ("step", "dtype", "quantize")}
+    # Earlier versions did not say all of them.
+    told = [
+        f"{key} was {str(asked[key]).lower()} and is {str(value).lower()}"
+        for key, value in now.items()
+        if asked.get(key, value) != value
+    ]
+    return f" ({', '.join(told)})" if told else ""
+
+
 def stored_teachers(
     store: Store, configs: Mapping[str, TeacherConfig], mesh: Mesh
 ) -> dict[str, Teacher]:
@@ -75,8 +87,9 @@ def stored_teachers(
                 raise UserError(
                     f"the targets in {store.path} are not those of the teacher in "
                     f"{configs[name].source}: its fingerprint is {found}, and that of the one "
-                    f"that was asked (from {asked[name]['source']}) {asked[name]['fingerprint']}. "
-                    "Store targets of this teacher, or name the right one"
+                    f"that was asked (from {asked[name]['source']}) {asked[name]['fingerprint']}"
+                    f"{_differing(asked[name], configs[name])}. Store targets of this teacher, or "
+                    "name the right one"
                 )
             if configs[name].weight != asked[name]["weight"]:
                 raise UserError(

@@ -183,6 +183,11 @@ def test_the_right_teacher_may_be_named_and_another_is_refused(config, stored, t
     )
     with pytest.raises(UserError, match=r"not those of the teacher in .*: its fingerprint is"):
         distill_student.run(wrong, Workdir(tmp_path / "wrong"))
+    rounded = dataclasses.replace(
+        named, teacher=dataclasses.replace(config.teacher, quantize="int8")
+    )
+    with pytest.raises(UserError, match=r"\(quantize was none and is int8\)\. Store targets"):
+        distill_student.run(rounded, Workdir(tmp_path / "rounded"))
     heavier = dataclasses.replace(named, teacher=dataclasses.replace(config.teacher, weight=2.0))
     with pytest.raises(UserError, match=r"has the weight 2\.0, but 1\.0 in"):
         distill_student.run(heavier, Workdir(tmp_path / "heavier"))
