@@ -30,6 +30,7 @@ from distill.train.memory import (
     free_bytes,
 )
 from distill.train.run import open_mesh, plan
+from distill.train.state import abstract_state
 from distill.train.step import CompiledStep, Learner, compile_joint_step
 from distill.train.workdir import Workdir
 from pipelines import pretrain
@@ -93,7 +94,7 @@ def test_the_bytes_of_a_step_follow_its_batch_and_microbatches():
         network = config.model.network().placed(mesh, config.mesh.table)
         planned = plan(config, network, config.data.open_splits(channels=1))
         task = Classification(network, config.loss)
-        state = fit.abstract_state(network, planned.optimizer)
+        state = abstract_state(network, planned.optimizer)
         where = state.step.sharding
         images = jax.ShapeDtypeStruct((batch, 8, 8, 1), jnp.uint8, sharding=where)
         labels = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=where)
