@@ -1,12 +1,14 @@
 """Claims: how seeds are compared, what is concluded, and that runs are done once and resumed."""
 
 import dataclasses
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks.claims import __main__ as command
+from benchmarks.claims import heads
 from benchmarks.claims.claim import Conclusion, claims
 from benchmarks.claims.equals import equal
 from benchmarks.claims.page import PAGES, render
@@ -130,6 +132,34 @@ def test_what_was_done_is_not_done_again_and_time_that_is_over_begins_nothing(tm
     diverging = small(3, **{"optimizer.learning_rate": 1e18, "optimizer.name": "sgd"})
     assert perform([diverging], tmp_path, jobs=1, seconds=None)
     assert diverging.finished(tmp_path).diverged
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tpu_compiler")
+@pytest.mark.skipif(find_spec("libtpu") is None, reason="needs libtpu (the extra plan)")
+def test_a_step_that_is_compiled_for_a_slice_says_what_memory_it_takes(tmp_path):
+    trained = small(0, **{"train.batch_size": 64})
+    one = dataclasses.replace(trained, compiled_for="v5e:2x2")
+    one.perform(tmp_path)
+    found = one.finished(tmp_path)
+    assert found.summary["temporary_bytes"] > 64 * 16 * 16 * 3 / 4 and found.rows == []
+    assert trained.finished(tmp_path) is None
+
+
+def test_the_memory_of_a_class_token_is_told_beside_accuracies_of_heads():
+    sizes = {"attention (MAP)": 100, "mean": 90, "class token": 125}
+    found = {(head, heads.COMPILED): summarised(temporary_bytes=n) for head, n in sizes.items()}
+    for head in sizes:
+        for seed in range(3):
+            figures = {"test/accuracy": 0.8 + 0.01 * seed, "fewshot/10": 0.7, "parameters": 9}
+            found[head, seed] = summarised(**figures)
+    concluded = heads.conclude(found)
+    assert concluded.verdict == "holds" and concluded.here.endswith("25% more memory")
+    assert len({len(concluded.header), *map(len, concluded.rows)}) == 1
+
+
+def summarised(**figures):
+    return Finished(figures, [], diverged=False, cpu_seconds=1.0)
 
 
 def test_the_command_says_which_claims_there_are(capsys):
