@@ -32,9 +32,8 @@ DIRECTORY = Path(__file__).resolve().parent
 sys.path.insert(0, str(DIRECTORY.parent))
 
 from benchmarks.accelerator_rows import ROWS, Row
-from benchmarks.arguments import positive_float
+from benchmarks.arguments import file_to_write, positive_float
 from distill.errors import UserError
-from distill.paths import path_argument
 from distill.terminal import accept_any_text
 
 # Of what a command that failed said last.
@@ -151,7 +150,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=positive_float, default=540.0, help="in all (%(default)g)")
     add(
         "--json",
-        type=path_argument,
+        type=file_to_write,
         default="accelerator.jsonl",
         metavar="FILE",
         help="what rows are appended to, a line of JSON each (%(default)s)",
@@ -159,8 +158,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--only", default="", metavar="TEXT", help="the rows whose name contains it")
     add("--tiny", action="store_true", help="at sizes that any machine runs")
     args = parser.parse_args(argv)
-    if not args.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {args.json.parent}")
     if not any(args.only in row.name for row in ROWS):
         names = "; ".join(row.name for row in ROWS)
         parser.error(f"--only={args.only!r} is in no row's name; there are {names}")

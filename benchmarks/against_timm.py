@@ -26,7 +26,7 @@ from torch.nn import functional
 # The code beside this file is what is timed, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.arguments import positive_int
+from benchmarks.arguments import file_to_write, positive_int
 from benchmarks.machine import columns, environment, environment_rows, write_figures
 from benchmarks.training_step import (
     SEED,
@@ -38,7 +38,6 @@ from benchmarks.training_step import (
 )
 from distill.nn import ViTConfig
 from distill.parallel import MeshConfig, make_mesh
-from distill.paths import path_argument
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.terminal import accept_any_text
 
@@ -199,7 +198,7 @@ def parser_of() -> argparse.ArgumentParser:
     add("--num_classes", type=positive_int, default=1000, help="of the classifier (%(default)s)")
     add("--rounds", type=positive_int, default=5, help="of each (%(default)s)")
     add("--steps", type=positive_int, default=5, help="in a round (%(default)s)")
-    add("--json", type=path_argument, metavar="FILE", help="also write the figures here")
+    add("--json", type=file_to_write, metavar="FILE", help="also write the figures here")
     sizes = parser.add_argument_group("sizes that differ from the name's, for small runs")
     for flag in SHAPE_FLAGS:
         sizes.add_argument(f"--{flag}", type=positive_int, metavar="N")

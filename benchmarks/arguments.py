@@ -1,7 +1,10 @@
-"""Numbers of a command line."""
+"""Numbers and files of a command line."""
 
 import argparse
 import math
+from pathlib import Path
+
+from distill.paths import path_argument
 
 
 def positive_int(text: str) -> int:
@@ -20,3 +23,13 @@ def positive_float(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number, not {text!r}")
     return value
+
+
+def file_to_write(text: str) -> Path:
+    """An argument that names a file for figures: found wanting before they are measured."""
+    path = path_argument(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a directory; expected a file")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no folder {path.parent}")
+    return path

@@ -21,9 +21,9 @@ import numpy as np
 # The code beside this file is what is run, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.arguments import file_to_write
 from benchmarks.machine import columns, environment, environment_rows, write_figures
 from distill.nn.kernels import Kernel, attend, choose
-from distill.paths import path_argument
 from distill.terminal import accept_any_text
 
 BATCH, HEADS = 2, 4
@@ -99,7 +99,7 @@ def parser_of() -> argparse.ArgumentParser:
     )
     kernels = ("auto", "cudnn", "splash")
     parser.add_argument("--kernel", choices=kernels, default="cudnn", help="(%(default)s)")
-    parser.add_argument("--json", type=path_argument, metavar="FILE", help="also write it here")
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="also write it here")
     return parser
 
 

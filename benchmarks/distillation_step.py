@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import jax
 import numpy as np
 
+from benchmarks.arguments import file_to_write
 from distill.data.examples import STORED
 from distill.nn import Params, VisionNetwork
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, make_mesh, put_batch
-from distill.paths import path_argument
 from distill.subject import Teacher
 from distill.tasks.matching.config import LossWeights, MatchingConfig
 from distill.tasks.matching.function_matching import FunctionMatching
@@ -152,7 +152,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=path_argument, help="where to write the figures")
+    parser.add_argument("--json", type=file_to_write, help="where to write the figures")
     arguments = parser.parse_args()
 
     bench = Bench(vit_22b.build(vit_22b.configure("22B/2", **COMMON | TEACHER)))

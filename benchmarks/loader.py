@@ -39,13 +39,12 @@ from PIL import Image
 # The code beside this file is what is used, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.arguments import positive_int
+from benchmarks.arguments import file_to_write, positive_int
 from benchmarks.machine import write_figures
 from distill.data import DataConfig
 from distill.data.loader import EvalLoader, TrainLoader
 from distill.data.preparing import Preparation, prepare
 from distill.data.views import ViewConfig, draw_view, evaluation_view, generator
-from distill.paths import path_argument
 from distill.terminal import accept_any_text
 
 HEIGHT, WIDTH, SIZE, BATCH = 375, 500, 224, 64
@@ -279,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", type=positive_int, default=12, help="to measure, of 64")
     parser.add_argument("--rounds", type=positive_int, default=5, help="measurements of each")
     parser.add_argument("--cores", type=positive_int, default=os.cpu_count(), help="threads")
-    parser.add_argument("--json", type=path_argument, metavar="FILE", help="also write it here")
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="also write it here")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         root, prepared = Path(folder, "files"), Path(folder, "prepared")

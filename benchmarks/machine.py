@@ -19,8 +19,8 @@ import jax
 # The code beside this file is what is used, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.arguments import file_to_write
 from distill.json_files import write_json
-from distill.paths import path_argument
 from distill.terminal import accept_any_text
 
 
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--json", type=path_argument, metavar="FILE", help="also write it here")
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="also write it here")
     args = parser.parse_args(argv)
     found = environment()
     print(columns(environment_rows(found)))

@@ -20,11 +20,10 @@ import numpy as np
 # The code beside this file is what is run, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.arguments import positive_int
+from benchmarks.arguments import file_to_write, positive_int
 from benchmarks.machine import columns, environment, environment_rows, write_figures
 from benchmarks.training_step import CompiledStep, add_job_flags, compile_step, placed_job
 from distill.nn.fingerprint import fingerprint
-from distill.paths import path_argument
 from distill.terminal import accept_any_text
 from distill.train.state import TrainState
 
@@ -60,7 +59,7 @@ def parser_of() -> argparse.ArgumentParser:
     )
     add_job_flags(parser, ("teacher", "student"))
     parser.add_argument("--steps", type=positive_int, default=5, help="each time (%(default)s)")
-    parser.add_argument("--json", type=path_argument, metavar="FILE", help="also write it here")
+    parser.add_argument("--json", type=file_to_write, metavar="FILE", help="also write it here")
     parser.set_defaults(mode="distill")
     return parser
 

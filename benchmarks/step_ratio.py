@@ -34,9 +34,8 @@ from typing import Any
 # The code beside this file is what is timed, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.arguments import positive_int
+from benchmarks.arguments import file_to_write, positive_int
 from benchmarks.training_step import SHAPE_FLAGS
-from distill.paths import path_argument
 from distill.terminal import accept_any_text, text_table
 
 TASKS, DTYPES, LAYERS = ("pretrain", "distill"), ("float32", "bfloat16"), ("unrolled", "scanned")
@@ -79,6 +78,9 @@ def serve(args: argparse.Namespace) -> None:
             built = jax_steps(args, programs)
     except ModuleNotFoundError as error:
         say({"skipped": f"{error.name} is not installed"})
+        return
+    except ValueError as error:
+        say({"refused": str(error)})
         return
     for step, _ in built.values():
         for _ in range(WARMUP):
@@ -139,7 +141,11 @@ def answer(process: subprocess.Popen) -> dict[str, Any]:
 
 
 def row(args: argparse.Namespace, task: str, dtype: str, layers: str) -> dict[str, Any]:
-    """The figures of one pair, by program."""
+    """The figures of one pair, by program.
+
+    Raises:
+      ValueError: for a model that contradicts itself.
+    """
     base = [f"--{name}={value}" for name, value in forwarded(args).items()]
     base += [f"--task={task}", f"--dtype={dtype}", f"--layer={layers}"]
     found: dict[str, Any] = {}
@@ -151,6 +157,8 @@ def row(args: argparse.Namespace, task: str, dtype: str, layers: str) -> dict[st
                 continue
             process = stack.enter_context(started([*base, f"--serve={kind}"]))
             hello = answer(process)
+            if "refused" in hello:
+                raise ValueError(hello["refused"])
             if "skipped" in hello:
                 print(f"{kind}: skipped, {hello['skipped']}", file=sys.stderr)
                 continue
@@ -259,7 +267,7 @@ def parser_of() -> argparse.ArgumentParser:
     add("--optimizer", choices=("adafactor", "adam"), default="adafactor", help="(%(default)s)")
     add("--remat", choices=("none", "dots", "full"), default="none", help="of both (%(default)s)")
     add("--no_torch", dest="torch", action="store_false", help="leave PyTorch out")
-    add("--json", type=path_argument, metavar="FILE", help="also write the figures here")
+    add("--json", type=file_to_write, metavar="FILE", help="also write the figures here")
     for flag in SHAPE_FLAGS:
         add(f"--{flag}", type=positive_int, metavar="N", help="of all models, for small runs")
     # How a process is told what to serve.
@@ -273,7 +281,8 @@ def parser_of() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures and prints."""
     accept_any_text()
-    args = parser_of().parse_args(argv)
+    parser = parser_of()
+    args = parser.parse_args(argv)
     if args.serve:
         serve(args)
         return
@@ -281,7 +290,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for task in args.tasks:
         for dtype in args.dtypes:
             for layers in args.layers:
-                rows.append(row(args, task, dtype, layers))
+                try:
+                    rows.append(row(args, task, dtype, layers))
+                except ValueError as error:
+                    parser.error(str(error))
                 print(table(rows[-1:]), flush=True)
     if len(rows) > 1:
         print(f"\n{table(rows)}")

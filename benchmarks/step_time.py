@@ -23,7 +23,7 @@ import numpy as np
 # The code beside this file is what is timed, whether or not a copy of it is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.arguments import positive_float, positive_int
+from benchmarks.arguments import file_to_write, positive_float, positive_int
 from benchmarks.machine import columns, environment, environment_rows, write_figures
 from benchmarks.training_step import (
     Job,
@@ -187,7 +187,7 @@ def _add_timing_flags(mode: argparse.ArgumentParser) -> None:
         help="one device's peak in dense products of --dtype, in TFLOP/s; without it, the "
         "vendor's bfloat16 figure where the device is known",
     )
-    add("--json", type=path_argument, metavar="FILE", help="also write the figures here")
+    add("--json", type=file_to_write, metavar="FILE", help="also write the figures here")
     add(
         "--profile",
         type=path_argument,
@@ -206,8 +206,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of()
     args = parser.parse_args(argv)
     job, mesh = placed_job(parser, args)
-    if args.json and not args.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {args.json.parent}")
 
     measured = measure(args, job, mesh)
     if not math.isfinite(measured.loss):

@@ -145,9 +145,8 @@ def device_word(found: dict[str, Any]) -> str:
 def machine_words(found: dict[str, Any]) -> str:
     """How many chips there are, and how many devices, where that is another number."""
     chips, devices = found["chips"], found["devices"]
-    if devices == chips:
-        return f"{chips} chips"
-    return f"{chips} chips of {devices // chips} devices"
+    said = f"{chips} chip{'s' * (chips != 1)}"
+    return said if devices == chips else f"{said} of {devices // chips} devices"
 
 
 def _dollars(estimated: dict[str, Any]) -> str:

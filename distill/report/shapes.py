@@ -144,8 +144,9 @@ def _row(one: Figures, priced: bool) -> tuple[str, ...]:
 def title(figures: Figures) -> str:
     """What was compiled for what, and the budget."""
     return (
-        f"{figures['topology']}: {figures['chips']} chip(s); patch {figures['patch_size']}, "
-        f"{figures['image_size']} px, {figures['batch_per_chip']} images a chip, "
+        f"{figures['topology']}: {figures['chips']} chip{'s' * (figures['chips'] != 1)}; "
+        f"patch {figures['patch_size']}, {figures['image_size']} px, "
+        f"{figures['batch_per_chip']} images a chip, "
         f"{figures['optimizer']}, remat {figures['remat']}; "
         f"{figures['budget_bytes_per_chip'] / GIB:.2f} GiB a chip"
     )

@@ -115,8 +115,17 @@ def test_the_ratios_are_those_of_rounds_that_took_turns(tmp_path):
     assert "pretrain" in done.stdout
 
 
-def test_bad_arguments_exit_2_with_a_message(capsys):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--tasks=finetune"], "expected some of pretrain,distill"),
+        (["--json=/no/x"], "there is no folder /no"),
+        (["--json=/"], "'/' is a directory; expected a file"),
+        (["--heads=3"], "is not divisible by heads 3"),
+    ],
+)
+def test_bad_arguments_exit_2_with_a_message(given, said, capsys):
     with pytest.raises(SystemExit) as stopped:
-        step_ratio.main(["--tasks=finetune"])
+        step_ratio.main([*TINY, "--tasks=pretrain", "--dtypes=float32", "--no_torch", *given])
     assert stopped.value.code == 2
-    assert "expected some of pretrain,distill" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
