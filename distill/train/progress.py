@@ -158,7 +158,10 @@ def _fitted(name: str, share: float, parts: Sequence[_Part], width: int) -> str:
         return columns(name) + sum(2 + len(part.text) for part in kept)
 
     kept = list(parts)
-    while length(kept) + 2 + _SHORTEST > width and (most := max(part.rank for part in kept)):
+    while most := max(part.rank for part in kept):
+        # When the run ends is worth more than the bar, and the bar more than what else there is.
+        if length(kept) + (2 + _SHORTEST) * (most > 1) <= width:
+            break
         last = max(place for place, part in enumerate(kept) if part.rank == most)
         del kept[last]
     room = min(width - length(kept) - 2, _LONGEST)

@@ -1,10 +1,15 @@
 """What a person reads of a run while it runs."""
 
+import re
+
 import pytest
 
 from distill.losses import known_terms
+from distill.terminal import TERMINAL
 from distill.train.progress import (
     Progress,
+    _fitted,
+    _Part,
     format_figure,
     format_headline,
     format_seconds,
@@ -110,3 +115,19 @@ def test_figures_are_read_as_people_write_them():
     assert format_figure("val/kl", 0.04281) == "0.0428"
     assert format_figure("probe/l2", 1e-5) == "1.0e-05"
     assert format_figure("parameters", 1_234_567) == "1,234,567"
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (80, "pretrain  ━━━━━━━━━━  50/600 (8%)  loss 2.1000  900 images/s  ETA 12s"),
+        (60, "pretrain  ━━━━━━━━━━  50/600 (8%)  loss 2.1000  ETA 12s"),
+        (45, "pretrain  50/600 (8%)  loss 2.1000  ETA 12s"),
+        (40, "pretrain  50/600 (8%)  loss 2.1000"),
+    ],
+)
+def test_a_narrow_terminal_keeps_what_matters(width, shown, monkeypatch):
+    monkeypatch.setattr(TERMINAL, "can_show", lambda text: True)
+    parts = [_Part("50/600 (8%)"), _Part("loss 2.1000"), _Part("900 images/s", 3)]
+    line = _fitted("pretrain", 1.0, [*parts, _Part("ETA 12s", 1)], width)
+    assert re.sub(r"━+", "━" * 10, line) == shown
