@@ -20,7 +20,22 @@ MOST = f"{IMAGES[-1]:,}"
 
 def corrupted(run: Finished) -> float:
     """Share of corrupted images that are right, the mean over corruptions."""
-    return run.summary["corrupted/accuracy"]
+    return run.summary["corrupted/mean_accuracy"]
+
+
+def calibration_error(run: Finished) -> float:
+    """Expected calibration error on test images, a share."""
+    return run.summary["calibrated/ece"]
+
+
+def gap(run: Finished) -> float:
+    """Accuracy of the best digit less that of the worst."""
+    return run.summary["groups/accuracy_gap"]
+
+
+def worst(run: Finished) -> float:
+    """Accuracy of the worst digit."""
+    return run.summary["groups/worst_accuracy"]
 
 
 def _robustness(found: Grid) -> Conclusion:
@@ -58,7 +73,7 @@ def _robustness(found: Grid) -> Conclusion:
 
 
 def _calibration(found: Grid) -> Conclusion:
-    error = table(found, lambda run: run.summary["calibrated/ece"])[:, -1]
+    error = table(found, calibration_error)[:, -1]
     wrong = table(found, upstream)[:, -1]
     falls = difference(error[0], error[-1])
     verdict: Verdict = "not visible here"
@@ -87,10 +102,10 @@ def _calibration(found: Grid) -> Conclusion:
 
 
 def _subgroups(found: Grid) -> Conclusion:
-    gap = table(found, lambda run: run.summary["groups/accuracy_gap"])[:, -1]
-    worst = table(found, lambda run: run.summary["groups/worst_accuracy"])[:, -1]
-    shrinks = difference(gap[0], gap[-1])
-    better = difference(worst[-1], worst[0])
+    gaps = table(found, gap)[:, -1]
+    worsts = table(found, worst)[:, -1]
+    shrinks = difference(gaps[0], gaps[-1])
+    better = difference(worsts[-1], worsts[0])
     verdict: Verdict = "not visible here"
     if shrinks.surely_more and better.surely_more:
         verdict = "holds"
@@ -101,18 +116,18 @@ def _subgroups(found: Grid) -> Conclusion:
     return Conclusion(
         verdict=verdict,
         because=(
-            f"With {MOST} images the gap between the best and the worst digit is {told(gap[0])} "
-            f"points at width {WIDTHS[0]} and {told(gap[-1])} at width {WIDTHS[-1]}, "
+            f"With {MOST} images the gap between the best and the worst digit is {told(gaps[0])} "
+            f"points at width {WIDTHS[0]} and {told(gaps[-1])} at width {WIDTHS[-1]}, "
             f"{shrinks.told()} less; the worst digit gains {better.told()}."
         ),
-        here=f"{100 * gap[0].mean():.0f} → {100 * gap[-1].mean():.0f} points between digits",
+        here=f"{100 * gaps[0].mean():.0f} → {100 * gaps[-1].mean():.0f} points between digits",
         header=("", *(f"width {w}" for w in WIDTHS)),
         rows=[
-            ("gap, points", *(told(one) for one in gap)),
-            ("worst digit, accuracy in %", *(told(one) for one in worst)),
+            ("gap, points", *(told(one) for one in gaps)),
+            ("worst digit, accuracy in %", *(told(one) for one in worsts)),
         ],
         series={
-            "values": {"gap": gap.tolist(), "error of the worst": (1 - worst).tolist()},
+            "values": {"gap": gaps.tolist(), "error of the worst": (1 - worsts).tolist()},
             "called": "between digits, on test images",
         },
     )

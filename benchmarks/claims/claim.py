@@ -53,6 +53,8 @@ class Claim:
     conclude: Callable[[Mapping[Any, Finished]], Conclusion]
     """Of what they came to, under the same keys."""
     draw: "Callable[[Conclusion, Figure], None]"
+    limits: str = ""
+    """What this scale cannot show of it, and why."""
     broken: str = ""
     """What `broken_runs` have broken on purpose, in words."""
     broken_runs: Callable[[Sequence[int]], Mapping[Any, Run]] | None = None

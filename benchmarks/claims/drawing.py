@@ -28,6 +28,8 @@ def lines(
       ylabel: above the panel.
       log: which axes are logarithmic, of `x` and `y`.
     """
+    from matplotlib.ticker import LogLocator, NullLocator
+
     for number, (name, points) in enumerate(named.items()):
         values = [np.array([one for one in seeds if one is not None], float) for seeds in points]
         means = [one.mean() if len(one) else np.nan for one in values]
@@ -37,8 +39,13 @@ def lines(
         )
     if "x" in log:
         axes.set_xscale("log")
+        axes.set_xticks(x, [f"{one:,g}" if one >= 1 else f"{one:g}" for one in x])
+        axes.minorticks_off()
     if "y" in log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(xlabel)
     axes.set_title(ylabel, fontsize=10)
     axes.grid(alpha=0.3)

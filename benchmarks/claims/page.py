@@ -128,6 +128,7 @@ def _table(known: Mapping[str, Claim], kept: Mapping[str, Any]) -> str:
 
 
 def _section(claim: Claim, said: Mapping[str, Any]) -> str:
+    limits = (f"**What this scale cannot show.** {claim.limits}",) if claim.limits else ()
     return "\n\n".join(
         (
             f"## {claim.title}",
@@ -137,6 +138,7 @@ def _section(claim: Claim, said: Mapping[str, Any]) -> str:
             f"![{claim.title}]({_FOLDER}/{claim.name}.png)",
             _rows(said),
             f"**{said['verdict'].capitalize()}.** {said['because']}",
+            *limits,
             f"`python -m benchmarks.claims {claim.name}`: {said['runs']} runs, "
             f"{said['cpu_minutes']:.0f} CPU minutes ({said['machine']}; {said['date']}).",
         )

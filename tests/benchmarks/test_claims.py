@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.claims import __main__ as command
-from benchmarks.claims import heads
+from benchmarks.claims import beyond_accuracy, heads, sizes
 from benchmarks.claims.claim import Conclusion, claims
 from benchmarks.claims.equals import equal
 from benchmarks.claims.page import PAGES, render
@@ -132,6 +132,23 @@ def test_what_was_done_is_not_done_again_and_time_that_is_over_begins_nothing(tm
     diverging = small(3, **{"optimizer.learning_rate": 1e18, "optimizer.name": "sgd"})
     assert perform([diverging], tmp_path, jobs=1, seconds=None)
     assert diverging.finished(tmp_path).diverged
+
+
+@pytest.mark.slow
+def test_a_run_of_the_grid_has_every_figure_that_claims_are_judged_by(tmp_path):
+    whole = sizes.run(8, 700, 0)
+    train = dict.fromkeys(("total_steps", "log_every", "eval_every", "checkpoint_every"), 4)
+    short = {
+        "train": {**whole.config["train"], **train},
+        "schedule": {**whole.config["schedule"], "warmup_steps": 1},
+    }
+    run = dataclasses.replace(whole, config={**whole.config, **short})
+    assert perform([run], tmp_path, jobs=1, seconds=None)
+    found = run.finished(tmp_path)
+    measures = (sizes.upstream, sizes.downstream, beyond_accuracy.corrupted)
+    measures += (beyond_accuracy.calibration_error, beyond_accuracy.gap, beyond_accuracy.worst)
+    shares = [measure(found) for measure in measures]
+    assert all(0 <= one <= 1 for one in shares) and len(set(shares)) > 3
 
 
 @pytest.mark.slow
