@@ -101,4 +101,8 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nclaims: stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)

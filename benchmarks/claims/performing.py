@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.runs import Run
+from distill.data.workers import end_with_the_parent
 from distill.errors import UserError
 from distill.train.progress import format_seconds
 
@@ -115,7 +116,11 @@ def _perform(run: Run, root: Path) -> None:
 
 
 def _begin(root: Path, jobs: int) -> None:
-    """Gives a process its core, its log and the programs that others have compiled."""
+    """Gives a process its core, its log and the programs that others have compiled.
+
+    It ends with the one that began it: what it was at goes on at the next start.
+    """
+    end_with_the_parent()
     if hasattr(os, "sched_setaffinity"):
         there = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {there[_own_number(root, jobs) % len(there)]})
