@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARGIN = 0.02
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 # What is set in the config, and what no config says.
 _Name = Literal["adam", "adafactor"]
 WAYS: dict[str, tuple[_Name, str]] = {

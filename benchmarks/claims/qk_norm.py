@@ -156,6 +156,11 @@ CLAIMS = (
             "As many learning rates that work without the norm as with it, or logits that grow as "
             "large with it."
         ),
+        limits=(
+            "At learning rates at which attention logits explode, the rest of so small a network "
+            "fails as well: the norm keeps the logits, and saves few runs. The paper's models "
+            "meet their logits at a learning rate that is right for all else."
+        ),
         runs=runs,
         conclude=conclude,
         draw=draw,

@@ -154,9 +154,11 @@ def _published_adafactor() -> Iterator[None]:
     No first moment; updates clipped at a root mean square of 1, and in proportion to that of the
     parameter. Stacked layers are one matrix to it.
     """
+    import jax
     import optax
 
     from distill.optim import optimizer
+    from distill.train import state
 
     def factored(axes: Any, *, clip_norm: float) -> optax.GradientTransformation:
         del axes
@@ -167,8 +169,14 @@ def _published_adafactor() -> Iterator[None]:
             optax.scale_by_param_block_rms(),
         )
 
+    def whole(moments: Any, params: Any, axes: Any) -> Any:
+        # Its moments have shapes of their own; on one device nothing is cut.
+        del params, axes
+        return jax.tree.map(lambda leaf: (None,) * leaf.ndim, moments)
+
     with (
         mock.patch.object(optimizer, "scale_by_factored_rms", factored),
+        mock.patch.object(state, "state_axes", whole),
         mock.patch.object(optimizer, "_moving_average", lambda decay: optax.identity()),
     ):
         yield

@@ -227,7 +227,7 @@ def _sizes(seeds: Sequence[int]) -> dict[tuple[str, int, int], Run]:
         for seed in seeds:
             one = teacher(width, seed)
             found["teacher", width, seed] = one
-            found["student", width, seed] = taught(SHORT * 3, seed, by=one)
+            found["student", width, seed] = taught(LONG, seed, by=one)
     return found
 
 
@@ -321,7 +321,7 @@ CLAIMS = (
         source="ViT-22B, arXiv 2302.05442, §4.5; A good teacher, arXiv 2106.05237, §4",
         published="students of ViT-22B are the best of their size",
         setting=f"{_SETTING} Here teachers of width {TEACHERS[0]} to {TEACHERS[-1]}; "
-        f"{SHORT * 3:,} steps.",
+        f"{LONG:,} steps.",
         refuted_by="A student of the largest teacher surely below that of the smallest.",
         runs=_sizes,
         conclude=_best_size,

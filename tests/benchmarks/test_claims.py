@@ -13,7 +13,7 @@ from benchmarks.claims.claim import Conclusion, claims
 from benchmarks.claims.equals import equal
 from benchmarks.claims.page import PAGES, render
 from benchmarks.claims.performing import perform
-from benchmarks.claims.runs import Finished, Run
+from benchmarks.claims.runs import CHANGES, Finished, Run
 from benchmarks.claims.small import pretraining
 from benchmarks.claims.spread import difference, told
 
@@ -132,6 +132,23 @@ def test_what_was_done_is_not_done_again_and_time_that_is_over_begins_nothing(tm
     diverging = small(3, **{"optimizer.learning_rate": 1e18, "optimizer.name": "sgd"})
     assert perform([diverging], tmp_path, jobs=1, seconds=None)
     assert diverging.finished(tmp_path).diverged
+
+
+@pytest.mark.slow
+def test_what_no_config_says_can_be_done_otherwise(tmp_path):
+    optimizers = {"adam_in_float32": "adam", "published_adafactor": "adafactor"}
+    changed = {
+        name: dataclasses.replace(
+            small(0, **{"optimizer.name": optimizers.get(name, "adam"), "model.qk_norm": True}),
+            changed=name,
+        )
+        for name in CHANGES
+    }
+    as_it_is = [dataclasses.replace(run, changed="") for run in changed.values()]
+    assert perform([*changed.values(), *as_it_is], tmp_path, jobs=2, seconds=None)
+    for run in changed.values():
+        usual = dataclasses.replace(run, changed="").finished(tmp_path).curve("train/grad_norm")
+        assert run.finished(tmp_path).curve("train/grad_norm") != usual
 
 
 @pytest.mark.slow
