@@ -35,6 +35,7 @@ def equal(
     *,
     than: str,
     margin: float,
+    or_better: bool = False,
     more: Mapping[str, Callable[[Sequence[Finished]], str]] | None = None,
 ) -> Conclusion:
     """Whether every other setting is within a margin of one, by each of some measures.
@@ -47,6 +48,7 @@ def equal(
       measures: shares of images by what they are called.
       than: the setting that others are compared with.
       margin: a share of images.
+      or_better: whether it is enough that the one is no worse than the others.
       more: further columns of the table, of a setting's runs.
     """
     values = {name: by_setting(found, measure) for name, measure in measures.items()}
@@ -56,10 +58,11 @@ def equal(
         for name, each in values.items()
         for one in others
     }
-    within = [one.surely_within(margin) for one in apart.values()]
-    differ = [
-        abs(one.mean) > margin and (one.surely_more or one.surely_less) for one in apart.values()
-    ]
+    within, differ = [], []
+    for each in apart.values():
+        more_or_less = each.surely_more or (each.surely_less and not or_better)
+        differ.append(more_or_less and abs(each.mean) > margin)
+        within.append(each.surely_below(margin) if or_better else each.surely_within(margin))
     verdict: Verdict = "not visible here"
     if all(within):
         verdict = "holds"

@@ -95,6 +95,10 @@ CLAIMS = (
             "L/14 on v4 (it needs `.[plan]`)."
         ),
         refuted_by=f"A head that is surely apart from MAP, by more than {100 * MARGIN:g} points.",
+        limits=(
+            "10-shot accuracy on three digits spreads over seeds by as much as the margin, so "
+            "that no few seeds can tell heads apart or alike."
+        ),
         runs=runs,
         conclude=conclude,
         draw=draw_settings,

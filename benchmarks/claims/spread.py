@@ -35,9 +35,13 @@ class Difference(NamedTuple):
         """Whether the first is the smaller, likewise."""
         return -self.mean > _t95(self.seeds) * self.error
 
+    def surely_below(self, margin: float) -> bool:
+        """Whether the first is larger by less than a margin, if at all: such a test, too."""
+        return self.mean + _t95(self.seeds) * self.error < margin
+
     def surely_within(self, margin: float) -> bool:
         """Whether they differ by less than a margin: two such tests (equivalence, TOST)."""
-        return abs(self.mean) + _t95(self.seeds) * self.error < margin
+        return self.surely_below(margin) and self._replace(mean=-self.mean).surely_below(margin)
 
     def told(self, digits: int = 1, times: float = 100) -> str:
         """Such as `+1.2 ± 0.3`, with the standard error."""
