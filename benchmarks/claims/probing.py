@@ -13,6 +13,8 @@ FEW = f"{SCENES}&images=1000"
 STEPS, TUNING = 2_400, 600
 RATES = {16: 6e-3, 64: 2e-3}
 SMALL, LARGE = RATES
+# What the evaluation on other digits is called.
+_OTHER = "other"
 PROBED, PROBED_SMALL, TUNED, SCRATCH = (
     f"width {LARGE}, linear probe",
     f"width {SMALL}, linear probe",
@@ -31,7 +33,7 @@ def _before(width: int, seed: int) -> Run:
     }
     del overrides["transfer"]
     overrides["evals"] = {
-        "other": {
+        _OTHER: {
             "kind": "transfer",
             "sources": (FEW,),
             "classes": DOWNSTREAM,
@@ -71,8 +73,8 @@ def runs(seeds: Sequence[int]) -> dict[tuple[str, int], Run]:
 
 def accuracy(run: Finished) -> float:
     """On test images of 7, 8 and 9: of the probe where there is one, else of the classifier."""
-    probed = [name for name in run.summary if name.endswith("probe/accuracy")]
-    return run.summary[probed[0] if probed else "test/accuracy"]
+    probed = f"probe/{_OTHER}/accuracy"
+    return run.summary[probed if any("probe" in name for name in run.summary) else "test/accuracy"]
 
 
 def conclude(found: Mapping[tuple[str, int], Finished]) -> Conclusion:

@@ -109,6 +109,10 @@ CLAIMS = (
         refuted_by=(
             f"Both surely worse than linear over all lengths, by more than {100 * MARGIN:g} points."
         ),
+        limits=(
+            "All have one highest learning rate: one that suits linear schedules better might "
+            "bring them up to the others, which keep it for longer."
+        ),
         runs=runs,
         conclude=conclude,
         draw=draw,
