@@ -99,8 +99,8 @@ _INTRODUCTION = """\
 The papers behind this project make claims that a reader can check only with JFT and a thousand
 chips. Most have a shadow at small scale: here each is redone on scikit-learn's digits, or on
 scenes of them ([data.md](data.md#scenes-of-digits-side-by-side)), with several seeds, and judged
-by a rule that was written down before. A verdict is of this scale: what does not show here may
-well hold there.
+by a rule that was written down before; where a rule or a setting was changed after a first look,
+its section says so. A verdict is of this scale: what does not show here may well hold there.
 
 ```sh
 python -m benchmarks.claims            # all of it; what is done is kept
