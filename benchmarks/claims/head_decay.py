@@ -123,8 +123,7 @@ CLAIMS = (
         published="head 3.0, body 0.03",
         setting=(
             f"ViTs of width 32 and depth 2 on scikit-learn's digits 0 to 6, {STEPS} steps of 32 "
-            "images; 10-shot regression on 7, 8 and 9, ten draws of shots. The whole grid of both "
-            "decays is in [pretraining.md](pretraining.md#optimisers)."
+            "images; 10-shot regression on 7, 8 and 9, ten draws of shots."
         ),
         refuted_by="10-shot accuracy that is surely lower with the stronger decay.",
         limits=(

@@ -1,15 +1,17 @@
 """Compiles a real training step for a TPU slice that is not here, and reads off what it takes."""
 
+import contextlib
 import dataclasses
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import optax
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
 from distill.data.batch_spec import Shaped, abstract_batch
@@ -236,9 +238,25 @@ class _TooLarge:
 
 def _compile(lowered: Any, options: tuple[tuple[str, bool], ...]) -> Any:
     try:
-        return lowered.compile(compiler_options=dict(options) or None)
+        with _nothing_kept():
+            return lowered.compile(compiler_options=dict(options) or None)
     except jax.errors.JaxRuntimeError as error:
         return _too_large(str(error))
+
+
+@contextlib.contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """Without JAX's cache of programs, which keeps those for other machines and cannot load them."""
+    # JAX makes its options attributes while it starts.
+    config: Any = jax.config
+    kept = config.jax_enable_compilation_cache
+    config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        config.update("jax_enable_compilation_cache", kept)
+        compilation_cache.reset_cache()
 
 
 def _too_large(message: str) -> _TooLarge:

@@ -5,7 +5,10 @@ import importlib.util
 import json
 import re
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from support import REPOSITORY, TINY, run_command
 
 from distill.errors import UserError
@@ -86,7 +89,25 @@ def tiny(**overrides):
     return [f"--config.{k.replace('__', '.')}={v}" for k, v in (TINY | overrides).items()]
 
 
-def test_a_plan_of_pretraining_says_what_fits_and_how_long_it_takes(tmp_path):
+@pytest.fixture
+def compiled_programs(tmp_path):
+    """The directory in which JAX keeps whatever it compiles."""
+    asked = {
+        "jax_compilation_cache_dir": str(tmp_path / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in asked}
+    for name, value in asked.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path / "compiled"
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_a_plan_of_pretraining_says_what_fits_and_how_long_it_takes(tmp_path, compiled_programs):
     flags = [
         "--topology=v4:2x2x1",
         *tiny(mesh__data=2, mesh__fsdp=2, **ONE_BLOCK),
@@ -100,6 +121,10 @@ def test_a_plan_of_pretraining_says_what_fits_and_how_long_it_takes(tmp_path):
     for part in ("parameters", "optimizer", "temporaries", "estimated", "MFU", "chip-days"):
         assert part in done.stdout
     assert "is_scheduled=true" in (tmp_path / "step.hlo.txt").read_text()
+    # It could not be loaded on this machine.
+    assert not list(compiled_programs.glob("*train_step*"))
+    jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((8, 8)))
+    assert list(compiled_programs.iterdir())
 
 
 def test_a_plan_of_distillation_counts_the_teacher(tmp_path):
