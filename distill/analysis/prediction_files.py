@@ -177,7 +177,8 @@ class PredictionsWriter:
                 np.savez(out, allow_pickle=False, **rows)
             self._ends.append(end)
             # The part counts once it is listed.
-            write_json(self._parts / _PARTS, {"header": self._header, "ends": self._ends})
+            content = {"header": self._header, "ends": self._ends}
+            write_json(self._parts / _PARTS, content, checked=True)
 
     def finish(self) -> None:
         """Joins the parts, one in memory at a time."""

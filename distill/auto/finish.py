@@ -102,7 +102,7 @@ def _of_teacher(chosen: Chosen, teacher: Any, evals: Any, file: Path) -> dict[st
     if chosen.match == "logits":
         found |= _as_classifier(teacher, data)
     sys.stdout.flush()
-    write_json(file, found)
+    write_json(file, found, checked=True)
     return found
 
 

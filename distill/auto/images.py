@@ -108,8 +108,7 @@ def _splits(
         return chosen, "images without labels are all trained on; what is measured are new views"
     there = [split for split in _HELD_OUT if split in opened]
     if not there:
-        share = 20 if len(train) < SMALL else 10
-        ours, theirs = _cut(found.source, train, share, channels)
+        ours, theirs, share = _cut(found.source, train, channels)
         chosen |= dict(train_split=ours, validation_split=theirs)
         return chosen, f"nothing is held out there, so {share}% are, always the same"
     total = sum(map(len, opened.values()))
@@ -137,12 +136,22 @@ def _one_held_out(name: str, there: list[str], channels: int) -> dict[str, str |
     return found
 
 
-def _cut(name: str, source: Source, share: int, channels: int) -> tuple[str, str]:
-    """Train and validation splits out of one, with all classes in either where that can be."""
-    ours, theirs = f"train[:{100 - share}%]", f"train[{100 - share}%:]"
-    held = open_source(name, theirs, channels=channels)
-    if len(np.unique(held.labels)) >= 0.5 * len(np.unique(source.labels)):
-        return ours, theirs
+def _cut(name: str, source: Source, channels: int) -> tuple[str, str, int]:
+    """Train and validation splits out of one, with all classes in either where that can be.
+
+    Returns:
+      Both, and how many percent are held out: more of few images, if that shows each class.
+    """
+    classes, few = len(np.unique(source.labels)), len(source) < SMALL
+    share, seen = 20 if few else 10, []
+    for more in _MORE if few else (0,):
+        cut = 100 - share - more
+        ours, theirs = f"train[:{cut}%]", f"train[{cut}%:]"
+        seen.append(len(np.unique(open_source(name, theirs, channels=channels).labels)))
+        if seen[-1] == classes:
+            return ours, theirs, share + more
+    if seen[0] >= 0.5 * classes:
+        return f"train[:{100 - share}%]", f"train[{100 - share}%:]", share
     # Its classes follow each other.
     size, wide = len(source), max(len(source) // _STRIPES, 1)
     cuts = []
@@ -152,6 +161,7 @@ def _cut(name: str, source: Source, share: int, channels: int) -> tuple[str, str
     return (
         "+".join(f"train[{start}:{cut}]" for start, cut, _ in cuts if cut > start),
         "+".join(f"train[{cut}:{end}]" for _, cut, end in cuts),
+        share,
     )
 
 

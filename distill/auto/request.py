@@ -156,4 +156,4 @@ def remember(
     """Writes what was asked for and why what was chosen; the config is written after it."""
     rows = [choice._asdict() for choice in choices]
     content = dict(request=request.recorded(), command=command, match=match, choices=rows)
-    write_json(out / RECORD, content)
+    write_json(out / RECORD, content, checked=True)

@@ -136,7 +136,7 @@ class Copy:
     def note(self, known: Known) -> None:
         """Records what is known from now on."""
         self._record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._record, dataclasses.asdict(known))
+        write_json(self._record, dataclasses.asdict(known), checked=True)
 
     def _goes_on(self, whole: Whole | None, known: Known) -> bool:
         """Whether a run has worked here last, in what the bucket holds still.

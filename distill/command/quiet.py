@@ -47,6 +47,10 @@ def _is_news(record: stdlib_logging.LogRecord) -> bool:
         return False
     if "orbax" not in record.pathname and record.name != "asyncio":
         return True
+    # What a thread raised is raised again where it is waited for, and may be no more than what
+    # follows from a file that another thread could not write.
+    if record.pathname.endswith("futures/future.py"):
+        return False
     error = record.exc_info[1] if record.exc_info else None
     # A thread that goes on writing in a process that has said why it ends.
     late = isinstance(error, RuntimeError) and "new futures after" in str(error)

@@ -246,7 +246,7 @@ def _compile(lowered: Any, options: tuple[tuple[str, bool], ...]) -> Any:
 
 @contextlib.contextmanager
 def _nothing_kept() -> Iterator[None]:
-    """Without JAX's cache of programs, which keeps those for other machines and cannot load them."""
+    """Without JAX's cache, which keeps programs for other machines and cannot load them."""
     # JAX makes its options attributes while it starts.
     config: Any = jax.config
     kept = config.jax_enable_compilation_cache

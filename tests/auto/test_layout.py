@@ -108,6 +108,21 @@ def test_a_list_in_the_order_of_its_classes_is_held_out_in_stripes(photos, tmp_p
     assert not names[0] & names[1] and len(names[0] | names[1]) == 60
 
 
+def test_of_few_images_so_many_are_held_out_that_each_class_is_shown(photos, tmp_path):
+    for first in range(8):
+        file = tmp_path / str(first) / "train.csv"
+        file.parent.mkdir()
+        of_class = range(first, first + 5)
+        rows = [f"{photos / c / f'{n:03}.jpg'},{c}" for c in small_photos.CLASSES for n in of_class]
+        file.write_text("\n".join(["path,label", *rows, ""]))
+        images = chosen(file)
+        most, held = (
+            set(open_source(f"list:{file}", split, channels=3).labels)
+            for split in ("train[60%:]", images.section["validation_split"])
+        )
+        assert len(held) == 3 or len(most) < 3
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_images_that_are_not_in_classes_have_no_labels(photos, tmp_path, nested):
     if nested:

@@ -17,11 +17,12 @@ def say(path, error):
 
 quieten_libraries()
 late = RuntimeError("cannot schedule new futures after interpreter shutdown")
-say("/one/orbax/future.py", late)
+say("/one/orbax/other.py", late)
 say("/one/orbax/other.py", RuntimeError("cannot schedule new futures after shutdown"))
-say("/two/orbax/future.py", OSError(28, "No space left on device"))
-say("/three/orbax/future.py", RuntimeError("something else"))
-say("/four/other/future.py", late)
+say("/one/orbax/futures/future.py", RuntimeError("something else"))
+say("/two/orbax/other.py", OSError(28, "No space left on device"))
+say("/three/orbax/other.py", RuntimeError("something else"))
+say("/four/other/futures/future.py", late)
 """
 
 

@@ -19,6 +19,7 @@ from distill.data.preparing import Preparation, prepare
 from distill.data.sources import CorruptImage
 from distill.data.views import ViewConfig
 from distill.errors import RunFailed, UserError
+from distill.json_files import read_json, write_json
 
 TWO = ("train", "val")
 
@@ -165,7 +166,7 @@ def shorten(name):
 
 def other_version(folder):
     file = folder / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"version": 2}))
+    write_json(file, read_json(file) | {"version": 2}, checked=True)
 
 
 def no_manifest(folder):
@@ -175,8 +176,21 @@ def no_manifest(folder):
 def noted(key, value):
     def change(folder):
         file = folder / "manifest.json"
-        content = json.loads(file.read_text())
+        content = read_json(file)
         content["splits"]["train"][key] = value
+        write_json(file, content, checked=True)
+
+    return change
+
+
+def renamed_class(checked):
+    def change(folder):
+        file = folder / "manifest.json"
+        content = json.loads(file.read_text())
+        content["splits"]["train"]["class_names"][0] += "?"
+        if not checked:
+            # As earlier versions wrote it.
+            del content["checksum"]
         file.write_text(json.dumps(content))
 
     return change
@@ -207,6 +221,8 @@ def flipped(folder):
         (no_manifest, "is not what distill prepare writes"),
         (noted("fingerprint", None), r"is not what distill prepare writes \(fingerprint is None\)"),
         (noted("images", "20"), r"is not what distill prepare writes \(images is '20'\)"),
+        (renamed_class(checked=True), "manifest.json is damaged: it does not say what was written"),
+        (renamed_class(checked=False), "has the label .*, which is none of the . classes of "),
         (remove("train.index"), "is not as it was prepared: .*train.index"),
         (other_index, "train.index is another one than its manifest says"),
         (flipped, "its content does not have its checksum"),

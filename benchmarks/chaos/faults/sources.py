@@ -18,6 +18,7 @@ from benchmarks.chaos.fault import Fault, Outcome
 from benchmarks.chaos.mutations import flipped, mutated
 from distill.data import open_source
 from distill.data.sources import CorruptImage
+from distill.data.sources.manifest import MANIFEST
 
 _IMAGES, _CLASSES = 12, 3
 _NAMES = ("ant", "bee", "cat")
@@ -173,7 +174,7 @@ def _labels_fit(content: list[Any]) -> bool:
 
 def _is_checked(kind: str, file: Path) -> bool:
     """Whether a file has checksums, or can be made anew of the others."""
-    return kind == "prepared" or file.suffix == ".index"
+    return kind == "prepared" or file.suffix == ".index" or file.name == MANIFEST
 
 
 def trial(random: Random, directory: Path, given: Path) -> Outcome:

@@ -156,7 +156,7 @@ def write_part(
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(folder / part.file)
-        write_json(folder / UNFINISHED / _note(part), dataclasses.asdict(written))
+        write_json(folder / UNFINISHED / _note(part), dataclasses.asdict(written), checked=True)
 
 
 @contextlib.contextmanager

@@ -260,7 +260,7 @@ def _claim(folder: Path, claim: dict[str, Any]) -> None:
             "or name a new directory"
         )
     with writing(file):
-        write_json(file, claim)
+        write_json(file, claim, checked=True)
 
 
 def _check_unchanged(preparation: Preparation, sources: Mapping[str, Source]) -> None:

@@ -139,10 +139,12 @@ def unknown_class(text: str, where: str, names: Sequence[str], folder: str) -> U
     """The error for a label that is none of the classes listed in a folder."""
     shown = ", ".join(names[:8]) + (f", … {names[-1]}" if len(names) > 8 else "")
     files = storage_of(folder)
-    lists = next(name for name in LISTS if files.exists(os.path.join(folder, name)))
+    # Where the folder has no list, what is in it was prepared, with the names of its source.
+    lists = next((name for name in LISTS if files.exists(os.path.join(folder, name))), "")
     return UserError(
         f"{where} has the label {text!r}, which is none of the {len(names):,} classes of "
-        f"{printable(os.path.join(folder, lists))} ({shown}), nor one's number from 0"
+        f"{printable(os.path.join(folder, lists) if lists else folder)} ({shown}), nor one's "
+        "number from 0"
     )
 
 

@@ -89,7 +89,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Writes it into the directory; with it, the directory is complete."""
-        write_json(folder / MANIFEST, {"version": _VERSION, **dataclasses.asdict(self)})
+        content = {"version": _VERSION, **dataclasses.asdict(self)}
+        write_json(folder / MANIFEST, content, checked=True)
 
     @classmethod
     def read(cls, folder: Path | str) -> "Manifest":
