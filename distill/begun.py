@@ -28,7 +28,7 @@ def begun_directory(parent: Path, prefix: str) -> Iterator[Path]:
       prefix: of its name; others with it that belong to no living process are removed first.
     """
     with contextlib.ExitStack() as stack:
-        with _alone_in(parent) as alone:
+        with alone_in(parent) as alone:
             _remove_left(parent, prefix, alone)
             made = tempfile.TemporaryDirectory(
                 prefix=prefix, dir=parent, ignore_cleanup_errors=True
@@ -41,8 +41,12 @@ def begun_directory(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _alone_in(parent: Path) -> Iterator[bool]:
-    """While no other process begins a directory there; False where the file system has no locks."""
+def alone_in(parent: Path | str) -> Iterator[bool]:
+    """While no other process begins anything there; False where the file system has no locks.
+
+    What is made and locked meanwhile has its lock before another process looks for what killed ones
+    have left.
+    """
     directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         alone = True

@@ -107,7 +107,7 @@ def _data_and_size(found: Grid) -> Conclusion:
             f"From {IMAGES[-2]:,} to {IMAGES[-1]:,} images the error falls by "
             f"{100 * large.mean():.0f}% of itself at width {WIDTHS[-1]} and by "
             f"{100 * small.mean():.0f}% at width {WIDTHS[0]} (difference {shares.told(0)} points, "
-            f"{shares.seeds} seeds). {fewer}"
+            f"{shares.seeds} seeds). {fewer}".strip()
         ),
         here=f"{100 * large.mean():.0f}% against {100 * small.mean():.0f}% of the error gone with "
         "the last fourfold of data",

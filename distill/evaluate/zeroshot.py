@@ -14,7 +14,7 @@ from distill.evaluate.of_images import OfImagesConfig
 from distill.evaluate.pairs import pair_of
 from distill.metrics.classification import label_metrics
 from distill.nn import Pair, PairNetwork, Params
-from distill.nn.pair import similarities
+from distill.nn.joint import similarities
 from distill.nn.zero_shot import class_vectors
 from distill.subject import Subject
 

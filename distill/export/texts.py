@@ -11,7 +11,7 @@ import jax
 from distill.data.tokens import Tokenizer
 from distill.export.model import Exportable, Input
 from distill.nn import Params, TextConfig, TextNetwork
-from distill.nn.pair import normalise
+from distill.nn.joint import normalise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,25 +4,22 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from distill.bounds import OptionalWidth, Positive, Real, check_fields
+from distill.nn.joint import JointImages, OfImageTower, normalise, similarities
 from distill.nn.kernels import Kernel
-from distill.nn.layers import Linear
-from distill.nn.text import TextConfig, TextTransformer, lecun_normal
+from distill.nn.text import TextConfig, TextTransformer
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import LayerTokens, VisionTransformer, ViTConfig, ViTOutput
-
-# Of big_vision; `transformers` has none, which differs in the last bits alone.
-_EPSILON = 1e-8
+from distill.nn.vit import VisionTransformer, ViTConfig, ViTOutput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PairConfig:
+class PairConfig(OfImageTower):
     """Every choice in a pair of towers.
 
     Raises:
@@ -55,42 +52,12 @@ class PairConfig:
         return self.text.embedding_width
 
     @property
-    def width(self) -> int:
-        """D, of the image's tokens."""
-        return self.image.width
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the image's tokens."""
-        return self.image.grid
-
-    @property
     def num_classes(self) -> int:
         """None: texts stand for classes."""
         return 0
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the images."""
-        return self.image.image_shape
 
-    @property
-    def channels(self) -> int:
-        """Of the images."""
-        return self.image.channels
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Of pixel values; see `distill.nn.ViTConfig`."""
-        return self.image.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Of pixel values; see `distill.nn.ViTConfig`."""
-        return self.image.std
-
-
-class Pair(nnx.Module):
+class Pair(JointImages):
     """Embeddings of images and of texts, and the scale and bias of their similarities.
 
     `image` builds the image tower from its configuration.
@@ -104,8 +71,7 @@ class Pair(nnx.Module):
         rngs: nnx.Rngs,
     ):
         c = self.config = config
-        self.image: Any = image(c.image, rngs=rngs)
-        self.image_projection = joint_projection(c, rngs)
+        super().__init__(c, image=image, rngs=rngs)
         self.text = TextTransformer(c.text, rngs=rngs)
         self.temperature = nnx.Param(jnp.float32(math.log(c.initial_scale)), axes=())
         self.bias = nnx.Param(jnp.float32(c.initial_bias), axes=()) if c.bias else None
@@ -118,31 +84,6 @@ class Pair(nnx.Module):
         """Maps ids [N, L] to [N, E] float32 of length 1."""
         return normalise(self.text(ids).embedding)
 
-    def __call__(self, images: jax.Array) -> ViTOutput:
-        """What the image tower makes of prepared images [B, height, width, C].
-
-        Without logits; the embedding is that of `embed_images`, and the tokens are the tower's.
-        """
-        return self._joint(self.image(images))
-
-    def with_layers(
-        self, images: jax.Array, layers: tuple[int, ...], *, normed: bool = True
-    ) -> tuple[ViTOutput, LayerTokens]:
-        """What a call returns, and tokens of the image tower; see `VisionTransformer`."""
-        found, tokens = self.image.with_layers(images, layers, normed=normed)
-        return self._joint(found), tokens
-
-    def largest_attention_logits(self, images: jax.Array) -> jax.Array:
-        """Of the image tower, float32 [B, depth]; see `VisionTransformer`."""
-        return self.image.largest_attention_logits(images)
-
-    def _joint(self, found: ViTOutput) -> ViTOutput:
-        embedding = found.embedding
-        if self.image_projection is not None:
-            embedding = self.image_projection(embedding)
-        embedding = normalise(embedding)
-        return ViTOutput(logits=embedding[:, :0], embedding=embedding, tokens=found.tokens)
-
     def compare(self, images: jax.Array, ids: jax.Array) -> jax.Array:
         """Similarities [B, N] float32 of images and texts: cosines, scaled, with the bias.
 
@@ -151,52 +92,6 @@ class Pair(nnx.Module):
         ours, theirs = self.embed_images(images), self.embed_texts(ids)
         bias = None if self.bias is None else self.bias[...]
         return similarities(ours, theirs, self.temperature[...], bias)
-
-
-class _Projected(Protocol):
-    """What says how a pair's images are projected."""
-
-    @property
-    def image(self) -> ViTConfig: ...
-    @property
-    def embed_dim(self) -> int: ...
-    @property
-    def projection_bias(self) -> bool: ...
-
-
-def joint_projection(config: _Projected, rngs: nnx.Rngs) -> Linear | None:
-    """From the image's pooled embedding to that which texts have; None where it is one already."""
-    if not config.embed_dim:
-        return None
-    return Linear(
-        {"embed": config.image.width},
-        {"joint": config.embed_dim},
-        use_bias=config.projection_bias,
-        kernel_init=lecun_normal,
-        rngs=rngs,
-    )
-
-
-def normalise(embedding: jax.Array) -> jax.Array:
-    """Embeddings [B, E] over their lengths, in float32."""
-    embedding = embedding.astype(jnp.float32)
-    return embedding / (jnp.linalg.norm(embedding, axis=-1, keepdims=True) + _EPSILON)
-
-
-def similarities(
-    images: jax.Array, texts: jax.Array, temperature: jax.Array, bias: jax.Array | None
-) -> jax.Array:
-    """Cosines of images [B, E] and texts or classes [N, E], scaled, with the bias: [B, N] float32.
-
-    Args:
-      images: embeddings of length 1, float32.
-      texts: likewise.
-      temperature: logarithm of the scale.
-      bias: added; None adds nothing.
-    """
-    # What a device rounds the factors to is worth a whole logit at a scale of 100.
-    logits = jnp.matmul(images, texts.T, precision="highest") * jnp.exp(temperature)
-    return logits if bias is None else logits + bias
 
 
 @dataclasses.dataclass(frozen=True)

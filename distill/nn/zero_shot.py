@@ -14,10 +14,11 @@ import numpy as np
 from flax import nnx
 
 from distill.bounds import Classes, Width, check_fields
+from distill.nn.joint import JointImages, OfImageTower, similarities
 from distill.nn.network import Params
-from distill.nn.pair import Pair, PairConfig, PairNetwork, joint_projection, normalise, similarities
+from distill.nn.pair import Pair, PairConfig, PairNetwork
 from distill.nn.vision import VisionNetwork
-from distill.nn.vit import LayerTokens, VisionTransformer, ViTConfig, ViTOutput
+from distill.nn.vit import VisionTransformer, ViTConfig
 from distill.parallel import replicated
 
 # Of big_vision, as that of embeddings is.
@@ -25,7 +26,7 @@ _EPSILON = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ZeroShotClassifierConfig:
+class ZeroShotClassifierConfig(OfImageTower):
     """Every choice in a classifier made of a pair's image tower and class vectors.
 
     Raises:
@@ -52,42 +53,12 @@ class ZeroShotClassifierConfig:
         return self.embedding_width if self.projection else 0
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of the images."""
-        return self.image.image_shape
-
-    @property
-    def channels(self) -> int:
-        """Of the images."""
-        return self.image.channels
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Of pixel values; see `distill.nn.ViTConfig`."""
-        return self.image.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Of pixel values; see `distill.nn.ViTConfig`."""
-        return self.image.std
-
-    @property
-    def width(self) -> int:
-        """D, of the tokens."""
-        return self.image.width
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of tokens."""
-        return self.image.grid
-
-    @property
     def remat(self) -> str:
         """Of the image tower."""
         return self.image.remat
 
 
-class ZeroShotClassifier(nnx.Module):
+class ZeroShotClassifier(JointImages):
     """Images to their similarities with class vectors.
 
     `image` builds the image tower from its configuration. Class vectors begin as zeros:
@@ -102,42 +73,19 @@ class ZeroShotClassifier(nnx.Module):
         rngs: nnx.Rngs,
     ):
         c = self.config = config
-        self.image: Any = image(c.image, rngs=rngs)
-        self.image_projection = joint_projection(c, rngs)
+        super().__init__(c, image=image, rngs=rngs)
         vectors = jnp.zeros((c.num_classes, c.embedding_width), jnp.float32)
         classes = c.num_classes > 0
         self.class_vectors = nnx.Param(vectors, axes=("classes", "joint")) if classes else None
         self.temperature = nnx.Param(jnp.float32(0), axes=()) if classes else None
         self.bias = nnx.Param(jnp.float32(0), axes=()) if classes and c.bias else None
 
-    def __call__(self, images: jax.Array) -> ViTOutput:
-        """Maps prepared images [B, height, width, C] to logits [B, classes] and what they are of.
-
-        The embedding, [B, E] float32, is of length 1; tokens are the image tower's.
-        """
-        return self._classified(self.image(images))
-
-    def with_layers(
-        self, images: jax.Array, layers: tuple[int, ...], *, normed: bool = True
-    ) -> tuple[ViTOutput, LayerTokens]:
-        """What a call returns, and tokens of the image tower; see `VisionTransformer`."""
-        found, tokens = self.image.with_layers(images, layers, normed=normed)
-        return self._classified(found), tokens
-
-    def largest_attention_logits(self, images: jax.Array) -> jax.Array:
-        """Of the image tower, float32 [B, depth]; see `VisionTransformer`."""
-        return self.image.largest_attention_logits(images)
-
-    def _classified(self, found: ViTOutput) -> ViTOutput:
-        embedding = found.embedding
-        if self.image_projection is not None:
-            embedding = self.image_projection(embedding)
-        embedding = normalise(embedding)
+    def logits(self, embedding: jax.Array) -> jax.Array:
+        """Of embeddings [B, E] of length 1: [B, classes] float32; none without class vectors."""
         if self.class_vectors is None or self.temperature is None:
-            return ViTOutput(embedding[:, :0], embedding, found.tokens)
+            return super().logits(embedding)
         bias = None if self.bias is None else self.bias[...]
-        logits = similarities(embedding, self.class_vectors[...], self.temperature[...], bias)
-        return ViTOutput(logits, embedding, found.tokens)
+        return similarities(embedding, self.class_vectors[...], self.temperature[...], bias)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """Claims: how seeds are compared, what is concluded, and that runs are done once and resumed."""
 
 import dataclasses
+import json
+import math
+import zlib
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks.claims import __main__ as command
-from benchmarks.claims import beyond_accuracy, heads, sizes
+from benchmarks.claims import beyond_accuracy, heads, scaling, sizes
 from benchmarks.claims.claim import Conclusion, claims
 from benchmarks.claims.equals import equal
 from benchmarks.claims.page import PAGES, render
@@ -197,6 +201,65 @@ def test_the_memory_of_a_class_token_is_told_beside_accuracies_of_heads():
 
 def summarised(**figures):
     return Finished(figures, [], diverged=False, cpu_seconds=1.0)
+
+
+class MadeUp(dict):
+    """Any figure, a half and more, drawn by its name and the run's."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def __missing__(self, name):
+        return 0.5 + zlib.crc32(repr((self.run, name)).encode()) % 1000 / 2500
+
+
+def concluded_and_drawn(claim, summaries):
+    """As the command keeps and draws it."""
+    rows = [{"step": 10.0, "extremes/attention_logit": 3.0}]
+    found = {
+        key: Finished(summary, rows, diverged=False, cpu_seconds=1.0)
+        for key, summary in summaries.items()
+    }
+    concluded = claim.conclude(found)
+    kept = json.loads(json.dumps(dataclasses.asdict(concluded)))
+    claim.draw(Conclusion(**kept), Figure())
+    return concluded
+
+
+@pytest.mark.parametrize("name", claims())
+def test_whatever_runs_come_to_something_is_concluded_of_them(name):
+    claim = claims()[name]
+    made = {key: MadeUp(key) for key in claim.runs((0, 1, 2))}
+    concluded = concluded_and_drawn(claim, made)
+    assert len({len(concluded.header), *map(len, concluded.rows)}) == 1
+    assert concluded.because.endswith(".") and concluded.here
+
+
+@pytest.mark.parametrize(("saturated", "verdict"), [(0.02, "holds"), (0.0, "holds")])
+def test_errors_by_the_law_are_told_to_follow_it(saturated, verdict):
+    claim = claims()["scaling_law"]
+    smallest = min(scaling.compute(*key[:2]) for key in claim.runs((0,)))
+
+    def accuracy(width, steps, seed):
+        spent = scaling.compute(width, steps) / smallest
+        # A model that is too small or too large for what is spent is off the frontier.
+        best = max(8, 8 * (spent / 8) ** 0.25)
+        off = 1 + 0.2 * math.log2(width / best) ** 2
+        return 1 - (0.8 * off * (spent + 0.5) ** -0.3 + saturated) * (1 + 0.001 * seed)
+
+    made = {key: {"test/accuracy": accuracy(*key)} for key in claim.runs((0, 1, 2))}
+    assert concluded_and_drawn(claim, made).verdict == verdict
+    concluded = concluded_and_drawn(claim, made)
+    assert "16 takes over from 8" in concluded.because
+    smaller = {
+        key: {"test/accuracy": 1 - (scaling.compute(*key[:2]) / smallest) ** -0.3 * key[0] / 8}
+        for key in made
+    }
+    concluded = concluded_and_drawn(claim, smaller)
+    assert concluded.verdict == "holds in part"
+    assert "of 8 and 16 it is 8 throughout" in concluded.because
+    level = {key: {"test/accuracy": 0.5 + 0.001 * key[2]} for key in made}
+    assert concluded_and_drawn(claim, level).verdict != "holds"
 
 
 def test_the_command_says_which_claims_there_are(capsys):

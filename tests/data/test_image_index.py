@@ -1,9 +1,11 @@
 """The index of shards is built once, again where they change, and never half."""
 
+import fcntl
 import os
 import pickle
 import stat
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,6 +176,19 @@ def test_an_index_whose_writing_is_interrupted_leaves_nothing(shards, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         opened(shards)
     assert sorted(os.listdir(shards)) == ["train-0.tar", "train-1.tar", "train-2.tar"]
+
+
+def test_what_killed_processes_left_of_an_index_goes_with_the_next(tmp_path):
+    path = str(tmp_path / INDEX)
+    empty, half, own = (Path(f"{path}.{name}.tmp") for name in ("empty", "half", "own"))
+    empty.touch()
+    half.write_bytes(b"half")
+    other = tmp_path / "other.tmp"
+    other.touch()
+    with own.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write_index(path, "test", [])
+    assert sorted(tmp_path.iterdir()) == sorted([Path(path), own, other])
 
 
 def test_several_may_build_an_index_at_once(shards):

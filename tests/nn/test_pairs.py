@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distill.nn import Pair, PairNetwork, TextConfig
-from distill.nn.pair import normalise
+from distill.nn.joint import normalise
 from students import vit
 from teachers import vit_22b
 

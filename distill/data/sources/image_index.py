@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distill.begun import alone_in
 from distill.errors import RunFailed
 
 _MAGIC = b"distill image index 1\n"
@@ -254,10 +255,12 @@ def write_whole(path: str, parts: Iterable[bytes]) -> None:
     # Several may write at once. What tempfile makes only its owner may read, whatever the umask.
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     try:
-        _remove_left(path)
-        with open(temporary, "xb") as out:
-            with contextlib.suppress(OSError):
-                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.ExitStack() as stack:
+            with alone_in(os.path.dirname(path) or os.curdir) as alone:
+                _remove_left(path, alone)
+                out = stack.enter_context(open(temporary, "xb"))
+                with contextlib.suppress(OSError):
+                    fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             out.writelines(parts)
             out.flush()
             os.fsync(out.fileno())
@@ -268,13 +271,13 @@ def write_whole(path: str, parts: Iterable[bytes]) -> None:
         raise
 
 
-def _remove_left(path: str) -> None:
+def _remove_left(path: str, alone: bool) -> None:
     """Removes what killed processes left of this index; who is writing one has it locked."""
     for left in glob.glob(f"{glob.escape(path)}.*.tmp"):
         with contextlib.suppress(OSError), open(left, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # One that another process has just begun may not be locked yet.
-            if os.fstat(file.fileno()).st_size:
+            # Where locks are not to be had, one that was just begun is not known from one left.
+            if alone or os.fstat(file.fileno()).st_size:
                 os.unlink(left)
 
 
