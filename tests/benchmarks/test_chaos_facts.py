@@ -51,3 +51,13 @@ def test_kinds_of_files_are_damaged_alike():
     found = Counter(drawn(files, random).parent.parent.parent.name for _ in range(400))
     # Older checkpoints together as often as the newest, and as each file that is one of its kind.
     assert abs(found["2"] + found["4"] - 100) < 30 and abs(found["6"] - 100) < 30
+
+
+def test_a_card_says_the_same_on_another_day(tmp_path):
+    said = []
+    for day in ("2026-11-29", "2026-11-30"):
+        (tmp_path / "README.md").write_text(f"Written on {day}.")
+        said.append(facts_of(tmp_path))
+    assert said[0] == said[1]
+    (tmp_path / "README.md").write_text("Written at 2026-11-30.")
+    assert facts_of(tmp_path) != said[0]

@@ -210,3 +210,18 @@ def test_a_stream_that_changes_while_it_is_in_use_stops_the_run(tmp_path, monkey
         source.encoded(0)
     assert len(opened(tmp_path)) == 3
     assert opened(tmp_path).fingerprint != source.fingerprint
+
+
+def test_whatever_byte_is_damaged_it_is_read_or_named(tmp_path):
+    file = write(tmp_path / "data" / "data-00000-of-00001.arrow", table([b"one", b"two", b"three"]))
+    whole, named = file.read_bytes(), 0
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 0x91
+        file.write_bytes(changed)
+        try:
+            source = open_source(f"hf:{file.parent}", "train", channels=3)
+            assert all(-1 <= label < max(len(source.class_names), 1) for label in source.labels)
+        except UserError:
+            named += 1
+    assert named > 10

@@ -56,13 +56,15 @@ def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
     check_unchanged(path, shard, os.stat(path))
     starts, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     paths, labels = [], []
-    with _mapped(path, shard) as mapped:
+    with _mapped(path, shard) as mapped, _blame(path, ValueError, pa.ArrowException):
         first = mapped.read_buffer(1).address
         mapped.seek(0)
         schema, batches = _opened(mapped, path)
         check_columns(schema, columns, where)
         for batch in batches:
             images = batch.column(columns.image)
+            # Else Arrow ends the process over parts that do not fit.
+            images.validate()
             found = _places(images, columns, first, shard.size, where)
             starts.append(found.starts)
             sizes.append(found.sizes)
@@ -72,6 +74,9 @@ def _scan(path: str, shard: Shard, columns: Columns) -> ShardImages:
                 labels.append(batch.column(columns.label))
         mapped.seek(shard.size - len(_END))
         ended = mapped.read(len(_END)).endswith((_END, _FILE))
+        for column in (*paths, *labels):
+            # Else what is damaged may be read beyond its end.
+            column.validate(full=True)
         places = Places(np.concatenate(starts), np.concatenate(sizes))
         if not ended:
             cut = f"{shard.name} lacks the mark at its end and may be cut off"
@@ -94,11 +99,11 @@ def _opened(mapped: Any, path: str) -> tuple[Any, Iterator[Any]]:
     ipc = arrow().ipc
     is_file = mapped.read(len(_FILE)) == _FILE
     mapped.seek(0)
-    with _blame(path):
+    with _blame(path, OSError, ValueError, arrow().ArrowException):
         reader = ipc.open_file(mapped) if is_file else ipc.open_stream(mapped)
 
     def batches() -> Iterator[Any]:
-        with _blame(path):
+        with _blame(path, OSError, ValueError, arrow().ArrowException):
             if is_file:
                 yield from map(reader.get_batch, range(reader.num_record_batches))
             else:
@@ -108,11 +113,11 @@ def _opened(mapped: Any, path: str) -> tuple[Any, Iterator[Any]]:
 
 
 @contextlib.contextmanager
-def _blame(path: str) -> Iterator[None]:
+def _blame(path: str, *errors: type[Exception]) -> Iterator[None]:
+    """Has errors, as Arrow calls what does not fit, be those of the file."""
     try:
         yield
-    # So Arrow calls all that does not fit.
-    except (OSError, ValueError) as error:
+    except errors as error:
         raise _damaged(path, error) from error
 
 

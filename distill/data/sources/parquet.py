@@ -42,6 +42,7 @@ from distill.data.sources.tables.images import (
     places_in,
     rows_of,
 )
+from distill.data.sources.tables.thrift import read_struct
 from distill.data.sources.tables.values import InFile, InMemory, Kept
 from distill.errors import UserError
 
@@ -52,6 +53,8 @@ _KEPT = 64 << 20
 _PLACES = 40
 # Those that Arrow decompresses as Parquet has them.
 _CODECS = ("SNAPPY", "GZIP", "ZSTD", "BROTLI")
+# Fields of the footer's structs that lead to the codec of a column's chunk, and how many there are.
+_ROW_GROUPS, _COLUMNS, _META_DATA, _CODEC, _KNOWN_CODECS = 4, 1, 3, 4, 8
 _MAGIC = b"PAR1"
 # Most files have a shorter footer.
 _TAIL = 2**16
@@ -167,7 +170,9 @@ def _open_file(path: str, shard: Shard) -> Any:
     parquet = arrow().parquet
 
     def opened() -> Any:
-        return parquet.ParquetFile(storage_of(path).seekable(path, shard))
+        file = parquet.ParquetFile(storage_of(path).seekable(path, shard))
+        _check_codecs(storage_of(path).read_end(path, shard, file.metadata.serialized_size + 8))
+        return file
 
     try:
         return _by_arrow(opened, path)
@@ -204,7 +209,7 @@ def _by_arrow(read: Callable[[], Any], path: str) -> Any:
     def attempt() -> Any:
         try:
             return read()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, arrow().ArrowException) as error:
             # The system's errors have numbers, Arrow's own have none.
             if getattr(error, "errno", None):
                 raise
@@ -212,6 +217,23 @@ def _by_arrow(read: Callable[[], Any], path: str) -> Any:
             raise pages.DamagedPage(f"data that Arrow does not read ({reason})") from error
 
     return persistently(attempt, path)
+
+
+def _check_codecs(footer: bytes) -> None:
+    """Sees that all are known: of one that is not, Arrow ends the process when it is asked.
+
+    Raises:
+      ValueError: if one is not.
+    """
+    about, _ = read_struct(footer)
+    try:
+        chunks = [chunk for group in about[_ROW_GROUPS] for chunk in group[_COLUMNS]]
+        codecs = {chunk[_META_DATA][_CODEC] for chunk in chunks}
+        unknown = codecs - {*range(_KNOWN_CODECS)}
+    except (KeyError, TypeError) as error:
+        raise ValueError("a footer of another form") from error
+    if unknown:
+        raise ValueError(f"a compression with the unknown number {min(unknown)}")
 
 
 def _damaged(path: str, why: object) -> UserError:

@@ -112,7 +112,16 @@ def find_columns(schema: Any, features: Features, choice: Choice, where: str) ->
       UserError: if there is no column of images, several could be meant, one that was named is
         not there or of another type, or one that is called as labels are cannot be them.
     """
-    fields = {field.name: field.type for field in schema}
+    try:
+        fields = {field.name: field.type for field in schema}
+        parts = {
+            name: {part.name for part in kind} if _types().is_struct(kind) else set()
+            for name, kind in fields.items()
+        }
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where} is damaged: a column's name is no text ({error}). Copy it again"
+        ) from error
     images = [name for name, kind in fields.items() if _holds_images(kind)]
     image = _chosen(choice.image, "image", images, fields, _IMAGES, where)
     if image is None:
@@ -129,13 +138,12 @@ def find_columns(schema: Any, features: Features, choice: Choice, where: str) ->
         if label is None:
             _refuse_other_labels(fields, image, where)
     nested = _types().is_struct(fields[image])
-    parts = {part.name for part in fields[image]} if nested else set()
     names = features.get(label, {}).get("names") if label else None
     kind = fields.get(label) if label else None
     return Columns(
         image=image,
         nested=nested,
-        has_path="path" in parts,
+        has_path="path" in parts[image],
         label=label,
         class_names=checked_names(names or (), where),
         is_text=None if kind is None or _types().is_null(kind) else not _holds_numbers(kind),
