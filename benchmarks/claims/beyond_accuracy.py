@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.claims.claim import Claim, Conclusion, Verdict
 from benchmarks.claims.drawing import lines
 from benchmarks.claims.runs import Finished
-from benchmarks.claims.sizes import IMAGES, SETTING, WIDTHS, Key, grid, table, upstream
+from benchmarks.claims.sizes import IMAGES, SETTING, WIDTHS, Key, by_width, on_most_images, upstream
 from benchmarks.claims.spread import difference, told
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def worst(run: Finished) -> float:
 
 
 def _robustness(found: Grid) -> Conclusion:
-    clean = 1 - table(found, upstream)[:, -1]
-    broken = table(found, corrupted)[:, -1]
+    clean = 1 - by_width(found, upstream)
+    broken = by_width(found, corrupted)
     # Between the two largest, where clean accuracy saturates first.
     last_clean = difference(clean[-1], clean[-2])
     last_broken = difference(broken[-1], broken[-2])
@@ -73,8 +73,8 @@ def _robustness(found: Grid) -> Conclusion:
 
 
 def _calibration(found: Grid) -> Conclusion:
-    error = table(found, calibration_error)[:, -1]
-    wrong = table(found, upstream)[:, -1]
+    error = by_width(found, calibration_error)
+    wrong = by_width(found, upstream)
     falls = difference(error[0], error[-1])
     verdict: Verdict = "not visible here"
     if falls.surely_more:
@@ -102,8 +102,8 @@ def _calibration(found: Grid) -> Conclusion:
 
 
 def _subgroups(found: Grid) -> Conclusion:
-    gaps = table(found, gap)[:, -1]
-    worsts = table(found, worst)[:, -1]
+    gaps = by_width(found, gap)
+    worsts = by_width(found, worst)
     shrinks = difference(gaps[0], gaps[-1])
     better = difference(worsts[-1], worsts[0])
     verdict: Verdict = "not visible here"
@@ -161,7 +161,7 @@ CLAIMS = (
             "Clean accuracy does not saturate at these sizes: it still grows by as much as "
             "accuracy on corrupted images, so that there is nothing for the one to outlast."
         ),
-        runs=grid,
+        runs=on_most_images,
         conclude=_robustness,
         draw=_draw,
     ),
@@ -173,7 +173,7 @@ CLAIMS = (
         published="ViT-22B on the frontier of ECE and error",
         setting=f"{SETTING} With {MOST} of them.",
         refuted_by="A calibration error that is surely larger for the largest model.",
-        runs=grid,
+        runs=on_most_images,
         conclude=_calibration,
         draw=_draw,
     ),
@@ -185,7 +185,7 @@ CLAIMS = (
         published="all groups gain, gaps shrink",
         setting=f"{SETTING} Groups are the digits; with {MOST} images to train on.",
         refuted_by="A gap between digits that is surely larger for the largest model.",
-        runs=grid,
+        runs=on_most_images,
         conclude=_subgroups,
         draw=_draw,
     ),

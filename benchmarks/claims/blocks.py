@@ -12,8 +12,13 @@ SEEDS = 10
 PARALLEL = "parallel, few biases"
 WAYS = {
     PARALLEL: {},
-    "sequential": {"model.parallel": False},
-    "all biases": {"model.qkv_bias": True, "model.norm_bias": True},
+    "sequential, few biases": {"model.parallel": False},
+    "parallel, all biases": {"model.qkv_bias": True, "model.norm_bias": True},
+    "sequential, all biases": {
+        "model.parallel": False,
+        "model.qkv_bias": True,
+        "model.norm_bias": True,
+    },
 }
 
 
@@ -45,7 +50,7 @@ CLAIMS = (
         title="Parallel blocks without most biases lose nothing",
         statement=(
             "Attention and MLP side by side, without biases on queries, keys, values and norms, "
-            "train as well as one after the other with all biases, and run faster"
+            "train as well as one after the other with all biases, in less time"
         ),
         source="ViT-22B, arXiv 2302.05442, §2.1 and §2.2",
         published="15% less time, 3% more utilisation, no loss of quality",
@@ -55,8 +60,10 @@ CLAIMS = (
         ),
         refuted_by=f"A way that is surely better than the first, by over {100 * MARGIN:g} points.",
         limits=(
-            "Judged was first whether all are equal, which does not hold: at this size parallel "
-            "blocks are better than sequential ones."
+            "Judged was first, of three seeds, whether all are equal, which does not hold: at this "
+            "size parallel blocks are better than sequential ones. Sequential blocks with all "
+            "biases were added last. That nothing is lost is half of the claim: time is not "
+            "measured here."
         ),
         runs=runs,
         conclude=conclude,

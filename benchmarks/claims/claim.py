@@ -53,6 +53,8 @@ class Claim:
     conclude: Callable[[Mapping[Any, Finished]], Conclusion]
     """Of what they came to, under the same keys."""
     draw: "Callable[[Conclusion, Figure], None]"
+    takes_diverged: bool = False
+    """Whether `conclude` has something to say of runs that diverged."""
     limits: str = ""
     """What this scale cannot show of it, and why."""
     broken: str = ""

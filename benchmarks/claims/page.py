@@ -2,15 +2,18 @@
 
 import dataclasses
 import datetime
+import io
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims.claim import Claim, Conclusion
-from benchmarks.claims.runs import Finished, Run
-from distill.json_files import read_json, write_json
+from benchmarks.claims.claim import SEEDS, Claim, Conclusion
+from benchmarks.claims.performing import with_used
+from benchmarks.claims.runs import Run
+from distill.errors import Damaged
+from distill.json_files import read_json, replace_file, write_json
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs"
 """Where the page lies, and beside it in `papers/` what it is made of."""
@@ -22,43 +25,39 @@ def keep(
     pages: Path,
     claim: Claim,
     conclusion: Conclusion,
-    runs: Mapping[Any, Run],
-    found: Mapping[Any, Finished],
+    runs: Iterable[Run],
+    root: Path,
     *,
     broken: bool = False,
 ) -> None:
-    """Writes what was concluded as JSON, and draws its figure.
+    """Draws its figure, and writes what was concluded as JSON.
 
     Args:
       pages: the directory of `papers.md`.
       claim: of which.
       conclusion: what was.
-      runs: of what, by key.
-      found: what these came to.
+      runs: of what.
+      root: where these lie.
       broken: whether the mechanism was broken on purpose.
     """
     folder = pages / _FOLDER
     folder.mkdir(exist_ok=True)
     stem = f"{claim.name}_broken" if broken else claim.name
-    write_json(
-        folder / f"{stem}.json",
-        {
-            **json.loads(json.dumps(dataclasses.asdict(conclusion))),
-            "runs": len({run.name for run in runs.values()}),
-            "cpu_minutes": round(_cpu_seconds(runs, found) / 60, 1),
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "machine": _machine(),
-        },
-    )
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure, drawn = Figure(figsize=(9, 3.6), layout="constrained"), io.BytesIO()
     claim.draw(conclusion, figure)
-    figure.savefig(folder / f"{stem}.png", dpi=110)
-
-
-def _cpu_seconds(runs: Mapping[Any, Run], found: Mapping[Any, Finished]) -> float:
-    return sum({run.name: found[key].cpu_seconds for key, run in runs.items()}.values())
+    figure.savefig(drawn, dpi=110, format="png")
+    spent = {run.name: run.finished(root) for run in with_used(runs)}
+    content = {
+        **json.loads(json.dumps(dataclasses.asdict(conclusion))),
+        "runs": len(spent),
+        "cpu_minutes": round(sum(one.cpu_seconds for one in spent.values() if one) / 60, 1),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": _machine(),
+    }
+    replace_file(folder / f"{stem}.png", drawn.getvalue())
+    write_json(folder / f"{stem}.json", content, checked=True)
 
 
 def _machine() -> str:
@@ -70,21 +69,23 @@ def _machine() -> str:
 def write_page(pages: Path, known: Mapping[str, Claim]) -> Path:
     """Writes `papers.md` of what is kept, and returns its path."""
     file = pages / "papers.md"
-    file.write_text(render(pages, known), encoding="utf-8")
+    replace_file(file, render(pages, known).encode())
     return file
 
 
 def render(pages: Path, known: Mapping[str, Claim]) -> str:
-    """The page, in Markdown."""
+    """The page, in Markdown.
+
+    Raises:
+      Damaged: if what it is made of is no longer what was written.
+    """
     kept = {
-        name: read_json(file)
-        for name in known
-        if (file := pages / _FOLDER / f"{name}.json").exists()
+        name: _read(file) for name in known if (file := pages / _FOLDER / f"{name}.json").exists()
     }
     parts = [_INTRODUCTION, _table(known, kept)]
     parts += [_section(known[name], kept[name]) for name in kept]
     checks = {
-        name: read_json(file)
+        name: _read(file)
         for name in kept
         if (file := pages / _FOLDER / f"{name}_broken.json").exists()
     }
@@ -93,14 +94,26 @@ def render(pages: Path, known: Mapping[str, Claim]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_INTRODUCTION = """\
+def _read(file: Path) -> dict[str, Any]:
+    content = read_json(file)
+    if not isinstance(content, dict) or not content.keys() >= _KEYS:
+        raise Damaged(f"{file} is damaged: it is no conclusion; the claim's command writes it")
+    if not file.with_suffix(".png").exists():
+        raise Damaged(f"{file.with_suffix('.png')} is missing; the claim's command draws it")
+    return content
+
+
+_KEYS = {field.name for field in dataclasses.fields(Conclusion)} | {"runs", "cpu_minutes"}
+
+_INTRODUCTION = f"""\
 # The papers' claims, on a laptop
 
 The papers behind this project make claims that a reader can check only with JFT and a thousand
 chips. Most have a shadow at small scale: here each is redone on scikit-learn's digits, or on
-scenes of them ([data.md](data.md#scenes-of-digits-side-by-side)), with several seeds, and judged
-by a rule that was written down before; where a rule or a setting was changed after a first look,
-its section says so. A verdict is of this scale: what does not show here may well hold there.
+scenes of them ([data.md](data.md#scenes-of-digits-side-by-side)), with {len(SEEDS)} seeds unless a
+section says more, and judged by a rule, which the code has and the section tells; where that or a
+setting was changed after a first look, the section says so. A verdict is of this scale: what does
+not show here may well hold there.
 
 ```sh
 python -m benchmarks.claims            # all of it; what is done is kept
@@ -108,9 +121,18 @@ python -m benchmarks.claims qk_norm    # one
 python -m benchmarks.claims --list
 ```
 
-± is the standard deviation over seeds. A difference is called sure where a one-sided t-test of
-seeds, paired, passes at 5%, and two settings equal where both tests of equivalence do within the
-margin that is said. Minutes are CPU time on one core; two cores take half."""
+They need what `make test` installs (`.[dev]`). In tables, ± is the standard deviation over seeds;
+of a difference, whose sign is written, it is the standard error of its mean. A difference is sure
+where a one-sided t-test of paired seeds passes at 5%, and two settings are equal where both tests
+of equivalence do within the margin that is said. Seeds are of initialisation and order: images to
+train on and to test on are the same for all.
+
+**Holds**: all that the claim says was surely seen. **In part**: some of it was, and the contrary of
+none of the rest. **Does not hold**: what would refute it was. **Not visible here**: neither.
+
+Minutes are CPU time of all trainings that a claim looks at; two cores take half. What was
+interrupted counts from where it went on. Four claims about size look at the same trainings, which
+are done once."""
 
 
 def _table(known: Mapping[str, Claim], kept: Mapping[str, Any]) -> str:
@@ -124,6 +146,11 @@ def _table(known: Mapping[str, Claim], kept: Mapping[str, Any]) -> str:
         )
         title = f"[{claim.title}](#{_anchor(claim.title)})" if said else claim.title
         lines.append(f"| {title} | {claim.published} | {' | '.join(cells)} |")
+    together = sum(said["cpu_minutes"] for said in kept.values())
+    lines += [
+        "",
+        f"Together that is {together:.0f} CPU minutes, less what is counted several times.",
+    ]
     return "\n".join(lines)
 
 

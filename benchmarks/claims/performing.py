@@ -5,6 +5,7 @@ time.
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import multiprocessing
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from benchmarks.claims.runs import Run
 from distill.data.workers import end_with_the_parent
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 from distill.train.progress import format_seconds
 
 # XLA keeps what it has compiled: a process is ended before it has taken too much memory.
@@ -33,12 +34,19 @@ def perform(runs: Iterable[Run], root: Path, *, jobs: int, seconds: float | None
 
     Returns:
       Whether all have come to their end.
+
+    Raises:
+      RunFailed: if one cannot.
     """
-    left = {run.name: run for run in _with_used(runs) if run.finished(root) is None}
+    left = {run.name: run for run in with_used(runs) if run.finished(root) is None}
     if not left:
         return True
     began, total, done = time.monotonic(), len(left), 0
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir: {root} cannot be made: {error.strerror}") from error
+    print(f"claims: {total} runs to do; the first takes a minute or two", file=sys.stderr)
     workers = _Workers(root, jobs)
     with workers:
         running: dict[concurrent.futures.Future, str] = {}
@@ -55,8 +63,7 @@ def perform(runs: Iterable[Run], root: Path, *, jobs: int, seconds: float | None
                 running, return_when=concurrent.futures.FIRST_COMPLETED
             )
             for one in ended:
-                one.result()
-                del running[one]
+                _check_done(one, running.pop(one), root)
             done += len(ended)
             spent = time.monotonic() - began
             eta = format_seconds(spent / done * (total - done))
@@ -64,8 +71,23 @@ def perform(runs: Iterable[Run], root: Path, *, jobs: int, seconds: float | None
     return not left
 
 
-def _with_used(runs: Iterable[Run]) -> list[Run]:
-    """The runs and those they use, the used ones first."""
+def _check_done(ended: concurrent.futures.Future, name: str, root: Path) -> None:
+    try:
+        failed = ended.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise RunFailed(
+            f"a process ended before its run did, such as {name}: it was killed, or memory was "
+            f"short. What it said is in {root}/process_*.log; the same command goes on"
+        ) from error
+    if failed:
+        raise RunFailed(f"{name}: {failed}")
+
+
+def with_used(runs: Iterable[Run]) -> list[Run]:
+    """The runs and those they use, the used ones first, and first of all what is compiled alone.
+
+    That fails at once where its compiler is missing.
+    """
     found: dict[str, Run] = {}
 
     def add(run: Run) -> None:
@@ -73,7 +95,7 @@ def _with_used(runs: Iterable[Run]) -> list[Run]:
             add(used)
         found.setdefault(run.name, run)
 
-    for run in runs:
+    for run in sorted(runs, key=lambda one: not one.compiled_for):
         add(run)
     return list(found.values())
 
@@ -107,12 +129,13 @@ class _Workers:
             pool.shutdown(cancel_futures=True)
 
 
-def _perform(run: Run, root: Path) -> None:
+def _perform(run: Run, root: Path) -> str:
+    """What kept it from its end, if anything: as a text, which comes back as it is."""
     try:
         run.perform(root)
     except UserError as error:
-        # As a text, which comes back from another process as it is.
-        raise RuntimeError(f"{run.name}: {error}") from None
+        return str(error)
+    return ""
 
 
 def _begin(root: Path, jobs: int) -> None:
@@ -126,7 +149,7 @@ def _begin(root: Path, jobs: int) -> None:
         os.sched_setaffinity(0, {there[_own_number(root, jobs) % len(there)]})
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    log = os.open(root / f"process_{os.getpid()}.log", os.O_WRONLY | os.O_CREAT)
+    log = os.open(root / f"process_{os.getpid()}.log", os.O_WRONLY | os.O_CREAT, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
 
@@ -136,7 +159,7 @@ def _own_number(root: Path, jobs: int) -> int:
     import fcntl
 
     for number in range(jobs):
-        lock = os.open(root / f"core_{number}.lock", os.O_WRONLY | os.O_CREAT)
+        lock = os.open(root / f"core_{number}.lock", os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

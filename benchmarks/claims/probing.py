@@ -12,6 +12,7 @@ from benchmarks.claims.spread import difference, told
 FEW = f"{SCENES}&images=1000"
 STEPS, TUNING = 2_400, 600
 RATES = {16: 6e-3, 64: 2e-3}
+MARGIN = 0.02
 SMALL, LARGE = RATES
 # What the evaluation on other digits is called.
 _OTHER = "other"
@@ -51,6 +52,8 @@ def _on_few(seed: int) -> dict[str, object]:
             "model.width": SMALL,
             "model.num_classes": len(DOWNSTREAM),
             "data.source": FEW,
+            # Of which the probes' test images are, too.
+            "data.eval_source": FEW,
             "data.classes": DOWNSTREAM,
             "optimizer.learning_rate": RATES[SMALL] / 2,
             "train.total_steps": TUNING,
@@ -83,15 +86,15 @@ def conclude(found: Mapping[tuple[str, int], Finished]) -> Conclusion:
     apart = difference(values[PROBED], values[TUNED])
     size = difference(values[PROBED], values[PROBED_SMALL])
     verdict: Verdict = "not visible here"
-    if apart.surely_more:
+    if difference(values[TUNED], values[PROBED]).surely_below(MARGIN):
         verdict = "holds"
     elif apart.surely_less:
-        verdict = "holds in part" if size.surely_more else "does not hold"
+        verdict = "does not hold"
     return Conclusion(
         verdict=verdict,
         because=(
             f"{PROBED} less {TUNED}: {apart.told()} points; the probe of the larger less that of "
-            f"the smaller: {size.told()}."
+            f"the smaller: {size.told()}. The margin for as good is {100 * MARGIN:g} points."
         ),
         here=f"{apart.told()} points above fine-tuning the smaller",
         header=("", "accuracy on 7, 8 and 9, %"),
@@ -115,6 +118,11 @@ CLAIMS = (
             "about 300 scenes of 7, 8 and 9 to learn from."
         ),
         refuted_by="The probe of the larger surely below the fine-tuned smaller one.",
+        limits=(
+            "Judged was first whether the probe is better, and on other test images than "
+            "fine-tuning. On about 280 test images, one seed differs from the next by several "
+            "points."
+        ),
         runs=runs,
         conclude=conclude,
         draw=draw_settings,

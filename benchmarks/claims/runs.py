@@ -13,6 +13,7 @@ from typing import Any, Literal
 from unittest import mock
 
 from distill import config as configs
+from distill.errors import Damaged
 from distill.json_files import read_json, write_json
 
 Pipeline = Literal["pretrain", "distill_student", "finetune", "train_pair"]
@@ -63,16 +64,26 @@ class Run:
             else:
                 said = _train(self, config, workdir)
         seconds = time.process_time() - began
-        write_json(workdir / _DONE, {"cpu_seconds": round(seconds, 1), "diverged": said})
+        done = {"cpu_seconds": round(seconds, 1), "diverged": said}
+        write_json(workdir / _DONE, done, checked=True)
 
     def finished(self, root: Path) -> "Finished | None":
-        """What it came to; None where it has not come to its end."""
+        """What it came to; None where it has not come to its end.
+
+        Raises:
+          Damaged: if what says so is no longer what was written.
+        """
         from distill.train import metrics
 
         workdir = root / self.name
         if not (workdir / _DONE).exists():
             return None
         done = read_json(workdir / _DONE)
+        if not isinstance(done, dict) or not done.keys() >= {"cpu_seconds", "diverged"}:
+            raise Damaged(
+                f"{workdir / _DONE} is damaged: it says neither how long its run took nor how it "
+                f"ended. Delete {workdir}, and the same command trains it again"
+            )
         summary = {} if done["diverged"] else read_json(workdir / "summary.json")
         rows = [] if self.compiled_for else metrics.read(workdir)
         return Finished(summary, rows, bool(done["diverged"]), done["cpu_seconds"])
@@ -119,7 +130,8 @@ def _plan(config: Any, topology: str, workdir: Path) -> str:
 
     plan = make_plan(config, open_machine(topology), steps=None)
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "summary.json", {"temporary_bytes": plan.memory.temporaries})
+    found = {"temporary_bytes": plan.memory.temporaries}
+    write_json(workdir / "summary.json", found, checked=True)
     return ""
 
 

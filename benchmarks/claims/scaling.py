@@ -69,13 +69,14 @@ def conclude(found: Mapping[Key, Finished]) -> Conclusion:
     try:
         check_falling(spent[frontier], mean[frontier])
         fit = fit_law(spent[frontier] / spent.min(), mean[frontier])
-        law, problem = fit.law, ""
+        law = fit.law
         ends = fit.intervals()["b"]
         predicted = law.predict(spent[frontier] / spent.min())
         off = float(np.abs(np.log(predicted / mean[frontier])).max())
-    except ValueError as error:
-        law, problem, ends, off = None, str(error), (np.nan, np.nan), np.inf
-    verdict: Verdict = "not visible here"
+    except ValueError:
+        law, ends, off = None, (np.nan, np.nan), np.inf
+    falls = bool(mean[spent.argmax()] < mean[spent.argmin()])
+    verdict: Verdict = "not visible here" if falls else "does not hold"
     if law is not None:
         follows = ends[0] > 0 and off < np.log(1.25)
         verdict = "holds" if follows and any(map(turns, better.values())) else "holds in part"
@@ -84,7 +85,7 @@ def conclude(found: Mapping[Key, Finished]) -> Conclusion:
         f"run; b from {ends[0]:.2f} to {ends[1]:.2f}; the frontier's errors are within "
         f"{100 * (np.exp(off) - 1):.0f}% of it."
         if law is not None
-        else problem
+        else "The errors on the frontier fit no such law."
     )
     return Conclusion(
         verdict=verdict,
@@ -188,9 +189,9 @@ CLAIMS = (
             "the means. Twice the width spends as much in a quarter of the steps."
         ),
         refuted_by=(
-            "No fall with compute, an exponent whose interval has 0 in it, errors on the frontier "
-            "that are a quarter off the law, or one size that is the best throughout, of sizes "
-            "that spend the same."
+            "No fall with compute. It holds in part where the exponent's interval has 0 in it, "
+            "errors on the frontier are a quarter off the law, or one size is the best throughout, "
+            "of sizes that spend the same."
         ),
         limits=(
             "After a first look, at up to 4,800 steps of each width, where every width was the "

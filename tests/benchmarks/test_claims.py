@@ -20,6 +20,8 @@ from benchmarks.claims.performing import perform
 from benchmarks.claims.runs import CHANGES, Finished, Run
 from benchmarks.claims.small import pretraining
 from benchmarks.claims.spread import difference, told
+from distill.errors import Damaged, RunFailed
+from distill.json_files import read_json, write_json
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
@@ -268,6 +270,11 @@ def test_the_command_says_which_claims_there_are(capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(["qk_nrom"])
     assert ended.value.code == 2 and "there are" in capsys.readouterr().err
+    for wrong in ("--seeds=1", "--seeds=101", f"--workdir={__file__}"):
+        with pytest.raises(SystemExit) as ended:
+            command.main([wrong])
+        assert ended.value.code == 2
+    capsys.readouterr()
     with pytest.raises(SystemExit):
         command.main(["--budget=20epochs"])
     assert "no time; expected such as 25m" in capsys.readouterr().err
@@ -280,8 +287,6 @@ def test_a_conclusion_is_a_row_and_a_section_of_the_page(tmp_path):
     )
     folder = tmp_path / "papers"
     folder.mkdir()
-    from distill.json_files import write_json
-
     kept = dataclasses.asdict(concluded) | {
         "runs": 3,
         "cpu_minutes": 2.4,
@@ -290,6 +295,77 @@ def test_a_conclusion_is_a_row_and_a_section_of_the_page(tmp_path):
     }
     write_json(folder / "blocks.json", kept)
     write_json(folder / "blocks_broken.json", kept | {"verdict": "does not hold"})
+    for stem in ("blocks", "blocks_broken"):
+        (folder / f"{stem}.png").touch()
     page = render(tmp_path, {"blocks": claim})
     assert "| 0 points | **holds** | 2 |" in page and f"## {claim.title}" in page
     assert "| a | 1 |" in page and "**does not hold**" in page
+    (folder / "blocks.png").unlink()
+    with pytest.raises(Damaged, match=r"blocks\.png is missing"):
+        render(tmp_path, {"blocks": claim})
+    (folder / "blocks.json").write_text("{}")
+    with pytest.raises(Damaged, match="is no conclusion"):
+        render(tmp_path, {"blocks": claim})
+
+
+@pytest.fixture
+def judged(tmp_path, monkeypatch):
+    """The command on one claim, whose trainings have come to something, and where it writes."""
+    monkeypatch.setattr(command, "perform", lambda *_, **__: True)
+    monkeypatch.setattr(command, "PAGES", tmp_path)
+    ended = {"diverged": False}
+
+    def finished(run, root):
+        return Finished(MadeUp(run.name), [], diverged=ended["diverged"], cpu_seconds=6.0)
+
+    monkeypatch.setattr(Run, "finished", finished)
+    return tmp_path, ended
+
+
+def test_what_is_judged_is_written_with_a_checksum(judged):
+    pages, _ = judged
+    assert command.main(["probing"]) == 0
+    kept = json.loads((pages / "papers" / "probing.json").read_bytes())
+    assert kept["checksum"] and (pages / "papers" / "probing.png").stat().st_size > 1000
+    # What fine-tuning starts from is what is probed.
+    assert kept["runs"] == 12 and kept["cpu_minutes"] == 1.2
+    assert "A linear probe" in (pages / "papers.md").read_text()
+    file = pages / "papers" / "probing.json"
+    file.write_text(file.read_text().replace(kept["verdict"], "proven"))
+    with pytest.raises(Damaged):
+        command.main(["--page"])
+
+
+def test_trainings_that_others_start_from_count(judged):
+    pages, _ = judged
+    assert command.main(["locked"]) == 0
+    assert read_json(pages / "papers" / "locked.json")["runs"] == 12
+
+
+def test_of_other_seeds_nothing_is_written(judged, capsys):
+    pages, _ = judged
+    assert command.main(["probing", "--seeds=2"]) == 0
+    assert "is left as it is" in capsys.readouterr().out
+    assert not list(pages.iterdir())
+
+
+def test_nothing_is_concluded_of_what_diverged(judged):
+    _, ended = judged
+    ended["diverged"] = True
+    with pytest.raises(RunFailed, match=r"probing: the run pretrain-.* not finite"):
+        command.main(["probing"])
+
+
+def test_what_says_how_a_run_ended_is_known_to_be_damaged(tmp_path):
+    run = pretraining({"model.width": 8}, seed=0)
+    (tmp_path / run.name).mkdir()
+    for content in ("[]", "{}", "{"):
+        (tmp_path / run.name / "claims.json").write_text(content)
+        with pytest.raises(Damaged, match=run.name):
+            run.finished(tmp_path)
+
+
+def test_why_a_run_could_not_be_made_comes_back_from_its_process(tmp_path):
+    run = pretraining({"data.source": "folder:nowhere"}, seed=0)
+    with pytest.raises(RunFailed, match=rf"{run.name}: .*nowhere"):
+        perform([run], tmp_path, jobs=1, seconds=None)
