@@ -11,6 +11,7 @@ other --seeds: that is printed alone.
 import argparse
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,15 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _redo(claim: Claim, seeds: Sequence[int], arguments: argparse.Namespace) -> bool:
     """One claim; False where the time has not sufficed."""
-    kinds = {"": claim.runs, "broken": claim.broken_runs}
+    kinds, began = {"": claim.runs, "broken": claim.broken_runs}, time.monotonic()
     for kind, make in kinds.items():
         if make is None:
             continue
         print(f"\n{claim.name}: {claim.title}{' (broken: ' + claim.broken + ')' if kind else ''}")
         runs = make(seeds)
-        ended = perform(
-            runs.values(), arguments.workdir, jobs=arguments.jobs, seconds=arguments.budget
-        )
+        left = arguments.budget
+        if left is not None:
+            left = max(left - (time.monotonic() - began), 0)
+        ended = perform(runs.values(), arguments.workdir, jobs=arguments.jobs, seconds=left)
         if not ended:
             print(f"{claim.name}: not all runs have ended; the same command goes on")
             return False

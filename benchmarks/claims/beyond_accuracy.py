@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from benchmarks.claims.claim import Claim, Conclusion, Verdict
 from benchmarks.claims.drawing import lines
 from benchmarks.claims.runs import Finished
@@ -67,7 +65,7 @@ def _robustness(found: Grid) -> Conclusion:
         ],
         series={
             "values": {"clean": clean.tolist(), "corrupted": broken.tolist()},
-            "called": "accuracy on test images",
+            "called": "test images, accuracy",
         },
     )
 
@@ -134,13 +132,11 @@ def _subgroups(found: Grid) -> Conclusion:
 
 
 def _draw(conclusion: Conclusion, figure: "Figure") -> None:
-    lines(
-        figure.subplots(),
-        WIDTHS,
-        {name: np.asarray(each).tolist() for name, each in conclusion.series["values"].items()},
-        xlabel="width",
-        ylabel=conclusion.series["called"],
-    )
+    """A panel for each figure, as they are of different size."""
+    values = conclusion.series["values"]
+    for axes, (name, each) in zip(figure.subplots(1, len(values)), values.items(), strict=True):
+        called = f"{name} {conclusion.series['called']}"
+        lines(axes, WIDTHS, {name: each}, xlabel="width", ylabel=called)
 
 
 CLAIMS = (
