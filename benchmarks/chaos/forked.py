@@ -58,6 +58,9 @@ def forked(body: Callable[[], int | None], log: Path) -> int:
         code = body() or 0
         # Threads that do not end would keep a program from ending.
         threading._shutdown()  # pyright: ignore[reportAttributeAccessIssue]
+        # As JAX ends a process of several: it waits for the others.
+        if "jax" in sys.modules:
+            sys.modules["jax"].distributed.shutdown()
     except BaseException:  # noqa: BLE001
         # As Python would end.
         traceback.print_exc()
