@@ -1,9 +1,11 @@
 """Claims: how seeds are compared, what is concluded, and that runs are done once and resumed."""
 
+import concurrent.futures
 import dataclasses
 import json
 import math
 import zlib
+from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks.claims import __main__ as command
-from benchmarks.claims import beyond_accuracy, heads, scaling, sizes
+from benchmarks.claims import beyond_accuracy, heads, performing, scaling, sizes
 from benchmarks.claims.claim import Conclusion, claims
 from benchmarks.claims.equals import equal
 from benchmarks.claims.page import PAGES, render
@@ -365,7 +367,15 @@ def test_what_says_how_a_run_ended_is_known_to_be_damaged(tmp_path):
             run.finished(tmp_path)
 
 
-def test_why_a_run_could_not_be_made_comes_back_from_its_process(tmp_path):
+def test_why_a_run_could_not_be_made_comes_back_as_a_text(tmp_path):
     run = pretraining({"data.source": "folder:nowhere"}, seed=0)
+    said = performing._perform(run, tmp_path)
+    assert "nowhere" in said
+    ended = concurrent.futures.Future()
+    ended.set_result(said)
     with pytest.raises(RunFailed, match=rf"{run.name}: .*nowhere"):
-        perform([run], tmp_path, jobs=1, seconds=None)
+        performing._check_done(ended, run.name, tmp_path)
+    ended = concurrent.futures.Future()
+    ended.set_exception(BrokenProcessPool())
+    with pytest.raises(RunFailed, match="a process ended before its run did"):
+        performing._check_done(ended, run.name, tmp_path)
