@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-from distill import begun, json_files, unwritten
+from distill import json_files, unwritten
 from distill.errors import RunFailed, UserError
 from distill.report import html
 from distill.train.left import stands, writing_to
@@ -162,34 +162,6 @@ def test_the_message_says_which_step_stands(tmp_path):
         (tmp_path / "both" / student / "checkpoints" / step).mkdir(parents=True)
     assert stands(tmp_path / "both").startswith("Step 10 is saved")
     assert stands(None) == GO_ON
-
-
-def test_directories_of_killed_processes_are_removed_and_those_of_living_ones_are_not(tmp_path):
-    script = (
-        "import os, pathlib, sys\n"
-        "from distill.begun import begun_directory\n"
-        "with begun_directory(pathlib.Path(sys.argv[1]), '.exporting-'):\n"
-        "    os.kill(os.getpid(), 9)\n"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], cwd=REPOSITORY, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
-    with begun.begun_directory(tmp_path, ".exporting-") as mine:
-        assert not left.exists()
-        with begun.begun_directory(tmp_path, ".exporting-") as other:
-            assert mine.exists() and other.exists()
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_empty_directory_that_a_kill_left_is_removed_once_it_is_old(tmp_path):
-    young, old = tmp_path / ".exporting-a", tmp_path / ".exporting-b"
-    for one in (young, old):
-        one.mkdir()
-    os.utime(old, (0, 0))
-    with begun.begun_directory(tmp_path, ".exporting-"):
-        assert young.exists() and not old.exists()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")

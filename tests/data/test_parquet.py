@@ -152,23 +152,20 @@ def test_a_codec_that_there_is_not_is_named_before_arrow_ends_the_process(tmp_pa
     file = write_parquet(tmp_path / "train.parquet", table([png(0)]), compression="snappy")
     whole = file.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
-    told = []
+    told = 0
     for place in range(footer, len(whole) - 8):
-        # Thrift's way to write 32, or a number of two bytes.
-        for value in (64, 255):
-            changed = bytearray(whole)
-            changed[place] = value
-            try:
-                parquet_source._check_codecs(bytes(changed[footer:-8]))
-            except ValueError as error:
-                if "unknown number" in str(error):
-                    told.append(place)
-                    file.write_bytes(changed)
-                    with pytest.raises(UserError, match=r"compression with the unknown number"):
-                        opened(tmp_path)
-                    break
+        # As Thrift writes 32.
+        changed = whole[:place] + b"\x40" + whole[place + 1 :]
+        try:
+            parquet_source._check_codecs(changed[footer:-8])
+        except ValueError as error:
+            if "unknown number" in str(error):
+                file.write_bytes(changed)
+                with pytest.raises(UserError, match=r"train\.parquet is damaged"):
+                    opened(tmp_path)
+                told += 1
     # One of each column's chunk.
-    assert len(told) >= 3
+    assert told >= 3
 
 
 def first_page(file):
