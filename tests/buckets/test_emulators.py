@@ -93,6 +93,8 @@ def assert_same_run(workdir, expected) -> None:
     jax.tree.map(np.testing.assert_array_equal, final_params(workdir), final_params(expected))
 
 
+# A long test for each kind of store; what tells them apart, the short ones see.
+@pytest.mark.parametrize("store", ["gs"], indirect=True)
 def test_a_run_killed_in_bad_weather_ends_elsewhere_as_one_that_was_not(
     store, machine, uninterrupted
 ):
@@ -114,6 +116,7 @@ def test_a_run_killed_in_bad_weather_ends_elsewhere_as_one_that_was_not(
     store.weather.every = None
 
 
+@pytest.mark.parametrize("store", ["s3"], indirect=True)
 def test_a_bucket_that_goes_away_ends_the_run_which_goes_on_when_it_is_back(
     store, machine, uninterrupted, monkeypatch
 ):
