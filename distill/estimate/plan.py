@@ -198,7 +198,14 @@ def plan_program(
     found = compiled.memory_analysis()
     needed = max(found.argument_size_in_bytes, held) + found.temp_size_in_bytes
     needed += found.output_size_in_bytes - found.alias_size_in_bytes
-    text = compiled.as_text()
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        # Such as of ViT-22B on 512 chips of v7x.
+        raise RunFailed(
+            f"libtpu has compiled the step, and jax cannot read the program: {error}. Plan another "
+            "topology or mesh"
+        ) from error
     if dump is not None:
         dump.write_text(text, encoding="utf-8")
     program = hlo.parse(text)
