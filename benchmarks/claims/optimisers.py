@@ -136,6 +136,10 @@ CLAIMS = (
             "rate was added for it. States are those of ViT-B/16."
         ),
         refuted_by=f"One of the two surely worse than Adam, by more than {100 * MARGIN:g} points.",
+        limits=(
+            "At the best rates, runs of so few steps differ by up to five points from seed to seed: "
+            "three seeds do not tell a difference of two points from none."
+        ),
         takes_diverged=True,
         runs=runs,
         conclude=conclude,
