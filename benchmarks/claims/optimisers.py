@@ -137,8 +137,8 @@ CLAIMS = (
         ),
         refuted_by=f"One of the two surely worse than Adam, by more than {100 * MARGIN:g} points.",
         limits=(
-            "At the best rates, runs of so few steps differ by up to five points from seed to seed: "
-            "three seeds do not tell a difference of two points from none."
+            "At the best rates, runs of so few steps have a deviation of up to six points from "
+            "seed to seed: three seeds do not tell a difference of two points from none."
         ),
         takes_diverged=True,
         runs=runs,
