@@ -23,6 +23,7 @@ from distill.estimate.topology import Topology, coordinates
 from distill.nn import Params, VisionNetwork
 from distill.nn.execution import Execution
 from distill.parallel import batch_sharding
+from distill.train.compiling import Options, compiler_options
 from distill.train.run import blame
 from distill.train.state import TrainState, abstract_state
 from distill.train.step import Learner, Task, make_train_step
@@ -176,7 +177,7 @@ def plan_program(
       dump: where to write the scheduled program as text.
     """
     began = time.perf_counter()
-    compiled = _compile(lowered, topology.options)
+    compiled = _compile(lowered, {**compiler_options(mesh), **dict(topology.options)})
     seconds = time.perf_counter() - began
 
     def finished(needed: int, available: int, cost: Cost | None, kernels: int = 0) -> Plan:
@@ -243,10 +244,10 @@ class _TooLarge:
     available: int
 
 
-def _compile(lowered: Any, options: tuple[tuple[str, bool], ...]) -> Any:
+def _compile(lowered: Any, options: Options) -> Any:
     try:
         with _nothing_kept():
-            return lowered.compile(compiler_options=dict(options) or None)
+            return lowered.compile(compiler_options=options or None)
     except jax.errors.JaxRuntimeError as error:
         return _too_large(str(error))
 

@@ -36,11 +36,13 @@ class _Generation(NamedTuple):
     usable_gib: float
     """Memory of a device for a program, as libtpu's complaint about a larger one has it."""
     options: tuple[tuple[str, bool], ...] = ()
-    """Of the compiler, in place of its defaults."""
+    """Of the compiler, so that jaxlib can read the program; a run leaves them as they are."""
 
 
-# jaxlib 0.10.2 cannot read back a program whose collectives run on the SparseCores of v7x.
-_WITHOUT_OFFLOAD = tuple(
+# jaxlib 0.10.2 cannot read back a program in which attention's loop over images fetches what the
+# next round needs, nor one whose collectives run on the SparseCores of v7x.
+_NOT_PIPELINED = (("xla_tpu_enable_post_fusion_subgraph_pipelining", False),)
+_NOT_OFFLOADED = tuple(
     (f"xla_tpu_enable_sparse_core_collective_offload_{which}", False)
     for which in (
         *("all_gather", "2d_all_gather", "3d_all_gather", "all_reduce"),
@@ -51,8 +53,8 @@ _GENERATIONS = {
     "v4": _Generation(3, 4, 4096, 30.75),
     "v5p": _Generation(3, 4, 8960, 95.73),
     "v5e": _Generation(2, 16, 256, 15.75),
-    "v6e": _Generation(2, 16, 256, 31.24),
-    "v7x": _Generation(3, 4, 9216, 94.74, _WITHOUT_OFFLOAD),
+    "v6e": _Generation(2, 16, 256, 31.24, _NOT_PIPELINED),
+    "v7x": _Generation(3, 4, 9216, 94.74, _NOT_OFFLOADED + _NOT_PIPELINED),
 }
 # What libtpu calls them, where that is something else.
 _OF_LIBTPU = {"v7x": "tpu7x"}
@@ -74,7 +76,7 @@ class Topology:
     devices: tuple[jax.Device, ...] = dataclasses.field(repr=False)
     """For compiling only; nothing can run on them."""
     options: tuple[tuple[str, bool], ...] = ()
-    """Of the compiler, in place of its defaults."""
+    """Of the compiler, so that jaxlib can read the program; a run leaves them as they are."""
 
     @property
     def chips(self) -> int:

@@ -20,6 +20,7 @@ from distill.runs.storing import StoreTargetsConfig
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.targets import check_storable, encode, magnitudes
 from distill.train.clock import Clock
+from distill.train.compiling import compiled
 from distill.train.loop import Stopped
 from distill.train.progress import Progress
 from distill.train.remaining import Remaining
@@ -33,6 +34,8 @@ class Answers:
 
     def __init__(self, config: StoreTargetsConfig, task: FunctionMatching, mesh: Mesh):
         self._config = config
+        self._mesh = mesh
+        self._program: jax.stages.Compiled | None = None
 
         # What training compiles on a CPU: nothing else would give the same last bits.
         self._prepare = jax.jit(
@@ -53,7 +56,10 @@ class Answers:
 
         They are not waited for.
         """
-        return self._encode(self._prepare(params, batch, np.int32(step)))
+        asked = (params, batch, np.int32(step))
+        if self._program is None:
+            self._program = compiled(self._prepare.lower(*asked), self._mesh)
+        return self._encode(self._program(*asked))
 
     def arrays(
         self, params: dict[str, Params], images: ExampleSpec, size: int
