@@ -1,5 +1,7 @@
 """Compiling a step with what suits where it runs."""
 
+import os
+
 import jax
 from jax.sharding import Mesh
 
@@ -42,7 +44,16 @@ def compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
 
 
 def compiler_options(mesh: Mesh) -> Options:
-    """In place of XLA's defaults, for a step on the devices of `mesh`."""
+    """In place of XLA's defaults, for a step on the devices of `mesh`.
+
+    What `XLA_FLAGS` or `LIBTPU_INIT_ARGS` names is left to them.
+    """
+    flags = " ".join(os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS"))
+    named = {flag.partition("=")[0].lstrip("-") for flag in flags.split()}
+    return {name: value for name, value in _suited(mesh).items() if name not in named}
+
+
+def _suited(mesh: Mesh) -> Options:
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
         return _ONE_CPU if mesh.size == 1 else {}

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 from distill.parallel import MeshConfig
+from distill.train.compiling import compiler_options
 from distill.estimate import hlo
 from distill.estimate.cost import collectives, cost_of, estimate, spend
 from distill.estimate.topology import coordinates, open_topology
@@ -28,8 +29,8 @@ facts = {}
 
 
 def seconds(topology, mesh, function, *arrays):
-    options = dict(topology.options) or None
-    compiled = jax.jit(function).lower(*arrays).compile(compiler_options=options)
+    options = compiler_options(mesh) | dict(topology.options)
+    compiled = jax.jit(function).lower(*arrays).compile(compiler_options=options or None)
     program = hlo.parse(compiled.as_text())
     return estimate(program, topology.chip, coordinates(mesh), topology.shape, topology.rings)
 
@@ -38,7 +39,7 @@ def array(mesh, shape, *cut):
     return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=NamedSharding(mesh, P(*cut)))
 
 
-for name in ("v4:2x2x1", "v5e:2x2", "v7x:2x2x1"):
+for name in ("v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v7x:2x2x1"):
     topology = open_topology(name)
     mesh = topology.mesh(MeshConfig(data=-1))
     x = array(mesh, (8192, 8192))
@@ -83,6 +84,23 @@ topology = open_topology("v4:2x2x1")
 mesh = topology.mesh(MeshConfig(data=1, fsdp=4))
 
 
+def gathered_layers(x, weights):
+    # Two products a layer, of whose weights every chip has a quarter.
+
+    def layer(x, pair):
+        for w in pair:
+            x = x @ gather(w)
+        return x, None
+
+    return jax.lax.scan(layer, x, weights)[0]
+
+
+pair = (array(mesh, (8, 4096, 4096), None, "fsdp"),) * 2
+cost = seconds(topology, mesh, gathered_layers, array(mesh, (4 * 8192, 4096), "fsdp"), pair)
+gathers = 16 * 3 / 4 * 2 * 4096**2 / (2 * topology.chip.link_bandwidth)
+facts["gathered meanwhile"] = [cost.hidden, cost.exposed, gathers]
+
+
 def layers(x, w):
     return jax.lax.scan(lambda x, _: (x @ w, None), x, length=10)[0]
 
@@ -101,11 +119,18 @@ def facts(tpu_compiler):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v7x:2x2x1"])
-def test_a_large_product_runs_near_the_chips_peak(facts, topology):
-    seconds, at_peak, exposed = facts[f"product {topology}"]
-    assert 0.8 < at_peak / seconds < 1.0
+@pytest.mark.parametrize("chip", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v7x:2x2x1"])
+def test_a_large_product_runs_near_the_chips_peak(facts, chip):
+    """With XLA's own share of the vector memory, v5e, v6e and v7x reach 0.88, 0.70 and 0.81."""
+    seconds, at_peak, exposed = facts[f"product {chip}"]
+    assert 0.885 < at_peak / seconds < 1.0
     assert exposed == 0.0
+
+
+def test_weights_are_gathered_while_products_run(facts):
+    hidden, exposed, gathers = facts["gathered meanwhile"]
+    assert hidden + exposed == pytest.approx(gathers, rel=0.05)
+    assert hidden > gathers / 3
 
 
 def test_a_chip_of_v7x_is_two_devices_in_one_place(facts):
