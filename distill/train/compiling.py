@@ -18,12 +18,13 @@ _TPUS: dict[str, Options] = {
     # Weights are gathered while products run. XLA for v4 waits for them by itself; for v5p and v6e
     # it does so whatever is asked, and for v5e it does not.
     "TPU v4": {"xla_enable_async_all_gather": True},
-    # Of the vector memory beside the matrix units, 64 to 128 MiB, XLA leaves a fusion 16 to 32: too
-    # little for tiles that are large enough to keep a product busy.
-    "TPU v5e": {"xla_tpu_scoped_vmem_limit_kib": 64 * 1024},
-    "TPU v5p": {"xla_tpu_scoped_vmem_limit_kib": 64 * 1024},
+    # Of the vector memory beside the matrix units, 64 to 128 MiB, XLA leaves a fusion 16 or 32: too
+    # little for tiles that are large enough to keep a product busy. More than this gains little,
+    # and all of it takes XLA long to search.
+    "TPU v5e": {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024},
+    "TPU v5p": {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024},
     "TPU v6e": {"xla_tpu_scoped_vmem_limit_kib": 96 * 1024},
-    "TPU v7x": {"xla_tpu_scoped_vmem_limit_kib": 64 * 1024},
+    "TPU v7x": {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024},
 }
 
 
