@@ -12,19 +12,19 @@ Options = dict[str, str | bool | int]
 # XLA for CPUs would start whatever it can as early as it can, so that independent operations run
 # beside each other, and keep it all. Products fill a CPU's cores one after another.
 _ONE_CPU: Options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
-# What Google's own training of large models sets; see docs/scale.md for what each gains in the
-# programs compiled.
+# Of the vector memory beside the matrix units, 64 to 128 MiB, XLA leaves a fusion 16 or 32: too
+# little for tiles that are large enough to keep a product busy. Most of what more can gain is there
+# at 48, from where on compiling takes many times as long.
+_MORE_VECTOR_MEMORY: Options = {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024}
+# Both are what Google's own training of large models sets; docs/scale.md has what they gain.
 _TPUS: dict[str, Options] = {
     # Weights are gathered while products run. XLA for v4 waits for them by itself; for v5p and v6e
     # it does so whatever is asked, and for v5e it does not.
     "TPU v4": {"xla_enable_async_all_gather": True},
-    # Of the vector memory beside the matrix units, 64 to 128 MiB, XLA leaves a fusion 16 or 32: too
-    # little for tiles that are large enough to keep a product busy. More than this gains little,
-    # and all of it takes XLA long to search.
-    "TPU v5e": {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024},
-    "TPU v5p": {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024},
-    "TPU v6e": {"xla_tpu_scoped_vmem_limit_kib": 96 * 1024},
-    "TPU v7x": {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024},
+    "TPU v5e": _MORE_VECTOR_MEMORY,
+    "TPU v5p": _MORE_VECTOR_MEMORY,
+    "TPU v6e": _MORE_VECTOR_MEMORY,
+    "TPU v7x": _MORE_VECTOR_MEMORY,
 }
 
 
