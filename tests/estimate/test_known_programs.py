@@ -119,15 +119,14 @@ def facts(tpu_compiler):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(
-    ("chip", "least"),
-    [("v4:2x2x1", 0.90), ("v5e:2x2", 0.95), ("v5p:2x2x1", 0.95), ("v6e:2x2", 0.77)]
-    + [("v7x:2x2x1", 0.88)],
-)
-def test_a_large_product_runs_near_the_chips_peak(facts, chip, least):
+LEAST = {"v4:2x2x1": 0.90, "v5e:2x2": 0.95, "v5p:2x2x1": 0.95, "v6e:2x2": 0.77, "v7x:2x2x1": 0.88}
+
+
+@pytest.mark.parametrize("chip", LEAST)
+def test_a_large_product_runs_near_the_chips_peak(facts, chip):
     """With XLA's own share of the vector memory v5e to v7x reach 0.88, 0.90, 0.70 and 0.81."""
     seconds, at_peak, exposed = facts[f"product {chip}"]
-    assert least < at_peak / seconds < 1.0
+    assert LEAST[chip] < at_peak / seconds < 1.0
     assert exposed == 0.0
 
 
