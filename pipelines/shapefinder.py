@@ -33,7 +33,7 @@ from distill.command.flags import (
 from distill.command.launch import launch
 from distill.errors import RunFailed, UserError
 from distill.estimate.plan import GIB
-from distill.estimate.shape_jobs import describe, open_search, searched_config, shaped
+from distill.estimate.shape_jobs import COMPILER, describe, open_search, searched_config, shaped
 from distill.estimate.shape_log import ShapeLog
 from distill.estimate.shapes import Shape, ShapeGrid, diagonal
 from distill.estimate.topology import Topology, open_topology
@@ -117,8 +117,8 @@ def main(arguments: list[str]) -> None:
     check_batch(config, mesh)
     for column in columns:
         shaped(config, column[0])
-    question, resolved = describe(config, topology, FLAGS.patch), configs.to_dict(config)
-    compiler = {key: question[key] for key in ("topology", "jax", "libtpu")}
+    question, resolved = describe(config, topology, mesh, FLAGS.patch), configs.to_dict(config)
+    compiler = {key: question[key] for key in COMPILER}
     complete = functools.partial(configs.with_defaults, config)
     log = ShapeLog(FLAGS.workdir, resolved | compiler, complete)
     search = open_search(config, topology, mesh, budget, log)

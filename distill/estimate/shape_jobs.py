@@ -1,6 +1,7 @@
 """The training steps of a config's model in many shapes, compiled as a search asks for them."""
 
 import dataclasses
+import os
 from typing import Any
 
 import jax
@@ -16,8 +17,11 @@ from distill.estimate.topology import Topology
 from distill.nn import count_flops
 from distill.references import evaluated
 from distill.runs.pretraining import PretrainConfig
+from distill.train.compiling import compiler_options
 from distill.train.run import blame
 
+# Of what `describe` says: answers of another compiler, or of one told otherwise, are others.
+COMPILER = ("topology", "jax", "libtpu", "compiler_options", "libtpu_flags")
 # Keys of the config that follow from the flags.
 _DECIDED = {
     "model.variant": "--patch",
@@ -97,7 +101,7 @@ def open_search(
     )
 
 
-def describe(config: PretrainConfig, topology: Topology, patch: int) -> dict[str, Any]:
+def describe(config: PretrainConfig, topology: Topology, mesh: Mesh, patch: int) -> dict[str, Any]:
     """What is compiled for what, as JSON has it."""
     libtpu = " ".join(topology.devices[0].client.platform_version.split())
     return {
@@ -110,4 +114,6 @@ def describe(config: PretrainConfig, topology: Topology, patch: int) -> dict[str
         "remat": config.model.remat,
         "jax": jax.__version__,
         "libtpu": libtpu,
+        "compiler_options": compiler_options(mesh),
+        "libtpu_flags": os.environ.get("LIBTPU_INIT_ARGS", ""),
     }

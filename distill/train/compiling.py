@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from distill.parallel.chips import chip_of
 
-Options = dict[str, str | bool | int]
+Options = dict[str, str | bool]
 
 # XLA for CPUs would start whatever it can as early as it can, so that independent operations run
 # beside each other, and keep it all. Products fill a CPU's cores one after another.
@@ -15,7 +15,7 @@ _ONE_CPU: Options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMI
 # Of the vector memory beside the matrix units, 64 to 128 MiB, XLA leaves a fusion 16 or 32: too
 # little for tiles that are large enough to keep a product busy. Most of what more can gain is there
 # at 48, from where on compiling takes many times as long.
-_MORE_VECTOR_MEMORY: Options = {"xla_tpu_scoped_vmem_limit_kib": 48 * 1024}
+_MORE_VECTOR_MEMORY: Options = {"xla_tpu_scoped_vmem_limit_kib": str(48 * 1024)}
 # Both are what Google's own training of large models sets; docs/scale.md has what they gain.
 _TPUS: dict[str, Options] = {
     # Weights are gathered while products run. XLA for v4 waits for them by itself; for v5p and v6e
