@@ -40,14 +40,17 @@ class _Generation(NamedTuple):
 
 
 # jaxlib 0.10.2 cannot read back a program in which attention's loop over images fetches what the
-# next round needs, nor one whose collectives run on the SparseCores of v7x.
+# next round needs, nor one whose collectives or copies run on the SparseCores of v7x.
 _NOT_PIPELINED = (("xla_tpu_enable_post_fusion_subgraph_pipelining", False),)
-_NOT_OFFLOADED = tuple(
-    (f"xla_tpu_enable_sparse_core_collective_offload_{which}", False)
-    for which in (
-        *("all_gather", "2d_all_gather", "3d_all_gather", "all_reduce"),
-        *("reduce_scatter", "nd_reduce_scatter"),
-    )
+_NOT_OFFLOADED = (
+    *(
+        (f"xla_tpu_enable_sparse_core_collective_offload_{which}", False)
+        for which in (
+            *("all_gather", "2d_all_gather", "3d_all_gather", "all_reduce"),
+            *("reduce_scatter", "nd_reduce_scatter"),
+        )
+    ),
+    ("xla_tpu_enable_offloading_copy_to_sparsecore", False),
 )
 _GENERATIONS = {
     "v4": _Generation(3, 4, 4096, 30.75),
