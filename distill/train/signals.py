@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
@@ -11,6 +13,7 @@ from distill.parallel import distributed
 from distill.terminal import CLEAR, TERMINAL
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_AGAIN_SECONDS = 0.05
 
 
 class Terminated(BaseException):
@@ -18,6 +21,7 @@ class Terminated(BaseException):
 
     def __init__(self, number: int = signal.SIGTERM):
         super().__init__()
+        self.number = number
         self.name = signal.Signals(number).name
         self.exit_code = 128 + number
 
@@ -35,10 +39,25 @@ def orderly_end() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise Terminated(number)
 
+    def dropped(raised: "sys.UnraisableHookArgs") -> None:
+        error = raised.exc_value
+        if isinstance(error, Terminated):
+            signal.signal(error.number, end)
+        elif not isinstance(error, KeyboardInterrupt):
+            hook(raised)
+            return
+        number = error.number if isinstance(error, Terminated) else signal.SIGINT
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
     previous = {number: signal.signal(number, end) for number in heeded(_ENDING)}
+    # Python drops what is raised while it deletes an object: the signal is sent once more.
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -104,6 +104,34 @@ def test_sigterm_while_jax_compiles_is_no_crash():
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "stopped by SIGTERM\n")
 
 
+WHILE_DELETING = """
+import os, signal, sys, time, weakref
+from absl import flags
+from distill.command.launch import launch
+
+class Node: pass
+
+def deleted(_):
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    time.sleep(0.01)
+
+def body(arguments):
+    node = Node()
+    reference = weakref.ref(node, deleted)
+    del node
+    time.sleep(100)
+
+launch("", flags.FlagValues(), body, [])
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_an_object_is_deleted_is_not_dropped(name):
+    done = run_python("-c", WHILE_DELETING, name, timeout=60)
+    assert done.returncode == 128 + getattr(signal, name)
+    assert "Exception ignored" not in done.stderr
+
+
 def refused(result):
     """The message of a launch that ran nothing."""
     code, runs, out, err = result
