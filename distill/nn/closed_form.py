@@ -1,6 +1,6 @@
-"""Operations whose gradients are written out, as compilers make more of the derived ones.
+"""Operations whose gradients are written out, as compilers make less of the derived ones.
 
-LayerNorm and GELU have the values of the plain form to the bit, attention to what rounding does;
+All but attention have the values of the plain form to the bit, attention to what rounding does;
 tests hold the gradients of all to it. What is kept for the backward pass is what the operation was
 given, and little beside it: of the derived forms XLA for CPUs keeps more, or computes it again in
 the midst of other products.
@@ -8,12 +8,13 @@ the midst of other products.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill.parallel import current_device
+from distill.parallel import current_device, current_platform
 
 # Held here: the ONNX converter puts another function in the place of the one in `jax.nn`, which it
 # then writes as an operation that older runtimes do not know.
@@ -51,11 +52,17 @@ def is_used() -> bool:
 
 
 def may_round() -> bool:
-    """Whether what is traced is for one CPU, and may differ from the plain form by rounding.
+    """Whether what is traced is for one CPU or for TPUs, and may differ from the plain form.
 
     What is placed nowhere may be exported: it keeps the operations that converters know.
     """
-    return is_used() and not jax.sharding.get_abstract_mesh().empty
+    used = is_used() or current_platform() == "tpu"
+    return used and not jax.sharding.get_abstract_mesh().empty
+
+
+def where_used(written_out: Any, plain: Any) -> Any:
+    """One or the other form of an operation, by what is traced."""
+    return written_out if is_used() else plain
 
 
 def plain_layer_norm(
@@ -103,23 +110,89 @@ def _layer_norm_backward(center, epsilon, kept, gradient):
 layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def product(x: jax.Array, kernel: jax.Array, contracted: int) -> jax.Array:
+    """x·W, its gradients as products whose operands lie as XLA for CPUs multiplies them fastest.
+
+    The derived gradient of W has both operands, or one of them in a copy of many megabytes, turned:
+    what is turned here is the smaller of them, and where that is the result's, the result.
+
+    Args:
+      x: [..., *inputs].
+      kernel: [*inputs, *outputs] of the same dtype.
+      contracted: number of inputs.
+
+    Returns:
+      [..., *outputs] of that dtype.
+    """
+    return jnp.tensordot(x, kernel, contracted)
+
+
+def plain_product(x: jax.Array, kernel: jax.Array, contracted: int) -> jax.Array:
+    """The same, its gradients left to JAX."""
+    return jnp.tensordot(x, kernel, contracted)
+
+
+def _product_backward(contracted, kept, gradient):
+    x, kernel = kept
+    inputs = math.prod(kernel.shape[:contracted])
+    weights = kernel.reshape(inputs, -1)
+    rows, pulls = x.reshape(-1, inputs), gradient.reshape(-1, weights.shape[1])
+    # Without barriers XLA takes turning to be part of the product.
+    turned = jax.lax.optimization_barrier
+    if inputs <= weights.shape[1]:
+        of_kernel = turned(rows.T) @ pulls
+    else:
+        of_kernel = turned(turned(turned(pulls.T) @ rows).T)
+    return (pulls @ weights.T).reshape(x.shape), of_kernel.reshape(kernel.shape)
+
+
+product.defvjp(lambda x, kernel, n: (plain_product(x, kernel, n), (x, kernel)), _product_backward)
+
+
+@jax.custom_vjp
+def add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """y + b for y [..., *outputs] and b [*outputs] of the same dtype.
+
+    The gradient of b is a product with ones, which XLA for CPUs computes faster than a sum.
+    """
+    return y + bias
+
+
+def plain_add_bias(y: jax.Array, bias: jax.Array) -> jax.Array:
+    """The same, its gradients left to JAX."""
+    return y + bias
+
+
+def _add_bias_backward(bias, gradient):
+    pulls = gradient.reshape(-1, bias.size)
+    return gradient, (jnp.ones((1, len(pulls)), pulls.dtype) @ pulls).reshape(bias.shape)
+
+
+add_bias.defvjp(lambda y, bias: (y + bias, bias), _add_bias_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, heads_first: bool
+) -> jax.Array:
     """softmax(q·kᵀ/√K)·v, its softmax in float32 at least, divided by its sums at the end.
 
     What is kept are exponentials and their sums: weights, that is one over the other, are nowhere
-    in memory. Products are of [B, H, T, K], as XLA for CPUs is slow at others.
+    in memory.
 
     Args:
       q: [B, T, H, K] of any float dtype.
       k: [B, S, H, K] of the same.
       v: [B, S, H, K] of the same.
       causal: token t attends to keys 0 … t alone.
+      heads_first: multiply arrays of [B, H, T, K], as XLA for CPUs is slow at others; that for
+        TPUs has layouts of its own, and makes worse ones of these.
 
     Returns:
       [B, T, H, K] in the dtype of q.
     """
-    return _attention(q, k, v, causal)[0]
+    return _attention(q, k, v, causal, heads_first)[0]
 
 
 def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
@@ -127,37 +200,51 @@ def plain_attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> j
     return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
 
 
-def _attention(q, k, v, causal):
+def _axes(heads_first: bool) -> tuple[str, str]:
+    """Of queries and of keys, as they are multiplied."""
+    return ("bhtk", "bhsk") if heads_first else ("bthk", "bshk")
+
+
+def _swap(heads_first: bool, *arrays: jax.Array) -> list[jax.Array]:
+    """Tokens and heads exchanged, where they are to be."""
+    return [x.swapaxes(1, 2) for x in arrays] if heads_first else list(arrays)
+
+
+def _attention(q, k, v, causal, heads_first):
     wide = jnp.promote_types(q.dtype, jnp.float32)
     # Scaled here, where it is an array of T·K, not of T·S.
     q = (q.astype(wide) * q.shape[-1] ** -0.5).astype(q.dtype)
-    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    logits = jnp.einsum("bhtk,bhsk->bhts", q, k, preferred_element_type=wide)
+    q, k, v = _swap(heads_first, q, k, v)
+    of_q, of_k = _axes(heads_first)
+    logits = jnp.einsum(f"{of_q},{of_k}->bhts", q, k, preferred_element_type=wide)
     if causal:
         seen = jnp.tri(*logits.shape[-2:], dtype=bool)
         logits = jnp.where(seen, logits, -jnp.inf)
     exponentials = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-    sums = jnp.sum(exponentials, axis=-1, keepdims=True)
+    [sums] = _swap(not heads_first, jnp.sum(exponentials, axis=-1, keepdims=True))
     exponentials = exponentials.astype(v.dtype)
-    out = jnp.einsum("bhts,bhsk->bhtk", exponentials, v, preferred_element_type=wide) / sums
+    out = jnp.einsum(f"bhts,{of_k}->{of_q}", exponentials, v, preferred_element_type=wide) / sums
     out = out.astype(q.dtype)
-    return out.swapaxes(1, 2), (q, k, v, exponentials, sums, out)
+    return _swap(heads_first, out)[0], (q, k, v, exponentials, sums, out)
 
 
-def _attention_backward(causal, kept, gradient):
+def _attention_backward(causal, heads_first, kept, gradient):
     del causal
     q, k, v, exponentials, sums, out = kept
     wide = sums.dtype
+    of_q, of_k = _axes(heads_first)
     product = functools.partial(jnp.einsum, preferred_element_type=wide)
-    gradient = gradient.swapaxes(1, 2).astype(wide) / sums
+    gradient = _swap(heads_first, gradient)[0].astype(wide) / sums
     along = jnp.sum(gradient * out.astype(wide), axis=-1, keepdims=True)
     gradient = gradient.astype(v.dtype)
-    of_weights = product("bhtk,bhsk->bhts", gradient, v) - along
+    of_weights = product(f"{of_q},{of_k}->bhts", gradient, v) - _swap(not heads_first, along)[0]
     of_logits = (exponentials.astype(wide) * of_weights).astype(k.dtype)
-    of_q = product("bhts,bhsk->bhtk", of_logits, k) * k.shape[-1] ** -0.5
-    of_k = product("bhts,bhtk->bhsk", of_logits, q)
-    of_v = product("bhts,bhtk->bhsk", exponentials, gradient)
-    return tuple(x.astype(q.dtype).swapaxes(1, 2) for x in (of_q, of_k, of_v))
+    gradients = (
+        product(f"bhts,{of_k}->{of_q}", of_logits, k) * k.shape[-1] ** -0.5,
+        product(f"bhts,{of_q}->{of_k}", of_logits, q),
+        product(f"bhts,{of_q}->{of_k}", exponentials, gradient),
+    )
+    return tuple(_swap(heads_first, *(x.astype(q.dtype) for x in gradients)))
 
 
 attention.defvjp(_attention, _attention_backward)

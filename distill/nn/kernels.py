@@ -130,9 +130,10 @@ def _block(tokens: int) -> int:
 
 
 def _plain(q, k, v, causal):
+    v = settle(v)
     if closed_form.may_round():
-        return closed_form.attention(q, k, v, causal)
-    return closed_form.plain_attention(q, k, settle(v), causal)
+        return closed_form.attention(q, k, v, causal, _platform() == "cpu")
+    return closed_form.plain_attention(q, k, v, causal)
 
 
 def _cudnn(q, k, v, *, causal):

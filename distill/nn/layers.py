@@ -7,7 +7,7 @@ Every parameter carries `axes`, one logical axis name (or None) per dimension, w
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,8 @@ class Linear(nnx.Module):
         # whose kernel is cut over fsdp and whose result is to be cut over tensor.
         x = _constrain_last(x.astype(self.dtype), self.inputs)
         if self.kernel_scale is None:
-            y = jnp.tensordot(x, self.kernel[...].astype(self.dtype), len(self.inputs))
+            product = closed_form.where_used(closed_form.product, closed_form.plain_product)
+            y = product(x, self.kernel[...].astype(self.dtype), len(self.inputs))
         else:
             kernel, scale = self.kernel[...], self.kernel_scale[...]
             y = int8_product(x, kernel, scale, len(self.inputs)).astype(self.dtype)
@@ -102,7 +103,10 @@ class Linear(nnx.Module):
 
     def add_bias(self, y: jax.Array) -> jax.Array:
         """y + b for a product [..., *outputs] computed elsewhere; y itself without a bias."""
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        if self.bias is None:
+            return y
+        add = closed_form.where_used(closed_form.add_bias, closed_form.plain_add_bias)
+        return add(y, self.bias[...].astype(self.dtype))
 
 
 def to_int8(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -170,8 +174,10 @@ class LayerNorm(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., size] to [..., size] in `dtype`."""
         bias = None if self.bias is None else self.bias[...]
-        used = closed_form.is_used()
-        norm: Any = closed_form.layer_norm if used else closed_form.plain_layer_norm
+        # On TPUs norms that are not centred, ViT-22B's, cost more this way (docs/scale.md).
+        on_tpu = self.center and current_platform() == "tpu"
+        written_out, plain = closed_form.layer_norm, closed_form.plain_layer_norm
+        norm = closed_form.where_used(written_out, written_out if on_tpu else plain)
         return norm(x, self.scale[...], bias, self.center, self.epsilon).astype(self.dtype)
 
 
