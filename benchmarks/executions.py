@@ -62,9 +62,14 @@ def main() -> None:
         parser.add_argument(f"--{flag}", type=positive_int, default=value)
     given = parser.parse_args()
     depth = {} if given.depth is None else {"depth": given.depth}
-    config = vit.configure(given.variant, image_size=given.image_size, num_classes=1000, **depth)
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    network = vit.build(config).placed(mesh)
+    try:
+        config = vit.configure(
+            given.variant, image_size=given.image_size, num_classes=1000, **depth
+        )
+        network = vit.build(config).placed(mesh)
+    except ValueError as error:
+        parser.error(str(error))
     params = jax.jit(network.init)(jax.random.key(0))
     images = jax.random.normal(jax.random.key(1), (given.batch_size, *config.image_shape))
     programs = {

@@ -209,7 +209,9 @@ def measure(loader: Loader, batches: int) -> tuple[float, float]:
             image = next(source)
             assert image.shape == (BATCH, SIZE, SIZE, 3) and image.dtype == np.uint8
         images = BATCH * batches
-        return images / (cpu_seconds() - cpu), images / (time.perf_counter() - wall)
+        # In less than a tick no time has passed by the clocks of processes.
+        taken = max(cpu_seconds() - cpu, 1 / os.sysconf("SC_CLK_TCK"))
+        return images / taken, images / (time.perf_counter() - wall)
 
 
 def loaders(root: Path, prepared: Path, cores: int) -> dict[str, dict[str, Loader]]:

@@ -59,7 +59,10 @@ def main() -> None:
     arguments = parser.parse_args()
     choices = dict(num_classes=1000, dtype=arguments.dtype, unroll=arguments.unroll)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    network = vit.configure(arguments.variant, **choices).build().placed(mesh)
+    try:
+        network = vit.configure(arguments.variant, **choices).build().placed(mesh)
+    except ValueError as error:
+        parser.error(str(error))
     params = jax.jit(network.init)(jax.random.key(0))
     images = jax.random.normal(
         jax.random.key(1), (arguments.batch_size, *network.config.image_shape)

@@ -98,8 +98,15 @@ def _tell_once(place: Path) -> None:
             for ending in (_PROGRAM, _USED):
                 for file in place.glob(f"{glob.escape(found['name'])}-*{ending}"):
                     file.unlink(missing_ok=True)
-        if not told:
-            told.append(words)
+        if told:
+            return
+        told.append(words)
+        if found["done"] == "reading":
+            say(
+                f"warning: a compiled program in {place} could not be read ({found['why']}); it is "
+                "compiled again, and kept in its place"
+            )
+        else:
             _remark(found["why"], place)
 
     warnings.showwarning = show_once

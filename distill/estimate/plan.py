@@ -23,8 +23,9 @@ from distill.estimate.topology import Topology, coordinates
 from distill.nn import Params, VisionNetwork
 from distill.nn.execution import Execution
 from distill.parallel import batch_sharding
-from distill.train.compiling import Options, compiler_options
+from distill.train.compiling import compiled as compile_for
 from distill.train.run import blame
+from distill.train.signals import ended_at_once
 from distill.train.state import TrainState, abstract_state
 from distill.train.step import Learner, Task, make_train_step
 
@@ -177,7 +178,7 @@ def plan_program(
       dump: where to write the scheduled program as text.
     """
     began = time.perf_counter()
-    compiled = _compile(lowered, {**compiler_options(mesh), **dict(topology.options)})
+    compiled = _compile(lowered, mesh, dict(topology.options))
     seconds = time.perf_counter() - began
 
     def finished(needed: int, available: int, cost: Cost | None, kernels: int = 0) -> Plan:
@@ -244,10 +245,10 @@ class _TooLarge:
     available: int
 
 
-def _compile(lowered: Any, options: Options) -> Any:
+def _compile(lowered: Any, mesh: Mesh, options: dict[str, bool]) -> Any:
     try:
-        with _nothing_kept():
-            return lowered.compile(compiler_options=options or None)
+        with _nothing_kept(), ended_at_once():
+            return compile_for(lowered, mesh, options)
     except jax.errors.JaxRuntimeError as error:
         return _too_large(str(error))
 

@@ -54,7 +54,8 @@ def local_mesh(config: MeshConfig) -> tuple[MeshConfig, Mesh]:
     if config.axes or config.tensor != 1:
         raise UserError(
             "a plan for GPUs takes meshes of data and fsdp alone: what tensor and further axes "
-            "move between devices has no roofline here; set --config.mesh.tensor=1"
+            "move between devices has no roofline here; set "
+            + ("--config.mesh.axes='()'" if config.axes else "--config.mesh.tensor=1")
         )
     # Programs for one CPU alone have gradients of their own; a second device makes it another.
     local = MeshConfig(data=1, fsdp=1, tensor=1, axes=(("copies", 2),))

@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from distill.errors import UserError
 from distill.estimate.plan import GIB
 from distill.estimate.shapes import Found, Shape
 from distill.json_files import read_json, write_json
@@ -38,9 +40,7 @@ class ShapeLog:
         self._workdir.claim(question, complete=complete)
         self._file = self._workdir.path / "shapes.json"
         if self._file.exists():
-            self.found = [
-                Found(**{**one, "shape": Shape(**one["shape"])}) for one in read_json(self._file)
-            ]
+            self.found = _read(self._file)
             say(f"{len(self.found)} shapes are known already, from {self._file}")
 
     def announce(self, shape: Shape, most_left: int) -> None:
@@ -60,3 +60,18 @@ class ShapeLog:
         if self._file is not None:
             write_json(self._file, [dataclasses.asdict(each) for each in self.found])
         return one
+
+
+def _read(file: Path) -> list[Found]:
+    """What a search has found.
+
+    Raises:
+      UserError: if the file is damaged.
+    """
+    try:
+        return [Found(**{**one, "shape": Shape(**one["shape"])}) for one in read_json(file)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{file} does not hold what a search over shapes writes ({error!r}). Delete it to "
+            "compile its shapes again"
+        ) from error

@@ -78,8 +78,10 @@ class ShapeGrid:
     def __post_init__(self):
         for name in ("widths", "depths", "mlp_ratios", "head_dims"):
             values = getattr(self, name)
-            if not values or min(values) <= 0:
-                raise ValueError(f"{name} must be positive numbers, at least one, not {values}")
+            if not values:
+                raise ValueError(f"{name} has no number in it; a range goes from less to more")
+            if min(values) <= 0:
+                raise ValueError(f"{name} must be positive numbers, not {values}")
         for width in self.widths:
             if all(width % head_dim for head_dim in self.head_dims):
                 sizes = " or ".join(map(str, self.head_dims))

@@ -128,7 +128,7 @@ def open_topology(name: str) -> Topology:
     if math.prod(shape) > facts.chips or max(shape) > longest:
         raise UserError(
             f"topology {name!r} is {math.prod(shape):,} chips; a slice of {generation} has at most "
-            f"{facts.chips:,}" + (f", {longest}x{longest}" if facts.dims == 2 else "")
+            f"{facts.chips:,}" + (f", {longest} a side" if facts.dims == 2 else "")
         )
     return Topology(
         name=name,
@@ -202,4 +202,7 @@ def _describe(generation: str, shape: tuple[int, ...]) -> list[jax.Device]:
                 "planning compiles with libtpu, which is not installed: "
                 "pip install 'distill-vit[plan]'"
             ) from error
-        raise UserError(f"libtpu knows no slice {name!r}: {error}") from error
+        raise UserError(
+            f"libtpu knows no slice {name!r}; most sides are powers of two, such as "
+            f"{_example(generation)}: {error}"
+        ) from error

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from distill.estimate.plan import Plan
+from distill.report.plan import digits
 
 
 def breakdown_figures(plan: Plan) -> dict[str, Any]:
@@ -27,12 +28,16 @@ def breakdown_table(plan: Plan) -> str:
         seconds = (part.forward, part.backward, part.again, part.seconds)
         if part.flops:
             seconds += (part.flops / plan.peak_flops,)
-        lines.append(f"  {name:<26}" + "".join(f"{1e3 * one:>10,.1f}" for one in seconds))
+        lines.append(f"  {name:<26}" + "".join(map(_milliseconds, seconds)))
     step = sum(part.seconds for part in plan.parts)
     at_peak = plan.flops_per_device / plan.peak_flops
-    lines.append(f"  {'step':<56}{1e3 * step:>10,.1f}{1e3 * at_peak:>10,.1f}")
+    lines.append(f"  {'step':<56}{_milliseconds(step)}{_milliseconds(at_peak)}")
     lines.append(
         "at peak: the products alone, at the chip's peak; of the step, those that MFU counts. "
         "Again: what rematerialisation computes a second time"
     )
     return "\n".join(lines)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{digits(1e3 * seconds, 1):>10}"

@@ -1,6 +1,7 @@
 """A plan as figures, as a table and as advice."""
 
 import dataclasses
+import math
 import resource
 from typing import Any
 
@@ -102,7 +103,7 @@ def plan_table(found: dict[str, Any], steps: int | None) -> str:
         f"{_MEMORY[found['method']].format(unit):<30}GiB",
     ]
     rows = ["parameters", "optimizer", "teacher", "temporaries", "total", "available"]
-    lines += [f"  {row:<24}{memory[row] / GIB:9.2f}" for row in rows]
+    lines += [f"  {row:<24}{digits(memory[row] / GIB, 2):>9}" for row in rows]
     if "estimated" in found:
         estimated = found["estimated"]
         lines += ["", f"{_TIME[found['method']]:<32}s"]
@@ -112,14 +113,14 @@ def plan_table(found: dict[str, Any], steps: int | None) -> str:
             "communication, exposed": "exposed_communication_seconds",
             "step": "step_seconds",
         }
-        lines += [f"  {name:<24}{estimated[key]:9.3f}" for name, key in names.items()]
+        lines += [f"  {name:<24}{digits(estimated[key], 3):>9}" for name, key in names.items()]
         lines += [
             "",
             f"estimated {estimated['images_per_second']:,.0f} images/s, MFU {estimated['mfu']:.1%}"
             + (", of the peak in bfloat16" if found["int8_teachers"] else "")
             + (
-                f"; {steps:,} steps take {estimated['days']:,.1f} days, "
-                f"{estimated['chip_days']:,.0f} chip-days" + _dollars(estimated)
+                f"; {steps:,} steps take {digits(estimated['days'], 1)} days, "
+                f"{digits(estimated['chip_days'], 0)} chip-days" + _dollars(estimated)
                 if "days" in estimated
                 else "; --train_images=N gives the time of the whole run"
             ),
@@ -135,6 +136,13 @@ def plan_table(found: dict[str, Any], steps: int | None) -> str:
     done = "compiled" if found["method"] == "schedule" else "traced"
     lines.append(f"{done} in {found['compile_seconds']:.0f} s; host memory {host:.1f} GiB at most")
     return "\n".join(lines)
+
+
+def digits(value: float, decimals: int) -> str:
+    """A number of so many decimals, or of more where fewer than two digits would be left of it."""
+    if value > 0:
+        decimals = max(decimals, 1 - math.floor(math.log10(value)))
+    return f"{value:,.{decimals}f}"
 
 
 def device_word(found: dict[str, Any]) -> str:
@@ -154,7 +162,7 @@ def _dollars(estimated: dict[str, Any]) -> str:
     if "usd" not in estimated:
         return ""
     price = estimated["usd_per_chip_hour"]
-    return f", {estimated['usd']:,.0f} US dollars at {price:g} for an hour of a chip"
+    return f", {digits(estimated['usd'], 0)} US dollars at {price:g} for an hour of a chip"
 
 
 def plan_advice(found: dict[str, Any]) -> str:
@@ -196,16 +204,17 @@ def sweep_table(results: list[dict[str, Any]]) -> str:
         total = found["bytes_per_device"]["total"] / GIB
         line = (
             f"{mesh:<{len(axes)}}  {found['remat']:<7}  {found['microbatches']:>5}  "
-            f"{total:>{len(unit)}.2f}"
+            f"{digits(total, 2):>{len(unit)}}"
         )
         if "estimated" in found:
             e = found["estimated"]
             line += (
-                f"  {e['compute_seconds']:>9.3f}  {e['exposed_communication_seconds']:>9.3f}"
-                f"  {e['step_seconds']:>7.3f}  {e['mfu']:>6.1%}"
+                f"  {digits(e['compute_seconds'], 3):>9}"
+                f"  {digits(e['exposed_communication_seconds'], 3):>9}"
+                f"  {digits(e['step_seconds'], 3):>7}  {e['mfu']:>6.1%}"
             )
             if "usd" in e:
-                line += f"  {e['usd']:>10,.0f}"
+                line += f"  {digits(e['usd'], 0):>10}"
         else:
             line += "  does not fit"
         lines.append(line)

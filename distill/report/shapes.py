@@ -6,6 +6,7 @@ from typing import Any
 
 from distill.estimate.plan import GIB
 from distill.estimate.shapes import Found, Shape, ShapeSearch
+from distill.report.plan import digits
 
 Figures = dict[str, Any]
 
@@ -125,7 +126,7 @@ def _row(one: Figures, priced: bool) -> tuple[str, ...]:
     times = ("",) * (len(_TIMES) + priced)
     if estimated is not None:
         times = (
-            f"{estimated['step_seconds']:.3f}",
+            digits(estimated["step_seconds"], 3),
             f"{estimated['images_per_second']:,.1f}",
             f"{estimated['mfu']:.1%}",
             *([f"{estimated[_PRICE]:,.0f}"] if priced else []),

@@ -6,7 +6,7 @@ from typing import Any
 from distill.estimate.machines import Machine
 from distill.estimate.plan import GIB, Plan
 from distill.estimate.storing import StoringPlan
-from distill.report.plan import ABOUT, cost_of, device_word, machine_words
+from distill.report.plan import ABOUT, cost_of, device_word, digits, machine_words
 from distill.runs.storing import StoreTargetsConfig
 
 
@@ -75,7 +75,7 @@ def storing_table(found: dict[str, Any]) -> str:
     lines = [
         f"{found['topology']}: {machine_words(found)} as {mesh}",
         f"{found['views']:,} views of {found['bytes_per_view']:,} bytes: "
-        f"{found['stored_bytes'] / GIB:,.1f} GiB ({arrays})",
+        f"{digits(found['stored_bytes'] / GIB, 1)} GiB ({arrays})",
         "",
         f"{found['about_method']}",
         "",
@@ -95,10 +95,11 @@ def storing_table(found: dict[str, Any]) -> str:
         line = f"{name:<22}  {total:>{len(unit)}.2f}"
         if "hours" in one:
             line += (
-                f"  {one['batch_seconds']:>8.3f}  {one['hours']:>9,.1f}  {one['chip_days']:>9,.1f}"
+                f"  {digits(one['batch_seconds'], 3):>8}  {digits(one['hours'], 1):>9}"
+                f"  {digits(one['chip_days'], 1):>9}"
             )
             if "usd" in one:
-                line += f"  {one['usd']:>10,.0f}"
+                line += f"  {digits(one['usd'], 0):>10}"
         else:
             line += "  does not fit"
         lines.append(line)
@@ -108,7 +109,7 @@ def storing_table(found: dict[str, Any]) -> str:
     elif all("hours" in found[key] for key in names.values()):
         lines.append("storing saves no time: training on it takes as long")
     lines.append(
-        f"one process writes for {found['writing_hours']:,.2f} hours meanwhile, at the speed "
+        f"one process writes for {digits(found['writing_hours'], 2)} hours meanwhile, at the speed "
         "measured on an AMD EPYC; reading images is not counted"
     )
     return "\n".join(lines)

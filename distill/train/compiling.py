@@ -1,11 +1,15 @@
 """Compiling a step with what suits where it runs."""
 
 import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
 from distill.parallel.chips import chip_of
+from distill.parallel.printed import say
 
 Options = dict[str, str | bool]
 
@@ -14,7 +18,7 @@ Options = dict[str, str | bool]
 _ONE_CPU: Options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 # Of the vector memory beside the matrix units, 64 to 128 MiB, XLA leaves a fusion 16 or 32: too
 # little for tiles that are large enough to keep a product busy. Most of what more can gain is there
-# at 48, from where on compiling takes many times as long.
+# at 48; the more there is, the longer compiling takes.
 _MORE_VECTOR_MEMORY: Options = {"xla_tpu_scoped_vmem_limit_kib": str(48 * 1024)}
 # Both are what Google's own training of large models sets; docs/scale.md has what they gain.
 _TPUS: dict[str, Options] = {
@@ -28,30 +32,55 @@ _TPUS: dict[str, Options] = {
 }
 
 
-def compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
+def compiled(
+    lowered: jax.stages.Lowered, mesh: Mesh, more: Mapping[str, str | bool] | None = None
+) -> jax.stages.Compiled:
     """The program for the devices of `mesh`.
 
     On one CPU its operations are in an order that needs little memory; what they compute is the
     same to the bit.
+
+    Args:
+      lowered: what to compile.
+      mesh: for what.
+      more: options beside those of `compiler_options`.
     """
-    options = compiler_options(mesh)
+    options = compiler_options(mesh) | dict(more or {})
     try:
         return lowered.compile(compiler_options=options or None)
     except jax.errors.JaxRuntimeError as error:
         # Names of options are XLA's own, and may go as they came.
         if not options or "No such compile option" not in str(error):
             raise
+        say(f"warning: compiling by XLA's defaults, as it refuses what suits this step: {error}")
         return lowered.compile()
 
 
 def compiler_options(mesh: Mesh) -> Options:
     """In place of XLA's defaults, for a step on the devices of `mesh`.
 
-    What `XLA_FLAGS` or `LIBTPU_INIT_ARGS` names is left to them.
+    What the environment names is left to it: `LIBTPU_INIT_ARGS` on TPUs, elsewhere `XLA_FLAGS`,
+    which knows no option of theirs.
     """
-    flags = " ".join(os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS"))
-    named = {flag.partition("=")[0].lstrip("-") for flag in flags.split()}
+    on_tpu = mesh.devices.flat[0].platform == "tpu"
+    named = _named(os.environ.get("LIBTPU_INIT_ARGS" if on_tpu else "XLA_FLAGS", ""))
     return {name: value for name, value in _suited(mesh).items() if name not in named}
+
+
+def _named(flags: str) -> set[str]:
+    """The options in flags as XLA reads them, or in the file whose name stands in their place."""
+    flags = flags.strip()
+    if flags and not flags.startswith("-"):
+        try:
+            flags = Path(flags).read_text(encoding="utf-8")
+        except OSError:
+            # XLA itself ends the process for it; libtpu passes over what has no dash.
+            return set()
+    try:
+        words = shlex.split(flags)
+    except ValueError:
+        words = flags.split()
+    return {word.partition("=")[0].lstrip("-") for word in words if word.startswith("-")}
 
 
 def _suited(mesh: Mesh) -> Options:

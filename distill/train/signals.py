@@ -62,6 +62,24 @@ def orderly_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def ended_at_once() -> Iterator[None]:
+    """While entered, Ctrl-C, SIGTERM and SIGHUP end the process where it stands.
+
+    For a library that computes for minutes, of which Python would hear when it is done, where there
+    is nothing to save or to remove.
+    """
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [n for n in (signal.SIGINT, *_ENDING) if signal.getsignal(n) != signal.SIG_IGN]
+        previous = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 def heeded(numbers: tuple[int, ...]) -> tuple[int, ...]:
     """Those signals that whoever started this process does not want to be ignored."""
     hung_up = signal.getsignal(signal.SIGHUP)

@@ -109,7 +109,9 @@ def test_what_cannot_be_read_is_deleted_to_be_compiled_again(kept, tmp_path, cap
         stacklevel=1,
     )
     assert sorted(file.name for file in place.glob("jit*")) == sorted(names[4:])
-    assert f"kept in {place} for the next command (error: cut)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"a compiled program in {place} could not be read (error: cut)" in said
+    assert "compiled again, and kept" in said
 
 
 PROGRAM = """

@@ -11,7 +11,7 @@ from distill.estimate.machines import open_machine
 from distill.estimate.roofline import PRODUCTS, TRAFFIC, local_mesh
 from distill.estimate.storing import BYTE_SECONDS, ENVELOPE, RECORD_SECONDS, plan_storing
 from distill.parallel import MeshConfig
-from distill.report.plan import plan_advice, plan_figures, plan_table, sweep_table
+from distill.report.plan import digits, plan_advice, plan_figures, plan_table, sweep_table
 from distill.report.storing_plan import storing_figures, storing_table
 from distill.runs.distillation import DistillConfig
 from distill.runs.pretraining import PretrainConfig
@@ -98,10 +98,29 @@ def test_a_student_has_the_classes_of_a_teacher_where_its_config_says_none():
     assert config.model.num_classes == 10
 
 
-@pytest.mark.parametrize("mesh", [dict(tensor=2), dict(axes=(("expert", 2),))])
-def test_meshes_that_have_no_roofline_are_refused(mesh):
-    with pytest.raises(UserError, match=r"mesh\.tensor=1"):
+@pytest.mark.parametrize(
+    "mesh, advice",
+    [(dict(tensor=2), r"mesh\.tensor=1"), (dict(axes=(("expert", 2),)), r"mesh\.axes='\(\)'")],
+)
+def test_meshes_that_have_no_roofline_are_refused(mesh, advice):
+    with pytest.raises(UserError, match=advice):
         local_mesh(MeshConfig(**mesh))
+
+
+@pytest.mark.parametrize(
+    "value, decimals, shown",
+    [
+        (12.2703, 3, "12.270"),
+        (0.0, 3, "0.000"),
+        (0.019, 3, "0.019"),
+        (0.000434, 3, "0.00043"),
+        (5.34, 0, "5.3"),
+        (25_739.2, 0, "25,739"),
+        (0.04, 1, "0.040"),
+    ],
+)
+def test_small_numbers_keep_two_digits(value, decimals, shown):
+    assert digits(value, decimals) == shown
 
 
 def test_what_it_says_is_called_a_roofline_and_has_a_price():

@@ -5,6 +5,8 @@ import itertools
 
 import pytest
 
+from distill.errors import RunFailed, UserError
+from distill.estimate.shape_log import ShapeLog
 from distill.estimate.shapes import Found, Shape, ShapeGrid, ShapeSearch, diagonal
 
 GRID = ShapeGrid(
@@ -187,3 +189,11 @@ def test_the_largest_on_the_diagonal_is_the_last_that_fits():
 def test_shapes_that_cannot_be_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("content", ['[{"a": 1}]', "[3]", '{"shape": 1}', "[", '[{"shape": {}}]'])
+def test_a_damaged_log_of_shapes_is_named(tmp_path, content):
+    ShapeLog(str(tmp_path), {"chips": 8})
+    (tmp_path / "shapes.json").write_text(content)
+    with pytest.raises((UserError, RunFailed), match=r"shapes\.json"):
+        ShapeLog(str(tmp_path), {"chips": 8})

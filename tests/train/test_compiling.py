@@ -43,16 +43,49 @@ def test_each_tpu_has_its_option_unless_the_environment_names_it(monkeypatch, ki
     assert compiling.compiler_options(mesh_of(kind)) == {}
 
 
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        ("-xla_enable_async_all_gather=false", True),
+        ("--xla_enable_async_all_gather", True),
+        ('--xla_tpu_other=1 --xla_enable_async_all_gather="false"', True),
+        # libtpu passes over what has no dash.
+        ("xla_enable_async_all_gather=false", False),
+        ("--xla_enable_async_all_gather_2d=false", False),
+        ("", False),
+        ("'", False),
+    ],
+)
+def test_options_are_named_as_libtpu_reads_them(monkeypatch, flags, named):
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", flags)
+    assert (compiling.compiler_options(mesh_of("TPU v4")) == {}) == named
+
+
+def test_flags_of_another_platform_name_nothing(monkeypatch, one_cpu):
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_cpu_scheduler_type=X")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_enable_async_all_gather=false")
+    assert list(compiling.compiler_options(one_cpu)) == ["xla_cpu_scheduler_type"]
+    assert list(compiling.compiler_options(mesh_of("TPU v4"))) == ["xla_enable_async_all_gather"]
+
+
+def test_xla_reads_flags_from_a_file(monkeypatch, one_cpu, tmp_path):
+    file = tmp_path / "flags"
+    file.write_text("--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_CONCURRENCY_OPTIMIZED\n")
+    monkeypatch.setenv("XLA_FLAGS", str(file))
+    assert compiling.compiler_options(one_cpu) == {}
+
+
 def test_a_device_that_is_not_known_has_xlas_defaults():
     assert compiling.compiler_options(mesh_of("TPU v99")) == {}
 
 
-def test_an_option_that_xla_does_not_have_is_left_out(monkeypatch, one_cpu):
+def test_an_option_that_xla_does_not_have_is_left_out(monkeypatch, one_cpu, capsys):
     monkeypatch.setattr(compiling, "_ONE_CPU", {"xla_of_another_day": True})
     with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
         lowered().compile(compiler_options=compiling.compiler_options(one_cpu))
     program = compiling.compiled(lowered(), one_cpu)
     np.testing.assert_allclose(program(jnp.ones(2)), np.sin(np.ones(2)), rtol=1e-6)
+    assert "xla_of_another_day" in capsys.readouterr().err
 
 
 def test_another_failure_is_not_taken_for_one(monkeypatch, one_cpu):

@@ -9,7 +9,7 @@ import pytest
 from support import REPOSITORY
 
 from distill.train.checkpoints import Checkpoints
-from distill.train.signals import StopRequest, Terminated, orderly_end
+from distill.train.signals import StopRequest, Terminated, ended_at_once, orderly_end
 from distill.train.workdir import Gone, Workdir
 
 
@@ -40,6 +40,44 @@ def test_one_of_several_processes_stops_when_all_do(monkeypatch):
             assert [request.after(step) for step in (1, 2, 3)] == [None, None, "SIGINT"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+COMPUTING = """
+import os, signal, sys, threading
+from distill.train.signals import ended_at_once, orderly_end
+if sys.argv[2] == "ignored":
+    signal.signal(int(sys.argv[1]), signal.SIG_IGN)
+with orderly_end(), ended_at_once():
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print("went on")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_library_that_computes_is_ended_at_once(number, ignored):
+    arguments = [str(int(number)), "ignored" if ignored else ""]
+    run = subprocess.run(
+        [sys.executable, "-c", COMPUTING, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    # SIGTERM that whoever started this ignores still ends a command in order.
+    expected = (0, "went on\n") if ignored and number == signal.SIGHUP else (-number, "")
+    if ignored and number == signal.SIGINT:
+        expected = (0, "went on\n")
+    assert (run.returncode, run.stdout) == expected
+
+
+def test_handlers_are_back_when_the_library_is_done():
+    with orderly_end():
+        before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        with ended_at_once():
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert before == after
 
 
 def test_a_second_sigterm_ends_nothing():
