@@ -250,6 +250,18 @@ def _attention_backward(causal, heads_first, kept, gradient):
 attention.defvjp(_attention, _attention_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def forward_attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> jax.Array:
+    """As `attention`, where no gradient is taken; else the plain form."""
+    return _attention(q, k, v, causal, False)[0]
+
+
+forward_attention.defvjp(
+    lambda q, k, v, causal: jax.vjp(lambda *x: plain_attention(*x, causal), q, k, v),
+    lambda causal, pull, gradient: pull(gradient),
+)
+
+
 @jax.custom_vjp
 def gelu_tanh(x: jax.Array) -> jax.Array:
     """GELU in its tanh form, x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2; x alone is kept."""

@@ -131,9 +131,13 @@ def _block(tokens: int) -> int:
 
 def _plain(q, k, v, causal):
     v = settle(v)
-    if closed_form.may_round():
-        return closed_form.attention(q, k, v, causal, _platform() == "cpu")
-    return closed_form.plain_attention(q, k, v, causal)
+    if not closed_form.may_round():
+        return closed_form.plain_attention(q, k, v, causal)
+    on_cpu = _platform() == "cpu"
+    if on_cpu or not (q.shape[1] % _LANES or k.shape[1] % _LANES):
+        return closed_form.attention(q, k, v, causal, on_cpu)
+    # Of other numbers of tokens XLA for TPU turns logits around where blocks are computed again.
+    return closed_form.forward_attention(q, k, v, causal)
 
 
 def _cudnn(q, k, v, *, causal):

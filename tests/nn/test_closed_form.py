@@ -15,6 +15,7 @@ from distill.nn import closed_form, layers
 from distill.nn.closed_form import (
     add_bias,
     attention,
+    forward_attention,
     gelu_tanh,
     layer_norm,
     plain_attention,
@@ -356,3 +357,19 @@ def test_they_are_the_same_under_jit_vmap_scan_remat_and_shard_map():
     for name, way in ways.items():
         for one, other in zip(gradients(way), expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_forward_pass_alone_is_that_of_the_gradients_form(x64, causal):
+    arrays = queries(1.0, 7, 7, jnp.float64)
+
+    def ours(q, k, v):
+        return forward_attention(q, k, v, causal)
+
+    def theirs(q, k, v):
+        return plain_attention(q, k, v, causal)
+
+    np.testing.assert_array_equal(ours(*arrays), attention(*arrays, causal, False))
+    found, expected = both(ours, theirs, *arrays)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
