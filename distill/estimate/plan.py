@@ -203,7 +203,7 @@ def plan_program(
     try:
         text = compiled.as_text()
     except jax.errors.JaxRuntimeError as error:
-        # Such as of ViT-22B on 512 chips of v7x.
+        # What a topology's options turn off is all that has been seen to do this.
         raise RunFailed(
             f"libtpu has compiled the step, and jax cannot read the program: {error}. Plan another "
             "topology or mesh"

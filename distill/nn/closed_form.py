@@ -257,7 +257,7 @@ def forward_attention(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) ->
 
 
 forward_attention.defvjp(
-    lambda q, k, v, causal: jax.vjp(lambda *x: plain_attention(*x, causal), q, k, v),
+    lambda q, k, v, causal: jax.vjp(lambda q, k, v: plain_attention(q, k, v, causal), q, k, v),
     lambda causal, pull, gradient: pull(gradient),
 )
 

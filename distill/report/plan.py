@@ -102,8 +102,9 @@ def plan_table(found: dict[str, Any], steps: int | None) -> str:
         "",
         f"{_MEMORY[found['method']].format(unit):<30}GiB",
     ]
+    whole = memory["total"] / GIB
     rows = ["parameters", "optimizer", "teacher", "temporaries", "total", "available"]
-    lines += [f"  {row:<24}{digits(memory[row] / GIB, 2):>9}" for row in rows]
+    lines += [f"  {row:<24}{digits(memory[row] / GIB, 2, whole):>9}" for row in rows]
     if "estimated" in found:
         estimated = found["estimated"]
         lines += ["", f"{_TIME[found['method']]:<32}s"]
@@ -113,7 +114,10 @@ def plan_table(found: dict[str, Any], steps: int | None) -> str:
             "communication, exposed": "exposed_communication_seconds",
             "step": "step_seconds",
         }
-        lines += [f"  {name:<24}{digits(estimated[key], 3):>9}" for name, key in names.items()]
+        step = estimated["step_seconds"]
+        lines += [
+            f"  {name:<24}{digits(estimated[key], 3, step):>9}" for name, key in names.items()
+        ]
         lines += [
             "",
             f"estimated {estimated['images_per_second']:,.0f} images/s, MFU {estimated['mfu']:.1%}"
@@ -138,10 +142,17 @@ def plan_table(found: dict[str, Any], steps: int | None) -> str:
     return "\n".join(lines)
 
 
-def digits(value: float, decimals: int) -> str:
-    """A number of so many decimals, or of more where fewer than two digits would be left of it."""
-    if value > 0:
-        decimals = max(decimals, 1 - math.floor(math.log10(value)))
+def digits(value: float, decimals: int, beside: float | None = None) -> str:
+    """A number of so many decimals, or of more where fewer than two digits would be left of it.
+
+    Args:
+      value: 0 or more.
+      decimals: at least.
+      beside: the largest number of its table, of which two digits are to be left; itself for None.
+    """
+    largest = value if beside is None else beside
+    if largest > 0:
+        decimals = max(decimals, 1 - math.floor(math.log10(largest)))
     return f"{value:,.{decimals}f}"
 
 
@@ -209,8 +220,8 @@ def sweep_table(results: list[dict[str, Any]]) -> str:
         if "estimated" in found:
             e = found["estimated"]
             line += (
-                f"  {digits(e['compute_seconds'], 3):>9}"
-                f"  {digits(e['exposed_communication_seconds'], 3):>9}"
+                f"  {digits(e['compute_seconds'], 3, e['step_seconds']):>9}"
+                f"  {digits(e['exposed_communication_seconds'], 3, e['step_seconds']):>9}"
                 f"  {digits(e['step_seconds'], 3):>7}  {e['mfu']:>6.1%}"
             )
             if "usd" in e:

@@ -123,6 +123,11 @@ def test_small_numbers_keep_two_digits(value, decimals, shown):
     assert digits(value, decimals) == shown
 
 
+def test_numbers_of_a_table_have_the_decimals_of_its_largest():
+    assert digits(0.000434, 3, 0.00134) == "0.0004"
+    assert digits(0.0021, 3, 2.715) == "0.002"
+
+
 def test_what_it_says_is_called_a_roofline_and_has_a_price():
     config, machine = distilled(), open_machine(NODE)
     found = plan_figures(planned(config), config, machine, 100, price=2.5)
