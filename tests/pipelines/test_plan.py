@@ -203,8 +203,8 @@ def test_a_sweep_prints_what_it_can_plan_best_first():
     [
         (["--topology=v9:4x4"], "known are v4, v5p, v5e, v6e"),
         (["--topology=v4:4x4"], "needs 3 positive sizes"),
-        (["--topology=v5e:64x64"], "is 4,096 chips; a slice of v5e has at most 256, 16x16"),
-        (["--topology=v6e:1x32"], "a slice of v6e has at most 256, 16x16"),
+        (["--topology=v5e:64x64"], "is 4,096 chips; a slice of v5e has at most 256, 16 a side"),
+        (["--topology=v6e:1x32"], "a slice of v6e has at most 256, 16 a side"),
         (["--topology=v4:32x16x16"], "is 8,192 chips; a slice of v4 has at most 4,096"),
         (["--topology=h100:8", "--breakdown"], "which h100:8 has none of"),
         (["--topology=h100:8", "--price=2", *EPOCHS], "give it too"),
