@@ -21,12 +21,12 @@ from distill.nn import Params, VisionNetwork, count_flops
 from distill.nn.variants import VariantConfig
 from distill.optim import OptimizerConfig, ScheduleConfig, make_optimizer, make_schedule
 from distill.parallel import MeshConfig, batch_devices, make_mesh
+from distill.parallel.compiling import compiled
 from distill.parallel.mesh import batch_sharding
 from distill.subject import Teacher
 from distill.tasks.classification import Classification, ClassificationConfig
 from distill.tasks.matching.config import MatchingConfig
 from distill.tasks.matching.function_matching import FunctionMatching
-from distill.train.compiling import compiled
 from distill.train.state import TrainState, abstract_state, init_state
 from distill.train.step import Learner, Task, make_train_step
 

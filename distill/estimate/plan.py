@@ -23,7 +23,7 @@ from distill.estimate.topology import Topology, coordinates
 from distill.nn import Params, VisionNetwork
 from distill.nn.execution import Execution
 from distill.parallel import batch_sharding
-from distill.train.compiling import compiled as compile_for
+from distill.parallel.compiling import compiled as compile_for
 from distill.train.run import blame
 from distill.train.signals import ended_at_once
 from distill.train.state import TrainState, abstract_state

@@ -15,9 +15,9 @@ from distill.estimate.shape_log import ShapeLog
 from distill.estimate.shapes import Found, Shape, ShapeSearch
 from distill.estimate.topology import Topology
 from distill.nn import count_flops
+from distill.parallel.compiling import compiler_options
 from distill.references import evaluated
 from distill.runs.pretraining import PretrainConfig
-from distill.train.compiling import compiler_options
 from distill.train.run import blame
 
 # Of what `describe` says: answers of another compiler, or of one told otherwise, are others.

@@ -18,7 +18,8 @@ from distill.errors import UserError
 from distill.evaluation_view import Filter
 from distill.nn import Params, VisionNetwork
 from distill.nn.dense import patch_tokens, tokens_taken
-from distill.parallel import batch_devices, in_flight, local_rows, put_batch, replicated
+from distill.parallel import batch_devices, in_flight, local_rows, put_batch
+from distill.parallel.compiling import jit_replicated
 
 # Of an image as it is seen, and of patches that attend to each other.
 _MOST_PIXELS, _MOST_PATCHES = 2**26, 2**14
@@ -208,8 +209,7 @@ def compiled_tokens(
 ) -> Callable[[Params, jax.Array], jax.Array]:
     """Makes tokens, float32 [B, rows, columns, F], of images in [0, 255]; compiled once a size."""
 
-    # What is replicated can be fetched by every process.
-    @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
+    @functools.partial(jit_replicated, mesh=network.mesh)
     def compute(params: Params, images: jax.Array) -> jax.Array:
         return patch_tokens(network, params, images, view)
 

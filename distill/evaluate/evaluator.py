@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from distill.errors import RunFailed
 from distill.evaluate.notes import Notes
 from distill.metrics.metric import Metric
-from distill.parallel import in_flight, replicated
+from distill.parallel import in_flight
+from distill.parallel.compiling import jit_replicated
 from distill.subject import PerExample
 
 if TYPE_CHECKING:
@@ -193,8 +194,7 @@ def _mesh_of(batch: Batch) -> Mesh | None:
 def _compiled(per_example: PerExample, mesh: Mesh | None) -> Callable:
     """The number of images that count and a batch's metrics; compiled once for all splits."""
 
-    # What is on every device can be fetched by every process.
-    @functools.partial(jax.jit, out_shardings=_everywhere(mesh))
+    @functools.partial(jit_replicated, mesh=mesh)
     def measure(params, frozen, batch):
         mask = batch["mask"].astype(bool)
         return jnp.sum(mask, dtype=jnp.int32), per_example(params, frozen, batch | {"mask": mask})
@@ -208,8 +208,4 @@ def _first_rows(mask: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def _whole(array: jax.Array, mesh: Mesh | None) -> np.ndarray:
-    return jax.device_get(jax.jit(lambda x: x, out_shardings=_everywhere(mesh))(array))
-
-
-def _everywhere(mesh: Mesh | None) -> NamedSharding | None:
-    return None if mesh is None else replicated(mesh)
+    return jax.device_get(jit_replicated(lambda x: x, mesh)(array))

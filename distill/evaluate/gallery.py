@@ -28,7 +28,8 @@ from distill.json_files import write_json
 from distill.losses import kl_divergence
 from distill.metrics.classification import competing
 from distill.nn import Params, VisionNetwork
-from distill.parallel import distributed, replicated
+from distill.parallel import distributed
+from distill.parallel.compiling import jit_replicated, ordered_options
 from distill.parallel.printed import say
 from distill.subject import Subject, Teacher, combine, comparable
 
@@ -131,8 +132,7 @@ class Gallery:
         weights = {"": params} | {name: frozen[name] for name in self.teachers}
         compared = comparable(subject.network, self.teachers)
 
-        # What is replicated can be fetched by every process.
-        @functools.partial(jax.jit, out_shardings=replicated(subject.mesh))
+        @functools.partial(jit_replicated, mesh=subject.mesh)
         def summary(outputs: Mapping[str, Outputs], batch: dict[str, jax.Array]):
             models = {
                 # Numbers of other classes would mean nothing beside the model's.
@@ -311,7 +311,7 @@ def _held_out(
 def _asked(network: VisionNetwork, teacher: Teacher | None = None):
     """A network's outputs of images, compiled."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=ordered_options(network.mesh))
     def call(params: Params, images: jax.Array) -> Outputs:
         output = network.apply(params, network.prepare(images))
         logits = output.logits if teacher is None else teacher.logits(output)

@@ -10,7 +10,8 @@ import numpy as np
 
 from distill.data import EvalLoader
 from distill.nn import Params, VisionNetwork
-from distill.parallel import in_flight, replicated
+from distill.parallel import in_flight
+from distill.parallel.compiling import jit_replicated
 
 
 class Rows(NamedTuple):
@@ -57,8 +58,7 @@ class Outputs:
 def _compiled(network: VisionNetwork, what: str | Callable[..., jax.Array]) -> Callable:
     """Rows of a batch and its mask; compiled once for all sources and evaluations."""
 
-    # What is replicated can be fetched by every process.
-    @functools.partial(jax.jit, out_shardings=replicated(network.mesh))
+    @functools.partial(jit_replicated, mesh=network.mesh)
     def compute(params, batch):
         images = network.prepare(batch["image"])
         if isinstance(what, str):

@@ -19,7 +19,7 @@ from distill.nn.network import Params
 from distill.nn.pair import Pair, PairConfig, PairNetwork
 from distill.nn.vision import VisionNetwork
 from distill.nn.vit import VisionTransformer, ViTConfig
-from distill.parallel import replicated
+from distill.parallel.compiling import jit_replicated
 
 # Of big_vision, as that of embeddings is.
 _EPSILON = 1e-8
@@ -195,10 +195,8 @@ def embedded_texts(
 @functools.cache
 def _text_tower(network: PairNetwork) -> Callable[[Params, np.ndarray], jax.Array]:
     """Compiled once for all texts; of the parameters it takes the text tower's alone."""
-    everywhere = None if network.placement is None else replicated(network.mesh)
 
-    @functools.partial(jax.jit, out_shardings=everywhere)
     def compute(params, ids):
         return network.apply(params, ids, method=Pair.embed_texts)
 
-    return compute
+    return jit_replicated(compute, None if network.placement is None else network.mesh)

@@ -14,13 +14,13 @@ from distill.data import Batch, Contents, Splits, StoreWriter, TrainLoader
 from distill.data.batch_spec import DESCRIBED, abstract_batch, batch_spec
 from distill.data.spec import ExampleSpec
 from distill.nn import Params
-from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
+from distill.parallel import distributed, in_flight, local_rows, put_batch
+from distill.parallel.compiling import compiled, jit_replicated
 from distill.parallel.printed import say
 from distill.runs.storing import StoreTargetsConfig
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.targets import check_storable, encode, magnitudes
 from distill.train.clock import Clock
-from distill.train.compiling import compiled
 from distill.train.loop import Stopped
 from distill.train.progress import Progress
 from distill.train.remaining import Remaining
@@ -41,14 +41,13 @@ class Answers:
         self._prepare = jax.jit(
             lambda frozen, batch, step: prepare(task, config.seed, step, frozen, batch)
         )
-        # What is on every device can be fetched by every process.
-        self._encode = jax.jit(
+        self._encode = jit_replicated(
             lambda prepared: (
                 encode(prepared.teachers, config.store),
                 prepared.weights,
                 magnitudes(prepared.teachers, config.store),
             ),
-            out_shardings=replicated(mesh),
+            mesh,
         )
 
     def __call__(self, params: dict[str, Params], batch: Batch, step: int) -> Any:

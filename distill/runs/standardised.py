@@ -17,6 +17,7 @@ from distill.errors import Damaged, UserError
 from distill.json_files import CHECKSUM, replace_file
 from distill.nn import Params
 from distill.parallel import distributed, in_flight, local_rows, put_batch, replicated
+from distill.parallel.compiling import jit_replicated, ordered_options
 from distill.parallel.printed import say
 from distill.tasks.matching.function_matching import FunctionMatching
 from distill.tasks.matching.standardise import STATISTICS, Moments, Statistics, batch_moments
@@ -105,10 +106,12 @@ def _measured(
     asking = dataclasses.replace(task, config=dataclasses.replace(matching, standardise="none"))
     # All that training compiles on a CPU: nothing else would give the same last bits, whether
     # teachers are asked now or what they said was stored.
-    ask = jax.jit(lambda frozen, batch, step: prepare(asking, config.seed, step, frozen, batch))
-    take = jax.jit(
-        lambda prepared: batch_moments(prepared.teachers, task.abstract_statistics, kind),
-        out_shardings=replicated(mesh),
+    ask = jax.jit(
+        lambda frozen, batch, step: prepare(asking, config.seed, step, frozen, batch),
+        compiler_options=ordered_options(mesh),
+    )
+    take = jit_replicated(
+        lambda prepared: batch_moments(prepared.teachers, task.abstract_statistics, kind), mesh
     )
     loader = TrainLoader(
         splits.train,

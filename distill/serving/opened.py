@@ -21,7 +21,8 @@ from distill.export.prepared import prepare
 from distill.export.several import export_all
 from distill.export.versions import FORMATS, check_format
 from distill.nn import VisionNetwork
-from distill.parallel import MeshConfig, batch_devices, make_mesh, put_batch, replicated
+from distill.parallel import MeshConfig, batch_devices, make_mesh, put_batch
+from distill.parallel.compiling import jit_replicated
 from distill.runs.evaluated import evaluate
 from distill.runs.opened import open_model
 from distill.runs.weights import WeightsConfig
@@ -171,4 +172,4 @@ def _computed(
     network: VisionNetwork, activation: Activation
 ) -> Callable[..., dict[str, jax.Array]]:
     """Maps (params, images) to what `Model.run` returns; compiled once for each batch size."""
-    return jax.jit(answering(network, activation), out_shardings=replicated(network.mesh))
+    return jit_replicated(answering(network, activation), network.mesh)

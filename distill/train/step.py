@@ -14,9 +14,9 @@ import optax
 from jax.sharding import Mesh
 
 from distill.nn import Params
+from distill.parallel.compiling import compiled, ordered_options
 from distill.parallel.microbatches import cut
 from distill.startup import STARTUP
-from distill.train.compiling import compiled
 from distill.train.state import STEP_STREAM, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -134,7 +134,13 @@ def make_train_step(
     def train_step(state, frozen, batch):
         return update(state, prepare(learner.task, seed, state.step, frozen, batch))
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=(placement, None))
+    where: Any = placement and placement.step
+    return jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=(placement, None),
+        compiler_options=ordered_options(where and where.mesh),
+    )
 
 
 def compile_joint_step(

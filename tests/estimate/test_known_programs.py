@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec as P
 from distill.parallel import MeshConfig
-from distill.train.compiling import compiler_options
+from distill.parallel.compiling import compiler_options
 from distill.estimate import hlo
 from distill.estimate.cost import collectives, cost_of, estimate, spend
 from distill.estimate.topology import coordinates, open_topology

@@ -1,4 +1,4 @@
-"""What a step is compiled with."""
+"""What is compiled with what."""
 
 import types
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from distill.train import compiling
+from distill.parallel import compiling
 
 
 def mesh_of(kind):
@@ -79,8 +79,20 @@ def test_a_device_that_is_not_known_has_xlas_defaults():
     assert compiling.compiler_options(mesh_of("TPU v99")) == {}
 
 
+def test_what_several_cpus_compute_is_in_one_order_wherever_it_is_compiled():
+    devices = [types.SimpleNamespace(platform="cpu")] * 2
+    several = types.SimpleNamespace(devices=np.asarray(devices), size=2)
+    assert compiling.ordered_options(several) == compiling.compiler_options(several) != {}
+
+
+def test_other_devices_keep_an_order_by_themselves(one_cpu):
+    assert compiling.ordered_options(None) is None
+    assert compiling.ordered_options(one_cpu) is None
+    assert compiling.ordered_options(mesh_of("TPU v4")) is None
+
+
 def test_an_option_that_xla_does_not_have_is_left_out(monkeypatch, one_cpu, capsys):
-    monkeypatch.setattr(compiling, "_ONE_CPU", {"xla_of_another_day": True})
+    monkeypatch.setattr(compiling, "_CPUS", {"xla_of_another_day": True})
     with pytest.raises(jax.errors.JaxRuntimeError, match="No such compile option"):
         lowered().compile(compiler_options=compiling.compiler_options(one_cpu))
     program = compiling.compiled(lowered(), one_cpu)
@@ -89,6 +101,6 @@ def test_an_option_that_xla_does_not_have_is_left_out(monkeypatch, one_cpu, caps
 
 
 def test_another_failure_is_not_taken_for_one(monkeypatch, one_cpu):
-    monkeypatch.setattr(compiling, "_ONE_CPU", {"xla_cpu_scheduler_type": "NONSENSE"})
+    monkeypatch.setattr(compiling, "_CPUS", {"xla_cpu_scheduler_type": "NONSENSE"})
     with pytest.raises(jax.errors.JaxRuntimeError):
         compiling.compiled(lowered(), one_cpu)

@@ -1,21 +1,25 @@
-"""Compiling a step with what suits where it runs."""
+"""Compiling what runs on a mesh with what suits its devices."""
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from distill.parallel.chips import chip_of
+from distill.parallel.mesh import replicated
 from distill.parallel.printed import say
 
 Options = dict[str, str | bool]
 
 # XLA for CPUs would start whatever it can as early as it can, so that independent operations run
-# beside each other, and keep it all. Products fill a CPU's cores one after another.
-_ONE_CPU: Options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+# beside each other, and keep it all. Products fill a CPU's cores one after another. On several
+# devices of a process more is at stake: collectives behind a loop may overtake those within it, and
+# where they do so on some devices only, all wait for each other until XLA ends the process.
+_CPUS: Options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 # Of the vector memory beside the matrix units, 64 to 128 MiB, XLA leaves a fusion 16 or 32: too
 # little for tiles that are large enough to keep a product busy. Most of what more can gain is there
 # at 48; the more there is, the longer compiling takes.
@@ -37,8 +41,8 @@ def compiled(
 ) -> jax.stages.Compiled:
     """The program for the devices of `mesh`.
 
-    On one CPU its operations are in an order that needs little memory; what they compute is the
-    same to the bit.
+    On CPUs its operations are in an order that needs little memory; what they compute is the same
+    to the bit.
 
     Args:
       lowered: what to compile.
@@ -67,6 +71,27 @@ def compiler_options(mesh: Mesh) -> Options:
     return {name: value for name, value in _suited(mesh).items() if name not in named}
 
 
+def jit_replicated(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """`jax.jit` whose results are on every device of `mesh`, so that every process can fetch them.
+
+    Args:
+      function: of arrays on `mesh`.
+      mesh: None where arrays are on no mesh, as they are in what is traced alone.
+    """
+    everywhere = None if mesh is None else replicated(mesh)
+    return jax.jit(function, out_shardings=everywhere, compiler_options=ordered_options(mesh))
+
+
+def ordered_options(mesh: Mesh | None) -> Options | None:
+    """`compiler_options` for a `jax.jit` of a whole network, where its devices need them.
+
+    Those are several CPUs, whose collectives XLA does not keep in one order by itself.
+    """
+    if mesh is None or mesh.size == 1 or mesh.devices.flat[0].platform != "cpu":
+        return None
+    return compiler_options(mesh) or None
+
+
 def _named(flags: str) -> set[str]:
     """The options in flags as XLA reads them, or in the file whose name stands in their place."""
     flags = flags.strip()
@@ -86,6 +111,6 @@ def _named(flags: str) -> set[str]:
 def _suited(mesh: Mesh) -> Options:
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
-        return _ONE_CPU if mesh.size == 1 else {}
+        return _CPUS
     chip = chip_of(device.device_kind)
     return {} if chip is None else _TPUS.get(chip.name, {})
