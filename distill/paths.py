@@ -103,12 +103,16 @@ def download(repository: str, *, folder: str = "weights", kind: str = "") -> str
 def user_cache() -> Path:
     """This project's directory of what can be made again: $XDG_CACHE_HOME/distill.
 
+    A relative one counts as none (XDG Base Directory Specification): it would be another directory
+    wherever a command is started.
+
     Raises:
       UserError: if it is no local path.
     """
-    return Path(
-        local_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME"), "distill"
-    )
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if not named.startswith(("/", "~")) and not _URL.match(named):
+        named = "~/.cache"
+    return Path(local_path(named, "XDG_CACHE_HOME"), "distill")
 
 
 def native(path: str) -> str:

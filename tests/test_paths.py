@@ -21,6 +21,7 @@ from distill.paths import (
     memory_or_path,
     path_argument,
     text_of,
+    user_cache,
 )
 from distill.runs.distillation import DistillConfig
 from distill.runs.weights import WeightsConfig
@@ -366,3 +367,17 @@ def test_what_is_prepared_is_not_written_where_its_library_cannot(tmp_path):
         prepare(odd, print)
     assert not odd.output.exists()
     check_utf8(tmp_path / "ä\xa0\n", "--output")
+
+
+@pytest.mark.parametrize(
+    ("named", "place"),
+    [("", "home/.cache"), ("cache", "home/.cache"), ("./cache", "home/.cache"), ("~/c", "home/c")],
+)
+def test_a_relative_cache_of_the_user_counts_as_none(tmp_path, monkeypatch, named, place):
+    monkeypatch.setenv("XDG_CACHE_HOME", named)
+    assert user_cache() == tmp_path / place / "distill"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    assert user_cache() == tmp_path / "there/distill"
+    monkeypatch.setenv("XDG_CACHE_HOME", "gs://bucket/cache")
+    with pytest.raises(UserError, match="XDG_CACHE_HOME is 'gs://bucket/cache'"):
+        user_cache()

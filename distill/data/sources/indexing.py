@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 from absl import logging
 
@@ -27,6 +26,7 @@ from distill.data.sources.places import storage_of
 from distill.data.sources.shards import Shards
 from distill.data.sources.together import once
 from distill.errors import UserError
+from distill.paths import user_cache
 
 # The system answers many questions at once, which a network file system needs.
 _THREADS = 16
@@ -88,8 +88,7 @@ def _places(kind: str, shards: Shards) -> list[str]:
 
 def cached_place(root: str, name: str) -> str:
     """Where a file of this name that is of a folder of data lies in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
-    return os.path.join(cache, "distill", _hash(os.fsencode(storage_of(root).real(root))), name)
+    return str(user_cache() / _hash(os.fsencode(storage_of(root).real(root))) / name)
 
 
 def _hash(data: bytes) -> str:
